@@ -1,0 +1,1 @@
+"""Spleeter's separation in PyTorch: tensors in, tensors out. No rows, no Ray, no storage."""

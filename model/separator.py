@@ -1,0 +1,155 @@
+"""Separator: all U-Nets of a spec; magnitudes to estimates, estimates to masks, masks to stems.
+
+Nothing here knows about files or rows: waves or spectra go in, waves come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sep_batch.model import weights
+from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spectrogram import as_stereo, overlap_add, split_parts
+from sep_batch.model.unet import UNet
+
+EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
+CPU_BATCH = 1  # patches a U-Net sees at once
+GPU_BATCH = 32
+
+
+class Separator:
+    """All U-Nets of a model on one device.
+
+    Attributes:
+        spec: The model's description.
+        weights_sha256: Of its tensors, the same on every machine.
+        batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, tensors: Mapping[str, Tensor], *, device: str = "cpu", batch: int | None = None
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            spec: The model's description.
+            tensors: Weights by name, as `weights.load` returns them.
+            device: A torch device.
+            batch: Patches in a batch; by default what suits the device.
+        """
+        self.spec = spec
+        self.weights_sha256 = weights.sha256_of(tensors)
+        self.device = torch.device(device)
+        self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
+        unets = nn.ModuleDict({stem: UNet(spec) for stem in spec.stems})
+        unets.load_state_dict(dict(tensors))
+        self._unets = unets.eval().requires_grad_(requires_grad=False).to(self.device, memory_format=torch.channels_last)
+
+    @classmethod
+    def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", batch: int | None = None) -> Self:
+        """Load a model by name (from the cache, fetched on first use) or from a folder of a converted one.
+
+        Raises:
+            WeightsError: It cannot be had, or is not what it should be.
+        """
+        spec, tensors = weights.load(weights.obtain(model), preset=model)
+        return cls(spec, tensors, device=device, batch=batch)
+
+    @torch.inference_mode()
+    def estimates(self, magnitude: Tensor) -> Tensor:
+        """Run every U-Net.
+
+        Args:
+            magnitude: (batch, channels, T, F).
+
+        Returns:
+            (stems, batch, channels, T, F), magnitudes.
+        """
+        fast = magnitude.contiguous(memory_format=torch.channels_last)
+        logits = torch.stack([unet(fast) for unet in self._unets.values()])
+        heads = torch.sigmoid_(logits) if self.spec.head == "sigmoid" else torch.softmax(logits, dim=0)
+        return heads.mul_(magnitude)
+
+    @torch.inference_mode()
+    def masks(self, estimates: Tensor) -> Tensor:
+        """Turn estimates into ratio masks: estimate^e / sum of estimates^e, extended to the bins that travel.
+
+        Args:
+            estimates: (stems, ..., T, F); overwritten.
+
+        Returns:
+            (stems, ..., T, kept bins), between 0 and 1, summing to 1 over the stems below F.
+
+        Source: Spleeter's `EstimatorSpecBuilder._build_masks` and `_extend_mask`.
+        """
+        exponent = self.spec.separation_exponent
+        powers = estimates.square_() if exponent == 2 else estimates.pow_(exponent)  # noqa: PLR2004
+        total = powers.sum(dim=0).add_(EPSILON)
+        masks = powers.add_(EPSILON / len(self.spec.stems)).div_(total)
+        if self.spec.mask_extension == "zeros":
+            return masks
+        above = masks.mean(dim=-1, keepdim=True).expand(*masks.shape[:-1], self.spec.spectrum_bins - self.spec.bins)
+        return torch.cat([masks, above], dim=-1)
+
+    @torch.inference_mode()
+    def separate_spectra(self, spectra: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """Separate several spectra, their patches packed into batches of one shape whatever track they come from.
+
+        Args:
+            spectra: Each (patches, channels, T, kept bins) complex64, as `Part.spectrum`.
+
+        Yields:
+            For each, in order, (stems, channels, patches x T x hop) float32 on the CPU: the synthesis of all its
+            frames, of which `Part.skip` and `Part.samples` say what counts.
+        """
+        spec = self.spec
+        places = [(track, patch) for track, spectrum in enumerate(spectra) for patch in range(len(spectrum))]
+        outs: dict[int, Tensor] = {}
+        for first in range(0, len(places), self.batch):
+            now = places[first : first + self.batch]
+            for (track, patch), masked in zip(now, self._masked([spectra[t][p] for t, p in now]), strict=True):
+                if patch == 0:
+                    hops = len(spectra[track]) * spec.patch_frames + 3
+                    shape = (len(spec.stems), spec.channels, hops, spec.hop)
+                    outs[track] = torch.zeros(shape, device=self.device)
+                overlap_add(outs[track], masked, patch, spec)
+                if patch == len(spectra[track]) - 1:
+                    yield outs.pop(track)[:, :, :-3].flatten(2).cpu()
+
+    def _masked(self, patches: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """Yield each patch's stems' spectra, (stems, channels, T, kept bins)."""
+        spec = self.spec
+        shape = (self.batch, spec.channels, spec.patch_frames, spec.kept_bins)
+        batch = torch.zeros(shape, dtype=torch.complex64)
+        for place, patch in enumerate(patches):
+            batch.numpy()[place] = patch
+        spectrum = batch.to(self.device)
+        masks = self.masks(self.estimates(spectrum[..., : spec.bins].abs()))
+        for place in range(len(patches)):
+            yield masks[:, place] * spectrum[place]
+
+    def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Separate one wave at the model's sampling rate.
+
+        Args:
+            wave: (channels, samples) or (samples,), float, full scale 1. Mono is doubled; of more than two channels
+                the first two are used.
+
+        Returns:
+            Stem name to (2, samples) float32, exactly as long as the input.
+
+        Raises:
+            ValueError: The wave has no samples or a shape that is not one of these.
+        """
+        given = torch.as_tensor(wave)
+        if given.ndim not in (1, 2) or given.numel() == 0:
+            raise ValueError(f"wave: found shape {tuple(given.shape)}, expected (channels, samples) with at least one sample")
+        parts = split_parts(as_stereo(given), self.spec, patches_per_part=given.shape[-1])
+        (part,) = parts
+        (stems,) = self.separate_spectra([part.spectrum.numpy()])
+        return dict(zip(self.spec.stems, stems[:, :, part.skip : part.skip + part.samples], strict=True))

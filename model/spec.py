@@ -1,0 +1,175 @@
+"""What a separation model is: its stems, its constants, its network's shape. Nothing is computed here.
+
+The constants are the ones the published weights were trained with; a model separates well with no others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+SAMPLE_RATE_HZ = 44_100
+CHANNELS = 2
+FRAME_LENGTH = 4096  # samples: 93 ms, bins 10.8 Hz apart
+HOP = 1024  # samples: 23 ms, a quarter of a frame
+PATCH_FRAMES = 512  # T: 11.9 s of music, what a U-Net sees at once
+BINS = 1024  # F: up to 11 kHz
+BINS_16KHZ = 1536  # F of the 16kHz presets: up to 16.5 kHz
+DOWNSAMPLING = 64  # six strided convolutions: T and F are multiples of this
+
+Activation = Literal["LeakyReLU", "ReLU", "ELU"]
+Head = Literal["sigmoid", "softmax"]
+MaskExtension = Literal["zeros", "average"]
+
+_HEADS: dict[str, Head] = {"unet.unet": "sigmoid", "unet.softmax_unet": "softmax"}
+_REQUIRED = ("instrument_list", "sample_rate", "frame_length", "frame_step", "T", "F", "n_channels", "model")
+
+
+class SpecError(ValueError):
+    """A model description that cannot be used: says which field, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One separation model.
+
+    Attributes:
+        name: What the index calls it.
+        stems: Names of the stems, in the order of the checkpoint's U-Nets.
+        frame_length: STFT frame, samples.
+        hop: STFT hop, samples; a quarter of the frame.
+        patch_frames: T, frames a U-Net sees.
+        bins: F, lowest bins a U-Net sees.
+        separation_exponent: e in mask = estimate^e / sum of estimates^e.
+        mask_extension: What the bins from F up get: nothing, or the mean of the row's mask.
+        conv_activation: In the encoder.
+        deconv_activation: In the decoder.
+        head: Sigmoid on each stem, or softmax across stems.
+        filters: Output channels of the six encoder blocks.
+    """
+
+    name: str
+    stems: tuple[str, ...]
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    channels: int = CHANNELS
+    frame_length: int = FRAME_LENGTH
+    hop: int = HOP
+    patch_frames: int = PATCH_FRAMES
+    bins: int = BINS
+    separation_exponent: float = 2.0
+    mask_extension: MaskExtension = "zeros"
+    conv_activation: Activation = "LeakyReLU"
+    deconv_activation: Activation = "ReLU"
+    head: Head = "sigmoid"
+    filters: tuple[int, ...] = field(default=(16, 32, 64, 128, 256, 512))
+
+    def __post_init__(self) -> None:
+        """Refuse what the network or the STFT could not run."""
+        _check(len(self.stems) >= 2 and len(set(self.stems)) == len(self.stems), "stems", self.stems, "two or more different names")
+        _check(self.channels == CHANNELS, "channels", self.channels, "2")
+        _check(self.sample_rate_hz > 0, "sample_rate_hz", self.sample_rate_hz, "a rate in Hz")
+        _check(self.hop * 4 == self.frame_length, "hop", self.hop, f"a quarter of frame_length {self.frame_length}")
+        for name, value in (("patch_frames", self.patch_frames), ("bins", self.bins)):
+            _check(value > 0 and value % DOWNSAMPLING == 0, name, value, f"a positive multiple of {DOWNSAMPLING}")
+        _check(self.bins <= self.spectrum_bins, "bins", self.bins, f"at most {self.spectrum_bins}")
+        _check(len(self.filters) == 6 and min(self.filters) > 0, "filters", self.filters, "six positive numbers")
+        _check(self.separation_exponent > 0, "separation_exponent", self.separation_exponent, "a positive number")
+        _check(self.mask_extension in ("zeros", "average"), "mask_extension", self.mask_extension, "zeros or average")
+        _check(self.head in ("sigmoid", "softmax"), "head", self.head, "sigmoid or softmax")
+        for name, value in (("conv_activation", self.conv_activation), ("deconv_activation", self.deconv_activation)):
+            _check(value in ("LeakyReLU", "ReLU", "ELU"), name, value, "LeakyReLU, ReLU or ELU")
+
+    @property
+    def spectrum_bins(self) -> int:
+        """Bins of a whole spectrum: frame_length / 2 + 1."""
+        return self.frame_length // 2 + 1
+
+    @property
+    def kept_bins(self) -> int:
+        """Bins a stem can hold energy in: F, or all where the mask is extended."""
+        return self.bins if self.mask_extension == "zeros" else self.spectrum_bins
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples from one patch's start to the next one's."""
+        return self.patch_frames * self.hop
+
+    @classmethod
+    def from_spleeter(cls, config: Mapping[str, Any], *, name: str) -> Self:
+        """Read Spleeter's own JSON configuration.
+
+        Args:
+            config: The parsed file, as in Spleeter's `configs/` folder.
+            name: What the index will call the model.
+
+        Raises:
+            SpecError: A field is missing or holds what this network cannot do.
+
+        Source: Spleeter's `spleeter/model/__init__.py` and `functions/unet.py` (defaults of the parameters).
+        """
+        missing = [key for key in _REQUIRED if key not in config]
+        _check(not missing, "configuration", f"no {', '.join(missing)}", f"the fields {', '.join(_REQUIRED)}")
+        network = config["model"]
+        kind = network.get("type") if isinstance(network, Mapping) else network
+        _check(kind in _HEADS, "model.type", kind, " or ".join(_HEADS))
+        params = network.get("params", {})
+        try:
+            return cls(
+                name=name,
+                stems=tuple(map(str, config["instrument_list"])),
+                sample_rate_hz=int(config["sample_rate"]),
+                channels=int(config["n_channels"]),
+                frame_length=int(config["frame_length"]),
+                hop=int(config["frame_step"]),
+                patch_frames=int(config["T"]),
+                bins=int(config["F"]),
+                separation_exponent=float(config.get("separation_exponent", 2.0)),
+                mask_extension=config.get("mask_extension", "zeros"),
+                conv_activation=params.get("conv_activation", "LeakyReLU"),
+                deconv_activation=params.get("deconv_activation", "ReLU"),
+                head=_HEADS[kind],
+                filters=tuple(map(int, params.get("conv_n_filters", (16, 32, 64, 128, 256, 512)))),
+            )
+        except (TypeError, ValueError) as error:
+            raise error if isinstance(error, SpecError) else SpecError(f"configuration: {error}") from error
+
+    def to_json(self) -> str:
+        """Return the spec as one JSON line with sorted keys: same spec, same text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SpecError: It is not JSON, or not of a model's fields.
+        """
+        try:
+            fields = json.loads(text)
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        except (TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise SpecError(f"model description: {error}") from error
+
+
+def _check(holds: bool, name: str, found: object, expected: str, /) -> None:
+    if not holds:
+        raise SpecError(f"{name}: found {found}, expected {expected}")
+
+
+def _presets() -> dict[str, ModelSpec]:
+    elu: dict[str, Any] = {"conv_activation": "ELU", "deconv_activation": "ELU"}
+    four = ("vocals", "drums", "bass", "other")
+    five = ("vocals", "piano", "drums", "bass", "other")
+    trained = [
+        ModelSpec("spleeter:2stems", ("vocals", "accompaniment")),
+        ModelSpec("spleeter:4stems", four, **elu),
+        ModelSpec("spleeter:5stems", five, head="softmax", **elu),
+    ]
+    wider = [dataclasses.replace(spec, name=f"{spec.name}-16kHz", bins=BINS_16KHZ) for spec in trained]
+    return {spec.name: spec for spec in trained + wider}
+
+
+PRESETS = _presets()

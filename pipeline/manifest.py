@@ -1,0 +1,367 @@
+"""The manifest: read, check, give ids. And the plan: of its tracks, those that are left to do."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
+
+URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
+AUDIO_EXTENSIONS = tuple(
+    ".mp3 .m4a .mp4 .aac .flac .ogg .oga .opus .wav .aif .aiff .wma .ac3 .mp2 .mka .webm .caf .au .wv .ape .tta".split()
+)
+MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
+SHOWN = 20
+MAX_ATTEMPTS = 3  # over all runs, of a transient failure
+PLAN_BLOCK_ROWS = 64
+Retry = Literal["none", "transient", "all"]
+
+_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
+_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest.
+
+    Attributes:
+        uri: Where it was read from.
+        sha256: Of what was read.
+        tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
+        warnings: What a person should know, a line each.
+    """
+
+    uri: str
+    sha256: str
+    tracks: pa.Table
+    warnings: tuple[str, ...] = ()
+
+
+def read(uri: str, *, uri_column: str | None = None, id_column: str | None = None) -> Manifest:
+    """Read a manifest; a folder or an audio file stands for a manifest of what it holds.
+
+    Args:
+        uri: Parquet, CSV or JSONL by its extension; a folder or prefix; or an audio file.
+        uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
+        id_column: The column of ids, where it is not `id`.
+
+    Raises:
+        ManifestError: It is not there, not readable, or not clear about its tracks.
+    """
+    uri = storage.absolute(uri)
+    extension = _extension(uri)
+    try:
+        if extension in MANIFEST_EXTENSIONS:
+            content = storage.read(uri)
+            table = _parse(uri, extension, content, (uri_column, id_column))
+            return check(table, uri, storage.parent(uri), uri_column, id_column, sha256=hashlib.sha256(content).hexdigest())
+        if extension in AUDIO_EXTENSIONS and storage.exists(uri):
+            return check(pa.table({"uri": [storage.name(uri)]}), uri, storage.parent(uri))
+        if storage.is_folder(uri):
+            names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri)]
+            return check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri)
+    except failures.TrackError as error:
+        raise failures.ManifestError(f"manifest {error}") from error
+    if not storage.exists(uri):
+        raise failures.ManifestError(f"manifest {uri}: not found")
+    raise failures.ManifestError(
+        f"manifest {uri}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
+    )
+
+
+def scan(sources: Sequence[str]) -> pa.Table:
+    """List the audio below folders, prefixes and globs.
+
+    Returns:
+        uri, id, size; in the order of the sources, each sorted.
+
+    Raises:
+        ManifestError: A source holds no audio.
+    """
+    found: dict[str, int] = {}
+    for source in sources:
+        uri = storage.absolute(source)
+        before = len(found)
+        try:
+            if any(char in uri for char in "*?[") and not storage.exists(uri):
+                matches = [storage.info(match) for match in storage.expand(uri) if _extension(match) in AUDIO_EXTENSIONS]
+                found |= {match.uri: match.bytes for match in matches}
+            elif storage.is_folder(uri):
+                found |= dict(_audio_below(uri))
+            else:
+                found[uri] = storage.info(uri).bytes
+        except failures.TrackError as error:
+            raise failures.ManifestError(f"source {error}") from error
+        if len(found) == before:
+            raise failures.ManifestError(f"source {uri}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
+    uris = list(found)
+    nothing = [None] * len(uris)
+    return pa.table(
+        {
+            "uri": pa.array(uris, pa.string()),
+            "id": pa.array(map(made_id, uris, nothing, nothing), pa.string()),
+            "size": pa.array(found.values(), pa.int64()),
+        }
+    )
+
+
+def _audio_below(uri: str) -> Iterable[tuple[str, int]]:
+    for found in storage.find(uri):
+        inside = found.uri[len(uri) :].lstrip("/")
+        hidden = any(component.startswith(".") for component in inside.split("/"))
+        if _extension(inside) in AUDIO_EXTENSIONS and not hidden:
+            yield found.uri, found.bytes
+
+
+def _extension(uri: str) -> str:
+    dot = storage.name(uri).rfind(".")
+    return storage.name(uri)[dot:].lower() if dot >= 0 else ""
+
+
+def _parse(uri: str, extension: str, content: bytes, columns: tuple[str | None, str | None]) -> pa.Table:
+    try:
+        if extension in (".parquet", ".pq"):
+            return pyarrow.parquet.read_table(io.BytesIO(content))
+        if not content.strip():
+            return pa.table({"uri": pa.array([], pa.string())})
+        if extension == ".csv":
+            text = {name: pa.string() for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name}
+            options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
+            return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
+        return pyarrow.json.read_json(io.BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        kind = {".csv": "CSV", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(extension, "Parquet")
+        reason = str(error).splitlines()[0]
+        raise failures.ManifestError(f"manifest {uri}: not readable as {kind}: {reason}") from error
+
+
+def check(
+    table: pa.Table, uri: str, folder: str, uri_column: str | None = None, id_column: str | None = None, *, sha256: str = ""
+) -> Manifest:
+    """Check a manifest's table and give its tracks their ids.
+
+    Args:
+        table: As it was read.
+        uri: For messages.
+        folder: What its relative URIs are relative to.
+        uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
+        id_column: The column of ids, where it is not `id`.
+        sha256: Of the manifest's bytes; where it has none, it is taken over its URIs.
+
+    Raises:
+        ManifestError: With the count of faulty rows and the first 20.
+    """
+    names = table.column_names
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise failures.ManifestError(f"manifest {uri}: found more than one column {', '.join(doubled)}")
+    wanted = (uri_column,) if uri_column else URI_SPELLINGS
+    source = next((name for name in wanted if name in names), None)
+    if source is None:
+        raise failures.ManifestError(f"manifest {uri}: no uri column; found {', '.join(names) or 'none'}, expected {' or '.join(wanted)}")
+    if id_column and id_column not in names:
+        raise failures.ManifestError(f"manifest {uri}: no column {id_column}; found {', '.join(names)}")
+    identity = id_column or "id"
+    uris = _column(table, source, pa.string(), uri)
+    ids = _column(table, identity, pa.string(), uri)
+    offsets = _column(table, "offset_s", pa.float64(), uri)
+    durations = _column(table, "duration_s", pa.float64(), uri)
+    etags = _column(table, "source_etag", pa.string(), uri)
+    kept, problems, repeated = _identify(uris, ids, offsets, durations)
+    if problems:
+        shown = "; ".join(problems[:SHOWN]) + ("; ..." if len(problems) > SHOWN else "")
+        raise failures.ManifestError(f"manifest {uri}: {len(problems)} faulty rows: {shown}")
+    places = list(kept.values())
+    columns = {
+        "id": list(kept),
+        "uri": [storage.absolute(storage.join(folder, uris[place])) for place in places],
+        "offset_s": [offsets[place] for place in places],
+        "duration_s": [durations[place] for place in places],
+        "source_etag": [etags[place] for place in places],
+        "attempts": [0] * len(places),
+    }
+    tracks = pa.table({field.name: pa.array(columns[field.name], field.type) for field in TRACK})
+    extra, renamed = _extra(table, {source, identity, "offset_s", "duration_s", "source_etag"})
+    if extra is not None:
+        tracks = tracks.append_column(EXTRA, extra.take(pa.array(places, pa.int64())))
+    warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"] if repeated else []
+    warnings += [f"column {name} is carried as {new}: the index has one of that name" for name, new in renamed.items()]
+    digest = sha256 or hashlib.sha256("\n".join(map(str, uris)).encode()).hexdigest()
+    return Manifest(uri, digest, tracks, tuple(warnings))
+
+
+def _column(table: pa.Table, name: str, kind: pa.DataType, uri: str) -> list[Any]:
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    try:
+        return list(table.column(name).cast(kind).to_pylist())
+    except pa.ArrowException as error:
+        raise failures.ManifestError(
+            f"manifest {uri}: column {name}: found {table.schema.field(name).type}, expected {kind} ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _identify(
+    uris: list[str | None], ids: list[str | None], offsets: list[float | None], durations: list[float | None]
+) -> tuple[dict[str, int], list[str], int]:
+    """Return the row number of each id, what is wrong, and how many rows only repeat another."""
+    kept: dict[str, int] = {}
+    problems: list[str] = []
+    folded: dict[str, str] = {}
+    repeated = 0
+    for place, (uri, given, offset, duration) in enumerate(zip(uris, ids, offsets, durations, strict=True)):
+        offset, duration = _number(offset), _number(duration)
+        offsets[place], durations[place] = offset, duration
+        name = given or made_id(uri or "", offset, duration)
+        if problem := _problem(uri, name, offset, duration):
+            problems.append(f"row {place + 1}: {problem}")
+        elif name in kept:
+            first = kept[name]
+            if (uris[first], offsets[first], durations[first]) == (uri, offset, duration):
+                repeated += 1
+            else:
+                problems.append(f"row {place + 1}: id {name} is row {first + 1}'s too, with another uri, offset or duration")
+        elif folded.setdefault(name.lower(), name) != name:
+            problems.append(f"row {place + 1}: id {name} differs from {folded[name.lower()]} only in case")
+        else:
+            kept[name] = place
+    return kept, problems, repeated
+
+
+def _number(found: float | None) -> float | None:
+    return None if found is None or math.isnan(found) else found
+
+
+def _problem(uri: str | None, name: str, offset: float | None, duration: float | None) -> str | None:
+    if not uri or not uri.strip():
+        return "no uri"
+    if not _ID.fullmatch(name):
+        return f"id {name[:60]!r}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
+    if offset is not None and not 0 <= offset < math.inf:
+        return f"offset_s {offset}, expected 0 or more"
+    if duration is not None and not 0 < duration < math.inf:
+        return f"duration_s {duration}, expected more than 0"
+    return None
+
+
+def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
+    """Make the id of a row that has none: its file name, and a hash of what makes it this track.
+
+    Args:
+        uri: As the manifest gives it.
+        offset_s: As the manifest gives it.
+        duration_s: As the manifest gives it.
+    """
+    stem = storage.name(uri).rpartition(".")[0] or storage.name(uri)
+    readable = _NOT_IN_ID.sub("_", stem)[:60]
+    digest = hashlib.sha256(f"{uri}\n{offset_s}\n{duration_s}".encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
+
+
+def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, dict[str, str]]:
+    """Return the manifest's further columns as one struct, and those that had to be renamed."""
+    names = [name for name in table.column_names if name not in known]
+    taken = {name.lower() for name in JOURNAL.names}
+    renamed = {name: f"manifest_{name}" for name in names if name.lower() in taken}
+    if not names:
+        return None, {}
+    arrays = [table.column(name).combine_chunks() for name in names]
+    plain = [array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array for array in arrays]
+    return pa.StructArray.from_arrays(plain, names=[renamed.get(name, name) for name in names]), renamed
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the journal's newest row says of a track: all that decides whether it is done."""
+
+    status: str
+    uri: str
+    offset_s: float | None
+    duration_s: float | None
+    source_etag: str | None
+    settings_sha256: str
+    transient: bool
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left to do.
+
+    Attributes:
+        tracks: TRACK's columns and `extra`; `attempts` counts the tries so far.
+        done: Tracks of the manifest that are ok already.
+        known_failed: Tracks that failed before and are not tried again.
+    """
+
+    tracks: pa.Table
+    done: int
+    known_failed: int
+
+
+def make_plan(tracks: pa.Table, finished: Mapping[str, Finished], settings_sha256: str, retry: Retry) -> Plan:
+    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again."""
+    places, attempts, done, known_failed = [], [], 0, 0
+    rows = zip(*(tracks.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s", "source_etag")), strict=True)
+    for place, (name, *source) in enumerate(rows):
+        before = finished.get(name)
+        if before is None or not _same(before, source, settings_sha256):
+            places.append(place)
+            attempts.append(0)
+        elif before.status == "ok":
+            done += 1
+        elif _again(before, retry):
+            places.append(place)
+            attempts.append(before.attempts)
+        else:
+            known_failed += 1
+    todo = tracks.take(pa.array(places, pa.int64()))
+    column = todo.column_names.index("attempts")
+    return Plan(todo.set_column(column, TRACK.field("attempts"), pa.array(attempts, pa.int32())), done, known_failed)
+
+
+def _same(before: Finished, source: list[Any], settings_sha256: str) -> bool:
+    uri, offset, duration, etag = source
+    return (
+        (before.uri, before.offset_s, before.duration_s) == (uri, offset, duration)
+        and before.settings_sha256 == settings_sha256
+        and (etag is None or etag == before.source_etag)
+    )
+
+
+def _again(before: Finished, retry: Retry) -> bool:
+    return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
+
+
+def write_plan(
+    tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int
+) -> list[str]:
+    """Write a plan as Parquet, one file a block of tracks.
+
+    Returns:
+        The files' URIs, in the manifest's order.
+    """
+    uris = []
+    for number, start in enumerate(range(0, tracks.num_rows, rows_per_block)):
+        out = io.BytesIO()
+        pyarrow.parquet.write_table(tracks.slice(start, rows_per_block), out)
+        uris.append(f"{folder}/{number:06d}.parquet")
+        put(uris[-1], out.getvalue())
+    return uris
+
+
+def rows_per_block(todo: int, analyze_actors: int) -> int:
+    """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
+    return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))

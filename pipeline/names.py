@@ -1,0 +1,101 @@
+"""Where a stem lies below `stems/`: the `--filename` template, its tokens, and the check that no two tracks share a path."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Iterable, Sequence
+
+from sep_batch.pipeline import failures, storage
+
+DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
+TOKENS = {
+    "id": "the track's id",
+    "stem": "the stem's name",
+    "ext": "the format's extension",
+    "filename": "the source's file name without extension",
+    "foldername": "the name of the folder that holds the source",
+    "instrument": "Spleeter's word for stem",
+    "codec": "Spleeter's word for ext",
+    "shard": "two hex digits of sha256(id), to spread many tracks over folders",
+}
+_COMPONENT_CHARS = 200
+_MAX_SHOWN = 5
+
+
+def render(template: str, id: str, uri: str, stem: str, ext: str) -> str:
+    """Return a stem's path below `stems/`.
+
+    Args:
+        template: As `check` let it pass.
+        id: The track's.
+        uri: The track's source.
+        stem: The stem's name.
+        ext: The format.
+    """
+    filename = storage.name(uri)
+    tokens = {
+        "id": id,
+        "stem": stem,
+        "ext": ext,
+        "filename": filename.rpartition(".")[0] or filename,
+        "foldername": storage.name(storage.parent(uri)),
+        "instrument": stem,
+        "codec": ext,
+        "shard": hashlib.sha256(id.encode()).hexdigest()[:2],
+    }
+    path = template.format(**{name: _component(text) for name, text in tokens.items()})
+    return "/".join(_component(component) for component in path.split("/") if component)
+
+
+def _component(text: str) -> str:
+    """Make one path component of a text: no slash, no control character, no leading dot, no endless name."""
+    clean = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in text)
+    clean = "_" + clean[1:] if clean.startswith(".") else clean
+    stem, dot, ext = clean.rpartition(".")
+    return f"{stem[: _COMPONENT_CHARS - len(ext)]}.{ext}" if dot and len(ext) < 10 else clean[:_COMPONENT_CHARS]  # noqa: PLR2004
+
+
+def check(template: str) -> None:
+    """Refuse a template that is none, or gives every stem the same path.
+
+    Raises:
+        UsageError: With the tokens there are.
+    """
+    expected = f"expected tokens {', '.join('{' + token + '}' for token in TOKENS)}"
+    try:
+        used = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        template.format(**dict.fromkeys(TOKENS, "x"))
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        raise failures.UsageError(f"--filename {template}: {error}; {expected}") from error
+    if strange := used - TOKENS.keys():
+        raise failures.UsageError(f"--filename {template}: found {', '.join(sorted(strange))}; {expected}")
+    if not used & {"stem", "instrument"}:
+        raise failures.UsageError(f"--filename {template}: no {{stem}}, so all stems would have one path")
+    if template.startswith("/") or ".." in template.split("/"):
+        raise failures.UsageError(f"--filename {template}: expected a path below OUT/stems")
+
+
+def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: Sequence[str], ext: str) -> None:
+    """Render every track's path where ids do not keep them apart, and refuse two equal ones, case ignored.
+
+    Args:
+        template: As `check` let it pass.
+        tracks: Ids and URIs.
+        stems: One is enough, since the template holds it.
+        ext: The format.
+
+    Raises:
+        UsageError: With the first few pairs.
+    """
+    if "{id}" in template:
+        return
+    seen: dict[str, str] = {}
+    clashes = []
+    for id, uri in tracks:
+        path = render(template, id, uri, stems[0], ext)
+        if (first := seen.setdefault(path.lower(), uri)) is not uri:
+            clashes.append(f"{first} and {uri} both give {path}")
+    if clashes:
+        more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
+        raise failures.UsageError(f"--filename {template}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")

@@ -1,0 +1,150 @@
+"""The columns, and the Arrow schemas of plan, part, journal and index. One row goes through the whole pipeline, filled as it goes.
+
+A track's row starts with what the manifest says (TRACK), is given what becomes of it (RESULT), and while it travels between
+stages it carries a payload (PAYLOAD): a spectrum, or the stems' waves, as raw float32. The manifest's own further columns
+travel as one struct, `extra`, and are columns of their own again in the journal and the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+SCHEMA_KEY = b"sep_batch_schema"
+
+TRACK = pa.schema(
+    [
+        ("id", pa.string()),
+        ("uri", pa.string()),  # resolved: absolute
+        ("offset_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("source_etag", pa.string()),
+        ("attempts", pa.int32()),  # tries so far, this one included once it is done
+    ]
+)
+
+STEM = pa.struct(
+    [
+        ("stem", pa.string()),
+        ("uri", pa.string()),  # relative to OUT
+        ("codec", pa.string()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("frames", pa.int64()),  # samples a channel
+        ("peak_dbfs", pa.float32()),
+        ("rms_dbfs", pa.float32()),
+        ("lufs", pa.float32()),
+        ("clipped_samples", pa.int64()),
+    ]
+)
+
+RESULT = pa.schema(
+    [
+        ("status", pa.string()),  # ok, failed, deleted
+        ("error_class", pa.string()),
+        ("error_stage", pa.string()),
+        ("error", pa.string()),
+        ("transient", pa.bool_()),
+        ("audio_s", pa.float64()),
+        ("source_rate_hz", pa.int32()),
+        ("source_channels", pa.int32()),
+        ("source_codec", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("truncated", pa.bool_()),
+        ("skipped_packets", pa.int32()),
+        ("nonfinite_samples", pa.int64()),
+        ("parts", pa.int32()),
+        ("model", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("settings_sha256", pa.string()),
+        ("device", pa.string()),
+        ("precision", pa.string()),
+        ("stems", pa.list_(STEM)),
+        ("above_f_db", pa.float32()),
+        ("decode_s", pa.float32()),
+        ("separate_s", pa.float32()),
+        ("write_s", pa.float32()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("run_id", pa.string()),
+    ]
+)
+
+PAYLOAD = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("last", pa.bool_()),
+        ("skip", pa.int64()),  # samples at the front that belong to the part before
+        ("samples", pa.int64()),  # samples of the track that this part gives
+        ("shape", pa.list_(pa.int64())),
+        ("payload", pa.large_binary()),  # float32, row-major; empty in a failed row
+    ]
+)
+
+JOURNAL = pa.schema([*TRACK, *RESULT], metadata={SCHEMA_KEY: SCHEMA_VERSION})
+PART = pa.schema([*TRACK, *RESULT, *PAYLOAD])
+EXTRA = "extra"
+
+
+def each(block: pa.Table) -> Iterator[pa.Table]:
+    """Yield a block's rows, each a table of one row."""
+    return (block.slice(place, 1) for place in range(block.num_rows))
+
+
+def value(row: pa.Table, column: str) -> Any:
+    """Return one value of a row, as Python's; never ask it for the payload."""
+    return row.column(column)[0].as_py()
+
+
+def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
+    """Return a row of a schema: what it held, with these values, the rest null.
+
+    Args:
+        row: One row; of its columns those that the schema has are kept, and `extra`.
+        schema: TRACK, JOURNAL or PART.
+        values: By column. A payload is given as a float32 array, which is not copied.
+    """
+    if isinstance(array := values.get("payload"), np.ndarray):
+        values |= {"payload": _binary(array), "shape": list(array.shape)}
+    columns = {}
+    for column in schema:
+        if column.name in values:
+            new = values[column.name]
+            columns[column.name] = new if isinstance(new, pa.Array) else pa.array([new], column.type)
+        elif column.name in row.column_names:
+            columns[column.name] = row.column(column.name)
+        else:
+            columns[column.name] = pa.nulls(1, column.type)
+    if EXTRA in row.column_names:
+        columns[EXTRA] = row.column(EXTRA)
+    return pa.table(columns)
+
+
+def payload(row: pa.Table) -> np.ndarray:
+    """Return a row's payload as a float32 array that is not copied and cannot be written to."""
+    flat = np.frombuffer(row.column("payload")[0].as_buffer(), np.float32)
+    return flat.reshape(value(row, "shape"))
+
+
+def spectrum(row: pa.Table) -> np.ndarray:
+    """Return a row's spectrum, (patches, channels, T, bins) complex64, not copied."""
+    return payload(row).view(np.complex64)[..., 0]
+
+
+def _binary(array: np.ndarray) -> pa.Array:
+    content = np.ascontiguousarray(array, np.float32)
+    ends = pa.py_buffer(np.array([0, content.nbytes], np.int64))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(content)])
+
+
+def journal_table(rows: pa.Table) -> pa.Table:
+    """Return finished rows as the journal holds them: no payload, the manifest's own columns beside ours."""
+    table = rows.select(JOURNAL.names)
+    if EXTRA in rows.column_names:
+        extra = rows.column(EXTRA).combine_chunks()
+        for place, field in enumerate(extra.type):
+            table = table.append_column(field, extra.field(place))
+    return table.replace_schema_metadata(JOURNAL.metadata)

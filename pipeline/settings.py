@@ -1,0 +1,66 @@
+"""Settings: all that changes the audio, and nothing else. Their sha256 tells whether a track is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from sep_batch.model.spec import ModelSpec
+from sep_batch.pipeline import audio
+from sep_batch.pipeline.names import DEFAULT_FILENAME
+
+
+
+class Settings(BaseModel):
+    """What changes the audio. GPUs, pools and batches are not settings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    weights_sha256: str
+    spec: ModelSpec
+    stems: tuple[str, ...]
+    format: str = "flac"
+    bit_depth: Literal["16", "24", "float"] = "16"
+    bitrate: int | None = None
+    filename: str = DEFAULT_FILENAME
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    precision: str = "float32"
+
+    @property
+    def codec(self) -> audio.Codec:
+        """How a stem is written."""
+        return audio.CODECS[self.format]["" if audio.is_lossy(self.format) else self.bit_depth]
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        return values
+
+    @property
+    def sha256(self) -> str:
+        """Hash the settings: the same on every machine."""
+        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+
+    def differing(self, other: dict[str, Any]) -> list[str]:
+        """Return the names of the settings that differ, spec fields as `spec.name`."""
+        return sorted(_differing(self.canonical(), other))
+
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Self:
+        """Read what `canonical` gave."""
+        return cls.model_validate(values)
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in ours.keys() | theirs.keys():
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            names += _differing(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            names.append(prefix + key)
+    return names

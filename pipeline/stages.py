@@ -1,0 +1,246 @@
+"""The three stages: Analyze, Separate, Write. Plain callable classes: a block of rows in, rows out; no Ray here.
+
+A stage catches everything: what goes wrong with a track becomes that track's failed row and passes through the later stages
+as it is. Only what a constructor raises (weights, GPU) ends the run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sep_batch.model import weights
+from sep_batch.model.separator import Separator
+from sep_batch.model.spectrogram import patch_count, split_parts
+from sep_batch.pipeline import audio, failures, names, storage
+from sep_batch.pipeline.rows import JOURNAL, PART, each, fill, payload, spectrum, value
+from sep_batch.pipeline.settings import Settings
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's mallopt parameters
+_KEPT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage of a run is told.
+
+    Attributes:
+        settings: What changes the audio.
+        out: OUT.
+        run: The run's name.
+        scratch: Folder for temporary files, beside OUT's own files.
+    """
+
+    settings: Settings
+    out: str
+    run: str
+    scratch: str
+
+
+def _prepare_process(threads: int) -> None:
+    """Bound torch's threads, and have freed memory kept: mapping it anew for every patch cost a quarter of the time."""
+    torch.set_num_threads(threads)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
+    done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
+    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0}
+    return fill(row, PART, **failures.describe(error, stage), **done, **emptied)
+
+
+def _is_failed(row: pa.Table) -> bool:
+    return value(row, "status") == "failed"
+
+
+class Analyze:
+    """Fetch, decode and STFT: track rows in, parts with their spectrum out."""
+
+    def __init__(self, work: Work, *, threads: int = 1) -> None:
+        _prepare_process(threads)
+        self.work = work
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Yield a row a part, one track after another."""
+        for row in each(block):
+            tried = fill(row, PART, attempts=value(row, "attempts") + 1)
+            try:
+                yield from self._parts(tried)
+            except Exception as error:  # noqa: BLE001 (a failure is a row)
+                yield _failed(tried, error, "decode", self.work)
+
+    def _parts(self, row: pa.Table) -> Iterator[pa.Table]:
+        begun, spec = time.perf_counter(), self.work.settings.spec
+        decoded, found = self._decode(row)
+        wave = torch.from_numpy(decoded.wave)
+        known = fill(
+            row,
+            PART,
+            audio_s=wave.shape[1] / spec.sample_rate_hz,
+            source_rate_hz=decoded.rate_hz,
+            source_channels=decoded.channels,
+            source_codec=decoded.codec,
+            source_bytes=found.bytes,
+            source_etag=value(row, "source_etag") or found.etag,
+            truncated=decoded.truncated,
+            skipped_packets=decoded.skipped_packets,
+            nonfinite_samples=decoded.nonfinite_samples,
+        )
+        for number, part in enumerate(split_parts(wave, spec, patches_per_part=patch_count(wave.shape[1], spec))):
+            yield fill(
+                known,
+                PART,
+                above_f_db=_ratio_db(part.energy_above_f, part.energy),
+                decode_s=time.perf_counter() - begun,
+                part=number,
+                last=part.last,
+                skip=part.skip,
+                samples=part.samples,
+                payload=torch.view_as_real(part.spectrum).numpy(),
+            )
+
+    def _decode(self, row: pa.Table) -> tuple[audio.Decoded, storage.Info]:
+        settings = self.work.settings
+        offset, duration = value(row, "offset_s"), value(row, "duration_s")
+        source, found = storage.open_source(value(row, "uri"))
+        with source:
+            decoded = audio.decode(
+                source,
+                rate_hz=settings.spec.sample_rate_hz,
+                offset_s=settings.offset_s if offset is None else offset,
+                duration_s=settings.duration_s if duration is None else duration,
+            )
+        return decoded, found
+
+
+def _ratio_db(part: float, whole: float) -> float | None:
+    return 10 * math.log10(part / whole) if part > 0 and whole > 0 else None
+
+
+class Separate:
+    """The U-Nets: parts with a spectrum in, parts with the stems' waves out."""
+
+    def __init__(self, work: Work, model: str, *, device: str, threads: int = 1) -> None:
+        """Load the model.
+
+        Args:
+            work: What the run is about.
+            model: The folder of a converted model, or a preset in the cache; never fetched here.
+            device: A torch device; never changed to another one.
+            threads: For torch, on the CPU.
+
+        Raises:
+            WeightsError: They are not there, or not the ones the run was planned with.
+        """
+        _prepare_process(threads)
+        self.work = work
+        _, tensors = weights.load(Path(model))
+        self.separator = Separator(work.settings.spec, tensors, device=device)
+        if self.separator.weights_sha256 != work.settings.weights_sha256:
+            found, expected = self.separator.weights_sha256, work.settings.weights_sha256
+            raise weights.WeightsError(f"{model}: sha256 of the weights {found}, expected {expected} as on the driver")
+        self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Separate a whole block: the patches of all its parts are packed into batches, whatever track they come from."""
+        rows = list(each(block))
+        yield from (row for row in rows if _is_failed(row))
+        waiting = [row for row in rows if not _is_failed(row)]
+        try:
+            begun = time.perf_counter()
+            for stems in self.separator.separate_spectra([spectrum(row) for row in waiting]):
+                yield self._separated(waiting[0], stems, time.perf_counter() - begun)
+                del waiting[0]
+                begun = time.perf_counter()
+        except Exception as error:  # noqa: BLE001 (a failure is a row)
+            for row in waiting:
+                yield _failed(row, _own(error), "separate", self.work)
+
+    def _separated(self, row: pa.Table, stems: torch.Tensor, seconds: float) -> pa.Table:
+        settings, skip = self.work.settings, value(row, "skip")
+        chosen = [settings.spec.stems.index(stem) for stem in settings.stems]
+        waves = stems[chosen, :, skip : skip + value(row, "samples")]
+        return fill(
+            row,
+            PART,
+            model=settings.spec.name,
+            weights_sha256=settings.weights_sha256,
+            settings_sha256=settings.sha256,
+            precision=settings.precision,
+            device=self.device,
+            separate_s=seconds,
+            payload=waves.numpy(),
+        )
+
+
+def _own(error: Exception) -> Exception:
+    return failures.OutOfMemory(str(error)) if isinstance(error, torch.OutOfMemoryError) else error
+
+
+class Write:
+    """Measure, encode and put the stems: parts with waves in, finished rows out."""
+
+    def __init__(self, work: Work) -> None:
+        _prepare_process(1)
+        self.work = work
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Yield each track's finished row, after all its stems are durable."""
+        for row in each(block):
+            if _is_failed(row):
+                yield fill(row, JOURNAL)
+                continue
+            try:
+                yield self._written(row)
+            except Exception as error:  # noqa: BLE001 (a failure is a row)
+                yield fill(_failed(row, error, "write", self.work), JOURNAL)
+
+    def _written(self, row: pa.Table) -> pa.Table:
+        if value(row, "part") or not value(row, "last"):
+            raise NotImplementedError("a track of more than one part")
+        begun = time.perf_counter()
+        waves = payload(row)
+        stems = [self._stem(row, stem, wave) for stem, wave in zip(self.work.settings.stems, waves, strict=True)]
+        return fill(
+            row,
+            JOURNAL,
+            status="ok",
+            parts=1,
+            stems=stems,
+            write_s=time.perf_counter() - begun,
+            finished_at=datetime.now(UTC),
+            run_id=self.work.run,
+        )
+
+    def _stem(self, row: pa.Table, stem: str, wave: np.ndarray) -> dict[str, Any]:
+        settings = self.work.settings
+        rate_hz = settings.spec.sample_rate_hz
+        content = audio.encode(wave, settings.codec, rate_hz=rate_hz, bitrate=settings.bitrate)
+        uri = f"stems/{names.render(settings.filename, value(row, 'id'), value(row, 'uri'), stem, settings.format)}"
+        try:
+            storage.put(f"{self.work.out}/{uri}", content, scratch=self.work.scratch)
+        except failures.TrackError as error:
+            raise failures.WriteFailed(str(error)) from error
+        return {
+            "stem": stem,
+            "uri": uri,
+            "codec": settings.codec.encoder,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "frames": wave.shape[1],
+            **audio.levels(wave, rate_hz),
+        }

@@ -1,0 +1,254 @@
+"""Every read and write of the project. fsspec is in this file only; a write is whole or nothing.
+
+A URI is a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Credentials come from the environment (for S3 the
+standard AWS variables and profiles), never from a URI.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import posixpath
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sep_batch.pipeline import failures
+
+SCHEMES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
+_MISSING_CODES = ("NoSuchKey", "NoSuchBucket", "404")
+_DENIED = (errno.EACCES, errno.EPERM)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Info:
+    """What storage says of one object: its URI, its size, and its etag (on a disk: the modified time)."""
+
+    uri: str
+    bytes: int
+    etag: str | None
+
+
+def _mapped(call: Callable[P, T]) -> Callable[P, T]:
+    """Turn what storage clients raise into the tree of errors."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise failures.NotFound(f"{args[0]}: not found ({type(error).__name__})") from error
+        except PermissionError as error:
+            raise failures.AccessDenied(f"{args[0]}: access denied ({error.strerror or error})") from error
+        except (OSError, TimeoutError) as error:
+            raise failures.FetchTimeout(f"{args[0]}: {error.strerror or error or type(error).__name__}") from error
+
+    return wrapped
+
+
+def is_local(uri: str) -> bool:
+    """Tell whether a URI is a path on this machine."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def join(base: str, uri: str) -> str:
+    """Resolve a URI against a folder: an absolute one stays as it is.
+
+    Args:
+        base: A folder, as a path or URI.
+        uri: A path or URI, relative or not.
+    """
+    if "://" in uri or uri.startswith("/"):
+        return uri
+    return posixpath.join(base, uri) if "://" in base else os.path.normpath(os.path.join(base, uri))
+
+
+def absolute(uri: str) -> str:
+    """Return a local path as absolute, any other URI as it is; no slash at the end."""
+    if is_local(uri):
+        return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
+    return uri.rstrip("/")
+
+
+def parent(uri: str) -> str:
+    """Return the folder that holds a URI."""
+    return posixpath.dirname(uri)
+
+
+def name(uri: str) -> str:
+    """Return the last component of a URI."""
+    return posixpath.basename(uri.rstrip("/"))
+
+
+def _place(uri: str) -> tuple[Any, str]:
+    """Return the file system of a URI, and the path in it.
+
+    Raises:
+        BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
+    """
+    if "://" not in uri:
+        return LocalFileSystem(), uri
+    scheme = uri.partition("://")[0]
+    if scheme not in SCHEMES:
+        shown = uri if "@" not in uri else f"{scheme}://..."
+        raise failures.BadUri(f"{shown}: scheme {scheme!r}, expected a path or one of {', '.join(SCHEMES)}")
+    if scheme == "file":
+        return LocalFileSystem(), uri.removeprefix("file://")
+    if "@" in urlsplit(uri).netloc or "::" in uri:
+        raise failures.BadUri(f"{scheme}://...: credentials and chained URIs are not read; credentials come from the environment")
+    options = {} if scheme == "memory" else {"use_listings_cache": False}
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri, **options)
+    except ImportError as error:
+        raise failures.NotRunnableError(f"{uri}: {error}") from error
+    return filesystem, path
+
+
+@_mapped
+def info(uri: str) -> Info:
+    """Ask storage about one object.
+
+    Raises:
+        NotFound, AccessDenied, FetchTimeout, BadUri: As they say.
+    """
+    filesystem, path = _place(uri)
+    found = filesystem.info(path)
+    if found["type"] == "directory":
+        raise IsADirectoryError(uri)
+    return _info(uri, found)
+
+
+def _info(uri: str, found: dict[str, Any]) -> Info:
+    tag = found.get("ETag") or found.get("etag") or found.get("md5Hash") or found.get("mtime")
+    if isinstance(tag, float):
+        tag = datetime.fromtimestamp(tag, UTC).isoformat()
+    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object lies there."""
+    try:
+        info(uri)
+    except failures.NotFound:
+        return False
+    return True
+
+
+@_mapped
+def is_folder(uri: str) -> bool:
+    """Tell whether a URI is a folder, or a prefix that holds something."""
+    filesystem, path = _place(uri)
+    return bool(filesystem.isdir(path))
+
+
+@_mapped
+def read(uri: str) -> bytes:
+    """Read an object whole."""
+    filesystem, path = _place(uri)
+    content: bytes = filesystem.cat_file(path)
+    return content
+
+
+@_mapped
+def open_source(uri: str) -> tuple[IO[bytes], Info]:
+    """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
+    found = info(uri)
+    filesystem, path = _place(uri)
+    if found.bytes <= WHOLE_READ_BYTES:
+        return io.BytesIO(filesystem.cat_file(path)), found
+    return filesystem.open(path, "rb"), found
+
+
+@_mapped
+def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
+    """Write an object whole or not at all: one PUT, or a multipart upload that is completed last; on a disk temporary file,
+    fsync and rename.
+
+    Args:
+        uri: Where to.
+        content: All of it.
+        scratch: A folder on the same disk for the temporary file; by default the target's own.
+    """
+    filesystem, path = _place(uri)
+    if isinstance(filesystem, LocalFileSystem):
+        _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
+    else:
+        filesystem.pipe_file(path, content)
+
+
+def _put_on_disk(path: Path, content: bytes, scratch: Path) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = scratch / f".{path.name[:100]}.{secrets.token_hex(8)}.part"
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+@_mapped
+def find(uri: str) -> Iterator[Info]:
+    """List every object below a folder or prefix, in the order of their names; none where there is no such folder."""
+    filesystem, path = _place(uri)
+    try:
+        found = filesystem.find(path, detail=True)
+    except FileNotFoundError:
+        return iter(())
+    return (_info(filesystem.unstrip_protocol(key) if "://" in uri else key, found[key]) for key in sorted(found))
+
+
+@_mapped
+def expand(pattern: str) -> list[str]:
+    """Return the objects that a glob pattern names, sorted."""
+    filesystem, path = _place(pattern)
+    found = sorted(filesystem.glob(path))
+    return [filesystem.unstrip_protocol(key) if "://" in pattern else key for key in found]
+
+
+@_mapped
+def remove(uri: str) -> None:
+    """Remove a folder or prefix with all it holds; nothing where it is not there."""
+    filesystem, path = _place(uri)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
+def bring(uri: str, folder: Path) -> Path:
+    """Copy a remote folder's files (not deeper ones) to this machine, and return where.
+
+    Args:
+        uri: The folder.
+        folder: Where copies of remote folders lie.
+    """
+    target = folder / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    target.mkdir(parents=True, exist_ok=True)
+    for found in find(uri):
+        put(str(target / name(found.uri)), read(found.uri))
+    return target
