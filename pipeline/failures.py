@@ -17,6 +17,7 @@ from __future__ import annotations
 import traceback
 
 MESSAGE_CHARS = 500
+SOME_FAILED, OVER_MAX_FAILURES, STOPPED = 3, 4, 7  # exit codes of runs that came to an end
 BUG = "bug"
 WORKER_CRASH = "worker_crash"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,6 +117,28 @@ def scan(sources: Sequence[str]) -> pa.Table:
             "size": pa.array(found.values(), pa.int64()),
         }
     )
+
+
+def write(table: pa.Table, uri: str) -> None:
+    """Write a manifest as Parquet, CSV or JSONL, by its extension.
+
+    Raises:
+        UsageError: Another extension.
+        NotRunnableError: Storage did not take it.
+    """
+    extension, content = _extension(uri), io.BytesIO()
+    if extension in (".parquet", ".pq"):
+        pyarrow.parquet.write_table(table, content)
+    elif extension == ".csv":
+        pyarrow.csv.write_csv(table, content)
+    elif extension in (".jsonl", ".ndjson"):
+        content.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
+    else:
+        raise failures.UsageError(f"--out {uri}: expected {', '.join(MANIFEST_EXTENSIONS)}")
+    try:
+        storage.put(storage.absolute(uri), content.getvalue())
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"--out {error}") from error
 
 
 def _audio_below(uri: str) -> Iterable[tuple[str, int]]:
@@ -360,6 +383,11 @@ def write_plan(
         uris.append(f"{folder}/{number:06d}.parquet")
         put(uris[-1], out.getvalue())
     return uris
+
+
+def read_plan(uri: str) -> Iterator[pa.Table]:
+    """Read one file of a plan: one block."""
+    yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
 
 
 def rows_per_block(todo: int, analyze_actors: int) -> int:

@@ -1,0 +1,208 @@
+"""The command line. Each command is a few lines over a function; errors become one line and an exit code here, and only here.
+
+Nothing heavy is imported before a command needs it: `--help` loads neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="sep-batch",
+    help="Separate music catalogs into stems with Spleeter's U-Nets on Ray Data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="List, fetch, convert and show models.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+class Format(StrEnum):
+    """What stems are written as."""
+
+    flac = "flac"
+    wav = "wav"
+    mp3 = "mp3"
+
+
+class BitDepth(StrEnum):
+    """Of flac and wav."""
+
+    d16 = "16"
+    d24 = "24"
+    float = "float"
+
+
+class Retry(StrEnum):
+    """Which failed tracks are tried again."""
+
+    none = "none"
+    transient = "transient"
+    all = "all"
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what our own code raises into one line on stderr and its exit code."""
+    from sep_batch.pipeline.failures import RunError
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        yield
+    except RunError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _bitrate(text: str | None) -> int | None:
+    """Read 128k, 320000."""
+    if text is None:
+        return None
+    number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
+    if not number.isdigit():
+        raise typer.BadParameter(f"{text}: expected bits per second, as 128k or 320000", param_hint="--bitrate")
+    return int(number) * factor
+
+
+@app.command()
+def run(
+    manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")] = None,
+    model: Annotated[str, typer.Option("--model", "-p", help="A preset (see models list), or a folder or URI of a converted model.")] = "spleeter:2stems",
+    gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
+    cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
+    format: Annotated[Format, typer.Option("--format", "-c", help="What stems are written as.")] = Format.flac,
+    bit_depth: Annotated[BitDepth, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = BitDepth.d16,
+    bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
+    filename: Annotated[
+        str, typer.Option("--filename", "-f", help="Stems' paths below OUT/stems: {id} {stem} {ext} {filename} {foldername} {instrument} {codec} {shard}.")
+    ] = "{shard}/{id}/{stem}.{ext}",
+    stems: Annotated[str | None, typer.Option(help="Only these, as vocals,drums. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,
+    offset: Annotated[float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.")] = 0.0,
+    duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds to separate of each track.")] = None,
+    max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
+    ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
+    retry: Annotated[Retry, typer.Option(help="Which tracks that failed in earlier runs are tried again.")] = Retry.transient,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
+) -> None:
+    """Separate every track of MANIFEST that is not done yet. The same command again resumes.
+
+    Example: sep-batch run songs.parquet --gpus 8 --out s3://bucket/stems
+    """
+    with _one_line_errors():
+        from rich.console import Console
+
+        from sep_batch.jobs.progress import Progress
+        from sep_batch.jobs.report import show
+        from sep_batch.jobs.run import run_job
+
+        summary = run_job(
+            manifest,
+            out,
+            progress=Progress(Console(stderr=True)),
+            model=model,
+            gpus=gpus,
+            cpus=cpus,
+            format=format.value,
+            bit_depth=bit_depth.value,
+            bitrate=_bitrate(bitrate),
+            filename=filename,
+            stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
+            limit=limit,
+            offset_s=offset,
+            duration_s=duration,
+            max_failures=max_failures,
+            ok_with_failures=ok_with_failures,
+            retry=retry.value,
+            overwrite=overwrite,
+            address=address,
+            uri_column=uri_column,
+            id_column=id_column,
+        )
+        show(summary, as_json=as_json)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def manifest(
+    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Folders, globs, prefixes, files.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
+) -> None:
+    """Write a manifest (uri, id, size) of the audio below SRC.
+
+    Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' -o songs.parquet
+    """
+    with _one_line_errors():
+        from sep_batch.pipeline.manifest import scan, write
+
+        table = scan(sources)
+        write(table, out)
+        typer.echo(f"{table.num_rows} tracks in {out}; next: sep-batch run {out}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
+) -> None:
+    """Synthesise a small catalog, separate it, and show the index."""
+    with _one_line_errors():
+        from sep_batch.jobs.demo import run_demo
+
+        exit_code = run_demo(folder)
+    raise typer.Exit(exit_code)
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the presets, and whether their weights are here."""
+    from sep_batch.jobs.models import listing
+
+    for line in listing():
+        typer.echo(line)
+
+
+@models.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A preset, as spleeter:2stems.")],
+    from_file: Annotated[Path | None, typer.Option("--from", help="The published archive, already at hand.")] = None,
+) -> None:
+    """Fetch a preset's weights into the cache, verify and convert them."""
+    with _one_line_errors():
+        from sep_batch.jobs.models import fetch
+
+        typer.echo(fetch(name, from_file))
+
+
+@models.command("convert")
+def models_convert(
+    checkpoint: Annotated[str, typer.Option(help="PREFIX of PREFIX.index and PREFIX.data-00000-of-00001.")],
+    config: Annotated[Path, typer.Option(help="Spleeter's JSON configuration of the model.")],
+    out: Annotated[Path, typer.Option(help="Folder of the converted model, for --model.")],
+) -> None:
+    """Convert a TensorFlow checkpoint of Spleeter's into a folder that --model takes."""
+    with _one_line_errors():
+        from sep_batch.jobs.models import convert
+
+        typer.echo(convert(checkpoint, config, out))
+
+
+@models.command("show")
+def models_show(model: Annotated[str, typer.Argument(help="A preset, or a folder of a converted model.")]) -> None:
+    """Show a model's description and the sha256 of its weights, as JSON."""
+    with _one_line_errors():
+        from sep_batch.jobs.models import show as show_model
+
+        typer.echo(show_model(model))

@@ -1,0 +1,158 @@
+"""The driver of a run: passes over the plan, the journal, the counts. It asks the flow for rows and never touches audio."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+
+from sep_batch.jobs.options import MaxFailures
+from sep_batch.jobs.progress import Progress
+from sep_batch.pipeline import failures, flow, index, manifest, storage
+from sep_batch.pipeline.stages import Work, worker_crash
+
+JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
+NEVER_JUDGED_BELOW = 20
+PASSES = 3  # the flow, and twice more for what was lost with its process
+
+
+@dataclass
+class Summary:
+    """What a run did, and the exit code that says so.
+
+    Attributes:
+        out: OUT.
+        run: The run's name; None where there was nothing to do.
+        tracks: In the manifest.
+        done_before: Of them, those that were ok already.
+        known_failed: Of them, those that failed before and were not tried again.
+        ok: Separated in this run.
+        failed: Failed in this run, by class.
+        audio_s: Seconds of audio separated in this run.
+        seconds: From the first row in to the last row out.
+        stopped: Why the run ended early, if it did.
+        stats: Ray Data's own account of the operators.
+    """
+
+    out: str
+    tracks: int
+    run: str | None = None
+    done_before: int = 0
+    known_failed: int = 0
+    ok: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    seconds: float = 0.0
+    exit_code: int = 0
+    stopped: str | None = None
+    warnings: tuple[str, ...] = ()
+    stats: str = ""
+
+    @property
+    def tried(self) -> int:
+        """Tracks that ended in this run, ok or not."""
+        return self.ok + self.failed.total()
+
+    def count(self, status: str, error_class: str | None, audio_s: float) -> None:
+        """Count one finished row."""
+        if status == "ok":
+            self.ok += 1
+            self.audio_s += audio_s
+        else:
+            self.failed[error_class or failures.BUG] += 1
+
+    def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
+        """Give a run that went to its end its exit code."""
+        failed = self.failed.total()
+        if self.exit_code or not failed:
+            return
+        if self.tried >= NEVER_JUDGED_BELOW and max_failures.is_exceeded(failed, self.tried):
+            self.stopped = f"over --max-failures: {failed} of {self.tried} tracks failed"
+            self.exit_code = failures.OVER_MAX_FAILURES
+        elif not ok_with_failures:
+            self.exit_code = failures.SOME_FAILED
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON, without the operators' account."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "stats"})
+
+
+@dataclass
+class Driver:
+    """Runs a plan to its end.
+
+    Attributes:
+        work: What every stage is told.
+        model: Where Separate finds its weights.
+        resources: The pools.
+        summary: Filled as rows come.
+        max_failures: The bound over which the run is stopped.
+        journal: Takes the rows.
+        progress: Told of every row.
+    """
+
+    work: Work
+    model: str
+    resources: flow.Resources
+    summary: Summary
+    max_failures: MaxFailures
+    journal: index.Journal
+    progress: Progress
+
+    def run(self, todo: pa.Table) -> None:
+        """Run the flow; then twice more, a row a block and one task in flight, over what was lost with its process.
+
+        Raises:
+            BugError: A row is a defect of ours.
+            NotRunnableError: The flow could not run.
+        """
+        begun = time.monotonic()
+        try:
+            for number in range(PASSES):
+                seen = self._pass(todo, number)
+                todo = todo.filter(pa.array([name not in seen for name in todo.column("id").to_pylist()], pa.bool_()))
+                if self.summary.stopped or not todo.num_rows:
+                    return
+            for place in range(todo.num_rows):
+                self._take(worker_crash(todo.slice(place, 1), self.work))
+        finally:
+            self.summary.seconds = time.monotonic() - begun
+
+    def _pass(self, todo: pa.Table, number: int) -> set[str]:
+        """Run one pass, and return the ids that came out of it."""
+        rows = 1 if number else manifest.rows_per_block(todo.num_rows, self.resources.analyze.actors)
+        folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
+        plan = manifest.write_plan(todo, self._put, folder, rows_per_block=rows)
+        resources = self.resources.one_at_a_time() if number else self.resources
+        dataset = flow.build(plan, self.work, self.model, resources)
+        seen: set[str] = set()
+        for batch in flow.finished_rows(dataset):
+            seen.update(batch.column("id").to_pylist())
+            self._take(batch)
+            if self._is_over():
+                break
+        self.summary.stats += flow.stats(dataset)
+        return seen
+
+    def _put(self, uri: str, content: bytes) -> None:
+        storage.put(uri, content, scratch=self.work.scratch)
+
+    def _take(self, rows: pa.Table) -> None:
+        """Journal and count finished rows."""
+        self.journal.add(rows)
+        for row in rows.select(["id", "status", "error_class", "error", "audio_s"]).to_pylist():
+            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
+            self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
+            if row["error_class"] == failures.BUG:
+                raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
+
+    def _is_over(self) -> bool:
+        failed, tried = self.summary.failed.total(), self.summary.tried
+        if tried < JUDGED_FROM or not self.max_failures.is_exceeded(failed, tried):
+            return False
+        self.summary.stopped = f"over --max-failures: {failed} of {tried} tracks failed"
+        self.summary.exit_code = failures.OVER_MAX_FAILURES
+        return True

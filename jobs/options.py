@@ -1,0 +1,118 @@
+"""What a run is asked for besides manifest and OUT, and the checks that need nothing but the words themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sep_batch.pipeline import audio, failures, index, names
+from sep_batch.pipeline.manifest import Retry
+
+DEFAULT_MODEL = "spleeter:2stems"
+DEFAULT_MAX_FAILURES = "5%"
+
+
+@dataclass(frozen=True)
+class MaxFailures:
+    """A bound on failed tracks: a number, or a percentage of the tracks tried."""
+
+    bound: float
+    is_percent: bool
+
+    @classmethod
+    def parse(cls, text: str) -> MaxFailures:
+        """Read `100` or `5%`.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        try:
+            bound = float(text.removesuffix("%"))
+        except ValueError:
+            bound = -1
+        if not 0 <= bound < float("inf"):
+            raise failures.UsageError(f"--max-failures {text}: expected a number of tracks or a percentage, as 100 or 5%")
+        return cls(bound, text.endswith("%"))
+
+    def is_exceeded(self, failed: int, tried: int) -> bool:
+        """Tell whether so many failures of so many tracks are too many."""
+        return failed > (self.bound * tried / 100 if self.is_percent else self.bound)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked for besides manifest and OUT; the same words as the command line's flags.
+
+    Attributes:
+        model: A preset, or a folder or URI of a converted model.
+        gpus: "auto", or how many; 0 runs the U-Nets on the CPU.
+        cpus: Bound on the CPUs used; None is all.
+        format: One of flac, wav, mp3.
+        bit_depth: 16, 24 or float.
+        bitrate: Bits per second of a lossy format.
+        filename: Template of the stems' paths below OUT/stems.
+        stems: Those to write; None is all.
+        limit: Only the first tracks of the manifest.
+        offset_s: Skipped at the start of each track, where its row says nothing else.
+        duration_s: Separated of each track, where its row says nothing else.
+        max_failures: Number or percent of the tracks tried, over which the run is stopped.
+        ok_with_failures: Exit code 0 though some tracks failed.
+        retry: Which failed tracks are tried again.
+        overwrite: Separate again what was made with other settings.
+        address: Of a running Ray cluster.
+        uri_column: The manifest's column of URIs.
+        id_column: The manifest's column of ids.
+        device: Torch's device, for tests on logical GPUs.
+        flush_s: Seconds between two journal files.
+    """
+
+    model: str = DEFAULT_MODEL
+    gpus: str | int = "auto"
+    cpus: int | None = None
+    format: str = "flac"
+    bit_depth: str = "16"
+    bitrate: int | None = None
+    filename: str = names.DEFAULT_FILENAME
+    stems: tuple[str, ...] | None = None
+    limit: int | None = None
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    max_failures: str = DEFAULT_MAX_FAILURES
+    ok_with_failures: bool = False
+    retry: Retry = "transient"
+    overwrite: bool = False
+    address: str | None = None
+    uri_column: str | None = None
+    id_column: str | None = None
+    device: str | None = None
+    flush_s: float = index.FLUSH_S
+
+def check(wanted: Options) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        UsageError: Names the flag, what was found and what was expected.
+    """
+    MaxFailures.parse(wanted.max_failures)
+    names.check(wanted.filename)
+    for name, found in (("--cpus", wanted.cpus), ("--limit", wanted.limit), ("--bitrate", wanted.bitrate), ("--duration", wanted.duration_s)):
+        if found is not None and found <= 0:
+            raise failures.UsageError(f"{name} {found}: expected more than 0")
+    if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():
+        raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
+    if wanted.offset_s < 0:
+        raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+    _check_format(wanted)
+
+
+def _check_format(wanted: Options) -> None:
+    if wanted.format not in audio.CODECS:
+        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(audio.CODECS)}")
+    lossy = audio.is_lossy(wanted.format)
+    if lossy and wanted.bit_depth != "16":
+        raise failures.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
+    if not lossy and wanted.bit_depth not in audio.CODECS[wanted.format]:
+        raise failures.UsageError(
+            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(audio.CODECS[wanted.format])}"
+        )
+    if wanted.bitrate and not lossy:
+        raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")

@@ -1,0 +1,247 @@
+"""`run`: separate every track of a manifest that is not done yet. Starts Ray, has the driver run the flow, publishes the index.
+
+    from sep_batch.jobs.run import run_job
+    summary = run_job("songs.parquet", out="songs.stems")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from sep_batch.jobs.options import MaxFailures, Options, check
+from sep_batch.jobs.progress import Progress
+from sep_batch.model import weights
+from sep_batch.pipeline import audio, failures, index, manifest, names, storage
+from sep_batch.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from sep_batch.jobs.driver import Summary
+    from sep_batch.pipeline.flow import Resources
+
+OBJECT_STORE_BYTES = 1 << 30  # about four parts of 24 patches
+PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
+
+
+def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
+    """Separate every track of a manifest that is not done yet.
+
+    Args:
+        source: A manifest, a folder, or an audio file; a path or URI.
+        out: Where to; by default beside the source, `songs.parquet` -> `songs.stems`.
+        progress: Told of every finished row; by default nothing is shown.
+        options: The fields of `Options`.
+
+    Returns:
+        What was done. Its exit code is as in the README's table.
+
+    Raises:
+        RunError: The run could not start, a systemic fault ended it, or a defect of ours did.
+    """
+    wanted = Options(**options)
+    check(wanted)
+    gpus = _gpus(wanted)
+    listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
+    tracks = listed.tracks.slice(0, wanted.limit)
+    out = storage.absolute(out) if out else default_out(listed.uri)
+    _prepare_ray(wanted)
+    from sep_batch.jobs.driver import Summary
+
+    summary = Summary(out=out, tracks=tracks.num_rows, warnings=listed.warnings)
+    if not tracks.num_rows:
+        return summary
+    model, settings = _settings(wanted)
+    pairs = zip(tracks.column("id").to_pylist(), tracks.column("uri").to_pylist(), strict=True)
+    names.refuse_collisions(settings.filename, pairs, settings.stems, settings.format)
+    try:
+        run = _open_out(out, settings, listed, overwrite=wanted.overwrite)
+        plan = manifest.make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
+        summary.done_before, summary.known_failed = plan.done, plan.known_failed
+        try:
+            if plan.tracks.num_rows:
+                summary.run = run
+                _drive(plan.tracks, settings, model, summary, wanted, gpus, progress or Progress.silent())
+        finally:
+            _close_out(out, run)
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"OUT {error}") from error
+    summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
+    return summary
+
+
+def default_out(source: str) -> str:
+    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`."""
+    base = storage.name(source)
+    return f"{storage.parent(source)}/{base.rpartition('.')[0] or base}.stems"
+
+
+def _drive(
+    todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, gpus: int | None, progress: Progress
+) -> None:
+    from sep_batch.jobs.driver import Driver
+    from sep_batch.pipeline.stages import Work
+
+    run = summary.run or ""
+    work = Work(settings, summary.out, run, index.scratch_folder(summary.out, run))
+    with _stoppable(), _ray(wanted, gpus) as resources:
+        try:
+            with index.Journal(summary.out, run, flush_s=wanted.flush_s) as journal, progress.showing(todo.num_rows):
+                bound = MaxFailures.parse(wanted.max_failures)
+                Driver(work, model, resources, summary, bound, journal, progress).run(todo)
+        except KeyboardInterrupt:
+            summary.stopped = "stopped by a signal; run the same command again to resume"
+            summary.exit_code = failures.STOPPED
+
+
+def _settings(wanted: Options) -> tuple[str, Settings]:
+    """Have the weights verified, and return where they lie with the settings of the run."""
+    try:
+        if not storage.is_local(wanted.model) and wanted.model.partition(":")[2].startswith("//"):
+            folder = storage.bring(wanted.model, weights.cache_folder() / "brought")
+        else:
+            folder = weights.obtain(wanted.model, say=logging.getLogger("sep_batch").warning)
+        spec, tensors = weights.load(folder, preset=wanted.model)
+    except weights.UnknownModelError as error:
+        raise failures.UsageError(f"--model: {error}") from error
+    except (weights.WeightsError, failures.TrackError) as error:
+        raise failures.NotRunnableError(f"weights: {error}") from error
+    if unknown := set(wanted.stems or ()) - set(spec.stems):
+        raise failures.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
+    lossy = audio.is_lossy(wanted.format)
+    settings = Settings.load(
+        {
+            "weights_sha256": weights.sha256_of(tensors),
+            "spec": asdict(spec),
+            "stems": [stem for stem in spec.stems if stem in (wanted.stems or spec.stems)],
+            "format": wanted.format,
+            "bit_depth": wanted.bit_depth,
+            "bitrate": (wanted.bitrate or audio.DEFAULT_BITRATE) if lossy else None,
+            "filename": wanted.filename,
+            "offset_s": wanted.offset_s,
+            "duration_s": wanted.duration_s,
+        }
+    )
+    return str(folder), settings
+
+
+def _open_out(out: str, settings: Settings, listed: manifest.Manifest, *, overwrite: bool) -> str:
+    """Check OUT's settings against ours, write its run.json, clear what dead runs left, and return the new run's name."""
+    uri = f"{out}/_sep/run.json"
+    if storage.exists(uri):
+        before = json.loads(storage.read(uri))["settings"]
+        if (differing := settings.differing(before)) and not overwrite:
+            raise failures.SettingsDifferError(
+                f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"
+            )
+    run = index.new_run(out)
+    described = {
+        "run": run,
+        "settings": settings.canonical(),
+        "settings_sha256": settings.sha256,
+        "manifest": {"uri": listed.uri, "sha256": listed.sha256},
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    storage.remove(f"{out}/_sep/parts")
+    storage.remove(f"{out}/_sep/plan")
+    storage.put(uri, json.dumps(described, indent=2, sort_keys=True).encode(), scratch=index.scratch_folder(out, run))
+    return run
+
+
+def _close_out(out: str, run: str) -> None:
+    """Publish the index and remove what only the run needed."""
+    index.publish(out, run)
+    storage.remove(index.plan_folder(out, run))
+    storage.remove(index.scratch_folder(out, run))
+
+
+def _gpus(wanted: Options) -> int | None:
+    """Return the GPUs to use of this machine; None leaves it to the cluster that is joined.
+
+    Raises:
+        NotRunnableError: There are fewer.
+    """
+    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
+    if asked == 0 or wanted.address or os.environ.get("RAY_ADDRESS") or wanted.device:
+        return asked
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked is not None and asked > found:
+        raise failures.NotRunnableError(
+            f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
+            "ask for fewer, or --gpus 0 for the CPU"
+        )
+    return found if asked is None else asked
+
+
+def _prepare_ray(wanted: Options) -> None:
+    """Set what Ray reads once, when it is first imported: no usage statistics, no noise, and for a Ray of our own a token,
+    since its ports listen beyond this machine.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if not wanted.address and "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def _ray(wanted: Options, gpus: int | None) -> Iterator[Resources]:
+    """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here."""
+    address = wanted.address or os.environ.get("RAY_ADDRESS")
+    import ray
+
+    from sep_batch.pipeline import flow
+
+    started = not ray.is_initialized()
+    if started:
+        local = {"num_cpus": wanted.cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECT_STORE_BYTES}
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            ray.init(address=address, **({} if address else local), **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {str(error).splitlines()[0]}") from error
+    try:
+        there = ray.cluster_resources()
+        cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        if gpus is not None and gpus > on_hand and (address or wanted.device):
+            raise failures.NotRunnableError(f"--gpus {gpus}: the Ray cluster has {on_hand}")
+        flow.configure()
+        usable = min(cpus, wanted.cpus) if wanted.cpus else cpus
+        yield flow.plan_resources(max(1, usable), on_hand if gpus is None else gpus, device=wanted.device)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: what is finished is journaled, the index is published."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,181 @@
+"""The stages as a Ray Data pipeline: Read -> Analyze -> Separate -> Write, with the resources each may use.
+
+Ray is in this file and in jobs/run.py only. What Ray Data 2.60 does unasked and we do not want: it retries for ever, fuses
+operators, and waits without end for actors that cannot start; each is set here, with its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.manifest import read_plan
+from sep_batch.pipeline.stages import Analyze, Separate, Work, Write
+
+CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
+CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
+USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
+POOL_START_S = 120
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One stage's actors: how many, and what each takes."""
+
+    actors: int
+    cpus: float
+    gpus: int = 0
+    threads: int = 1
+    tasks: int | None = None  # in flight at an actor; by default Ray's
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The pools of a flow. Analyze and Write scale between one actor and their size; Separate is fixed, one actor a GPU.
+
+    Attributes:
+        analyze: Fetch, decode, STFT.
+        separate: U-Nets.
+        write: Encode, put.
+        device: Torch's name of what Separate runs on.
+    """
+
+    analyze: Pool
+    separate: Pool
+    write: Pool
+    device: str
+
+    def one_at_a_time(self) -> Resources:
+        """Return the same with one actor a stage and one task in flight: for tracks that were lost with their process."""
+        single = (dataclasses.replace(pool, actors=1, tasks=1) for pool in (self.analyze, self.separate, self.write))
+        return Resources(*single, device=self.device)
+
+
+def plan_resources(cpus: int, gpus: int, *, device: str | None = None) -> Resources:
+    """Share CPUs and GPUs out among the stages, so that all actors fit and something is left for reading.
+
+    Args:
+        cpus: Of the machine or cluster.
+        gpus: One Separate actor each; 0 runs the U-Nets on the CPU.
+        device: Torch's; by default cuda where there are GPUs.
+    """
+    if gpus:
+        side = max(1, round((cpus - 1) / 2))
+        wanted = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1), Pool(side, 1)]
+    else:
+        actors = max(1, round(cpus * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))
+        threads = max(1, math.ceil(cpus * CPU_SHARE_OF_SEPARATE / actors))
+        side = max(1, cpus // 8)
+        wanted = [Pool(side, 1), Pool(actors, 1 if cpus < CPUS_PER_SEPARATE else threads, threads=threads), Pool(side, 1)]
+    taken = sum(pool.actors * pool.cpus for pool in wanted)
+    scale = min(1.0, USABLE_CPUS * cpus / taken)
+    analyze, separate, write = (Pool(p.actors, _share(p.cpus * scale), p.gpus, p.threads) for p in wanted)
+    return Resources(analyze, separate, write, device or ("cuda" if gpus else "cpu"))
+
+
+def _share(cpus: float) -> float:
+    """Round down to what Ray takes: whole CPUs above one, hundredths below."""
+    return math.floor(cpus) if cpus >= 1 else math.floor(cpus * 100) / 100
+
+
+class Plan(Datasource):
+    """Reads a plan's files, one block a file."""
+
+    def __init__(self, uris: Sequence[str]) -> None:
+        super().__init__()
+        self._uris = uris
+
+    def get_name(self) -> str:
+        """Return what follows `Read` in the operator's name."""
+        return ""
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Return None: not known before it is read."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """Return one task a file, whatever Ray would like."""
+        metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(read_plan, uri), metadata) for uri in self._uris]
+
+
+def configure() -> None:
+    """Set what every flow needs of Ray Data, on the driver, once Ray has started."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
+    context.wait_for_min_actors_s = POOL_START_S  # a pool that cannot start is an error, not a hang
+    context.issue_detectors_config.detectors = []
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.execution_options.preserve_order = False
+
+
+def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> ray.data.Dataset:
+    """Build the flow over a plan's files; it runs when its rows are asked for.
+
+    Args:
+        plan: The plan's files.
+        work: What every stage is told.
+        model: Where Separate finds its weights.
+        resources: The pools.
+
+    Returns:
+        A dataset of finished rows, in whatever order they are done.
+    """
+    analyze, separate, write = resources.analyze, resources.separate, resources.write
+    rows = ray.data.read_datasource(Plan(plan), override_num_blocks=len(plan), num_cpus=0.1)
+    rows = _stage(rows, Analyze, (work,), {"threads": analyze.threads}, analyze, minimum=1)
+    options = {"device": resources.device, "threads": separate.threads}
+    rows = _stage(rows, Separate, (work, model), options, separate, minimum=separate.actors)
+    return _stage(rows, Write, (work,), {}, write, minimum=1)
+
+
+def finished_rows(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    """Run a flow and yield its finished rows as they come.
+
+    Raises:
+        NotRunnableError: Its actors could not start, or Ray itself failed.
+    """
+    try:
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        raise failures.NotRunnableError(f"the flow could not run: {lines[-1] if lines else type(error).__name__}") from error
+
+
+def stats(dataset: ray.data.Dataset) -> str:
+    """Return Ray Data's own account of a flow that ran."""
+    return str(dataset.stats())
+
+
+def _stage(
+    rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool, *, minimum: int
+) -> ray.data.Dataset:
+    """Add one stage. The public map_batches refuses whole blocks on a GPU; its inner form takes them."""
+    return rows.map_batches_internal(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=arguments,
+        fn_constructor_kwargs=options,
+        compute=ActorPoolStrategy(min_size=minimum, max_size=pool.actors, max_tasks_in_flight_per_actor=pool.tasks),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        max_restarts=-1,
+        max_task_retries=1,  # Ray's default is without end
+    )
