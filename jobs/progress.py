@@ -38,7 +38,6 @@ class Progress:
         self._shown = self._begun
         if self._console is None or not self._console.is_terminal:
             yield
-            self._print()
             return
         with Bar(BarColumn(16), TextColumn("{task.description}"), console=self._console, transient=False) as bar:
             self._bar = bar
@@ -52,7 +51,7 @@ class Progress:
         self._audio_s += 0.0 if failed else audio_s
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=self._done, description=self.line())
-        elif time.monotonic() - self._shown >= PLAIN_EVERY_S:
+        elif time.monotonic() - self._shown >= PLAIN_EVERY_S or self._done == self._total:
             self._print()
 
     def line(self) -> str:

@@ -53,7 +53,9 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     """
     wanted = Options(**options)
     check(wanted)
-    gpus = _gpus(wanted)
+    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
+    if asked and not wanted.device and not _cluster(wanted):
+        _refuse_missing_gpus(asked)
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
     out = storage.absolute(out) if out else default_out(listed.uri)
@@ -73,7 +75,7 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
         try:
             if plan.tracks.num_rows:
                 summary.run = run
-                _drive(plan.tracks, settings, model, summary, wanted, gpus, progress or Progress.silent())
+                _drive(plan.tracks, settings, model, summary, wanted, progress or Progress.silent())
         finally:
             _close_out(out, run)
     except failures.TrackError as error:
@@ -89,14 +91,14 @@ def default_out(source: str) -> str:
 
 
 def _drive(
-    todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, gpus: int | None, progress: Progress
+    todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress
 ) -> None:
     from sep_batch.jobs.driver import Driver
     from sep_batch.pipeline.stages import Work
 
     run = summary.run or ""
     work = Work(settings, summary.out, run, index.scratch_folder(summary.out, run))
-    with _stoppable(), _ray(wanted, gpus) as resources:
+    with _stoppable(), _ray(wanted) as resources:
         try:
             with index.Journal(summary.out, run, flush_s=wanted.flush_s) as journal, progress.showing(todo.num_rows):
                 bound = MaxFailures.parse(wanted.max_failures)
@@ -167,24 +169,25 @@ def _close_out(out: str, run: str) -> None:
     storage.remove(index.scratch_folder(out, run))
 
 
-def _gpus(wanted: Options) -> int | None:
-    """Return the GPUs to use of this machine; None leaves it to the cluster that is joined.
+def _refuse_missing_gpus(asked: int) -> None:
+    """Refuse more GPUs than torch can use on this machine.
 
     Raises:
-        NotRunnableError: There are fewer.
+        NotRunnableError: Names what was found.
     """
-    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
-    if asked == 0 or wanted.address or os.environ.get("RAY_ADDRESS") or wanted.device:
-        return asked
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked is not None and asked > found:
+    if asked > found:
         raise failures.NotRunnableError(
             f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
             "ask for fewer, or --gpus 0 for the CPU"
         )
-    return found if asked is None else asked
+
+
+def _cluster(wanted: Options) -> str | None:
+    """Return the address of the cluster to join, None for a Ray of our own."""
+    return wanted.address or os.environ.get("RAY_ADDRESS")
 
 
 def _prepare_ray(wanted: Options) -> None:
@@ -196,15 +199,15 @@ def _prepare_ray(wanted: Options) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if not wanted.address and "RAY_ADDRESS" not in os.environ:
+    if not _cluster(wanted):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextlib.contextmanager
-def _ray(wanted: Options, gpus: int | None) -> Iterator[Resources]:
+def _ray(wanted: Options) -> Iterator[Resources]:
     """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here."""
-    address = wanted.address or os.environ.get("RAY_ADDRESS")
+    address = _cluster(wanted)
     import ray
 
     from sep_batch.pipeline import flow
@@ -220,11 +223,14 @@ def _ray(wanted: Options, gpus: int | None) -> Iterator[Resources]:
     try:
         there = ray.cluster_resources()
         cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-        if gpus is not None and gpus > on_hand and (address or wanted.device):
-            raise failures.NotRunnableError(f"--gpus {gpus}: the Ray cluster has {on_hand}")
+        gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
+        if gpus > on_hand:
+            raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+        if gpus and not wanted.device and not address:
+            _refuse_missing_gpus(gpus)
         flow.configure()
         usable = min(cpus, wanted.cpus) if wanted.cpus else cpus
-        yield flow.plan_resources(max(1, usable), on_hand if gpus is None else gpus, device=wanted.device)
+        yield flow.plan_resources(max(1, usable), gpus, device=wanted.device)
     finally:
         if started:
             ray.shutdown()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sep_batch.model import weights
+from sep_batch.model.inference import inference_form
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import as_stereo, overlap_add, split_parts
 from sep_batch.model.unet import UNet
@@ -32,7 +33,7 @@ class Separator:
     """
 
     def __init__(
-        self, spec: ModelSpec, tensors: Mapping[str, Tensor], *, device: str = "cpu", batch: int | None = None
+        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], *, device: str = "cpu", batch: int | None = None
     ) -> None:
         """Build the networks.
 
@@ -47,8 +48,8 @@ class Separator:
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         unets = nn.ModuleDict({stem: UNet(spec) for stem in spec.stems})
-        unets.load_state_dict(dict(tensors))
-        self._unets = unets.eval().requires_grad_(requires_grad=False).to(self.device, memory_format=torch.channels_last)
+        unets.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
+        self._unets = [inference_form(unet).to(self.device) for unet in unets.values()]
 
     @classmethod
     def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", batch: int | None = None) -> Self:
@@ -71,7 +72,7 @@ class Separator:
             (stems, batch, channels, T, F), magnitudes.
         """
         fast = magnitude.contiguous(memory_format=torch.channels_last)
-        logits = torch.stack([unet(fast) for unet in self._unets.values()])
+        logits = torch.stack([unet(fast) for unet in self._unets])
         heads = torch.sigmoid_(logits) if self.spec.head == "sigmoid" else torch.softmax(logits, dim=0)
         return heads.mul_(magnitude)
 
@@ -119,7 +120,7 @@ class Separator:
                     outs[track] = torch.zeros(shape, device=self.device)
                 overlap_add(outs[track], masked, patch, spec)
                 if patch == len(spectra[track]) - 1:
-                    yield outs.pop(track)[:, :, :-3].flatten(2).cpu()
+                    yield outs.pop(track).flatten(2)[..., : -3 * spec.hop].cpu()
 
     def _masked(self, patches: Sequence[np.ndarray]) -> Iterator[Tensor]:
         """Yield each patch's stems' spectra, (stems, channels, T, kept bins)."""

@@ -25,9 +25,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
+import safetensors.numpy
 
 from sep_batch.model import checkpoint
 from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
@@ -164,14 +162,13 @@ def convert(index: bytes, data: bytes, spec: ModelSpec, folder: Path) -> tuple[P
         mapped = checkpoint.map_names(checkpoint.read(index, data), spec)
     except checkpoint.CheckpointError as error:
         raise WeightsError(str(error)) from error
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in mapped.tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / SHA_FILE, f"{sha256_of(tensors)}\n".encode())
-    _replace(folder / MODEL_FILE, safetensors.torch.save(tensors, metadata={"spec": spec.to_json()}))
+    _replace(folder / SHA_FILE, f"{sha256_of(mapped.tensors)}\n".encode())
+    _replace(folder / MODEL_FILE, safetensors.numpy.save(mapped.tensors, metadata={"spec": spec.to_json()}))
     return folder, mapped.ignored
 
 
-def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[str, Tensor]]:
+def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[str, np.ndarray]]:
     """Load a converted model and check it against its sha256.
 
     Args:
@@ -186,7 +183,7 @@ def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[st
     """
     path = folder / MODEL_FILE
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             spec = ModelSpec.from_json((file.metadata() or {})["spec"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, KeyError, SpecError, safetensors.SafetensorError) as error:
@@ -203,13 +200,13 @@ def expected_sha256(folder: Path) -> str | None:
     return path.read_text().strip() if path.exists() else None
 
 
-def sha256_of(tensors: Mapping[str, Tensor]) -> str:
+def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
     """Hash weights: name, type, shape and bytes of each tensor in name order, so every machine gets the same."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        array = tensors[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(array.dtype).removeprefix("torch."), list(array.shape)]).encode())
-        digest.update(np.ascontiguousarray(array.numpy()).data)
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(json.dumps([name, array.dtype.name, list(array.shape)]).encode())
+        digest.update(array.data)
     return digest.hexdigest()
 
 

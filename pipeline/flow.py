@@ -118,7 +118,7 @@ def configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
-    context.wait_for_min_actors_s = POOL_START_S  # a pool that cannot start is an error, not a hang
+
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.execution_options.preserve_order = False
