@@ -75,15 +75,24 @@ def _bitrate(text: str | None) -> int | None:
 @app.command()
 def run(
     manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
-    out: Annotated[str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")] = None,
-    model: Annotated[str, typer.Option("--model", "-p", help="A preset (see models list), or a folder or URI of a converted model.")] = "spleeter:2stems",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-p", help="A preset (see models list), or a folder or URI of a converted model.")
+    ] = "spleeter:2stems",
     gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
     format: Annotated[Format, typer.Option("--format", "-c", help="What stems are written as.")] = Format.flac,
     bit_depth: Annotated[BitDepth, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = BitDepth.d16,
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
-        str, typer.Option("--filename", "-f", help="Stems' paths below OUT/stems: {id} {stem} {ext} {filename} {foldername} {instrument} {codec} {shard}.")
+        str,
+        typer.Option(
+            "--filename",
+            "-f",
+            help="Stems' paths below OUT/stems: {id} {stem} {ext} {filename} {foldername} {instrument} {codec} {shard}.",
+        ),
     ] = "{shard}/{id}/{stem}.{ext}",
     stems: Annotated[str | None, typer.Option(help="Only these, as vocals,drums. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,

@@ -86,6 +86,7 @@ class Options:
     device: str | None = None
     flush_s: float = index.FLUSH_S
 
+
 def check(wanted: Options) -> None:
     """Refuse what cannot be meant.
 
@@ -94,7 +95,12 @@ def check(wanted: Options) -> None:
     """
     MaxFailures.parse(wanted.max_failures)
     names.check(wanted.filename)
-    for name, found in (("--cpus", wanted.cpus), ("--limit", wanted.limit), ("--bitrate", wanted.bitrate), ("--duration", wanted.duration_s)):
+    for name, found in (
+        ("--cpus", wanted.cpus),
+        ("--limit", wanted.limit),
+        ("--bitrate", wanted.bitrate),
+        ("--duration", wanted.duration_s),
+    ):
         if found is not None and found <= 0:
             raise failures.UsageError(f"{name} {found}: expected more than 0")
     if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():

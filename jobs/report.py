@@ -24,10 +24,8 @@ def lines(summary: Summary) -> list[str]:
     if summary.run is None:
         return [f"nothing to do: {summary.tracks} tracks, {before}"]
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
-    told = [
-        f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}; "
-        f"{summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"
-    ]
+    counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
+    told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.failed:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if summary.stopped:

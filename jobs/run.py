@@ -1,7 +1,7 @@
 """`run`: separate every track of a manifest that is not done yet. Starts Ray, has the driver run the flow, publishes the index.
 
-    from sep_batch.jobs.run import run_job
-    summary = run_job("songs.parquet", out="songs.stems")
+from sep_batch.jobs.run import run_job
+summary = run_job("songs.parquet", out="songs.stems")
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def default_out(source: str) -> str:
     return f"{storage.parent(source)}/{base.rpartition('.')[0] or base}.stems"
 
 
-def _drive(
-    todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress
-) -> None:
+def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress) -> None:
     from sep_batch.jobs.driver import Driver
     from sep_batch.pipeline.stages import Work
 
@@ -191,8 +189,9 @@ def _cluster(wanted: Options) -> str | None:
 
 
 def _prepare_ray(wanted: Options) -> None:
-    """Set what Ray reads once, when it is first imported: no usage statistics, no noise, and for a Ray of our own a token,
-    since its ports listen beyond this machine.
+    """Set what Ray reads once, when it is first imported.
+
+    No usage statistics, no noise, and for a Ray of our own a token, since its ports listen beyond this machine.
     """
     if "ray" in sys.modules:
         return
@@ -214,8 +213,11 @@ def _ray(wanted: Options) -> Iterator[Resources]:
 
     started = not ray.is_initialized()
     if started:
-        local = {"num_cpus": wanted.cpus or len(os.sched_getaffinity(0)), "object_store_memory": OBJECT_STORE_BYTES}
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        local: dict[str, Any] = {
+            "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
             ray.init(address=address, **({} if address else local), **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:

@@ -92,7 +92,7 @@ def map_names(arrays: Mapping[str, np.ndarray], spec: ModelSpec) -> Mapped:
         if arrays[name].shape != shape:
             raise CheckpointError(f"tensor {name}: found shape {arrays[name].shape}, expected {shape}")
         array = arrays[name].astype(np.float32, copy=False)
-        tensors[ours] = np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)  # noqa: PLR2004
+        tensors[ours] = np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
     return Mapped(tensors, len(ignored))
 
 
@@ -127,7 +127,7 @@ def _entries(index: bytes) -> dict[str, Entry]:
 
 
 def _check_header(fields: Fields) -> None:
-    shards, big_endian = fields.get(1, [1])[0], fields.get(2, [0])[0]
+    shards, big_endian = (int(fields.get(number, [default])[0]) for number, default in ((1, 1), (2, 0)))
     if shards != 1 or big_endian:
         raise CheckpointError(f"checkpoint index: found {shards} shards, endianness {big_endian}; expected 1 and 0")
 
@@ -204,12 +204,12 @@ def _numbered(kind: str, number: int) -> str:
 
 
 def _names(what: str, names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{what}: {shown}. " if names else ""
 
 
 def _masked_crc(raw: bytes) -> int:
-    crc = google_crc32c.value(raw)
+    crc: int = google_crc32c.value(raw)
     return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -249,7 +249,7 @@ def _varint(block: bytes, place: int) -> tuple[int, int]:
         byte = block[place]
         value |= (byte & 0x7F) << shift
         place, shift = place + 1, shift + 7
-        if byte < 0x80:  # noqa: PLR2004
+        if byte < 0x80:
             return value, place
 
 

@@ -32,7 +32,8 @@ class PixelShuffleDecoder(nn.Module):
 def inference_form(unet: UNet) -> UNet:
     """Return a copy of a trained network in the form that runs."""
     fast = copy.deepcopy(unet).eval().requires_grad_(requires_grad=False)
-    fast.decoder = nn.ModuleList(PixelShuffleDecoder(block) for block in fast.decoder)
+    blocks = [block for block in fast.decoder if isinstance(block, DecoderBlock)]
+    fast.decoder = nn.ModuleList(map(PixelShuffleDecoder, blocks))
     return fast.to(memory_format=torch.channels_last)
 
 
@@ -49,7 +50,7 @@ def _as_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
             for down in range(3):
                 for right in range(3):
                     i, j = 2 * (1 - down) + row + 1, 2 * (1 - right) + column + 1
-                    if 0 <= i < 5 and 0 <= j < 5:  # noqa: PLR2004
+                    if 0 <= i < 5 and 0 <= j < 5:
                         kernel[:, row, column, :, down, right] = weight[:, :, i, j].T
     conv = nn.Conv2d(channels, 4 * filters, kernel_size=3, padding=1)
     conv.weight = nn.Parameter(kernel.flatten(0, 2), requires_grad=False)

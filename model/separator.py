@@ -47,8 +47,8 @@ class Separator:
         self.weights_sha256 = weights.sha256_of(tensors)
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
-        unets = nn.ModuleDict({stem: UNet(spec) for stem in spec.stems})
-        unets.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
+        unets = {stem: UNet(spec) for stem in spec.stems}
+        nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
         self._unets = [inference_form(unet).to(self.device) for unet in unets.values()]
 
     @classmethod
@@ -89,7 +89,7 @@ class Separator:
         Source: Spleeter's `EstimatorSpecBuilder._build_masks` and `_extend_mask`.
         """
         exponent = self.spec.separation_exponent
-        powers = estimates.square_() if exponent == 2 else estimates.pow_(exponent)  # noqa: PLR2004
+        powers = estimates.square_() if exponent == 2 else estimates.pow_(exponent)
         total = powers.sum(dim=0).add_(EPSILON)
         masks = powers.add_(EPSILON / len(self.spec.stems)).div_(total)
         if self.spec.mask_extension == "zeros":

@@ -68,19 +68,25 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Refuse what the network or the STFT could not run."""
-        _check(len(self.stems) >= 2 and len(set(self.stems)) == len(self.stems), "stems", self.stems, "two or more different names")
-        _check(self.channels == CHANNELS, "channels", self.channels, "2")
-        _check(self.sample_rate_hz > 0, "sample_rate_hz", self.sample_rate_hz, "a rate in Hz")
-        _check(self.hop * 4 == self.frame_length, "hop", self.hop, f"a quarter of frame_length {self.frame_length}")
-        for name, value in (("patch_frames", self.patch_frames), ("bins", self.bins)):
-            _check(value > 0 and value % DOWNSAMPLING == 0, name, value, f"a positive multiple of {DOWNSAMPLING}")
-        _check(self.bins <= self.spectrum_bins, "bins", self.bins, f"at most {self.spectrum_bins}")
-        _check(len(self.filters) == 6 and min(self.filters) > 0, "filters", self.filters, "six positive numbers")
-        _check(self.separation_exponent > 0, "separation_exponent", self.separation_exponent, "a positive number")
-        _check(self.mask_extension in ("zeros", "average"), "mask_extension", self.mask_extension, "zeros or average")
-        _check(self.head in ("sigmoid", "softmax"), "head", self.head, "sigmoid or softmax")
-        for name, value in (("conv_activation", self.conv_activation), ("deconv_activation", self.deconv_activation)):
-            _check(value in ("LeakyReLU", "ReLU", "ELU"), name, value, "LeakyReLU, ReLU or ELU")
+        names, activations = ("LeakyReLU", "ReLU", "ELU"), (self.conv_activation, self.deconv_activation)
+        different = len(self.stems) >= 2 and len(set(self.stems)) == len(self.stems)
+        _check("stems", self.stems, "two or more different names", holds=different)
+        _check("channels", self.channels, "2", holds=self.channels == CHANNELS)
+        _check("sample_rate_hz", self.sample_rate_hz, "a rate in Hz", holds=self.sample_rate_hz > 0)
+        quarter = f"a quarter of frame_length {self.frame_length}"
+        _check("hop", self.hop, quarter, holds=self.hop * 4 == self.frame_length)
+        multiple = f"a positive multiple of {DOWNSAMPLING}"
+        for name, size in (("patch_frames", self.patch_frames), ("bins", self.bins)):
+            _check(name, size, multiple, holds=size > 0 and size % DOWNSAMPLING == 0)
+        _check("bins", self.bins, f"at most {self.spectrum_bins}", holds=self.bins <= self.spectrum_bins)
+        six = len(self.filters) == 6 and min(self.filters) > 0
+        _check("filters", self.filters, "six positive numbers", holds=six)
+        exponent = self.separation_exponent
+        _check("separation_exponent", exponent, "a positive number", holds=exponent > 0)
+        extends = self.mask_extension in ("zeros", "average")
+        _check("mask_extension", self.mask_extension, "zeros or average", holds=extends)
+        _check("head", self.head, "sigmoid or softmax", holds=self.head in ("sigmoid", "softmax"))
+        _check("activations", activations, " or ".join(names), holds=all(found in names for found in activations))
 
     @property
     def spectrum_bins(self) -> int:
@@ -111,10 +117,10 @@ class ModelSpec:
         Source: Spleeter's `spleeter/model/__init__.py` and `functions/unet.py` (defaults of the parameters).
         """
         missing = [key for key in _REQUIRED if key not in config]
-        _check(not missing, "configuration", f"no {', '.join(missing)}", f"the fields {', '.join(_REQUIRED)}")
+        _check("configuration", f"no {', '.join(missing)}", f"the fields {', '.join(_REQUIRED)}", holds=not missing)
         network = config["model"]
         kind = network.get("type") if isinstance(network, Mapping) else network
-        _check(kind in _HEADS, "model.type", kind, " or ".join(_HEADS))
+        _check("model.type", kind, " or ".join(_HEADS), holds=kind in _HEADS)
         params = network.get("params", {})
         try:
             return cls(
@@ -130,7 +136,7 @@ class ModelSpec:
                 mask_extension=config.get("mask_extension", "zeros"),
                 conv_activation=params.get("conv_activation", "LeakyReLU"),
                 deconv_activation=params.get("deconv_activation", "ReLU"),
-                head=_HEADS[kind],
+                head=_HEADS[str(kind)],
                 filters=tuple(map(int, params.get("conv_n_filters", (16, 32, 64, 128, 256, 512)))),
             )
         except (TypeError, ValueError) as error:
@@ -148,13 +154,15 @@ class ModelSpec:
             SpecError: It is not JSON, or not of a model's fields.
         """
         try:
-            fields = json.loads(text)
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-        except (TypeError, AttributeError, json.JSONDecodeError) as error:
+            fields: dict[str, Any] = json.loads(text)
+            for name in ("stems", "filters"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise SpecError(f"model description: {error}") from error
 
 
-def _check(holds: bool, name: str, found: object, expected: str, /) -> None:
+def _check(name: str, found: object, expected: str, *, holds: bool) -> None:
     if not holds:
         raise SpecError(f"{name}: found {found}, expected {expected}")
 

@@ -142,9 +142,7 @@ def split_parts(wave: Tensor, spec: ModelSpec, patches_per_part: int) -> Iterato
     for first in range(0, patches, patches_per_part):
         stop = min(first + patches_per_part, patches)
         context = min(first, 1)
-        spectrum = torch.empty(
-            (stop - first + context, spec.channels, spec.patch_frames, spec.kept_bins), dtype=torch.complex64
-        )
+        spectrum = torch.empty((stop - first + context, spec.channels, spec.patch_frames, spec.kept_bins), dtype=torch.complex64)
         energy = above = 0.0
         for place, patch in enumerate(range(first - context, stop)):
             whole = patch_spectrum(wave, patch, spec)

@@ -59,7 +59,8 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, T, F) to (batch, filters, 2 T, 2 F)."""
         upsampled = self.conv(x)[:, :, 1:-2, 1:-2]
-        return self.dropout(self.norm(self.activation(upsampled)))
+        decoded: Tensor = self.dropout(self.norm(self.activation(upsampled)))
+        return decoded
 
 
 class UNet(nn.Module):
@@ -68,9 +69,7 @@ class UNet(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         down = (spec.channels, *spec.filters)
-        self.encoder = nn.ModuleList(
-            EncoderBlock(down[i], down[i + 1], spec.conv_activation) for i in range(len(spec.filters))
-        )
+        self.encoder = nn.ModuleList(EncoderBlock(down[i], down[i + 1], spec.conv_activation) for i in range(len(spec.filters)))
         up = (*spec.filters[-2::-1], 1)  # 256 128 64 32 16 1
         seen = (spec.filters[-1], *(2 * filters for filters in up[:-1]))  # a skip is as wide as what it joins
         self.decoder = nn.ModuleList(

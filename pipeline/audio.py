@@ -1,7 +1,7 @@
 """Decode and encode. PyAV, FFmpeg's libraries in a wheel, is in this file only.
 
-Waves are (2, samples) float32, full scale 1. Integers are read as x / 32768 and written as clip(round(x * 32768)), and likewise at
-24 bits. Encoders run bit-exact: same samples, same bytes.
+Waves are (2, samples) float32, full scale 1. Integers are read as x / 32768 and written as clip(round(x * 32768)), and
+likewise at 24 bits. Encoders run bit-exact: same samples, same bytes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def container_of(head: bytes) -> str | None:
         (lambda b: b[:1] == b"\xff" and len(b) > 1 and b[1] & 0xF6 == 0xF0, "aac"),  # ADTS: layer bits 00
         (lambda b: b[:1] == b"\xff" and len(b) > 1 and b[1] & 0xE0 == 0xE0, "mp3"),  # MPEG sync
     )
-    if head[:3] == b"ID3" and len(head) > 9:  # noqa: PLR2004 (a tag's header is ten bytes)
+    if head[:3] == b"ID3" and len(head) > 9:
         size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
         after = head[10 + size :].lstrip(b"\0")
         return container_of(after) or "mp3" if after[:3] != b"ID3" else "mp3"
@@ -111,9 +111,7 @@ def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s
         raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
 
 
-def _decode(
-    container: Any, rate_hz: int, offset_s: float, duration_s: float | None, *, declares_length: bool
-) -> Decoded:
+def _decode(container: Any, rate_hz: int, offset_s: float, duration_s: float | None, *, declares_length: bool) -> Decoded:
     if not container.streams.audio:
         raise failures.UnsupportedFormat(f"{container.format.name}: no audio stream")
     stream = container.streams.audio[0]
@@ -174,7 +172,8 @@ class _Reader:
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        resampler, form = None, None
+        resampler: Any = None
+        form = None
         for frame in self._frames():
             if (frame.layout.name, frame.sample_rate) != form:
                 if resampler is not None:  # the stream changed its form midway
@@ -261,7 +260,7 @@ def encode(wave: np.ndarray, codec: Codec, *, rate_hz: int, bitrate: int | None 
         bitrate: Bits per second, for lossy codecs.
     """
     out = io.BytesIO()
-    layout = "stereo" if len(wave) == 2 else "mono"  # noqa: PLR2004
+    layout = "stereo" if len(wave) == 2 else "mono"
     with av.open(out, "w", format=codec.container, options={"fflags": "+bitexact"}) as muxer:
         stream: Any = muxer.add_stream(codec.encoder, rate=rate_hz, options={"flags": "+bitexact"}, layout=layout)
         stream.format = codec.samples
@@ -283,10 +282,10 @@ def _frame(block: np.ndarray, codec: Codec, layout: str) -> Any:
 
 
 def _rounded(wave: np.ndarray, bits: int) -> np.ndarray:
-    """Round to integers: int16, or 24 bits at the top of int32 as FFmpeg wants them. Exact in float32: full scale is a power of 2."""
+    """Round to integers: int16, or 24 bits at the top of int32 as FFmpeg wants them. Exact, full scale being 2^n."""
     full = np.float32(1 << (bits - 1))
     rounded = np.clip(np.rint(wave * full), -full, full - 1)
-    return rounded.astype(np.int16) if bits == 16 else rounded.astype(np.int32) << (32 - bits)  # noqa: PLR2004
+    return rounded.astype(np.int16) if bits == 16 else rounded.astype(np.int32) << (32 - bits)
 
 
 def levels(wave: np.ndarray, rate_hz: int) -> dict[str, float | int | None]:
@@ -325,7 +324,7 @@ def loudness(wave: np.ndarray, rate_hz: int) -> float | None:
     graph.push(None)
     found = _last_metadata(graph) or found
     lufs = float(found.get("lavfi.r128.I", "-inf"))
-    return lufs if wave.shape[1] >= 0.4 * rate_hz and lufs > SILENCE_LUFS else None  # noqa: PLR2004
+    return lufs if wave.shape[1] >= 0.4 * rate_hz and lufs > SILENCE_LUFS else None
 
 
 def _last_metadata(graph: Any) -> dict[str, str]:

@@ -58,8 +58,10 @@ class Resources:
 
     def one_at_a_time(self) -> Resources:
         """Return the same with one actor a stage and one task in flight: for tracks that were lost with their process."""
-        single = (dataclasses.replace(pool, actors=1, tasks=1) for pool in (self.analyze, self.separate, self.write))
-        return Resources(*single, device=self.device)
+        analyze, separate, write = (
+            dataclasses.replace(pool, actors=1, tasks=1) for pool in (self.analyze, self.separate, self.write)
+        )
+        return Resources(analyze, separate, write, self.device)
 
 
 def plan_resources(cpus: int, gpus: int, *, device: str | None = None) -> Resources:
@@ -93,7 +95,7 @@ class Plan(Datasource):
     """Reads a plan's files, one block a file."""
 
     def __init__(self, uris: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._uris = uris
 
     def get_name(self) -> str:

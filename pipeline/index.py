@@ -1,5 +1,7 @@
-"""Journal and index. The journal is the truth while runs go on: a row in it is a track's commit. The index is a pure function of
-the journal: one row per id, the newest, ordered by id.
+"""Journal and index.
+
+The journal is the truth while runs go on: a row in it is a track's commit. The index is a pure function of the journal: one row
+per id, the newest, ordered by id.
 """
 
 from __future__ import annotations
@@ -108,11 +110,13 @@ class Journal:
 
 def finished(out: str) -> dict[str, Finished]:
     """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
-    columns = "id, status, uri, offset_s, duration_s, source_etag, settings_sha256, coalesce(transient, false), coalesce(attempts, 1)"
     with _newest(out) as newest:
         if newest is None:
             return {}
-        rows: list[tuple[Any, ...]] = newest.sql(f"SELECT {columns} FROM newest").fetchall()
+        rows: list[tuple[Any, ...]] = newest.sql(
+            "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
+            "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
+        ).fetchall()
     return {name: Finished(*values) for name, *values in rows}
 
 
@@ -123,10 +127,10 @@ def publish(out: str, run: str) -> bool:
             return False
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / INDEX_FILE
-            newest.sql(
-                f"COPY (SELECT * EXCLUDE (filename, file_row_number) FROM newest ORDER BY id) TO '{path}' "
-                f"(FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'}})"
-            )
+            rows = "SELECT * EXCLUDE (filename, file_row_number) FROM newest ORDER BY id"
+            key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
+            form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
+            newest.sql(f"COPY ({rows}) TO '{path}' ({form})")
             storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=scratch_folder(out, run))
     return True
 

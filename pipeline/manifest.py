@@ -21,8 +21,9 @@ from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
-AUDIO_EXTENSIONS = tuple(
-    ".mp3 .m4a .mp4 .aac .flac .ogg .oga .opus .wav .aif .aiff .wma .ac3 .mp2 .mka .webm .caf .au .wv .ape .tta".split()
+AUDIO_EXTENSIONS = (
+    *(".mp3", ".m4a", ".mp4", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wav", ".aif", ".aiff"),
+    *(".wma", ".ac3", ".mp2", ".mka", ".webm", ".caf", ".au", ".wv", ".ape", ".tta"),
 )
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
@@ -79,7 +80,8 @@ def read(uri: str, *, uri_column: str | None = None, id_column: str | None = Non
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uri}: not found")
     raise failures.ManifestError(
-        f"manifest {uri}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
+        f"manifest {uri}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
+        f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
 
 
@@ -193,14 +195,16 @@ def check(
     wanted = (uri_column,) if uri_column else URI_SPELLINGS
     source = next((name for name in wanted if name in names), None)
     if source is None:
-        raise failures.ManifestError(f"manifest {uri}: no uri column; found {', '.join(names) or 'none'}, expected {' or '.join(wanted)}")
+        raise failures.ManifestError(
+            f"manifest {uri}: no uri column; found {', '.join(names) or 'none'}, expected {' or '.join(wanted)}"
+        )
     if id_column and id_column not in names:
         raise failures.ManifestError(f"manifest {uri}: no column {id_column}; found {', '.join(names)}")
     identity = id_column or "id"
     uris = _column(table, source, pa.string(), uri)
     ids = _column(table, identity, pa.string(), uri)
-    offsets = _column(table, "offset_s", pa.float64(), uri)
-    durations = _column(table, "duration_s", pa.float64(), uri)
+    offsets = [_number(found) for found in _column(table, "offset_s", pa.float64(), uri)]
+    durations = [_number(found) for found in _column(table, "duration_s", pa.float64(), uri)]
     etags = _column(table, "source_etag", pa.string(), uri)
     kept, problems, repeated = _identify(uris, ids, offsets, durations)
     if problems:
@@ -231,9 +235,9 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, uri: str) -> list[Any
     try:
         return list(table.column(name).cast(kind).to_pylist())
     except pa.ArrowException as error:
-        raise failures.ManifestError(
-            f"manifest {uri}: column {name}: found {table.schema.field(name).type}, expected {kind} ({str(error).splitlines()[0]})"
-        ) from error
+        found = table.schema.field(name).type
+        reason = str(error).splitlines()[0]
+        raise failures.ManifestError(f"manifest {uri}: column {name}: found {found}, expected {kind} ({reason})") from error
 
 
 def _identify(
@@ -244,9 +248,8 @@ def _identify(
     problems: list[str] = []
     folded: dict[str, str] = {}
     repeated = 0
-    for place, (uri, given, offset, duration) in enumerate(zip(uris, ids, offsets, durations, strict=True)):
-        offset, duration = _number(offset), _number(duration)
-        offsets[place], durations[place] = offset, duration
+    for place, (uri, given) in enumerate(zip(uris, ids, strict=True)):
+        offset, duration = offsets[place], durations[place]
         name = given or made_id(uri or "", offset, duration)
         if problem := _problem(uri, name, offset, duration):
             problems.append(f"row {place + 1}: {problem}")
@@ -368,9 +371,7 @@ def _again(before: Finished, retry: Retry) -> bool:
     return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
 
 
-def write_plan(
-    tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int
-) -> list[str]:
+def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
     """Write a plan as Parquet, one file a block of tracks.
 
     Returns:

@@ -53,7 +53,7 @@ def _component(text: str) -> str:
     clean = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in text)
     clean = "_" + clean[1:] if clean.startswith(".") else clean
     stem, dot, ext = clean.rpartition(".")
-    return f"{stem[: _COMPONENT_CHARS - len(ext)]}.{ext}" if dot and len(ext) < 10 else clean[:_COMPONENT_CHARS]  # noqa: PLR2004
+    return f"{stem[: _COMPONENT_CHARS - len(ext)]}.{ext}" if dot and len(ext) < 10 else clean[:_COMPONENT_CHARS]
 
 
 def check(template: str) -> None:

@@ -1,8 +1,9 @@
-"""The columns, and the Arrow schemas of plan, part, journal and index. One row goes through the whole pipeline, filled as it goes.
+"""The columns, and the Arrow schemas of plan, part, journal and index.
 
-A track's row starts with what the manifest says (TRACK), is given what becomes of it (RESULT), and while it travels between
-stages it carries a payload (PAYLOAD): a spectrum, or the stems' waves, as raw float32. The manifest's own further columns
-travel as one struct, `extra`, and are columns of their own again in the journal and the index.
+One row goes through the whole pipeline and is filled as it goes. It starts with what the manifest says (TRACK), is given what
+becomes of the track (RESULT), and while it travels between stages it carries a payload (PAYLOAD): a spectrum, or the stems'
+waves, as raw float32. The manifest's own further columns travel as one struct, `extra`, and are columns of their own again in
+the journal and the index.
 """
 
 from __future__ import annotations

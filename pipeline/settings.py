@@ -13,7 +13,6 @@ from sep_batch.pipeline import audio
 from sep_batch.pipeline.names import DEFAULT_FILENAME
 
 
-
 class Settings(BaseModel):
     """What changes the audio. GPUs, pools and batches are not settings."""
 

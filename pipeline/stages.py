@@ -77,7 +77,7 @@ def worker_crash(row: pa.Table, work: Work) -> pa.Table:
 
 
 def _is_failed(row: pa.Table) -> bool:
-    return value(row, "status") == "failed"
+    return bool(value(row, "status") == "failed")
 
 
 class Analyze:

@@ -175,8 +175,9 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
 
 @_mapped
 def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
-    """Write an object whole or not at all: one PUT, or a multipart upload that is completed last; on a disk temporary file,
-    fsync and rename.
+    """Write an object whole or not at all.
+
+    One PUT, or a multipart upload that is completed last; on a disk a temporary file, fsync and rename.
 
     Args:
         uri: Where to.
