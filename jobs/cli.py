@@ -9,7 +9,6 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,30 +22,6 @@ app = typer.Typer(
 )
 models = typer.Typer(help="List, fetch, convert and show models.", no_args_is_help=True)
 app.add_typer(models, name="models")
-
-
-class Format(StrEnum):
-    """What stems are written as."""
-
-    flac = "flac"
-    wav = "wav"
-    mp3 = "mp3"
-
-
-class BitDepth(StrEnum):
-    """Of flac and wav."""
-
-    d16 = "16"
-    d24 = "24"
-    float = "float"
-
-
-class Retry(StrEnum):
-    """Which failed tracks are tried again."""
-
-    none = "none"
-    transient = "transient"
-    all = "all"
 
 
 @contextlib.contextmanager
@@ -64,11 +39,13 @@ def _one_line_errors() -> Iterator[None]:
 
 def _bitrate(text: str | None) -> int | None:
     """Read 128k, 320000."""
+    from sep_batch.pipeline.failures import UsageError
+
     if text is None:
         return None
     number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
     if not number.isdigit():
-        raise typer.BadParameter(f"{text}: expected bits per second, as 128k or 320000", param_hint="--bitrate")
+        raise UsageError(f"--bitrate {text}: expected bits per second, as 128k or 320000")
     return int(number) * factor
 
 
@@ -83,8 +60,8 @@ def run(
     ] = "spleeter:2stems",
     gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
-    format: Annotated[Format, typer.Option("--format", "-c", help="What stems are written as.")] = Format.flac,
-    bit_depth: Annotated[BitDepth, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = BitDepth.d16,
+    format: Annotated[str, typer.Option("--format", "-c", help="What stems are written as: flac, wav or mp3.")] = "flac",
+    bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
         str,
@@ -100,7 +77,7 @@ def run(
     duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds to separate of each track.")] = None,
     max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
     ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
-    retry: Annotated[Retry, typer.Option(help="Which tracks that failed in earlier runs are tried again.")] = Retry.transient,
+    retry: Annotated[str, typer.Option(help="Which failed tracks are tried again: none, transient or all.")] = "transient",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
@@ -125,8 +102,8 @@ def run(
             model=model,
             gpus=gpus,
             cpus=cpus,
-            format=format.value,
-            bit_depth=bit_depth.value,
+            format=format,
+            bit_depth=bit_depth,
             bitrate=_bitrate(bitrate),
             filename=filename,
             stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
@@ -135,7 +112,7 @@ def run(
             duration_s=duration,
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
-            retry=retry.value,
+            retry=retry,
             overwrite=overwrite,
             address=address,
             uri_column=uri_column,

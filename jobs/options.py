@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from sep_batch.pipeline import audio, failures, index, names
 from sep_batch.pipeline.manifest import Retry
@@ -107,6 +108,8 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+    if wanted.retry not in get_args(Retry):
+        raise failures.UsageError(f"--retry {wanted.retry}: expected one of {', '.join(get_args(Retry))}")
     _check_format(wanted)
 
 

@@ -253,10 +253,7 @@ class Write:
         rate_hz = settings.spec.sample_rate_hz
         content = audio.encode(wave, settings.codec, rate_hz=rate_hz, bitrate=settings.bitrate)
         uri = f"stems/{names.render(settings.filename, value(row, 'id'), value(row, 'uri'), stem, settings.format)}"
-        try:
-            storage.put(f"{self.work.out}/{uri}", content, scratch=self.work.scratch)
-        except failures.TrackError as error:
-            raise failures.WriteFailed(str(error)) from error
+        storage.put(f"{self.work.out}/{uri}", content, scratch=self.work.scratch)
         return {
             "stem": stem,
             "uri": uri,

@@ -6,7 +6,6 @@ standard AWS variables and profiles), never from a URI.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -27,8 +26,6 @@ from sep_batch.pipeline import failures
 
 SCHEMES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
-_MISSING_CODES = ("NoSuchKey", "NoSuchBucket", "404")
-_DENIED = (errno.EACCES, errno.EPERM)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,11 +50,25 @@ def _mapped(call: Callable[P, T]) -> Callable[P, T]:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise failures.NotFound(f"{args[0]}: not found ({type(error).__name__})") from error
         except PermissionError as error:
-            raise failures.AccessDenied(f"{args[0]}: access denied ({error.strerror or error})") from error
+            raise failures.AccessDenied(f"{args[0]}: access denied ({_reason(error)})") from error
         except (OSError, TimeoutError) as error:
-            raise failures.FetchTimeout(f"{args[0]}: {error.strerror or error or type(error).__name__}") from error
+            raise failures.FetchTimeout(f"{args[0]}: {_reason(error)}") from error
+        except Exception as error:
+            if not _is_a_clients(error):
+                raise
+            denied = "Credentials" in type(error).__name__
+            raise (failures.AccessDenied if denied else failures.FetchTimeout)(f"{args[0]}: {_reason(error)}") from error
 
     return wrapped
+
+
+def _is_a_clients(error: Exception) -> bool:
+    """Tell whether an object storage client raised an error of its own kind, which are no OSErrors."""
+    return type(error).__module__.partition(".")[0] in ("aiobotocore", "aiohttp", "botocore", "google", "azure")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
 def is_local(uri: str) -> bool:
@@ -173,7 +184,6 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
     return filesystem.open(path, "rb"), found
 
 
-@_mapped
 def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
     """Write an object whole or not at all.
 
@@ -183,12 +193,20 @@ def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
         uri: Where to.
         content: All of it.
         scratch: A folder on the same disk for the temporary file; by default the target's own.
+
+    Raises:
+        WriteFailed: Storage did not take it.
     """
     filesystem, path = _place(uri)
-    if isinstance(filesystem, LocalFileSystem):
-        _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
-    else:
-        filesystem.pipe_file(path, content)
+    try:
+        if isinstance(filesystem, LocalFileSystem):
+            _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
+        else:
+            filesystem.pipe_file(path, content)
+    except Exception as error:
+        if isinstance(error, OSError) or _is_a_clients(error):
+            raise failures.WriteFailed(f"{uri}: could not be written ({_reason(error)})") from error
+        raise
 
 
 def _put_on_disk(path: Path, content: bytes, scratch: Path) -> None:

@@ -1,0 +1,24 @@
+"""Synthesised catalogs on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from signals import RATE_HZ, tone
+
+from sep_batch.pipeline import audio
+
+WAV = audio.CODECS["wav"]["16"]
+
+
+def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: audio.Codec = WAV, rate_hz: int = RATE_HZ) -> Path:
+    """Write a stereo tone of half a full scale."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = tone(hz, round(seconds * rate_hz), rate_hz=rate_hz)
+    path.write_bytes(audio.encode(wave, codec, rate_hz=rate_hz, bitrate=None if codec.samples.startswith("s") else 192_000))
+    return path
+
+
+def stems_below(out: Path) -> dict[str, bytes]:
+    """Return every stem below OUT with its bytes."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stems/**/*")) if path.is_file()}

@@ -1,0 +1,309 @@
+"""The command line: every flag changes something, every mistake is one clear line and its exit code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from catalogs import write_tone
+from typer.testing import CliRunner
+
+from sep_batch.jobs import cli
+from sep_batch.jobs.cli import app
+from sep_batch.pipeline import audio, index
+
+SECONDS = 0.5
+
+
+def call(*arguments):
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def subprocess_run(*arguments, folder, timeout=60):
+    """Run the command line as a user does, in a folder."""
+    command = [sys.executable, "-m", "sep_batch.jobs", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    """A manifest of two tones, with a second column of URIs and of ids, beside its files."""
+    for hz in (300, 500):
+        write_tone(tmp_path / "songs" / f"{hz}.wav", hz, SECONDS)
+    table = pa.table({"uri": ["songs/300.wav", "songs/500.wav"], "where": ["songs/500.wav"] * 2, "key": ["x", "y"]})
+    pyarrow.parquet.write_table(table, tmp_path / "songs.parquet")
+    return tmp_path / "songs.parquet"
+
+
+def rows(out):
+    """Return the index's rows."""
+    return index.read(str(out)).to_pylist()
+
+
+def stem(out, place=0):
+    """Return the first stem of a row, as the index says and as bytes."""
+    found = rows(out)[place]["stems"][0]
+    return found, (Path(out) / found["uri"]).read_bytes()
+
+
+def default_run(catalog, tiny, out):
+    assert call("run", catalog, "-o", out, "-p", tiny).exit_code == 0
+    return stem(out)
+
+
+def run_with(catalog, tiny, out, *flags):
+    told = call("run", catalog, "-o", out, "-p", tiny, *flags)
+    assert told.exit_code == 0, told.output
+    return told
+
+
+def check_out(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "elsewhere")
+    assert (tmp / "elsewhere" / "index.parquet").exists()
+
+
+def check_model(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o")
+    assert rows(tmp / "o")[0]["model"] == "2stems"
+
+
+def check_gpus(catalog, tiny, tmp, inline):
+    told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--gpus", "64")
+    assert told.exit_code == 5
+    assert "--gpus 64: found" in told.output
+
+
+def check_cpus(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "a", "--cpus", 1)
+    run_with(catalog, tiny, tmp / "b", "--cpus", 16)
+    assert inline[0].separate.threads < inline[1].separate.threads
+
+
+def check_format(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--format", "mp3")
+    found, content = stem(tmp / "o")
+    assert found["codec"] == "libmp3lame"
+    assert audio.container_of(content) == "mp3"
+
+
+def check_bit_depth(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--bit-depth", "24")
+    assert len(stem(tmp / "o")[1]) > len(default_run(catalog, tiny, tmp / "p")[1])
+
+
+def check_bitrate(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "a", "-c", "mp3", "-b", "64k")
+    run_with(catalog, tiny, tmp / "b", "-c", "mp3", "-b", "256k")
+    assert 2 * len(stem(tmp / "a")[1]) < len(stem(tmp / "b")[1])
+
+
+def check_filename(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "-f", "{foldername}/{filename}-{stem}.{ext}")
+    assert (tmp / "o" / "stems" / "songs" / "300-vocals.flac").exists()
+
+
+def check_stems(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--stems", "accompaniment")
+    assert [[found["stem"] for found in row["stems"]] for row in rows(tmp / "o")] == [["accompaniment"]] * 2
+
+
+def check_limit(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--limit", 1)
+    assert len(rows(tmp / "o")) == 1
+
+
+def check_offset(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "-s", 0.4)
+    assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(SECONDS - 0.4)
+
+
+def check_duration(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "-d", 0.25)
+    assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(0.25)
+
+
+def check_max_failures(catalog, tiny, tmp, inline):
+    pyarrow.parquet.write_table(pa.table({"uri": [f"{n}.wav" for n in range(20)]}), tmp / "gone.parquet")
+    for bound, code in (("19", 4), ("100%", 3)):
+        assert call("run", tmp / "gone.parquet", "-o", tmp / bound, "-p", tiny, "--max-failures", bound).exit_code == code
+
+
+def check_ok_with_failures(catalog, tiny, tmp, inline):
+    (catalog.parent / "songs" / "300.wav").unlink()
+    assert call("run", catalog, "-o", tmp / "a", "-p", tiny).exit_code == 3
+    run_with(catalog, tiny, tmp / "b", "--ok-with-failures")
+
+
+def check_retry(catalog, tiny, tmp, inline):
+    (catalog.parent / "songs" / "300.wav").unlink()
+    run_with(catalog, tiny, tmp / "o", "--ok-with-failures")
+    assert "nothing to do" in run_with(catalog, tiny, tmp / "o").output
+    assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--retry", "all").exit_code == 3
+
+
+def check_overwrite(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o")
+    assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "-c", "wav").exit_code == 6
+    run_with(catalog, tiny, tmp / "o", "-c", "wav", "--overwrite")
+
+
+def check_address(catalog, tiny, tmp, inline):
+    told = subprocess_run("run", catalog, "-o", tmp / "o", "-p", tiny, "--address", "nowhere", folder=tmp)
+    assert told.returncode == 5, told.stderr
+    assert "Ray at nowhere" in told.stderr
+
+
+def check_uri_column(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--uri-column", "where")
+    assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav"}
+
+
+def check_id_column(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--id-column", "key")
+    assert [row["id"] for row in rows(tmp / "o")] == ["x", "y"]
+
+
+def check_as_json(catalog, tiny, tmp, inline):
+    told = json.loads(run_with(catalog, tiny, tmp / "o", "--json").stdout)
+    assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
+
+
+OPTIONS = [name for name in inspect.signature(cli.run).parameters if name != "manifest"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_run_changes_something(option, catalog, tiny, tmp_path, inline):
+    globals()[f"check_{option}"](catalog, tiny, tmp_path, inline)
+
+
+def test_spleeters_short_flags_are_there(catalog, tiny, tmp_path, inline):
+    flags = (
+        "-p",
+        tiny,
+        "-o",
+        tmp_path / "o",
+        "-c",
+        "mp3",
+        "-b",
+        "192k",
+        "-f",
+        "{filename}/{instrument}.{codec}",
+        "-s",
+        0.1,
+        "-d",
+        0.3,
+    )
+    assert call("run", catalog, *flags).exit_code == 0
+    assert (tmp_path / "o" / "stems" / "500" / "vocals.mp3").exists()
+
+
+def write(path, columns):
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    return path
+
+
+MISTAKES = {
+    "manifest missing": (lambda tmp: [tmp / "no.parquet"], 5, "no.parquet: not found"),
+    "not Parquet": (
+        lambda tmp: [Path(tmp / "bad.parquet").write_text("x") and tmp / "bad.parquet"],
+        5,
+        "not readable as Parquet",
+    ),
+    "no uri column": (lambda tmp: [write(tmp / "a.parquet", {"x": ["a"]})], 5, "no uri column; found x, expected uri or url"),
+    "duplicate ids": (
+        lambda tmp: [write(tmp / "a.parquet", {"uri": ["a", "b"], "id": ["q", "q"]})],
+        5,
+        "1 faulty rows: row 2: id q",
+    ),
+    "no rows": (lambda tmp: [write(tmp / "a.parquet", {"uri": pa.array([], pa.string())})], 0, "nothing to do"),
+    "OUT not writable": (
+        lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-o", tmp / "a.parquet" / "o"],
+        5,
+        "could not be written",
+    ),
+    "unknown model": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-p", "spleeter:3stems"], 2, "spleeter:2stems"),
+    "unknown format": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-c", "xyz"], 2, "expected one of flac, wav, mp3"),
+    "unknown stem": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "--stems", "voc"], 2, "has vocals, accompaniment"),
+    "bitrate of flac": (lambda tmp: [tmp, "-b", "128k"], 2, "flac is lossless"),
+    "bitrate no number": (lambda tmp: [tmp, "-c", "mp3", "-b", "fast"], 2, "as 128k or 320000"),
+    "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has none"),
+    "gpus no number": (lambda tmp: [tmp, "--gpus", "all"], 2, "expected auto or a number"),
+    "unknown token": (lambda tmp: [tmp, "-f", "{artist}/{stem}.{ext}"], 2, "expected tokens {id}"),
+    "no stem token": (lambda tmp: [tmp, "-f", "{id}.{ext}"], 2, "no {stem}"),
+    "a path upwards": (lambda tmp: [tmp, "-f", "../{stem}.{ext}"], 2, "below OUT/stems"),
+    "max failures": (lambda tmp: [tmp, "--max-failures", "some"], 2, "as 100 or 5%"),
+    "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, all"),
+    "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
+    "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_mistake_is_one_clear_line_and_its_exit_code(mistake, tiny, tmp_path, inline):
+    arguments, code, words = MISTAKES[mistake]
+    given = arguments(tmp_path)
+    told = call("run", *given, *(() if "-p" in given else ("-p", tiny)))
+    assert told.exit_code == code, told.output
+    assert words in told.output
+    assert len(told.output.strip().splitlines()) == 1
+
+
+def test_a_typo_in_a_flag_is_exit_2_and_suggests_the_flag():
+    told = call("run", "songs", "--bitrte", "5")
+    assert told.exit_code == 2
+    assert "--bitrate" in told.output
+
+
+def test_gpus_where_there_are_none_is_exit_5_in_under_15_seconds(catalog, tiny, tmp_path):
+    begun = time.monotonic()
+    told = subprocess_run("run", catalog, "-p", tiny, "--gpus", 8, folder=tmp_path)
+    assert (told.returncode, len(told.stderr.strip().splitlines())) == (5, 1), told.stderr
+    assert "--gpus 8: found" in told.stderr
+    assert time.monotonic() - begun < 15
+
+
+def test_help_loads_neither_torch_nor_ray():
+    script = "import sys; sys.argv = ['sep-batch', '--help']\nfrom sep_batch.jobs.cli import app\ntry: app()\nexcept SystemExit: pass\n"
+    script += "print({'torch', 'ray', 'pyarrow', 'av', 'duckdb'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.strip().endswith("set()")
+
+
+def test_manifest_lists_folders_globs_and_files(catalog, tmp_path):
+    songs = catalog.parent / "songs"
+    told = call("manifest", songs, "-o", tmp_path / "all.parquet")
+    assert told.exit_code == 0, told.output
+    table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
+    assert table.column_names == ["uri", "id", "size"]
+    assert table.column("uri").to_pylist() == [str(songs / "300.wav"), str(songs / "500.wav")]
+    assert call("manifest", songs / "3*.wav", "-o", tmp_path / "some.csv").exit_code == 0
+    assert len((tmp_path / "some.csv").read_text().splitlines()) == 2
+
+
+def test_models_convert_show_and_list(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEP_BATCH_CACHE", str(tmp_path / "cache"))
+    golden, mine = Path(__file__).parents[1] / "golden" / "4stems", tmp_path / "mine"
+    told = call(
+        "models", "convert", "--checkpoint", golden / "model", "--config", golden / "config.json", "--out", tmp_path / "mine"
+    )
+    assert told.exit_code == 0, told.output
+    shown = json.loads(call("models", "show", mine).output)
+    assert shown["spec"]["stems"] == ["vocals", "drums", "bass", "other"]
+    assert len(call("models", "list").output.splitlines()) == 6
+
+
+def test_models_fetch_refuses_a_file_that_was_not_published(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEP_BATCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "2stems.tar.gz").write_bytes(b"other")
+    told = call("models", "fetch", "spleeter:2stems", "--from", tmp_path / "2stems.tar.gz")
+    assert told.exit_code == 5
+    assert "expected 7802e9a5c8fa46bfae0f3abf47092c473489b1180c154cd35f9947fb2a8036f2" in told.output
+    assert call("models", "fetch", "spleeter:9stems").exit_code == 2

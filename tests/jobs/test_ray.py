@@ -1,0 +1,178 @@
+"""The flow under Ray: what it adds to the stages, and what it must not take away."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from catalogs import stems_below, write_tone
+from conftest import GOLDEN, GOLDEN_SETS
+from signals import RATE_HZ, frequency_hz, snr_db
+
+from sep_batch.jobs.run import run_job
+from sep_batch.pipeline import audio, failures, index, storage
+
+GOLDEN_DB = 90.0
+TONE_HZ = 2.0  # how far a stem's pitch may lie from its track's: the tones are 30 Hz apart
+FORMATS = {  # by extension; the encoder's form of samples beside it
+    "wav": audio.CODECS["wav"]["16"],
+    "flac": audio.CODECS["flac"]["16"],
+    "mp3": audio.CODECS["mp3"][""],
+    "m4a": audio.Codec("ipod", "aac", "fltp"),
+    "mka": audio.Codec("matroska", "flac", "s16"),
+    "aiff": audio.Codec("aiff", "pcm_s16be", "s16"),
+}
+
+
+def test_operators_are_read_analyze_separate_write(one_ray, tiny, tmp_path):
+    write_tone(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "b.wav").write_bytes(b"broken")
+    summary = run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=0)
+    assert (summary.exit_code, summary.ok, summary.failed) == (3, 1, {"unsupported_format": 1})
+    operators = [line.partition(":")[0] for line in summary.stats.splitlines() if line.startswith("Operator")]
+    assert operators == [
+        "Operator 1 Read",
+        "Operator 2 MapBatches(Analyze)",
+        "Operator 3 MapBatches(Separate)",
+        "Operator 4 MapBatches(Write)",
+    ]
+
+
+@pytest.mark.parametrize("name", GOLDEN_SETS)
+def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp_path, name):
+    song = str(GOLDEN / "input.flac")
+    out = tmp_path / "out"
+    run_job(song, str(out), model=str(tiny_models[name]), gpus=0, format="wav", bit_depth="float")
+    expected = np.load(GOLDEN / name / "expected.npz")
+    (row,) = index.read(str(out)).to_pylist()
+    for stem in row["stems"]:
+        wave = audio.decode(io.BytesIO((out / stem["uri"]).read_bytes()), rate_hz=RATE_HZ).wave
+        assert wave.shape[1] == stem["frames"] == expected["samples"]
+        ours = np.stack([wave[:, begin:end].T for begin, end in expected["windows"]])
+        assert snr_db(expected[stem["stem"]], ours) > GOLDEN_DB
+
+
+def test_sixty_tones_in_six_formats_keep_their_own_tone(one_ray, tiny, tmp_path):
+    pitches = {f"t{number:02d}": 300 + 30 * number for number in range(60)}
+    extensions = list(FORMATS) * 10
+    for (name, hz), extension in zip(pitches.items(), extensions, strict=True):
+        write_tone(tmp_path / f"{name}.{extension}", hz, 0.4, FORMATS[extension])
+    uris = [f"{name}.{extension}" for name, extension in zip(pitches, extensions, strict=True)]
+    random.Random(7).shuffle(uris)
+    pyarrow.parquet.write_table(pa.table({"uri": uris, "id": [uri[:3] for uri in uris]}), tmp_path / "tones.parquet")
+    summary = run_job(str(tmp_path / "tones.parquet"), str(tmp_path / "out"), model=tiny, gpus=0, format="wav")
+    assert summary.ok == 60
+    for row in index.read(str(tmp_path / "out")).to_pylist():
+        for stem in row["stems"]:
+            wave = audio.decode(io.BytesIO((tmp_path / "out" / stem["uri"]).read_bytes()), rate_hz=RATE_HZ).wave
+            assert abs(frequency_hz(wave[0]) - pitches[row["id"]]) < TONE_HZ, (row["id"], stem["stem"])
+
+
+def test_every_gpu_has_one_separate_actor(one_ray, tiny, tmp_path):
+    from sep_batch.pipeline import flow
+
+    resources = flow.plan_resources(16, 8)
+    assert (resources.separate.actors, resources.separate.gpus, resources.separate.cpus) == (8, 1, 0)
+    write_tone(tmp_path / "in" / "a.wav")
+    run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=2, device="cpu")
+    assert index.read(str(tmp_path / "out")).column("status").to_pylist() == ["ok"]
+
+
+def test_an_actor_whose_gpu_torch_cannot_use_ends_the_run_and_fails_no_track(one_ray, tiny, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    write_tone(tmp_path / "in" / "a.wav")
+    with pytest.raises(failures.NotRunnableError, match="(?i)cuda|nvidia") as refused:
+        run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=1, device="cuda")
+    assert len(str(refused.value).splitlines()) == 1
+    assert not storage.exists(str(tmp_path / "out" / "index.parquet"))
+
+
+def test_a_catalog_on_s3_gives_the_same_stems_as_on_disk(one_ray, s3, tiny, tmp_path):
+    for hz in (300, 500, 700):
+        path = write_tone(tmp_path / "in" / f"{hz}.wav", hz)
+        storage.put(f"{s3}/in/{hz}.wav", path.read_bytes())
+    table = pa.table({"uri": [f"in/{hz}.wav" for hz in (300, 500, 700)]})
+    pyarrow.parquet.write_table(table, tmp_path / "m.parquet")
+    storage.put(f"{s3}/m.parquet", (tmp_path / "m.parquet").read_bytes())
+    run_job(str(tmp_path / "m.parquet"), str(tmp_path / "out"), model=tiny, gpus=0)
+    summary = run_job(f"{s3}/m.parquet", f"{s3}/out", model=tiny, gpus=0)
+    assert (summary.exit_code, summary.ok) == (0, 3)
+    on_s3 = {found.uri.partition("/out/")[2]: storage.read(found.uri) for found in storage.find(f"{s3}/out/stems")}
+    assert on_s3 == stems_below(tmp_path / "out")
+    left = {found.uri.partition("/out/")[2] for found in storage.find(f"{s3}/out/_sep")}
+    assert not [uri for uri in left if uri.startswith(("_sep/plan", "_sep/parts"))]
+    assert run_job(f"{s3}/m.parquet", f"{s3}/out", model=tiny, gpus=0).done_before == 3
+
+
+DRIVER = """
+import sys
+from sep_batch.jobs.run import run_job
+summary = run_job(sys.argv[1], sys.argv[2], model=sys.argv[3], gpus=0, flush_s=0.05)
+sys.exit(summary.exit_code)
+"""
+
+
+def driver(manifest, out, tiny):
+    """Start a run in a process group of its own, as a scheduler would."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(manifest), str(out), tiny], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+
+
+def journaled(out: Path) -> int:
+    """Return how many tracks OUT's journal has."""
+    files = sorted((out / "_sep" / "journal").glob("[0-9]*.parquet"))
+    return sum(pyarrow.parquet.read_metadata(path).num_rows for path in files)
+
+
+KILLS = [
+    pytest.param(0.5),
+    pytest.param(0.1, marks=pytest.mark.slow),
+    pytest.param(0.8, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("share", KILLS)
+def test_a_run_killed_midway_and_run_again_equals_an_undisturbed_one(one_ray, tiny, tmp_path, share):
+    tracks = 30
+    for number in range(tracks):
+        write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 3)
+    killed = driver(tmp_path / "in", tmp_path / "out", tiny)
+    limit = time.monotonic() + 120
+    while journaled(tmp_path / "out") < max(1, share * tracks) and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = journaled(tmp_path / "out")
+    assert 0 < done < tracks, "the kill has to hit between the first journal row and the last"
+    again = run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=0)
+    assert (again.exit_code, again.done_before) == (0, done)
+    run_job(str(tmp_path / "in"), str(tmp_path / "undisturbed"), model=tiny, gpus=0)
+    assert stems_below(tmp_path / "out") == stems_below(tmp_path / "undisturbed")
+    ids = index.read(str(tmp_path / "out")).column("id").to_pylist()
+    assert len(ids) == len(set(ids)) == tracks
+
+
+def test_on_one_cpu_and_beside_modules_of_our_names_a_run_ends(tiny, tmp_path):
+    write_tone(tmp_path / "in" / "a.wav")
+    for name in ("model", "pipeline", "jobs"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')\n")
+    command = [sys.executable, "-m", "sep_batch.jobs", "run", "in", "--model", tiny, "--cpus", "1", "--gpus", "0"]
+    script = f"import sys, runpy; sys.argv = {command[2:]!r}; runpy.run_module('sep_batch.jobs', run_name='__main__')"
+    told = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "1 tracks separated, 0 failed" in told.stdout
+    assert index.read(str(tmp_path / "in.stems")).num_rows == 1
