@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sep_batch.jobs.driver import Summary
+from sep_batch.jobs.summary import Summary
 
 
 def show(summary: Summary, *, as_json: bool) -> None:

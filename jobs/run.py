@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures, index, manifest, names, storage
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from sep_batch.jobs.driver import Summary
     from sep_batch.pipeline.flow import Resources
 
 OBJECT_STORE_BYTES = 1 << 30  # about four parts of 24 patches
@@ -59,9 +59,6 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
     out = storage.absolute(out) if out else default_out(listed.uri)
-    _prepare_ray(wanted)
-    from sep_batch.jobs.driver import Summary
-
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=listed.warnings)
     if not tracks.num_rows:
         return summary
@@ -91,6 +88,7 @@ def default_out(source: str) -> str:
 
 
 def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress) -> None:
+    _prepare_ray(wanted)
     from sep_batch.jobs.driver import Driver
     from sep_batch.pipeline.stages import Work
 

@@ -12,9 +12,9 @@ import pytest
 from catalogs import stems_below, write_tone
 from signals import RATE_HZ
 
-from sep_batch.jobs.driver import Summary
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.run import default_out, run_job
+from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import audio, failures, flow, index
 
 

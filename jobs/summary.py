@@ -1,0 +1,73 @@
+"""What a run did: counts, seconds, and the exit code that says so."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from sep_batch.jobs.options import MaxFailures
+from sep_batch.pipeline import failures
+
+NEVER_JUDGED_BELOW = 20  # tracks
+
+
+@dataclass
+class Summary:
+    """What a run did, and the exit code that says so.
+
+    Attributes:
+        out: OUT.
+        run: The run's name; None where there was nothing to do.
+        tracks: In the manifest.
+        done_before: Of them, those that were ok already.
+        known_failed: Of them, those that failed before and were not tried again.
+        ok: Separated in this run.
+        failed: Failed in this run, by class.
+        audio_s: Seconds of audio separated in this run.
+        seconds: From the first row in to the last row out.
+        stopped: Why the run ended early, if it did.
+        stats: Ray Data's own account of the operators.
+    """
+
+    out: str
+    tracks: int
+    run: str | None = None
+    done_before: int = 0
+    known_failed: int = 0
+    ok: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    seconds: float = 0.0
+    exit_code: int = 0
+    stopped: str | None = None
+    warnings: tuple[str, ...] = ()
+    stats: str = ""
+
+    @property
+    def tried(self) -> int:
+        """Tracks that ended in this run, ok or not."""
+        return self.ok + self.failed.total()
+
+    def count(self, status: str, error_class: str | None, audio_s: float) -> None:
+        """Count one finished row."""
+        if status == "ok":
+            self.ok += 1
+            self.audio_s += audio_s
+        else:
+            self.failed[error_class or failures.BUG] += 1
+
+    def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
+        """Give a run that went to its end its exit code."""
+        failed = self.failed.total()
+        if self.exit_code or not failed:
+            return
+        if self.tried >= NEVER_JUDGED_BELOW and max_failures.is_exceeded(failed, self.tried):
+            self.stopped = f"over --max-failures: {failed} of {self.tried} tracks failed"
+            self.exit_code = failures.OVER_MAX_FAILURES
+        elif not ok_with_failures:
+            self.exit_code = failures.SOME_FAILED
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON, without the operators' account."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "stats"})
