@@ -42,14 +42,14 @@ SONGS = (
     Song("night-bus.m4a", "The Sines", 4, 10.0, M4A, bitrate=160_000),
     Song("low-tide.flac", "Ada Formant", 6, 11.0, FLAC),
     Song("paper-kites.ogg", "Ada Formant", 8, 9.0, OPUS, rate_hz=48_000, bitrate=128_000),
-    Song("glass-harbour.wav", "Noise Burst", 5, 8.0, WAV, rate_hz=48_000),
-    Song("one-microphone.wav", "Noise Burst", 2, 10.0, WAV, channels=1),
+    Song("glass-bay.wav", "Noise Burst", 5, 8.0, WAV, rate_hz=48_000),
+    Song("one-mic.wav", "Noise Burst", 2, 10.0, WAV, channels=1),
 )
 BROKEN = "broken.mp3"
 
 
 def run_demo(folder: Path) -> int:
-    """Synthesise a catalog, separate it, and print the index; what is already there is not made again.
+    """Synthesise a catalog, separate it, and show the index; what is already there is not made again.
 
     Args:
         folder: Where catalog, manifest and stems go.
@@ -133,7 +133,7 @@ def _show(folder: Path) -> None:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """Lay out the index, a line a track."""
-    table = Table("id", "status", "error_class", box=None, header_style="bold")
+    table = Table("id", "status", "error_class", box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in ("audio_s", f"{VOCALS}\nrms_dbfs", f"{ACCOMPANIMENT}\nrms_dbfs"):
         table.add_column(name, justify="right")
     table.add_column(f"{VOCALS} file", overflow="fold")

@@ -46,13 +46,17 @@ class Driver:
             BugError: A row is a defect of ours.
             NotRunnableError: The flow could not run.
         """
-        begun = time.monotonic()
+        begun, tracks = time.monotonic(), todo.num_rows
         try:
             for number in range(PASSES):
                 seen = self._pass(todo, number)
                 todo = todo.filter(pa.array([name not in seen for name in todo.column("id").to_pylist()], pa.bool_()))
                 if self.summary.stopped or not todo.num_rows:
                     return
+            if todo.num_rows == tracks > 1:  # that is no poisonous track, and none shall be marked as one
+                raise failures.NotRunnableError(
+                    f"none of {tracks} tracks came out of the flow in {PASSES} passes; see Ray's logs"
+                )
             for place in range(todo.num_rows):
                 self._take(worker_crash(todo.slice(place, 1), self.work))
         finally:

@@ -11,7 +11,8 @@ mix = truth["vocals"] + truth["accompaniment"]
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,24 @@ VOWELS = {
 }
 
 
+class Score(NamedTuple):
+    """What all players read.
+
+    Attributes:
+        degrees: The chords' roots as steps of the scale, a bar each.
+        key: Semitones above C.
+        beat_s: Length of a beat; a bar has four.
+        samples: Length of every wave.
+        rate_hz: Sampling rate.
+    """
+
+    degrees: tuple[int, ...]
+    key: int
+    beat_s: float
+    samples: int
+    rate_hz: int
+
+
 class Note(NamedTuple):
     """One sung note."""
 
@@ -59,116 +78,85 @@ def song(seed: int, seconds: float, rate_hz: int = 44_100) -> dict[str, np.ndarr
         vocals and accompaniment, each (2, samples) float32; their sum is the mix and peaks at `PEAK`.
     """
     rng = np.random.default_rng(seed)
-    beat_s, key, samples = 60 / rng.uniform(84, 126), int(rng.integers(-4, 5)), round(seconds * rate_hz)
+    beat_s, key = 60 / rng.uniform(84, 126), int(rng.integers(-4, 5))
     degrees = np.resize(PROGRESSIONS[seed % len(PROGRESSIONS)], int(seconds / beat_s / 4) + 1).tolist()
-    sung = np.tile(voice(melody(degrees, key, beat_s, rng), samples, rate_hz, rng), (2, 1))
-    low = drums(beat_s, samples, rate_hz, rng) + bass(degrees, key, beat_s, samples, rate_hz)
-    stems = {"vocals": sung, "accompaniment": chords(degrees, key, beat_s, samples, rate_hz) + low}
+    score = Score(tuple(degrees), key, beat_s, round(seconds * rate_hz), rate_hz)
+    sung = np.tile(voice(melody(score, rng), score, rng), (2, 1))
+    stems = {"vocals": sung, "accompaniment": chords(score) + bass(score) + drums(score, rng)}
     stems = {name: _in_a_room(wave / wave.std(), rate_hz, rng) for name, wave in stems.items()}
     full = PEAK / np.abs(sum(stems.values())).max()
     return {name: (full * wave).astype(np.float32) for name, wave in stems.items()}
 
 
-def melody(degrees: Sequence[int], key: int, beat_s: float, rng: np.random.Generator) -> list[Note]:
-    """Write a tune over a chord a bar: from a tone of the chord on in steps, with a breath at the end.
-
-    Args:
-        degrees: The chords' roots in the scale.
-        key: Semitones above C.
-        beat_s: Length of a beat.
-        rng: Decides the tune.
-    """
+def melody(score: Score, rng: np.random.Generator) -> list[Note]:
+    """Write a tune: in each bar from a tone of the chord on in steps, with a breath at the end."""
     notes = []
-    for bar, root in enumerate(degrees):
-        beat, step = 4.0 * bar, root % 7 + int(rng.choice((0, 2, 4))) - 1
+    for bar, root in enumerate(score.degrees):
+        beat, step = 4.0 * bar, root + int(rng.choice((0, 2, 4))) - 1
         for length in RHYTHMS[rng.integers(len(RHYTHMS))]:
-            notes.append(Note(beat * beat_s, length * beat_s, REGISTER + key + _semitones(step), str(rng.choice(list(VOWELS)))))
+            pitch, vowel = REGISTER + score.key + _semitones(step), str(rng.choice(list(VOWELS)))
+            notes.append(Note(beat * score.beat_s, length * score.beat_s, pitch, vowel))
             beat, step = beat + length, int(np.clip(step + rng.choice((-2, -1, 1, 2)), *COMPASS))
     return notes
 
 
-def voice(notes: Sequence[Note], samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+def voice(notes: Sequence[Note], score: Score, rng: np.random.Generator) -> np.ndarray:
     """Sing: glottal pulses, summed harmonic by harmonic at the levels that vowels' formants give them, and breath.
 
     Args:
         notes: In order, not overlapping.
-        samples: Length of the wave.
-        rate_hz: Sampling rate.
+        score: For length and rate.
         rng: Decides the breath.
+
+    Returns:
+        (samples,).
     """
-    time = np.arange(samples) / rate_hz
+    time = np.arange(score.samples) / score.rate_hz
     coarse, pitch_hz = time[::CONTROL], _sung_hz(notes, time)
-    phase, formants = 2 * np.pi * np.cumsum(pitch_hz) / rate_hz, _formants(notes, coarse)
-    wave = np.zeros(samples)
+    phase, formants = 2 * np.pi * np.cumsum(pitch_hz) / score.rate_hz, _formants(notes, coarse)
+    wave = np.zeros(score.samples)
     for harmonic in range(1, int(TOP_HZ / pitch_hz.min())):
         levels = _resonance(harmonic * pitch_hz[::CONTROL], *formants)
         wave += np.interp(time, coarse, levels) * np.sin(harmonic * phase)
-    breath = _hiss(samples, 3_000, 9_000, rate_hz, rng)
-    consonants = rng.uniform(0, 0.1, (len(notes), 1)) * [0, 1, 1, 0]
+    breath, consonants = _hiss(score, 3_000, 9_000, rng), rng.uniform(0, 0.1, (len(notes), 1)) * [0, 1, 1, 0]
     wave = (wave + 0.005 * breath) * _curve(time, notes, (0, 0.12, 0.5, 0.85, 0.99), [0, 0.8, 1, 0.7, 0])
-    return wave + breath * _curve(time, notes, (-0.2, -0.1, 0.0, 0.08), consonants)
+    return np.asarray(wave + breath * _curve(time, notes, (-0.2, -0.1, 0.0, 0.08), consonants))
 
 
-def chords(degrees: Sequence[int], key: int, beat_s: float, samples: int, rate_hz: int) -> np.ndarray:
-    """Pluck triads in eighths, a string after the other, spread from left to right.
-
-    Args:
-        degrees: The chords' roots in the scale, a bar each.
-        key: Semitones above C.
-        beat_s: Length of a beat.
-        samples: Length of the wave.
-        rate_hz: Sampling rate.
-
-    Returns:
-        (2, samples).
-    """
-    wave = np.zeros((2, samples))
-    for eighth in range(8 * len(degrees)):
+def chords(score: Score) -> np.ndarray:
+    """Pluck triads in eighths, a string after the other, spread from left to right: (2, samples)."""
+    wave = np.zeros((2, score.samples))
+    for eighth in range(8 * len(score.degrees)):
         for string, third in enumerate((0, 2, 4, 7)):
-            pitch = 48 + key + _semitones(degrees[eighth // 8] + third)
-            left = 0.2 + 0.2 * string
-            tone = (0.5 if eighth % 2 else 1) * _pluck(pitch, 1.2, 14, rate_hz)
-            _add(wave, np.outer((left, 1 - left), tone), eighth * beat_s / 2 + 0.012 * string, rate_hz)
+            pitch, left = 48 + score.key + _semitones(score.degrees[eighth // 8] + third), 0.2 + 0.2 * string
+            tone = (0.5 if eighth % 2 else 1) * _pluck(pitch, 1.2, 14, score.rate_hz)
+            _add(wave, np.outer((left, 1 - left), tone), eighth * score.beat_s / 2 + 0.012 * string, score.rate_hz)
     return wave
 
 
-def bass(degrees: Sequence[int], key: int, beat_s: float, samples: int, rate_hz: int) -> np.ndarray:
-    """Pluck the chords' roots on every beat.
-
-    Args:
-        degrees: The chords' roots in the scale, a bar each.
-        key: Semitones above C.
-        beat_s: Length of a beat.
-        samples: Length of the wave.
-        rate_hz: Sampling rate.
-    """
-    wave = np.zeros(samples)
-    for beat in range(4 * len(degrees)):
-        pitch = 36 + key + _semitones(degrees[beat // 4] % 7)
-        _add(wave, 2 * _pluck(pitch, beat_s, 6, rate_hz), beat * beat_s, rate_hz)
+def bass(score: Score) -> np.ndarray:
+    """Pluck the chords' roots on every beat: (samples,)."""
+    wave = np.zeros(score.samples)
+    for beat in range(4 * len(score.degrees)):
+        tone = _pluck(36 + score.key + _semitones(score.degrees[beat // 4]), score.beat_s, 6, score.rate_hz)
+        _add(wave, 2 * tone, beat * score.beat_s, score.rate_hz)
     return wave
 
 
-def drums(beat_s: float, samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Beat kick, snare and hi-hat as `KIT` says, bar after bar.
-
-    Args:
-        beat_s: Length of a beat.
-        samples: Length of the wave.
-        rate_hz: Sampling rate.
-        rng: Decides the noise.
-    """
-    time = np.arange(rate_hz // 4) / rate_hz
-    hiss, high = (_hiss(time.size, low, 16_000, rate_hz, rng) for low in (800, 6_000))
+def drums(score: Score, rng: np.random.Generator) -> np.ndarray:
+    """Beat kick, snare and hi-hat as `KIT` says, bar after bar: (samples,)."""
+    hit = score._replace(samples=score.rate_hz // 4)
+    time = np.arange(hit.samples) / hit.rate_hz
     sounds = {
         "kick": 3 * np.sin(2 * np.pi * (48 * time + 4 * (1 - np.exp(-time / 0.03)))) * np.exp(-time / 0.08),
-        "snare": np.sin(2 * np.pi * 190 * time) * np.exp(-time / 0.05) + 0.7 * hiss * np.exp(-time / 0.06),
-        "hat": 0.25 * high * np.exp(-time / 0.02),
+        "snare": np.sin(2 * np.pi * 190 * time) * np.exp(-time / 0.05)
+        + 0.7 * _hiss(hit, 800, 16_000, rng) * np.exp(-time / 0.06),
+        "hat": 0.25 * _hiss(hit, 6_000, 16_000, rng) * np.exp(-time / 0.02),
     }
-    wave = np.zeros(samples)
-    for bar in range(int(samples / rate_hz / beat_s / 4) + 1):
+    wave = np.zeros(score.samples)
+    for bar in range(len(score.degrees)):
         for eighth, name in KIT:
-            _add(wave, sounds[name], (8 * bar + eighth) * beat_s / 2, rate_hz)
+            _add(wave, sounds[name], (8 * bar + eighth) * score.beat_s / 2, score.rate_hz)
     return wave
 
 
@@ -177,10 +165,16 @@ def _semitones(step: int) -> int:
     return 12 * (step // 7) + SCALE[step % 7]
 
 
+def _hz(pitch: Any) -> Any:
+    """Return the frequency of a pitch, or of an array of them."""
+    return 440 * 2 ** ((pitch - 69) / 12)
+
+
 def _curve(time: np.ndarray, notes: Sequence[Note], fractions: Sequence[float], values: np.ndarray | list[float]) -> np.ndarray:
     """Draw straight lines between values, (points,) or (notes, points), at these fractions of every note."""
     at = np.array([[note.start_s + fraction * note.length_s for fraction in fractions] for note in notes])
-    return np.interp(time, at.ravel(), np.broadcast_to(values, at.shape).ravel())
+    curve: np.ndarray = np.interp(time, at.ravel(), np.broadcast_to(values, at.shape).ravel())
+    return curve
 
 
 def _sung_hz(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
@@ -188,7 +182,7 @@ def _sung_hz(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
     pitches = np.array([[note.pitch] for note in notes]) - [0.8, 0, 0]
     depth = _curve(time, notes, (0.0, 0.3, 0.6, 0.98), [0, 0, VIBRATO_SEMITONES, VIBRATO_SEMITONES])
     sung = _curve(time, notes, (0.0, 0.15, 0.98), pitches) + depth * np.sin(2 * np.pi * VIBRATO_HZ * time)
-    return 440 * 2 ** ((sung - 69) / 12)
+    return np.asarray(_hz(sung))
 
 
 def _formants(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
@@ -203,20 +197,21 @@ def _resonance(at_hz: np.ndarray, centre_hz: np.ndarray, level_db: np.ndarray, w
     return np.asarray(gains.sum(axis=0) * (TILT_FROM_HZ / np.maximum(at_hz, TILT_FROM_HZ)) ** TILT)
 
 
+@lru_cache(maxsize=64)
 def _pluck(pitch: float, length_s: float, harmonics: int, rate_hz: int) -> np.ndarray:
-    """Return a string's tone; the higher a harmonic, the sooner it is gone."""
-    time, root_hz = np.arange(round(length_s * rate_hz)) / rate_hz, 440 * 2 ** ((pitch - 69) / 12)
+    """Return a string's tone, not to be written to; the higher a harmonic, the sooner it is gone."""
+    time, root_hz = np.arange(round(length_s * rate_hz)) / rate_hz, _hz(pitch)
     numbers = np.arange(1, harmonics + 1)[:, None]
     tones = np.sin(2 * np.pi * root_hz * numbers * time) * np.exp(-time * (2 + 1.5 * numbers)) / numbers
     return np.asarray(tones.sum(axis=0) * np.linspace(1, 0, time.size))
 
 
-def _hiss(samples: int, low_hz: float, high_hz: float, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+def _hiss(score: Score, low_hz: float, high_hz: float, rng: np.random.Generator) -> np.ndarray:
     """Return noise of rms 1 that falls off softly below and above two frequencies."""
-    frequency = np.fft.rfftfreq(samples, 1 / rate_hz)
+    frequency = np.fft.rfftfreq(score.samples, 1 / score.rate_hz)
     gain = 1 / np.hypot(1, (low_hz / np.maximum(frequency, 1)) ** 3) / np.hypot(1, (frequency / high_hz) ** 3)
-    wave = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * gain, samples)
-    return wave / wave.std()
+    wave = np.fft.irfft(np.fft.rfft(rng.standard_normal(score.samples)) * gain, score.samples)
+    return np.asarray(wave / wave.std())
 
 
 def _add(wave: np.ndarray, sound: np.ndarray, start_s: float, rate_hz: int) -> None:

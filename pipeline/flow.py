@@ -1,7 +1,7 @@
 """The stages as a Ray Data pipeline: Read -> Analyze -> Separate -> Write, with the resources each may use.
 
-Ray is in this file and in jobs/run.py only. What Ray Data 2.60 does unasked and we do not want: it retries for ever, fuses
-operators, and waits without end for actors that cannot start; each is set here, with its reason.
+Ray is in this file and in jobs/run.py only. What Ray Data 2.60 does unasked and we do not want is set here, with its reason: it
+retries for ever, and it hangs where actors ask for all the CPUs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from sep_batch.pipeline.stages import Analyze, Separate, Work, Write
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
-POOL_START_S = 120
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,6 @@ def configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
-
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.execution_options.preserve_order = False

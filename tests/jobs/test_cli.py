@@ -271,8 +271,13 @@ def test_gpus_where_there_are_none_is_exit_5_in_under_15_seconds(catalog, tiny, 
 
 
 def test_help_loads_neither_torch_nor_ray():
-    script = "import sys; sys.argv = ['sep-batch', '--help']\nfrom sep_batch.jobs.cli import app\ntry: app()\nexcept SystemExit: pass\n"
-    script += "print({'torch', 'ray', 'pyarrow', 'av', 'duckdb'} & set(sys.modules))"
+    script = (
+        "import sys; sys.argv = ['sep-batch', '--help']\n"
+        "from sep_batch.jobs.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'ray', 'pyarrow', 'av', 'duckdb'} & set(sys.modules))"
+    )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout.strip().endswith("set()")
 

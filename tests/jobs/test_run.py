@@ -168,6 +168,13 @@ def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_other
     assert [resources.analyze.tasks for resources in inline] == [None, 1, 1]
 
 
+def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, inline, monkeypatch):
+    monkeypatch.setattr(flow, "finished_rows", lambda _dataset: iter(()))
+    with pytest.raises(failures.NotRunnableError, match="none of 3 tracks"):
+        run_job(str(catalog), model=tiny)
+    assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
+
+
 def test_a_track_lost_once_is_separated_in_the_next_pass(catalog, tiny, inline, monkeypatch):
     whole = flow.finished_rows
 
