@@ -1,5 +1,5 @@
 """`python -m sep_batch.jobs` is the command line."""
 
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli import main
 
-app(prog_name="sep-batch")
+main()

@@ -107,7 +107,7 @@ def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wan
 def _settings(wanted: Options) -> tuple[str, Settings]:
     """Have the weights verified, and return where they lie with the settings of the run."""
     try:
-        if not storage.is_local(wanted.model) and wanted.model.partition(":")[2].startswith("//"):
+        if not storage.is_local(wanted.model):
             folder = storage.bring(wanted.model, weights.cache_folder() / "brought")
         else:
             folder = weights.obtain(wanted.model, say=logging.getLogger("sep_batch").warning)
