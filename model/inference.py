@@ -31,10 +31,10 @@ class PixelShuffleDecoder(nn.Module):
 
 def inference_form(unet: UNet) -> UNet:
     """Return a copy of a trained network in the form that runs."""
-    fast = copy.deepcopy(unet).eval().requires_grad_(requires_grad=False)
+    fast = copy.deepcopy(unet).requires_grad_(requires_grad=False)
     blocks = [block for block in fast.decoder if isinstance(block, DecoderBlock)]
     fast.decoder = nn.ModuleList(map(PixelShuffleDecoder, blocks))
-    return fast.to(memory_format=torch.channels_last)
+    return fast.eval().to(memory_format=torch.channels_last)
 
 
 def _as_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 SAMPLE_RATE_HZ = 44_100
 CHANNELS = 2
@@ -20,6 +20,7 @@ BINS = 1024  # F: up to 11 kHz
 BINS_16KHZ = 1536  # F of the 16kHz presets: up to 16.5 kHz
 DOWNSAMPLING = 64  # six strided convolutions: T and F are multiples of this
 
+T = TypeVar("T")
 Activation = Literal["LeakyReLU", "ReLU", "ELU"]
 Head = Literal["sigmoid", "softmax"]
 MaskExtension = Literal["zeros", "average"]
@@ -119,28 +120,26 @@ class ModelSpec:
         missing = [key for key in _REQUIRED if key not in config]
         _check("configuration", f"no {', '.join(missing)}", f"the fields {', '.join(_REQUIRED)}", holds=not missing)
         network = config["model"]
-        kind = network.get("type") if isinstance(network, Mapping) else network
-        _check("model.type", kind, " or ".join(_HEADS), holds=kind in _HEADS)
+        kind = network.get("type") if isinstance(network, Mapping) else None
+        _check("model.type", kind or network, " or ".join(_HEADS), holds=isinstance(kind, str) and kind in _HEADS)
         params = network.get("params", {})
-        try:
-            return cls(
-                name=name,
-                stems=tuple(map(str, config["instrument_list"])),
-                sample_rate_hz=int(config["sample_rate"]),
-                channels=int(config["n_channels"]),
-                frame_length=int(config["frame_length"]),
-                hop=int(config["frame_step"]),
-                patch_frames=int(config["T"]),
-                bins=int(config["F"]),
-                separation_exponent=float(config.get("separation_exponent", 2.0)),
-                mask_extension=config.get("mask_extension", "zeros"),
-                conv_activation=params.get("conv_activation", "LeakyReLU"),
-                deconv_activation=params.get("deconv_activation", "ReLU"),
-                head=_HEADS[str(kind)],
-                filters=tuple(map(int, params.get("conv_n_filters", (16, 32, 64, 128, 256, 512)))),
-            )
-        except (TypeError, ValueError) as error:
-            raise error if isinstance(error, SpecError) else SpecError(f"configuration: {error}") from error
+        _check("model.params", params, "a mapping", holds=isinstance(params, Mapping))
+        return cls(
+            name=name,
+            stems=_field(config, "instrument_list", _texts),
+            sample_rate_hz=_field(config, "sample_rate", int),
+            channels=_field(config, "n_channels", int),
+            frame_length=_field(config, "frame_length", int),
+            hop=_field(config, "frame_step", int),
+            patch_frames=_field(config, "T", int),
+            bins=_field(config, "F", int),
+            separation_exponent=_field(config, "separation_exponent", float, 2.0),
+            mask_extension=config.get("mask_extension", "zeros"),
+            conv_activation=params.get("conv_activation", "LeakyReLU"),
+            deconv_activation=params.get("deconv_activation", "ReLU"),
+            head=_HEADS[str(kind)],
+            filters=_field(params, "conv_n_filters", _numbers, (16, 32, 64, 128, 256, 512)),
+        )
 
     def to_json(self) -> str:
         """Return the spec as one JSON line with sorted keys: same spec, same text."""
@@ -160,6 +159,22 @@ class ModelSpec:
             return cls(**fields)
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise SpecError(f"model description: {error}") from error
+
+
+def _field(source: Mapping[str, Any], key: str, read: Callable[[Any], T], default: Any = None) -> T:
+    found = source.get(key, default)
+    try:
+        return read(found)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{key}: found {found!r} ({error})") from error
+
+
+def _texts(found: list[object]) -> tuple[str, ...]:
+    return tuple(map(str, found))
+
+
+def _numbers(found: list[Any]) -> tuple[int, ...]:
+    return tuple(map(int, found))
 
 
 def _check(name: str, found: object, expected: str, *, holds: bool) -> None:

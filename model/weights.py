@@ -7,6 +7,7 @@ are converted once, into the cache: `$SEP_BATCH_CACHE`, else the user's cache fo
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -127,7 +128,7 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
     for source in SOURCES[spec.name]:
         try:
             archive = from_file.read_bytes() if from_file else _download(source, say)
-        except (OSError, subprocess.SubprocessError, WeightsError) as error:
+        except (OSError, http.client.HTTPException, subprocess.SubprocessError, WeightsError) as error:
             if from_file:
                 raise WeightsError(f"{from_file}: {error.strerror if isinstance(error, OSError) else error}") from error
             say(f"{spec.name}: could not reach {source.where} (sha256 {source.sha256}): {error}")

@@ -6,6 +6,7 @@ likewise at 24 bits. Encoders run bit-exact: same samples, same bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -106,9 +107,20 @@ def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s
     try:
         with av.open(source, format=name, options=_OPTIONS, metadata_errors="replace") as container:
             declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
-            return _decode(container, rate_hz, offset_s, duration_s, declares_length=declares)
+            decoded = _decode(container, rate_hz, offset_s, duration_s, declares_length=declares)
+        cut_short = name == "wav" and duration_s is None and _is_cut_short(source, head)
+        return dataclasses.replace(decoded, truncated=decoded.truncated or cut_short)
     except av.error.FFmpegError as error:
         raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+
+
+def _is_cut_short(source: IO[bytes], head: bytes) -> bool:
+    """Tell whether a WAV file is smaller than its header says; FFmpeg takes its length from the file's size."""
+    declared = int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or declared == 0xFFFFFFFF:
+        return False
+    source.seek(0, io.SEEK_END)
+    return declared + 8 - source.tell() > max(4096, 0.01 * declared)
 
 
 def _decode(container: Any, rate_hz: int, offset_s: float, duration_s: float | None, *, declares_length: bool) -> Decoded:
@@ -179,7 +191,7 @@ class _Reader:
                 if resampler is not None:  # the stream changed its form midway
                     yield from map(_stereo, resampler.resample(None))
                 form = (frame.layout.name, frame.sample_rate)
-                resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self.rate_hz)
+                resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
                 self.source_rate_hz = self.source_rate_hz or frame.sample_rate
                 self.source_channels = self.source_channels or frame.layout.nb_channels
             self.decoded += frame.samples
@@ -218,7 +230,8 @@ class _Reader:
 
 
 def _stereo(frame: Any) -> np.ndarray:
-    planes: np.ndarray = frame.to_ndarray()
+    """Return a packed frame's first two channels; planar ones of eight channels and more crash PyAV 18."""
+    planes: np.ndarray = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
     return np.repeat(planes, 2, axis=0) if len(planes) == 1 else planes[:2]
 
 

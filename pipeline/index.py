@@ -7,6 +7,7 @@ per id, the newest, ordered by id.
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import tempfile
 import threading
@@ -28,6 +29,7 @@ FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 ROW_GROUP_ROWS = 100_000
 INDEX_FILE = "index.parquet"
+_JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
 
 
 def journal_folder(out: str) -> str:
@@ -47,7 +49,8 @@ def plan_folder(out: str, run: str) -> str:
 
 def new_run(out: str) -> str:
     """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
-    numbers = [int(storage.name(found.uri).partition("-")[0]) for found in storage.find(journal_folder(out))]
+    names = (storage.name(found.uri) for found in storage.find(journal_folder(out)))
+    numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 
 
@@ -127,7 +130,7 @@ def publish(out: str, run: str) -> bool:
             return False
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / INDEX_FILE
-            rows = "SELECT * EXCLUDE (filename, file_row_number) FROM newest ORDER BY id"
+            rows = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest ORDER BY id"
             key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
             form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
             newest.sql(f"COPY ({rows}) TO '{path}' ({form})")
@@ -156,11 +159,14 @@ def _newest(out: str) -> Iterator[duckdb.DuckDBPyConnection | None]:
         empty = Path(folder) / "columns.parquet"  # so that a journal older than a column reads on, with nulls
         pyarrow.parquet.write_table(JOURNAL.empty_table(), empty)
         connection.sql("SET TimeZone = 'UTC'")
-        rows = connection.read_parquet([str(empty), *paths], union_by_name=True, filename=True, file_row_number=True)
+        rows = connection.sql(
+            "SELECT *, file_row_number FROM read_parquet($files, union_by_name = true, filename = '_sep_file')",
+            params={"files": [str(empty), *paths]},
+        )
         rows.create_view("rows")
         connection.sql(
             "CREATE VIEW newest AS SELECT * FROM rows QUALIFY row_number() OVER "
-            "(PARTITION BY id ORDER BY parse_filename(filename) DESC, file_row_number DESC) = 1"
+            "(PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, file_row_number DESC) = 1"
         )
         yield connection
 

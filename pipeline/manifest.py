@@ -97,18 +97,19 @@ def scan(sources: Sequence[str]) -> pa.Table:
     found: dict[str, int] = {}
     for source in sources:
         uri = storage.absolute(source)
-        before = len(found)
+        here: dict[str, int] = {}
         try:
             if any(char in uri for char in "*?[") and not storage.exists(uri):
                 matches = [storage.info(match) for match in storage.expand(uri) if _extension(match) in AUDIO_EXTENSIONS]
-                found |= {match.uri: match.bytes for match in matches}
+                here = {match.uri: match.bytes for match in matches}
             elif storage.is_folder(uri):
-                found |= dict(_audio_below(uri))
+                here = dict(_audio_below(uri))
             else:
-                found[uri] = storage.info(uri).bytes
+                here = {uri: storage.info(uri).bytes}
         except failures.TrackError as error:
             raise failures.ManifestError(f"source {error}") from error
-        if len(found) == before:
+        found |= here
+        if not here:
             raise failures.ManifestError(f"source {uri}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
     uris = list(found)
     nothing = [None] * len(uris)
@@ -299,8 +300,15 @@ def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
 def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, dict[str, str]]:
     """Return the manifest's further columns as one struct, and those that had to be renamed."""
     names = [name for name in table.column_names if name not in known]
-    taken = {name.lower() for name in JOURNAL.names}
-    renamed = {name: f"manifest_{name}" for name in names if name.lower() in taken}
+    taken = {name.lower() for name in JOURNAL.names} | {"file_row_number", "_sep_file"}  # DuckDB's, in index.py
+    renamed: dict[str, str] = {}
+    for name in names:
+        new = name
+        while new.lower() in taken:
+            new = f"manifest_{new}"
+        taken.add(new.lower())
+        if new != name:
+            renamed[name] = new
     if not names:
         return None, {}
     arrays = [table.column(name).combine_chunks() for name in names]

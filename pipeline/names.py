@@ -19,7 +19,7 @@ TOKENS = {
     "codec": "Spleeter's word for ext",
     "shard": "two hex digits of sha256(id), to spread many tracks over folders",
 }
-_COMPONENT_CHARS = 200
+_COMPONENT_BYTES = 240  # of the 255 that file systems take
 _MAX_SHOWN = 5
 
 
@@ -52,8 +52,11 @@ def _component(text: str) -> str:
     """Make one path component of a text: no slash, no control character, no leading dot, no endless name."""
     clean = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in text)
     clean = "_" + clean[1:] if clean.startswith(".") else clean
-    stem, dot, ext = clean.rpartition(".")
-    return f"{stem[: _COMPONENT_CHARS - len(ext)]}.{ext}" if dot and len(ext) < 10 else clean[:_COMPONENT_CHARS]
+    raw = clean.encode()
+    if len(raw) <= _COMPONENT_BYTES:
+        return clean
+    digest = hashlib.sha256(raw).hexdigest()[:16]
+    return f"{raw[:180].decode(errors='ignore')}-{digest}-{raw[-40:].decode(errors='ignore')}"
 
 
 def check(template: str) -> None:
@@ -90,12 +93,12 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
     """
     if "{id}" in template:
         return
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     clashes = []
     for id, uri in tracks:
         path = render(template, id, uri, stems[0], ext)
-        if (first := seen.setdefault(path.lower(), uri)) is not uri:
-            clashes.append(f"{first} and {uri} both give {path}")
+        if (first := seen.setdefault(path.lower(), (id, uri)))[0] != id:
+            clashes.append(f"{first[1]} and {uri} both give {path}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
         raise failures.UsageError(f"--filename {template}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")

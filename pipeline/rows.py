@@ -126,7 +126,11 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
 
 def payload(row: pa.Table) -> np.ndarray:
     """Return a row's payload as a float32 array that is not copied and cannot be written to."""
-    flat = np.frombuffer(row.column("payload")[0].as_buffer(), np.float32)
+    column = row.column("payload").chunk(0)
+    _, ends, content = column.buffers()
+    start, stop = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
+    flat = np.frombuffer(content, np.float32, count=(stop - start) // 4, offset=start)
+    flat.flags.writeable = False
     return flat.reshape(value(row, "shape"))
 
 

@@ -85,7 +85,12 @@ def join(base: str, uri: str) -> str:
     """
     if "://" in uri or uri.startswith("/"):
         return uri
-    return posixpath.join(base, uri) if "://" in base else os.path.normpath(os.path.join(base, uri))
+    if "://" not in base:
+        return os.path.normpath(os.path.join(base, uri))
+    if not {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
+        return posixpath.join(base, uri)
+    scheme, _, path = base.partition("://")
+    return f"{scheme}://{posixpath.normpath(posixpath.join(path, uri))}"
 
 
 def absolute(uri: str) -> str:
@@ -240,7 +245,8 @@ def find(uri: str) -> Iterator[Info]:
         found = filesystem.find(path, detail=True)
     except FileNotFoundError:
         return iter(())
-    return (_info(filesystem.unstrip_protocol(key) if "://" in uri else key, found[key]) for key in sorted(found))
+    below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
+    return (_info(f"{uri.rstrip('/')}{key[below:]}" if "://" in uri else key, found[key]) for key in sorted(found))
 
 
 @_mapped

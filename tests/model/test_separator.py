@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import golden_models
+import numpy as np
+import pytest
+import torch
+from signals import noise, snr_db, tone
+
+from sep_batch.model.spectrogram import as_stereo, inverse_stft, split_parts, stft
+
+GOLDEN_DB = 90  # TensorFlow Spleeter and this, two float32 computations
+SUM_DB = 80
+MASK_TOLERANCE = 1e-6
+SHORT = 20_000  # samples: one patch
+LEVELS = ((0, 0.1), (1, 1e-4), (2, 1.0))  # seeds of noise, and its RMS levels
+
+
+def estimates_of(separator, *, seed=0):
+    shape = (1, 2, separator.spec.patch_frames, separator.spec.bins)
+    magnitude = np.random.default_rng(seed).exponential(size=shape).astype(np.float32)
+    magnitude[..., :10, :] = 0  # silence too
+    return separator.estimates(torch.from_numpy(magnitude))
+
+
+@pytest.mark.parametrize("name", golden_models.SETS)
+def test_stems_agree_with_tensorflow_spleeter(name):
+    separator = golden_models.separator(name)
+    stems = separator.separate(golden_models.song())
+    with np.load(golden_models.FOLDER / name / "expected.npz") as expected:
+        assert tuple(stems) == separator.spec.stems
+        for stem, wave in stems.items():
+            assert wave.shape == (2, int(expected["samples"]))
+            ours = np.stack([wave[:, begin:end].numpy().T for begin, end in expected["windows"]])
+            assert snr_db(expected[stem], ours) >= GOLDEN_DB
+
+
+@pytest.mark.parametrize("name", golden_models.SETS)
+def test_masks_share_every_bin_out_completely(name):
+    separator = golden_models.small_separator(name)
+    masks = separator.masks(estimates_of(separator))
+    assert masks.shape == (len(separator.spec.stems), 1, 2, 64, separator.spec.kept_bins)
+    assert float(masks.min()) >= 0
+    assert float(masks.max()) <= 1
+    assert float((masks[..., : separator.spec.bins].sum(dim=0) - 1).abs().max()) <= MASK_TOLERANCE
+
+
+def test_a_mask_is_the_ratio_of_the_estimates_raised_to_the_exponent():
+    for name, exponent in (("2stems", 2), ("2stems-16kHz-average", 1)):
+        separator = golden_models.small_separator(name)
+        estimates = torch.tensor([3.0, 1.0]).reshape(2, 1, 1, 1, 1).repeat(1, 1, 2, 64, separator.spec.bins)
+        masks = separator.masks(estimates)
+        assert masks[0].unique().tolist() == pytest.approx([3**exponent / (3**exponent + 1)])
+
+
+def test_in_silence_every_stem_gets_an_equal_share():
+    for name in ("2stems", "5stems"):
+        separator = golden_models.small_separator(name)
+        stems = len(separator.spec.stems)
+        masks = separator.masks(torch.zeros((stems, 1, 2, 64, separator.spec.bins)))
+        assert float((masks - 1 / stems).abs().max()) <= MASK_TOLERANCE
+
+
+def test_an_average_mask_goes_on_above_f_with_the_mean_of_its_row():
+    separator = golden_models.small_separator("2stems-16kHz-average")
+    masks = separator.masks(estimates_of(separator))
+    below, above = masks[..., :128], masks[..., 128:]
+    assert above.shape[-1] == 257 - 128
+    assert float((above - below.mean(dim=-1, keepdim=True)).abs().max()) <= MASK_TOLERANCE
+
+
+@pytest.mark.parametrize("name", golden_models.SETS)
+def test_stems_add_up_to_the_mix_below_f(name):
+    separator = golden_models.separator(name)
+    spec, wave = separator.spec, noise(SHORT)
+    spectrum = stft(torch.from_numpy(wave), spec)
+    if spec.mask_extension == "zeros":
+        spectrum[..., spec.bins :] = 0
+    mix = inverse_stft(spectrum, SHORT, spec).numpy()
+    stems = torch.stack(list(separator.separate(wave).values()))
+    assert snr_db(mix, stems.sum(dim=0).numpy()) >= SUM_DB
+
+
+def test_a_tone_above_f_is_in_no_stem():
+    stems = golden_models.separator("2stems").separate(tone(15_000, SHORT, level=1.0))
+    assert all(float(wave[:, 5000:-5000].abs().max()) < 1e-4 for wave in stems.values())
+
+
+def test_stems_are_separated_and_not_only_shared_out():
+    stems = golden_models.separator("2stems").separate(noise(SHORT))
+    vocals, accompaniment = stems.values()
+    assert snr_db(vocals.numpy(), accompaniment.numpy()) < 20
+
+
+def test_mono_is_separated_as_two_equal_channels():
+    separator, wave = golden_models.small_separator("2stems"), noise(SHORT, channels=1)
+    expected = separator.separate(np.repeat(wave, 2, axis=0))
+    for given in (wave, wave[0]):
+        for stem, found in separator.separate(given).items():
+            assert torch.equal(found, expected[stem])
+
+
+def test_of_six_channels_the_first_two_are_separated():
+    separator, wave = golden_models.small_separator("2stems"), noise(SHORT, channels=6)
+    expected = separator.separate(wave[:2])
+    for stem, found in separator.separate(wave).items():
+        assert torch.equal(found, expected[stem])
+
+
+def test_a_tensor_and_an_array_are_separated_alike():
+    separator, wave = golden_models.small_separator("2stems"), noise(SHORT)
+    of_array, of_tensor = separator.separate(wave), separator.separate(torch.from_numpy(wave))
+    assert all(torch.equal(of_array[stem], of_tensor[stem]) for stem in of_array)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 1023, 4096, 44_100])
+def test_stems_are_exactly_as_long_as_the_wave(samples):
+    for wave in golden_models.separator("2stems").separate(noise(samples)).values():
+        assert wave.shape == (2, samples)
+        assert wave.dtype == torch.float32
+        assert bool(wave.isfinite().all())
+
+
+def test_silence_becomes_silence():
+    stems = golden_models.small_separator("2stems").separate(np.zeros((2, 5000), np.float32))
+    assert not any(wave.any() for wave in stems.values())
+
+
+@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((2, 0)), np.zeros((0, 5)), np.zeros((1, 2, 3)), np.float32(3)])
+def test_a_wave_without_samples_or_of_another_shape_is_refused(wave):
+    with pytest.raises(ValueError, match="found shape"):
+        golden_models.separator("2stems").separate(wave)
+
+
+def spectrum_of(wave, spec):
+    (part,) = split_parts(as_stereo(torch.from_numpy(wave)), spec, patches_per_part=100)
+    return part.spectrum.numpy()
+
+
+def neighbours(separator, samples):
+    mine, quiet, loud = (spectrum_of(noise(samples, level=level, seed=seed), separator.spec) for seed, level in LEVELS)
+    return mine, quiet, loud
+
+
+def test_a_result_depends_neither_on_its_place_in_a_batch_nor_on_its_neighbours():
+    separator = golden_models.separator("2stems", batch=2)
+    mine, quiet, loud = neighbours(separator, SHORT)
+    (alone,) = separator.separate_spectra([mine])
+    for place, spectra in enumerate(([mine, loud], [quiet, mine])):
+        assert torch.equal(list(separator.separate_spectra(spectra))[place], alone)
+
+
+def test_every_place_of_a_batch_gives_the_same_result():
+    separator = golden_models.small_separator("5stems", batch=4)
+    mine, quiet, loud = neighbours(separator, 2000)
+    (alone,) = separator.separate_spectra([mine])
+    for place in range(9):
+        others = [(quiet, loud)[i % 2] for i in range(8)]
+        assert torch.equal(list(separator.separate_spectra([*others[:place], mine, *others[place:]]))[place], alone)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 32])
+def test_several_tracks_in_one_batch_keep_their_own_results(batch):
+    separator = golden_models.small_separator("2stems", batch=batch)
+    patch = separator.spec.patch_samples
+    lengths = (2000, patch + 1, 3 * patch, 1)
+    spectra = [spectrum_of(noise(samples, seed=samples), separator.spec) for samples in lengths]
+    together = list(separator.separate_spectra(spectra))
+    assert [stems.shape[-1] for stems in together] == [patch, 2 * patch, 4 * patch, patch]
+    for spectrum, stems in zip(spectra, together, strict=True):
+        (alone,) = separator.separate_spectra([spectrum])
+        assert torch.equal(stems, alone)
+
+
+def test_the_weights_hash_is_that_of_the_tensors_and_not_of_the_batch():
+    hashes = {golden_models.separator(name, batch).weights_sha256 for name, batch in (("2stems", 1), ("2stems", 2))}
+    assert len(hashes) == 1
+    assert hashes != {golden_models.separator("2stems-16kHz-average").weights_sha256}

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline.index import Journal
+from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, fill
+
+RUN = "000001-aaaa"
+FINISHED_AT = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
+STEMS = [
+    {
+        "stem": stem,
+        "uri": f"stems/ab/x/{stem}.flac",
+        "codec": "flac",
+        "bytes": 1234,
+        "sha256": "f" * 64,
+        "frames": 44_100,
+        "peak_dbfs": -1.5,
+        "rms_dbfs": -20.25,
+        "lufs": None,
+        "clipped_samples": 3,
+    }
+    for stem in ("vocals", "accompaniment")
+]
+
+
+@pytest.fixture
+def out(tmp_path):
+    return str(tmp_path / "out")
+
+
+def finished(id, *, extra=None, **values):
+    """Return a finished row as Write hands it out."""
+    track = {"id": id, "uri": f"/music/{id}.wav", "offset_s": None, "duration_s": None, "source_etag": None, "attempts": 1}
+    row = pa.Table.from_pylist([track], schema=TRACK)
+    if extra is not None:
+        row = row.append_column(EXTRA, pa.array([extra]) if isinstance(extra, dict) else extra)
+    usual = {"status": "ok", "settings_sha256": "s", "transient": False, "finished_at": FINISHED_AT, "run_id": RUN}
+    return fill(row, JOURNAL, **usual | {"stems": STEMS} | values)
+
+
+def journalled(out, *files, run=RUN):
+    """Write a run's journal, a file for each list of rows."""
+    with Journal(out, run) as journal:
+        for rows in files:
+            for row in rows:
+                journal.add(row)
+            journal.flush()
+
+
+def published(out):
+    assert index.publish(out, RUN)
+    return index.read(out)
+
+
+def journal_files(out):
+    return [storage.name(found.uri) for found in storage.find(index.journal_folder(out))]
+
+
+def test_a_row_that_was_added_is_in_the_index(out):
+    journalled(out, [finished("x")])
+    (row,) = published(out).to_pylist()
+    assert row["id"] == "x"
+    assert row["stems"] == STEMS
+    assert row["finished_at"] == FINISHED_AT
+
+
+def test_the_index_has_the_columns_and_the_types_of_the_journal_and_its_version(out):
+    journalled(out, [finished("x", status="failed", stems=None)])
+    schema = published(out).schema
+    assert schema.names == JOURNAL.names
+    assert {field.name: field.type for field in schema if field.name != "stems"} == {
+        field.name: field.type for field in JOURNAL if field.name != "stems"
+    }
+    stem = schema.field("stems").type.value_type
+    assert {field.name: field.type for field in stem} == {
+        field.name: field.type for field in JOURNAL.field("stems").type.value_type
+    }
+    assert schema.metadata[b"sep_batch_schema"] == b"1"
+
+
+def test_the_newest_row_wins_across_runs(out):
+    journalled(out, [finished("x", error="first"), finished("y", error="first")], run="000001-ffff")
+    journalled(out, [finished("x", error="second")], run="000002-0000")
+    assert {row["id"]: row["error"] for row in published(out).to_pylist()} == {"x": "second", "y": "first"}
+
+
+def test_the_newest_row_wins_across_files_and_within_a_file(out):
+    journalled(
+        out, [finished("x", error="first"), finished("y", error="first")], [finished("x", error="2"), finished("x", error="3")]
+    )
+    assert {row["id"]: row["error"] for row in published(out).to_pylist()} == {"x": "3", "y": "first"}
+
+
+def test_the_newest_row_is_not_the_one_of_the_latest_clock(out):
+    later = FINISHED_AT + dt.timedelta(days=9)
+    journalled(out, [finished("x", error="old", finished_at=later)], run="000001-ffff")
+    journalled(out, [finished("x", error="new")], run="000002-0000")
+    assert published(out).column("error").to_pylist() == ["new"]
+
+
+def test_the_index_is_ordered_by_id_and_the_same_whatever_the_order_of_the_rows(out, tmp_path):
+    ids = ["b", "a", "C", "10", "9", "_", "a-b"]
+    journalled(out, [finished(id) for id in ids])
+    journalled(other := str(tmp_path / "other"), [finished(id) for id in reversed(ids)])
+    assert published(out).column("id").to_pylist() == sorted(ids)
+    assert published(out).equals(published(other))
+
+
+def test_publishing_again_replaces_the_index(out):
+    journalled(out, [finished("x")], run="000001-aaaa")
+    assert published(out).num_rows == 1
+    journalled(out, [finished("y")], run="000002-aaaa")
+    assert published(out).num_rows == 2
+
+
+def test_without_a_journal_there_is_no_index(out):
+    assert not index.publish(out, RUN)
+    assert index.finished(out) == {}
+    with pytest.raises(failures.NotFound):
+        index.read(out)
+
+
+def test_an_older_journal_without_a_column_reads_on_with_nulls(out):
+    journalled(out, [finished("x", lufs=None)], run="000002-aaaa")
+    old = finished("old").drop_columns(["above_f_db", "transient", "attempts"])
+    path = f"{index.journal_folder(out)}/000001-aaaa-000000.parquet"
+    pyarrow.parquet.write_table(old, path)
+    first, second = published(out).to_pylist()
+    assert (first["id"], first["above_f_db"], first["attempts"]) == ("old", None, None)
+    assert (second["id"], second["attempts"]) == ("x", 1)
+    assert index.finished(out)["old"] == Finished("ok", "/music/old.wav", None, None, None, "s", transient=False, attempts=1)
+
+
+def test_further_columns_of_two_manifests_are_united(out):
+    journalled(out, [finished("x", extra={"genre": "rock"})], run="000001-aaaa")
+    journalled(out, [finished("y", extra={"year": 1999}), finished("z")], run="000002-aaaa")
+    rows = published(out).to_pylist()
+    assert [(row["id"], row["genre"], row["year"]) for row in rows] == [("x", "rock", None), ("y", None, 1999), ("z", None, None)]
+
+
+def test_further_columns_keep_their_types(out):
+    extra = pa.StructArray.from_arrays(
+        [pa.array([["x", "y"]]), pa.array([7], pa.int16()), pa.array([True]), pa.array([{"a": 1.5}])],
+        names=["tags", "year", "live", "deep"],
+    )
+    journalled(out, [finished("x", extra=extra)])
+    table = published(out)
+    assert table.schema.field("year").type == pa.int16()
+    (row,) = table.to_pylist()
+    assert (row["tags"], row["live"], row["deep"]) == (["x", "y"], True, {"a": 1.5})
+
+
+@pytest.mark.parametrize("name", ["filename", "extra", "payload", "order", "genre name", 'quo"te', "Genre"])
+def test_a_further_column_may_have_any_name(out, name):
+    journalled(out, [finished("x", extra={name: "mine", "genre": "rock"} if name != "Genre" else {name: "mine"})])
+    (row,) = published(out).to_pylist()
+    assert row[name] == "mine"
+    assert set(index.finished(out)) == {"x"}
+
+
+def test_further_columns_of_one_manifest_that_differ_only_in_case_both_stay(out):
+    journalled(out, [finished("x", extra={"Genre": "rock", "genre": "jazz"})])
+    (row,) = published(out).to_pylist()
+    assert sorted(found for name, found in row.items() if name.lower().startswith("genre")) == ["jazz", "rock"]
+
+
+def test_further_columns_of_two_manifests_that_differ_only_in_case_are_one(out):
+    journalled(out, [finished("x", extra={"Genre": "rock"})], run="000001-aaaa")
+    journalled(out, [finished("y", extra={"genre": "jazz"})], run="000002-aaaa")
+    table = published(out)
+    (name,) = [name for name in table.column_names if name.lower() == "genre"]
+    assert table.column(name).to_pylist() == ["rock", "jazz"]
+
+
+@pytest.mark.parametrize("name", ["out [2024]", "out*", "o'ut", "out ?", "\u00e9t\u00e9", "a b"])
+def test_out_may_have_any_name(tmp_path, name):
+    out = str(tmp_path / name)
+    journalled(out, [finished("x")])
+    assert published(out).column("id").to_pylist() == ["x"]
+    assert set(index.finished(out)) == {"x"}
+
+
+def test_a_journal_may_lie_in_remote_storage():
+    out = "memory://journal-test/out"
+    journalled(out, [finished("x", error="1")], [finished("x", error="2")])
+    assert published(out).column("error").to_pylist() == ["2"]
+    assert index.new_run(out).startswith("000002-")
+
+
+def test_what_is_finished_is_what_the_newest_rows_say(out):
+    journalled(
+        out,
+        [
+            finished("x"),
+            finished("y", status="failed", transient=True, attempts=2, settings_sha256="t", source_etag="e", offset_s=1.5),
+        ],
+    )
+    assert index.finished(out) == {
+        "x": Finished("ok", "/music/x.wav", None, None, None, "s", transient=False, attempts=1),
+        "y": Finished("failed", "/music/y.wav", 1.5, None, "e", "t", transient=True, attempts=2),
+    }
+
+
+def test_run_names_count_up(out):
+    assert index.new_run(out).startswith("000001-")
+    journalled(out, [finished("x")], run="000009-ffff")
+    journalled(out, [finished("x")], run="000002-0000")
+    name = index.new_run(out)
+    assert name.startswith("000010-")
+    assert len(name) == len("000010-ffff")
+    assert len({index.new_run(out) for _ in range(20)}) > 1
+
+
+def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
+    journalled(out, [finished("x")])
+    storage.put(f"{index.journal_folder(out)}/.DS_Store", b"x")
+    assert index.new_run(out).startswith("000002-")
+    assert published(out).num_rows == 1
+
+
+def test_rows_are_flushed_at_the_end_and_nothing_else_is_left(out, tmp_path):
+    with Journal(out, RUN) as journal:
+        journal.add(finished("x"))
+        assert journal_files(out) == []
+    assert journal_files(out) == [f"{RUN}-000000.parquet"]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_rows_are_flushed_where_a_run_breaks_off(out):
+    def breaks_off():
+        with Journal(out, RUN) as journal:
+            journal.add(finished("x"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        breaks_off()
+    assert set(index.finished(out)) == {"x"}
+
+
+def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
+    monkeypatch.setattr(index, "FLUSH_ROWS", 3)
+    with Journal(out, RUN) as journal:
+        for number in range(7):
+            journal.add(finished(f"x{number}"))
+        assert journal_files(out) == [f"{RUN}-000000.parquet", f"{RUN}-000001.parquet"]
+    assert len(journal_files(out)) == 3
+    assert len(index.finished(out)) == 7
+
+
+def test_rows_are_flushed_after_a_while_though_no_more_come(out):
+    with Journal(out, RUN, flush_s=0.02) as journal:
+        journal.add(finished("x"))
+        for _ in range(100):
+            if journal_files(out):
+                break
+            time.sleep(0.01)
+        assert set(index.finished(out)) == {"x"}
+
+
+def test_a_journal_without_rows_writes_nothing(out):
+    with Journal(out, RUN, flush_s=0.001) as journal:
+        journal.flush()
+    assert journal_files(out) == []
+
+
+def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkeypatch):
+    real, broken = storage.put, threading.Event()
+
+    def put(*args, **options):
+        if broken.is_set():
+            raise failures.WriteFailed("storage is away")
+        real(*args, **options)
+
+    monkeypatch.setattr(storage, "put", put)
+    broken.set()
+    with Journal(out, RUN, flush_s=0.01) as journal:
+        journal.add(finished("x"))
+        journal._thread.join(timeout=5)
+        with pytest.raises(failures.WriteFailed):
+            journal.add(finished("y"))
+        broken.clear()
+    assert set(index.finished(out)) == {"x"}
+
+
+def test_the_payload_of_a_row_is_not_in_the_journal(out):
+    row = fill(finished("x"), PART, part=0, last=True)
+    journalled(out, [row])
+    assert pyarrow.parquet.read_schema(f"{index.journal_folder(out)}/{RUN}-000000.parquet").names == JOURNAL.names
+
+
+def test_the_index_is_read_by_pyarrow_pandas_and_duckdb_alike(out):
+    journalled(
+        out,
+        [finished("x", extra={"genre": "rock"}, audio_s=1.5), finished("y", status="failed", stems=None, extra={"genre": None})],
+    )
+    table, path = published(out), f"{out}/{index.INDEX_FILE}"
+    frame = pd.read_parquet(path)
+    assert frame["id"].tolist() == ["x", "y"]
+    assert frame["genre"].tolist()[0] == "rock"
+    assert [stem["stem"] for stem in frame["stems"][0]] == ["vocals", "accompaniment"]
+    assert frame["finished_at"][0].to_pydatetime() == FINISHED_AT
+    query = f"SELECT id, s.stem, s.frames, s.clipped_samples FROM (SELECT id, unnest(stems) AS s FROM '{path}') ORDER BY s.stem"
+    assert duckdb.sql(query).fetchall() == [("x", "accompaniment", 44_100, 3), ("x", "vocals", 44_100, 3)]
+    assert duckdb.sql(f"SELECT count(*), sum(audio_s) FROM '{path}'").fetchall() == [(2, 1.5)]
+    assert table.column("stems").to_pylist() == [STEMS, None]

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.rows import EXTRA, TRACK
+
+ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
+SETTINGS = "a" * 64
+
+
+def column(tracks, name):
+    return tracks.column(name).to_pylist()
+
+
+def extra(tracks):
+    return column(tracks, EXTRA)
+
+
+def checked(**columns):
+    return manifest.check(pa.table(columns), "songs.parquet", "/music")
+
+
+def refusal(**columns):
+    with pytest.raises(failures.ManifestError) as caught:
+        checked(**columns)
+    return str(caught.value)
+
+
+def write_text(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def write_parquet(path, **columns):
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("spelling", ["uri", "url", "path", "audio_filepath", "file_name"])
+def test_every_spelling_of_uri_is_read(spelling):
+    tracks = checked(**{"other": [1], spelling: ["a.wav"]}).tracks
+    assert column(tracks, "uri") == ["/music/a.wav"]
+    assert extra(tracks) == [{"other": 1}]
+
+
+def test_uri_is_preferred_to_its_other_spellings_which_are_carried():
+    tracks = checked(path=["b.wav"], uri=["a.wav"]).tracks
+    assert column(tracks, "uri") == ["/music/a.wav"]
+    assert extra(tracks) == [{"path": "b.wav"}]
+
+
+def test_other_columns_can_be_chosen(tmp_path):
+    uri = write_text(tmp_path / "songs.csv", "uri,file,key\nx.wav,a.wav,007\n")
+    tracks = manifest.read(uri, uri_column="file", id_column="key").tracks
+    assert column(tracks, "uri") == [str(tmp_path / "a.wav")]
+    assert column(tracks, "id") == ["007"]
+    assert extra(tracks) == [{"manifest_uri": "x.wav"}]
+
+
+@pytest.mark.parametrize(("uri_column", "id_column", "named"), [("file", None, "file"), (None, "key", "key")])
+def test_a_chosen_column_that_is_not_there_is_refused_by_name(tmp_path, uri_column, id_column, named):
+    uri = write_text(tmp_path / "songs.csv", "uri\na.wav\n")
+    with pytest.raises(failures.ManifestError, match=named):
+        manifest.read(uri, uri_column=uri_column, id_column=id_column)
+
+
+CSV = "id,uri,offset_s,duration_s,genre,year\n001,a.wav,1.5,2,rock,1999\n1e5,/b/b.wav,,,,\n"
+JSONL = (
+    '{"id": "001", "uri": "a.wav", "offset_s": 1.5, "duration_s": 2, "genre": "rock", "year": 1999}\n'
+    '{"id": "1e5", "uri": "/b/b.wav"}\n'
+)
+
+
+@pytest.mark.parametrize("name", ["songs.csv", "songs.CSV", "songs.jsonl", "songs.ndjson", "songs.parquet", "songs.pq"])
+def test_a_manifest_is_read_in_each_format(tmp_path, name):
+    if name.endswith(("parquet", "pq")):
+        uri = write_parquet(
+            tmp_path / name,
+            id=["001", "1e5"],
+            uri=["a.wav", "/b/b.wav"],
+            offset_s=[1.5, None],
+            duration_s=[2.0, None],
+            genre=["rock", None],
+            year=pa.array([1999, None], pa.int16()),
+        )
+    else:
+        uri = write_text(tmp_path / name, CSV if name.lower().endswith("csv") else JSONL)
+    found = manifest.read(uri)
+    assert found.uri == uri
+    assert found.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    assert found.warnings == ()
+    assert found.tracks.drop_columns([EXTRA]).schema.equals(TRACK)
+    assert found.tracks.drop_columns([EXTRA]).to_pylist() == [
+        {
+            "id": "001",
+            "uri": str(tmp_path / "a.wav"),
+            "offset_s": 1.5,
+            "duration_s": 2.0,
+            "source_etag": None,
+            "attempts": 0,
+        },
+        {"id": "1e5", "uri": "/b/b.wav", "offset_s": None, "duration_s": None, "source_etag": None, "attempts": 0},
+    ]
+    assert extra(found.tracks) == [{"genre": "rock", "year": 1999}, {"genre": None, "year": None}]
+
+
+@pytest.mark.parametrize("type", [pa.int16(), pa.float32(), pa.list_(pa.string()), pa.timestamp("us"), pa.bool_(), pa.binary()])
+def test_further_columns_keep_their_types(tmp_path, type):
+    column_ = pa.array([None, None], type)
+    tracks = manifest.read(write_parquet(tmp_path / "m.parquet", uri=["a.wav", "b.wav"], mine=column_)).tracks
+    assert tracks.schema.field(EXTRA).type.field("mine").type == type
+
+
+def test_columns_in_several_batches_and_dictionaries_are_read():
+    uris = pa.chunked_array([["a.wav"], ["b.wav", "c.wav"]])
+    genres = pa.chunked_array([pa.array(["rock"]).dictionary_encode(), pa.array(["jazz", "rock"]).dictionary_encode()])
+    found = manifest.check(pa.table({"uri": uris, "genre": genres}), "m", "/music").tracks
+    assert column(found, "uri") == ["/music/a.wav", "/music/b.wav", "/music/c.wav"]
+    assert extra(found) == [{"genre": "rock"}, {"genre": "jazz"}, {"genre": "rock"}]
+
+
+def test_numbers_as_ids_become_text():
+    assert column(checked(uri=["a.wav"], id=[17]).tracks, "id") == ["17"]
+
+
+@pytest.mark.parametrize("name", ["songs.csv", "songs.jsonl"])
+def test_an_empty_manifest_has_no_tracks(tmp_path, name):
+    found = manifest.read(write_text(tmp_path / name, ""))
+    assert found.tracks.num_rows == 0
+    assert found.tracks.schema.equals(TRACK)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a.wav", "/music/a.wav"),
+        ("./a.wav", "/music/a.wav"),
+        ("../a.wav", "/a.wav"),
+        ("deep/er/a.wav", "/music/deep/er/a.wav"),
+        ("/abs/a.wav", "/abs/a.wav"),
+        ("file:///abs/a.wav", "/abs/a.wav"),
+        ("s3://songs/a.wav", "s3://songs/a.wav"),
+        ("a b#?.wav", "/music/a b#?.wav"),
+    ],
+)
+def test_a_relative_uri_is_relative_to_the_manifest(given, expected):
+    assert column(checked(uri=[given]).tracks, "uri") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("a.wav", "s3://songs/lists/a.wav"), ("x/a.wav", "s3://songs/lists/x/a.wav"), ("./a.wav", "s3://songs/lists/a.wav")],
+)
+def test_a_relative_uri_of_a_remote_manifest_is_remote(given, expected):
+    found = manifest.check(pa.table({"uri": [given]}), "s3://songs/lists/m.parquet", "s3://songs/lists")
+    assert column(found.tracks, "uri") == [expected]
+
+
+def test_a_made_id_is_the_file_name_and_a_hash_of_what_makes_it_this_track():
+    digest = hashlib.sha256(b"x/My Song (live)!.wav\n1.5\nNone").hexdigest()
+    assert manifest.made_id("x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "x.wav",
+        ".hidden.wav",
+        "..wav",
+        "noextension",
+        "a/b/",
+        "\u00e9t\u00e9 \u97f3\u697d.wav",
+        "a" * 300 + ".wav",
+        "tab\t.wav",
+        "\ud800.wav",
+    ],
+)
+def test_a_made_id_is_an_id(uri):
+    name = manifest.made_id(uri, None, None)
+    assert ID.fullmatch(name)
+    assert len(name) <= 60 + 1 + 16
+    assert re.search(r"-[0-9a-f]{16}$", name)
+
+
+def test_made_ids_tell_files_of_one_name_and_excerpts_of_one_file_apart():
+    uris = [f"album {number}/mix.wav" for number in range(100_000)]
+    offsets = [None] * 100_000
+    uris += ["one/mix.wav"] * 3
+    offsets += [0.0, 10.0, None]
+    found = checked(uri=uris, offset_s=pa.array(offsets, pa.float64()))
+    assert found.warnings == ()
+    assert len(set(column(found.tracks, "id"))) == 100_003
+    assert column(found.tracks, "uri")[99_999] == "/music/album 99999/mix.wav"
+
+
+def test_made_ids_do_not_depend_on_where_the_manifest_lies():
+    table = pa.table({"uri": ["a.wav"]})
+    here, there = (manifest.check(table, "m", folder).tracks for folder in ("/music", "s3://songs"))
+    assert column(here, "id") == column(there, "id")
+
+
+def test_an_empty_id_is_made():
+    first, second = column(checked(uri=["a.wav", "b.wav"], id=["", None]).tracks, "id")
+    assert first == manifest.made_id("a.wav", None, None)
+    assert second == manifest.made_id("b.wav", None, None)
+
+
+def test_rows_that_repeat_another_are_one_track_with_a_counted_warning():
+    found = checked(uri=["a.wav", "b.wav", "a.wav", "a.wav"], n=[1, 2, 3, 4])
+    assert column(found.tracks, "uri") == ["/music/a.wav", "/music/b.wav"]
+    assert extra(found.tracks) == [{"n": 1}, {"n": 2}]
+    (warning,) = found.warnings
+    assert warning.startswith("2 rows repeat another")
+
+
+def test_rows_that_repeat_another_with_its_id_are_one_track_too():
+    found = checked(uri=["a.wav", "a.wav"], id=["x", "x"], offset_s=[1.0, 1.0])
+    assert found.tracks.num_rows == 1
+    assert len(found.warnings) == 1
+
+
+def test_nan_is_no_offset():
+    assert column(checked(uri=["a.wav"], offset_s=[float("nan")]).tracks, "offset_s") == [None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"uri": ["a.wav", "b.wav"], "id": ["x", "x"]}, "row 2: id x is row 1's too"),
+        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "offset_s": [1.0, 2.0]}, "row 2: id x is row 1's too"),
+        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "duration_s": [1.0, None]}, "row 2: id x is row 1's too"),
+        ({"uri": ["a.wav", "b.wav"], "id": ["Song", "song"]}, "row 2: id song differs from Song only in case"),
+        ({"uri": ["a.wav"], "id": ["a/b"]}, "row 1: id 'a/b', expected 1 to 200 of A-Za-z0-9._-"),
+        ({"uri": ["a.wav"], "id": ["a b"]}, "row 1: id 'a b'"),
+        ({"uri": ["a.wav"], "id": [".a"]}, "row 1: id '.a'"),
+        ({"uri": ["a.wav"], "id": [".."]}, "row 1: id '..'"),
+        ({"uri": ["a.wav"], "id": ["a\n"]}, "row 1: id 'a\\n'"),
+        ({"uri": ["a.wav"], "id": ["\u00e9"]}, "row 1: id '\u00e9'"),
+        ({"uri": ["a.wav"], "id": ["a" * 201]}, "row 1: id 'aaa"),
+        ({"uri": ["a.wav", None]}, "row 2: no uri"),
+        ({"uri": ["a.wav", ""]}, "row 2: no uri"),
+        ({"uri": ["a.wav", "  "]}, "row 2: no uri"),
+        ({"uri": ["a.wav"], "offset_s": [-0.1]}, "row 1: offset_s -0.1, expected 0 or more"),
+        ({"uri": ["a.wav"], "offset_s": [float("inf")]}, "row 1: offset_s inf"),
+        ({"uri": ["a.wav"], "duration_s": [0.0]}, "row 1: duration_s 0.0, expected more than 0"),
+        ({"uri": ["a.wav"], "duration_s": [-1.0]}, "row 1: duration_s -1.0"),
+        ({"uri": ["a.wav"], "duration_s": [float("inf")]}, "row 1: duration_s inf"),
+    ],
+)
+def test_a_faulty_row_is_refused_with_its_number(columns, problem):
+    message = refusal(**columns)
+    assert message.startswith("manifest songs.parquet: 1 faulty rows: ")
+    assert problem in message
+
+
+def test_ids_of_the_longest_length_and_of_every_sign_are_accepted():
+    ids = ["a" * 200, "AZaz09._-", "-", "_", "0"]
+    assert column(checked(uri=list("abcde"), id=ids).tracks, "id") == ids
+
+
+def test_of_many_faulty_rows_the_first_twenty_are_shown_and_all_are_counted():
+    message = refusal(uri=[None] * 50)
+    assert "50 faulty rows" in message
+    assert message.count("no uri") == 20
+    assert "row 20:" in message
+    assert "row 21:" not in message
+
+
+def test_a_manifest_without_uris_is_refused_with_the_columns_it_has():
+    message = refusal(artist=["x"], song=["y"])
+    assert "no uri column; found artist, song, expected uri or url or" in message
+
+
+def test_a_manifest_with_a_column_twice_is_refused():
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["uri", "uri"])
+    with pytest.raises(failures.ManifestError, match="more than one column uri"):
+        manifest.check(table, "m", "/music")
+
+
+@pytest.mark.parametrize("columns", [{"offset_s": ["soon"]}, {"duration_s": [[1.0]]}])
+def test_a_column_of_another_type_is_refused_by_name(columns):
+    (name,) = columns
+    assert f"column {name}: found" in refusal(uri=["a.wav"], **columns)
+
+
+def test_a_further_column_of_a_name_that_the_index_has_is_carried_under_another_with_a_warning():
+    found = checked(uri=["a.wav"], status=["mastered"], Model=["x"], genre=["rock"])
+    assert extra(found.tracks) == [{"manifest_status": "mastered", "manifest_Model": "x", "genre": "rock"}]
+    assert sorted(warning.split()[1] for warning in found.warnings) == ["Model", "status"]
+    assert "manifest_status" in " ".join(found.warnings)
+
+
+def test_a_further_column_of_a_name_that_the_merging_needs_is_carried_under_another():
+    assert extra(checked(uri=["a.wav"], file_row_number=[3]).tracks) == [{"manifest_file_row_number": 3}]
+
+
+def test_names_of_further_columns_stay_different_once_they_are_carried():
+    found = checked(uri=["a.wav"], status=["x"], manifest_status=["y"])
+    (carried,) = extra(found.tracks)
+    assert sorted(carried.values()) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("songs.parquet", "no parquet", "not readable as Parquet"),
+        ("songs.csv", "uri,id\na.wav\nb.wav,2,3\n", "not readable as CSV"),
+        ("songs.jsonl", "{", "not readable as JSONL"),
+        ("songs.txt", "a.wav", "neither a manifest"),
+        ("noextension", "a.wav", "neither a manifest"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused_and_says_so(tmp_path, name, text, named):
+    uri = write_text(tmp_path / name, text)
+    with pytest.raises(failures.ManifestError, match=named) as caught:
+        manifest.read(uri)
+    assert uri in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "absent.wav", "absent"])
+def test_a_manifest_that_is_not_there_is_refused_by_name(tmp_path, name):
+    with pytest.raises(failures.ManifestError, match=f"{name}: not found"):
+        manifest.read(str(tmp_path / name))
+
+
+@pytest.fixture
+def music(tmp_path):
+    for name in ("b.wav", "a.FLAC", "deep/c.mp3", "notes.txt", ".hidden.wav", ".trash/d.wav", "deep/[x] e.ogg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * len(name))
+    return tmp_path
+
+
+SONGS = ["a.FLAC", "b.wav", "deep/[x] e.ogg", "deep/c.mp3"]
+
+
+def test_a_folder_stands_for_the_audio_it_holds(music):
+    found = manifest.read(str(music) + "/")
+    assert column(found.tracks, "uri") == [f"{music}/{song}" for song in SONGS]
+    assert column(found.tracks, "id") == [manifest.made_id(song, None, None) for song in SONGS]
+
+
+def test_a_folder_in_memory_stands_for_the_audio_it_holds():
+    storage.put("memory://shelf/b.wav", b"x")
+    storage.put("memory://shelf/deep/a.wav", b"x")
+    tracks = manifest.read("memory://shelf").tracks
+    assert column(tracks, "id") == [manifest.made_id(song, None, None) for song in ("b.wav", "deep/a.wav")]
+    assert all(storage.exists(uri) for uri in column(tracks, "uri"))
+
+
+def test_an_audio_file_stands_for_itself(music):
+    tracks = manifest.read(str(music / "b.wav")).tracks
+    assert column(tracks, "uri") == [str(music / "b.wav")]
+    assert column(tracks, "id") == [manifest.made_id("b.wav", None, None)]
+
+
+def test_a_folder_without_audio_has_no_tracks(tmp_path):
+    assert manifest.read(str(tmp_path)).tracks.num_rows == 0
+
+
+def test_a_scan_lists_folders_files_and_globs_once_each(music):
+    found = manifest.scan([str(music / "b.wav"), str(music), f"{music}/deep/*.mp3"])
+    assert column(found, "uri")[0] == f"{music}/b.wav"
+    assert sorted(column(found, "uri")) == sorted(f"{music}/{song}" for song in SONGS)
+    assert dict(zip(column(found, "uri"), column(found, "size"), strict=True)) == {f"{music}/{song}": len(song) for song in SONGS}
+    assert column(found, "id") == [manifest.made_id(uri, None, None) for uri in column(found, "uri")]
+
+
+def test_a_scan_that_finds_nothing_says_where(tmp_path):
+    for source in (str(tmp_path), f"{tmp_path}/*.wav", str(tmp_path / "absent.wav")):
+        with pytest.raises(failures.ManifestError, match=re.escape(source)):
+            manifest.scan([source])
+
+
+@pytest.mark.parametrize(("sources", "songs"), [(["b.wav", "b.wav"], ["b.wav"]), (["", "deep"], SONGS)])
+def test_a_source_that_another_one_holds_already_is_no_mistake(music, sources, songs):
+    found = manifest.scan([str(music / source) for source in sources])
+    assert column(found, "uri") == [f"{music}/{song}" for song in songs]
+
+
+@pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl", "ndjson", "pq"])
+def test_a_scan_is_written_and_read_back_in_each_format(music, extension):
+    scanned = manifest.scan([str(music)])
+    uri = f"{music}/list.{extension}"
+    manifest.write(scanned, uri)
+    found = manifest.read(uri)
+    assert column(found.tracks, "uri") == column(scanned, "uri")
+    assert column(found.tracks, "id") == column(scanned, "id")
+    assert extra(found.tracks) == [{"size": size} for size in column(scanned, "size")]
+
+
+def test_a_manifest_is_not_written_under_another_extension(tmp_path):
+    with pytest.raises(failures.UsageError, match=r"expected \.parquet"):
+        manifest.write(pa.table({"uri": ["a.wav"]}), str(tmp_path / "list.xlsx"))
+
+
+def tracks_of(*ids, etag=None):
+    return checked(uri=[f"{id}.wav" for id in ids], id=list(ids), source_etag=pa.array([etag] * len(ids), pa.string())).tracks
+
+
+def was(status="ok", **changes):
+    usual = {
+        "status": status,
+        "uri": "/music/a.wav",
+        "offset_s": None,
+        "duration_s": None,
+        "source_etag": None,
+        "settings_sha256": SETTINGS,
+        "transient": False,
+        "attempts": 1,
+    }
+    return Finished(**usual | changes)
+
+
+def test_a_plan_without_a_past_is_the_whole_manifest():
+    plan = manifest.make_plan(tracks_of("a", "b"), {}, SETTINGS, "transient")
+    assert (column(plan.tracks, "id"), plan.done, plan.known_failed) == (["a", "b"], 0, 0)
+    assert plan.tracks.schema.equals(TRACK)
+
+
+def test_what_is_done_is_subtracted_and_the_rest_keeps_its_order_and_columns():
+    tracks = checked(uri=["c.wav", "a.wav", "b.wav"], id=["c", "a", "b"], n=[3, 1, 2]).tracks
+    plan = manifest.make_plan(tracks, {"a": was(), "z": was(uri="/music/z.wav")}, SETTINGS, "transient")
+    assert (column(plan.tracks, "id"), plan.done, plan.known_failed) == (["c", "b"], 1, 0)
+    assert extra(plan.tracks) == [{"n": 3}, {"n": 2}]
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings_sha256": "b" * 64},
+        {"uri": "/music/other.wav"},
+        {"offset_s": 0.0},
+        {"duration_s": 5.0},
+        {"source_etag": "yesterday"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_track_that_is_not_what_it_was_is_done_again_from_the_first_attempt(status, changes):
+    past = {"a": was(status, source_etag="today", attempts=3)}
+    tracks = tracks_of("a", etag="today")
+    assert manifest.make_plan(tracks, past, SETTINGS, "none").tracks.num_rows == 0
+    past = {"a": was(status, **{"source_etag": "today", "attempts": 3} | changes)}
+    plan = manifest.make_plan(tracks, past, SETTINGS, "none")
+    assert (column(plan.tracks, "id"), column(plan.tracks, "attempts")) == (["a"], [0])
+
+
+def test_an_etag_that_the_manifest_does_not_give_is_not_compared():
+    assert manifest.make_plan(tracks_of("a"), {"a": was(source_etag="any")}, SETTINGS, "transient").done == 1
+
+
+@pytest.mark.parametrize(
+    ("retry", "transient", "attempts", "again"),
+    [
+        ("transient", True, 1, True),
+        ("transient", True, 2, True),
+        ("transient", True, 3, False),
+        ("transient", False, 1, False),
+        ("none", True, 1, False),
+        ("none", False, 1, False),
+        ("all", False, 1, True),
+        ("all", True, 99, True),
+    ],
+)
+def test_what_failed_is_tried_again_as_the_retry_says(retry, transient, attempts, again):
+    past = {"a": was("failed", transient=transient, attempts=attempts)}
+    plan = manifest.make_plan(tracks_of("a"), past, SETTINGS, retry)
+    assert plan.done == 0
+    assert plan.known_failed == (not again)
+    assert column(plan.tracks, "attempts") == ([attempts] if again else [])
+
+
+def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
+    tracks = checked(uri=[f"{n}.wav" for n in range(10)], n=list(range(10))).tracks
+    uris = manifest.write_plan(tracks, storage.put, str(tmp_path / "plan"), rows_per_block=4)
+    assert [uri.rpartition("/")[2] for uri in uris] == ["000000.parquet", "000001.parquet", "000002.parquet"]
+    blocks = [block for uri in uris for block in manifest.read_plan(uri)]
+    assert [block.num_rows for block in blocks] == [4, 4, 2]
+    assert pa.concat_tables(blocks).equals(tracks)
+
+
+@pytest.mark.parametrize(
+    ("todo", "actors", "rows"), [(1, 1, 1), (0, 1, 1), (8, 1, 2), (9, 1, 3), (256, 1, 64), (10_000_000, 100, 64), (100, 100, 1)]
+)
+def test_blocks_are_small_enough_that_every_actor_has_its_share(todo, actors, rows):
+    assert manifest.rows_per_block(todo, actors) == rows
+
+
+def test_a_manifest_in_json_lines_keeps_numbers_and_lists(tmp_path):
+    rows = [{"uri": "a.wav", "tags": ["x", "y"], "bpm": 120.5}, {"uri": "b.wav", "tags": [], "bpm": None}]
+    uri = write_text(tmp_path / "m.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert extra(manifest.read(uri).tracks) == [{"tags": ["x", "y"], "bpm": 120.5}, {"tags": [], "bpm": None}]
+
+
+def test_a_table_survives_being_written_as_parquet_in_memory():
+    table = pa.table({"uri": ["a.wav"], "year": pa.array([1999], pa.int16())})
+    manifest.write(table, "memory://lists/m.parquet")
+    assert pyarrow.parquet.read_table(io.BytesIO(storage.read("memory://lists/m.parquet"))).equals(table)

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from sep_batch.pipeline import failures, storage
+
+
+@pytest.fixture(params=["disk", "file", "memory"])
+def folder(request, tmp_path):
+    """A folder of each kind that needs no server."""
+    return {"disk": str(tmp_path), "file": f"file://{tmp_path}", "memory": f"memory://{secrets.token_hex(4)}"}[request.param]
+
+
+def files_below(path):
+    return sorted(str(found.relative_to(path)) for found in Path(path).rglob("*") if found.is_file())
+
+
+def test_what_was_put_is_read(folder):
+    uri = f"{folder}/deep/er/a.bin"
+    storage.put(uri, b"content")
+    assert storage.read(uri) == b"content"
+    assert storage.exists(uri)
+    assert storage.info(uri).bytes == 7
+    source, found = storage.open_source(uri)
+    with source:
+        assert source.read() == b"content"
+    assert found.bytes == 7
+
+
+def test_putting_over_an_object_replaces_it_whole(folder):
+    uri = f"{folder}/a.bin"
+    storage.put(uri, b"a long first content")
+    storage.put(uri, b"short")
+    assert storage.read(uri) == b"short"
+
+
+def test_nothing_else_is_left_after_a_put(tmp_path):
+    storage.put(f"{tmp_path}/a/b.bin", b"x")
+    storage.put(f"{tmp_path}/a/c.bin", b"x", scratch=f"{tmp_path}/scratch")
+    assert files_below(tmp_path) == ["a/b.bin", "a/c.bin"]
+
+
+def test_a_put_goes_through_the_scratch_folder_and_is_moved_whole(tmp_path, monkeypatch):
+    seen, replace = [], Path.replace
+
+    def watched(self, target):
+        seen.append((self.parent, self.read_bytes(), Path(target)))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    storage.put(f"{tmp_path}/a.bin", b"x", scratch=f"{tmp_path}/scratch")
+    assert seen == [(tmp_path / "scratch", b"x", tmp_path / "a.bin")]
+
+
+def test_a_put_that_breaks_off_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):
+    storage.put(f"{tmp_path}/a.bin", b"before")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(failures.WriteFailed, match=r"a\.bin: .*No space left on device"):
+        storage.put(f"{tmp_path}/a.bin", b"after")
+    assert files_below(tmp_path) == ["a.bin"]
+    assert storage.read(f"{tmp_path}/a.bin") == b"before"
+
+
+def test_what_is_not_there_is_not_found(folder):
+    uri = f"{folder}/absent.bin"
+    assert not storage.exists(uri)
+    for call in (storage.read, storage.info, storage.open_source):
+        with pytest.raises(failures.NotFound, match=r"absent\.bin: not found"):
+            call(uri)
+
+
+def test_a_folder_is_no_object(tmp_path):
+    assert storage.is_folder(str(tmp_path))
+    assert not storage.exists(str(tmp_path))
+    for call in (storage.read, storage.info, storage.open_source):
+        with pytest.raises(failures.NotFound):
+            call(str(tmp_path))
+
+
+def test_a_path_below_a_file_is_not_found(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert not storage.exists(f"{tmp_path}/file/a.wav")
+    with pytest.raises(failures.NotFound):
+        storage.read(f"{tmp_path}/file/a.wav")
+
+
+def test_what_cannot_be_written_says_where(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(failures.WriteFailed, match="file/a.bin"):
+        storage.put(f"{tmp_path}/file/a.bin", b"x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_denied(tmp_path):
+    (tmp_path / "a.bin").write_text("x")
+    (tmp_path / "a.bin").chmod(0)
+    with pytest.raises(failures.AccessDenied, match=r"a\.bin: access denied"):
+        storage.read(str(tmp_path / "a.bin"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (FileNotFoundError(), failures.NotFound),
+        (PermissionError(13, "Permission denied"), failures.AccessDenied),
+        (TimeoutError("slow"), failures.FetchTimeout),
+        (ConnectionResetError("reset"), failures.FetchTimeout),
+        (OSError(5, "Input/output error"), failures.FetchTimeout),
+    ],
+)
+def test_what_storage_raises_becomes_one_of_ours_and_names_the_object(tmp_path, monkeypatch, raised, error):
+    from fsspec.implementations.local import LocalFileSystem
+
+    def broken(*_args, **_options):
+        raise raised
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", broken)
+    with pytest.raises(error, match="a.bin"):
+        storage.read(f"{tmp_path}/a.bin")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_one_of_storage(tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileSystem
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        storage.read(f"{tmp_path}/a.bin")
+
+
+def test_a_big_source_is_opened_by_ranges(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "WHOLE_READ_BYTES", 3)
+    storage.put(f"{tmp_path}/a.bin", b"content")
+    source, found = storage.open_source(f"{tmp_path}/a.bin")
+    with source:
+        source.seek(3)
+        assert source.read(2) == b"te"
+        assert source.seekable()
+    assert found.bytes == 7
+
+
+def test_the_etag_on_a_disk_is_the_time_of_the_change(tmp_path):
+    storage.put(f"{tmp_path}/a.bin", b"x")
+    os.utime(tmp_path / "a.bin", (0, 1_000_000_000.5))
+    first = storage.info(f"{tmp_path}/a.bin").etag
+    assert first == "2001-09-09T01:46:40.500000+00:00"
+    os.utime(tmp_path / "a.bin", (0, 1_000_000_001.5))
+    assert storage.info(f"{tmp_path}/a.bin").etag != first
+
+
+@pytest.mark.parametrize(
+    ("base", "uri", "joined"),
+    [
+        ("/music", "a.wav", "/music/a.wav"),
+        ("/music", "../a.wav", "/a.wav"),
+        ("/music", "/abs/a.wav", "/abs/a.wav"),
+        ("/music", "s3://b/a.wav", "s3://b/a.wav"),
+        ("s3://b/music", "a.wav", "s3://b/music/a.wav"),
+        ("s3://b/music", "./a.wav", "s3://b/music/a.wav"),
+        ("s3://b/music", "../a.wav", "s3://b/a.wav"),
+        ("s3://b/music", "gs://c/a.wav", "gs://c/a.wav"),
+        ("s3://b/music", "a//b.wav", "s3://b/music/a//b.wav"),  # a key may hold an empty component
+    ],
+)
+def test_a_uri_is_resolved_against_its_folder(base, uri, joined):
+    assert storage.join(base, uri) == joined
+
+
+def test_a_local_path_becomes_absolute_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    expected = {
+        "a.wav": f"{tmp_path}/a.wav",
+        "./x/../a.wav": f"{tmp_path}/a.wav",
+        "~/a.wav": "/home/me/a.wav",
+        "/abs/": "/abs",
+        "file:///abs/a.wav": "/abs/a.wav",
+        "s3://b/music/": "s3://b/music",
+        "s3://b/a.wav": "s3://b/a.wav",
+    }
+    assert {uri: storage.absolute(uri) for uri in expected} == expected
+
+
+@pytest.mark.parametrize("uri", ["s3://b/x/a.wav", "/x/a.wav", "x/a.wav"])
+def test_parent_and_name_are_folder_and_last_component(uri):
+    assert storage.name(uri) == "a.wav"
+    assert f"{storage.parent(uri)}/a.wav" == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://host/a.wav",
+        "http://host/a.wav",
+        "https://user:hush@host/a.wav",
+        "ftp://user:hush@host/a.wav",
+        "s3://key:hush@bucket/a.wav",
+        "gs://hush@bucket/a.wav",
+        "simplecache::s3://bucket/a.wav",
+        "simplecache::s3://key:hush@bucket/a.wav",
+        "s3://bucket/a.zip::memory://x",
+        "zip://a.wav::s3://key:hush@bucket/a.zip",
+        "data://hush",
+    ],
+)
+def test_a_uri_that_is_not_read_is_refused_without_its_secret(uri):
+    for call in (storage.read, storage.info, storage.open_source, storage.exists, lambda uri: list(storage.find(uri))):
+        with pytest.raises(failures.BadUri) as caught:
+            call(uri)
+        assert "hush" not in str(caught.value) or "@" not in uri
+    with pytest.raises(failures.BadUri):
+        storage.put(uri, b"x")
+
+
+def test_find_lists_all_below_in_the_order_of_their_names(folder):
+    wanted = ["B.bin", "a b.bin", "a.bin", "a/b.bin", "a/c/d.bin", "\u00e9.bin"]
+    for name in reversed(wanted):
+        storage.put(f"{folder}/top/{name}", name.encode())
+    storage.put(f"{folder}/top2/x.bin", b"x")
+    found = list(storage.find(f"{folder}/top"))
+    assert [storage.read(info.uri).decode() for info in found] == sorted(wanted)
+    assert [info.bytes for info in found] == [len(name.encode()) for name in sorted(wanted)]
+    assert [info.uri for info in found] == [f"{folder}/top/{name}" for name in sorted(wanted)]
+
+
+def test_find_below_nothing_finds_nothing(folder):
+    assert list(storage.find(f"{folder}/absent")) == []
+
+
+def test_a_pattern_is_expanded_in_order(tmp_path):
+    for name in ("b.wav", "a.wav", "c.txt"):
+        storage.put(f"{tmp_path}/{name}", b"x")
+    assert storage.expand(f"{tmp_path}/*.wav") == [f"{tmp_path}/a.wav", f"{tmp_path}/b.wav"]
+
+
+def test_a_folder_is_removed_with_all_it_holds_and_nothing_beside_it(folder):
+    for name in ("a/b.bin", "a/c/d.bin", "ab.bin"):
+        storage.put(f"{folder}/{name}", b"x")
+    storage.remove(f"{folder}/a")
+    storage.remove(f"{folder}/a")
+    assert [storage.name(found.uri) for found in storage.find(folder)] == ["ab.bin"]
+
+
+def test_a_remote_folder_is_brought_here_once_for_each_uri(tmp_path):
+    folder = f"memory://{secrets.token_hex(4)}"
+    storage.put(f"{folder}/model.safetensors", b"weights")
+    storage.put(f"{folder}/weights.sha256", b"hash")
+    here = storage.bring(folder, tmp_path)
+    assert here.parent == tmp_path
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {
+        "model.safetensors": b"weights",
+        "weights.sha256": b"hash",
+    }
+    assert storage.bring(folder, tmp_path) == here
+    assert storage.bring(f"{folder}x", tmp_path) != here
