@@ -10,7 +10,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.report import lines
 from sep_batch.pipeline import audio, failures, index, manifest, storage
 
 WIDTH = 100  # of the table where there is no terminal
@@ -46,13 +48,15 @@ SONGS = (
     Song("one-mic.wav", "Noise Burst", 2, 10.0, WAV, channels=1),
 )
 BROKEN = "broken.mp3"
+OUT = "catalog.stems"
 
 
-def run_demo(folder: Path) -> int:
+def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
     """Synthesise a catalog, separate it, and show the index; what is already there is not made again.
 
     Args:
         folder: Where catalog, manifest and stems go.
+        model: As `run --model` takes it.
 
     Returns:
         The run's exit code; the broken track of the catalog does not change it.
@@ -68,8 +72,8 @@ def run_demo(folder: Path) -> int:
         made = write_catalog(folder)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"FOLDER {error}") from error
-    told.print(f"{made} files synthesised in {folder}/catalog; separating with spleeter:2stems", soft_wrap=True)
-    summary = run_job(f"{folder}/catalog.parquet", f"{folder}/stems", ok_with_failures=True, progress=Progress(told))
+    told.print(f"{made} files synthesised in {folder}/catalog; separating with {model}", soft_wrap=True)
+    summary = run_job(f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress(told), model=model, ok_with_failures=True)
     for line in lines(summary):
         told.print(line, soft_wrap=True)
     _show(folder)
@@ -121,13 +125,13 @@ def _noise_as_mp3() -> bytes:
 
 def _show(folder: Path) -> None:
     """Print the index, where to listen, and what to type next."""
-    rows = index.read(f"{folder}/stems").to_pylist()
+    rows = index.read(f"{folder}/{OUT}").to_pylist()
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     console.print(_table(rows))
     if heard := next((stem for row in rows for stem in row["stems"] or () if stem["stem"] == VOCALS), None):
-        console.print(f"Listen to {folder}/stems/{heard['uri']}; all stems are in {folder}/stems/stems", soft_wrap=True)
+        console.print(f"Listen to {folder}/{OUT}/{heard['uri']}; all stems are in {folder}/{OUT}/stems", soft_wrap=True)
     console.print("Next: sep-batch run YOUR_FOLDER", soft_wrap=True)
 
 
