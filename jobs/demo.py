@@ -64,7 +64,6 @@ def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
     Raises:
         RunError: The folder cannot be written to, or the run could not start.
     """
-    from sep_batch.jobs.report import lines
     from sep_batch.jobs.run import run_job
 
     told = Console(stderr=True, highlight=False)
