@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from sep_batch.jobs.cli import app
+from sep_batch.pipeline.rows import JOURNAL, STEM
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"model": {"model"}, "pipeline": {"model", "pipeline"}, "jobs": {"model", "pipeline", "jobs"}}
@@ -39,19 +44,19 @@ def test_imports_go_one_way_and_a_library_stays_in_its_file(path):
         assert str(path.relative_to(ROOT)) in ONLY_IN.get(top, {str(path.relative_to(ROOT))}), f"{path.name} imports {module}"
 
 
-def type_check(*arguments):
-    """Run the type checker as `make lint` does."""
-    return subprocess.run([sys.executable, "-m", "mypy", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("package", ["pipeline", "jobs"])
-def test_the_type_check_sees_a_wrong_call_across_packages(package, tmp_path):
-    wrong = tmp_path / f"wrong_{package}.py"
-    wrong.write_text("from sep_batch.model.spectrogram import frame_count\n\nframe_count('many', 5)\n")
-    (tmp_path / "sep_batch").mkdir()
-    told = type_check("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"), str(wrong))
+def test_the_type_check_sees_wrong_calls_across_packages(tmp_path):
+    for name in (*ALLOWED, ".types", ".mypy_cache"):
+        if (ROOT / name).exists():
+            shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    wrong = "\n\nfrom sep_batch.model.spectrogram import frame_count\n\nframe_count('many', 5)\n"
+    for place in ("pipeline/names.py", "jobs/models.py"):
+        with (tmp_path / place).open("a") as file:
+            file.write(wrong)
+    told = subprocess.run([sys.executable, "-m", "mypy"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert told.returncode == 1, told.stdout
-    assert '"frame_count" has incompatible type "str"; expected "int"' in told.stdout
+    for place in ("pipeline/names.py", "jobs/models.py"):
+        assert re.search(rf'{place}:\d+: error: .*"frame_count" has incompatible type "str"; expected "int"', told.stdout)
 
 
 def test_the_installed_packages_are_these_folders():
@@ -68,23 +73,21 @@ def test_constraints_name_versions_and_nothing_else():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+( ; .+)?", line) for line in lines if line and line[0] != "#")
 
 
-def readme_flags():
-    """Return every flag that the README names, with the command it is named with, where it names one."""
-    text = (ROOT / "README.md").read_text()
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)))
-
-
-def test_every_flag_and_column_that_the_readme_names_is_there():
-    import typer
-
-    from sep_batch.jobs.cli import app
-    from sep_batch.pipeline.rows import JOURNAL
-
+def test_the_readme_names_every_flag_of_run_every_column_and_nothing_that_is_not_there():
     group = typer.main.get_command(app)
-    commands = [*group.commands.values(), *group.commands["models"].commands.values()]
-    flags = {option for command in commands for parameter in command.params for option in parameter.opts}
-    others = {"--help", "--no-deps"}  # of every command; pip's
-    assert [flag for flag in readme_flags() if flag not in flags | others] == []
+    commands = {**group.commands, **group.commands["models"].commands}
+    flags = {name: {option for parameter in command.params for option in parameter.opts} for name, command in commands.items()}
     text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    of_others = {"--help", "--constraint", "--editable", "--check"}  # of every command, of pip, of ruff
+    assert named - of_others - set().union(*flags.values()) == set()
+    assert {flag for flag in flags["run"] if flag.startswith("--")} - named == set()
     table = text[text.index("<!-- columns -->") : text.index("<!-- /columns -->")]
-    assert set(re.findall(r"`([a-z_0-9]+)`", table)) >= set(JOURNAL.names)
+    assert set(re.findall(r"`([a-z_0-9]+)`", table)) == set(JOURNAL.names)
+    for field in STEM:
+        assert field.name in table
+
+
+def test_every_file_that_the_readme_links_is_there():
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).exists(), link
