@@ -94,14 +94,18 @@ def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wan
 
     run = summary.run or ""
     work = Work(settings, summary.out, run, index.scratch_folder(summary.out, run))
-    with _stoppable(), _ray(wanted) as resources:
-        try:
-            with index.Journal(summary.out, run, flush_s=wanted.flush_s) as journal, progress.showing(todo.num_rows):
-                bound = MaxFailures.parse(wanted.max_failures)
-                Driver(work, model, resources, summary, bound, journal, progress).run(todo)
-        except KeyboardInterrupt:
-            summary.stopped = "stopped by a signal; run the same command again to resume"
-            summary.exit_code = failures.STOPPED
+    bound = MaxFailures.parse(wanted.max_failures)
+    try:
+        with (
+            _ray(wanted) as resources,
+            _stoppable(),  # after Ray, which sets a signal handler of its own
+            index.Journal(summary.out, run, flush_s=wanted.flush_s) as journal,
+            progress.showing(todo.num_rows),
+        ):
+            Driver(work, model, resources, summary, bound, journal, progress).run(todo)
+    except KeyboardInterrupt:
+        summary.stopped = "stopped by a signal; run the same command again to resume"
+        summary.exit_code = failures.STOPPED
 
 
 def _settings(wanted: Options) -> tuple[str, Settings]:
@@ -139,7 +143,10 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest, *, overwr
     """Check OUT's settings against ours, write its run.json, clear what dead runs left, and return the new run's name."""
     uri = f"{out}/_sep/run.json"
     if storage.exists(uri):
-        before = json.loads(storage.read(uri))["settings"]
+        try:
+            before = json.loads(storage.read(uri))["settings"]
+        except (ValueError, KeyError) as error:
+            raise failures.NotRunnableError(f"{uri}: not what a run writes ({error}); remove it to start OUT anew") from error
         if (differing := settings.differing(before)) and not overwrite:
             raise failures.SettingsDifferError(
                 f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"

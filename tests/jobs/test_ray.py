@@ -166,6 +166,19 @@ def test_a_run_killed_midway_and_run_again_equals_an_undisturbed_one(one_ray, ti
     assert len(ids) == len(set(ids)) == tracks
 
 
+@pytest.mark.slow
+def test_a_run_told_to_stop_keeps_what_is_finished_and_exits_7(tiny, tmp_path):
+    for number in range(60):
+        write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 6)
+    told = driver(tmp_path / "in", tmp_path / "out", tiny)
+    limit = time.monotonic() + 120
+    while not journaled(tmp_path / "out") and time.monotonic() < limit:
+        time.sleep(0.05)
+    told.terminate()
+    assert told.wait(60) == 7
+    assert 0 < index.read(str(tmp_path / "out")).num_rows < 60
+
+
 def test_on_one_cpu_and_beside_modules_of_our_names_a_run_ends(tiny, tmp_path):
     write_tone(tmp_path / "in" / "a.wav")
     for name in ("model", "pipeline", "jobs"):
