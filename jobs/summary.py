@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.pipeline import failures
@@ -70,4 +70,4 @@ class Summary:
 
     def to_json(self) -> str:
         """Return it as one line of JSON, without the operators' account."""
-        return json.dumps({name: value for name, value in asdict(self).items() if name != "stats"})
+        return json.dumps({name: value for name, value in vars(self).items() if name != "stats"})

@@ -172,6 +172,9 @@ def check_id_column(catalog, tiny, tmp, inline):
 
 
 def check_as_json(catalog, tiny, tmp, inline):
+    (catalog.parent / "songs" / "broken.wav").write_bytes(b"no audio")
+    told = json.loads(call("run", catalog.parent / "songs", "-o", tmp / "p", "-p", tiny, "--json").stdout)
+    assert (told["ok"], told["failed"], told["exit_code"]) == (2, {"unsupported_format": 1}, 3)
     told = json.loads(run_with(catalog, tiny, tmp / "o", "--json").stdout)
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
