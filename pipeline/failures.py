@@ -3,13 +3,13 @@
     TrackError            a track's own: becomes its failed row; the run goes on
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri
       decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio
-      separate OutOfMemory*
+      separate OutOfMemory*, WorkerCrash
       write    WriteFailed*
     RunError              the run's own: ends it with an exit code, marks no track
       UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6
 
-`*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. Two more classes are no
-exception of ours: `worker_crash` (a process died of the track) and `bug` (anything that is none of these).
+`*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
+exception of ours: `bug`, anything that is none of these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import traceback
 MESSAGE_CHARS = 500
 SOME_FAILED, OVER_MAX_FAILURES, STOPPED = 3, 4, 7  # exit codes of runs that came to an end
 BUG = "bug"
-WORKER_CRASH = "worker_crash"
 
 
 class TrackError(Exception):
@@ -88,6 +87,12 @@ class OutOfMemory(TrackError):
     """The device has no room even for the smallest batch."""
 
     error_class, stage, transient = "out_of_memory", "separate", True
+
+
+class WorkerCrash(TrackError):
+    """Its process died, each time it was tried; in which stage is not known."""
+
+    error_class, stage = "worker_crash", "separate"
 
 
 class WriteFailed(TrackError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -121,6 +122,7 @@ def configure() -> None:
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"ray\.data")
     context.execution_options.preserve_order = False
 
 

@@ -70,10 +70,9 @@ def _failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.T
 
 def worker_crash(row: pa.Table, work: Work) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
-    crash = {"error_class": failures.WORKER_CRASH, "error_stage": "separate", "transient": False}
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
-    failed = _failed(tried, failures.DecodeError("its process died, in each of three passes"), "separate", work)
-    return fill(failed, JOURNAL, **crash)
+    crash = failures.WorkerCrash("its process died, in each of three passes")
+    return fill(_failed(tried, crash, crash.stage, work), JOURNAL)
 
 
 def _is_failed(row: pa.Table) -> bool:
