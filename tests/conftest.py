@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(__file__).parent / "golden"
-GOLDEN_SETS = ("2stems", "4stems", "5stems", "2stems-16kHz-average")
 sys.path.insert(0, str(Path(__file__).parent))
 
 with contextlib.closing(socket.socket()) as free:
@@ -36,15 +33,15 @@ os.environ |= {
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Folders of the golden checkpoints, converted, by the golden set's name."""
-    from sep_batch.model import weights
-    from sep_batch.model.spec import ModelSpec
+    import golden_models
 
-    folders = {}
-    for name in GOLDEN_SETS:
-        spec = ModelSpec.from_spleeter(json.loads((GOLDEN / name / "config.json").read_text()), name=name)
-        files = [(GOLDEN / name / f"model.{end}").read_bytes() for end in ("index", "data-00000-of-00001")]
-        folders[name], _ = weights.convert(*files, spec, tmp_path_factory.mktemp("models") / name)
-    return folders
+    from sep_batch.model import weights
+
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        name: weights.convert(*golden_models.files(name), golden_models.spec(name), folder / name)[0]
+        for name in golden_models.SETS
+    }
 
 
 @pytest.fixture

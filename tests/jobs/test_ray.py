@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import stems_below, write_tone
-from conftest import GOLDEN, GOLDEN_SETS
+from golden_models import FOLDER, SETS
 from signals import RATE_HZ, frequency_hz, snr_db
 
 from sep_batch.jobs.run import run_job
@@ -48,12 +48,12 @@ def test_operators_are_read_analyze_separate_write(one_ray, tiny, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", GOLDEN_SETS)
+@pytest.mark.parametrize("name", SETS)
 def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp_path, name):
-    song = str(GOLDEN / "input.flac")
+    song = str(FOLDER / "input.flac")
     out = tmp_path / "out"
     run_job(song, str(out), model=str(tiny_models[name]), gpus=0, format="wav", bit_depth="float")
-    expected = np.load(GOLDEN / name / "expected.npz")
+    expected = np.load(FOLDER / name / "expected.npz")
     (row,) = index.read(str(out)).to_pylist()
     for stem in row["stems"]:
         wave = audio.decode(io.BytesIO((out / stem["uri"]).read_bytes()), rate_hz=RATE_HZ).wave
