@@ -29,7 +29,7 @@ app.add_typer(models, name="models")
 def main() -> None:
     """Run the command line, and leave with its exit code.
 
-    The interpreter is not torn down: all is durable by then, and its teardown was seen to abort, once in some fifteen runs, with the
+    The interpreter is not torn down: all is durable by then, and its teardown was seen to abort, once in some fifteen runs, with
     threads of the libraries still there. That would make exit code 134 of a run that went well.
     """
     code = 0
