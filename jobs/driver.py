@@ -73,7 +73,7 @@ class Driver:
         for batch in flow.finished_rows(dataset):
             seen.update(batch.column("id").to_pylist())
             self._take(batch)
-            if self._is_over():
+            if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM):
                 break
         self.summary.stats += flow.stats(dataset)
         return seen
@@ -89,11 +89,3 @@ class Driver:
             self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
             if row["error_class"] == failures.BUG:
                 raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
-
-    def _is_over(self) -> bool:
-        failed, tried = self.summary.failed.total(), self.summary.tried
-        if tried < JUDGED_FROM or not self.max_failures.is_exceeded(failed, tried):
-            return False
-        self.summary.stopped = f"over --max-failures: {failed} of {tried} tracks failed"
-        self.summary.exit_code = failures.OVER_MAX_FAILURES
-        return True

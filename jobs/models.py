@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -11,6 +12,17 @@ import typer
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
 from sep_batch.pipeline import failures
+
+
+@contextmanager
+def _as_run_errors() -> Iterator[None]:
+    """Turn what the model package raises about weights into errors with an exit code."""
+    try:
+        yield
+    except weights.UnknownModelError as error:
+        raise failures.UsageError(str(error)) from error
+    except weights.WeightsError as error:
+        raise failures.NotRunnableError(str(error)) from error
 
 
 def listing() -> Iterator[str]:
@@ -22,12 +34,8 @@ def listing() -> Iterator[str]:
 
 def fetch(name: str, from_file: Path | None) -> str:
     """Fetch a preset's weights; say where they are."""
-    try:
+    with _as_run_errors():
         folder = weights.fetch(name, from_file=from_file, say=lambda line: typer.echo(line, err=True))
-    except weights.UnknownModelError as error:
-        raise failures.UsageError(str(error)) from error
-    except weights.WeightsError as error:
-        raise failures.NotRunnableError(str(error)) from error
     return f"{name}: {folder} (weights_sha256 {weights.expected_sha256(folder)})"
 
 
@@ -36,25 +44,20 @@ def convert(checkpoint: str, config: Path, out: Path) -> str:
     try:
         spec = ModelSpec.from_spleeter(json.loads(config.read_text()), name=out.name)
         index, data = (Path(f"{checkpoint}.{end}").read_bytes() for end in ("index", "data-00000-of-00001"))
-        folder, ignored = weights.convert(index, data, spec, out)
+        with _as_run_errors():
+            folder, ignored = weights.convert(index, data, spec, out)
     except json.JSONDecodeError as error:
         raise failures.UsageError(f"--config {config}: not JSON: {error}") from error
     except SpecError as error:
         raise failures.UsageError(f"--config {config}: {error}") from error
     except OSError as error:
         raise failures.NotRunnableError(f"{error.filename}: {error.strerror}") from error
-    except weights.WeightsError as error:
-        raise failures.NotRunnableError(str(error)) from error
     left = f", {ignored} training leftovers ignored" if ignored else ""
     return f"{folder}: {', '.join(spec.stems)}{left} (weights_sha256 {weights.expected_sha256(folder)})"
 
 
 def show(model: str) -> str:
     """Return a model's description and the sha256 of its weights, as JSON."""
-    try:
+    with _as_run_errors():
         spec, tensors = weights.load(weights.obtain(model, say=lambda line: typer.echo(line, err=True)), preset=model)
-    except weights.UnknownModelError as error:
-        raise failures.UsageError(str(error)) from error
-    except weights.WeightsError as error:
-        raise failures.NotRunnableError(str(error)) from error
     return json.dumps({"spec": json.loads(spec.to_json()), "weights_sha256": weights.sha256_of(tensors)}, indent=2)

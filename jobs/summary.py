@@ -25,7 +25,7 @@ class Summary:
         ok: Separated in this run.
         failed: Failed in this run, by class.
         audio_s: Seconds of audio separated in this run.
-        seconds: From the first row in to the last row out.
+        seconds: Of the flow, the start of its actors included.
         stopped: Why the run ended early, if it did.
         stats: Ray Data's own account of the operators.
     """
@@ -59,14 +59,19 @@ class Summary:
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Give a run that went to its end its exit code."""
-        failed = self.failed.total()
-        if self.exit_code or not failed:
+        if self.exit_code or not self.failed or self.stop_if_over(max_failures, from_tracks=NEVER_JUDGED_BELOW):
             return
-        if self.tried >= NEVER_JUDGED_BELOW and max_failures.is_exceeded(failed, self.tried):
-            self.stopped = f"over --max-failures: {failed} of {self.tried} tracks failed"
-            self.exit_code = failures.OVER_MAX_FAILURES
-        elif not ok_with_failures:
+        if not ok_with_failures:
             self.exit_code = failures.SOME_FAILED
+
+    def stop_if_over(self, max_failures: MaxFailures, *, from_tracks: int) -> bool:
+        """Stop the run where too many of the tracks tried have failed; judged from so many tracks on."""
+        failed = self.failed.total()
+        if self.tried < from_tracks or not max_failures.is_exceeded(failed, self.tried):
+            return False
+        self.stopped = f"over --max-failures: {failed} of {self.tried} tracks failed"
+        self.exit_code = failures.OVER_MAX_FAILURES
+        return True
 
     def to_json(self) -> str:
         """Return it as one line of JSON, without the operators' account."""

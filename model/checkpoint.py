@@ -24,7 +24,6 @@ _TRAILER_BYTES = 5  # compression type, CRC
 _CRC_MASK_DELTA = 0xA282EAD8
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # DT_FLOAT, DT_DOUBLE, DT_INT32, DT_INT64
 _LEFTOVERS = re.compile(r"(^|/)global_step$|/Adam(_\d+)?$|(^|/)beta\d_power(_\d+)?$")
-_SHARD = "data-00000-of-00001"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protocol buffer wire types
 
 Fields = dict[int, list[int | bytes]]

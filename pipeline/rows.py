@@ -105,7 +105,7 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
 
     Args:
         row: One row; of its columns those that the schema has are kept, and `extra`.
-        schema: TRACK, JOURNAL or PART.
+        schema: PART or JOURNAL.
         values: By column. A payload is given as a float32 array, which is not copied.
     """
     if isinstance(array := values.get("payload"), np.ndarray):
