@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sep_batch.model import weights
 from sep_batch.model.inference import inference_form
 from sep_batch.model.spec import ModelSpec
-from sep_batch.model.spectrogram import as_stereo, overlap_add, split_parts
+from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, patch_count, split_parts
 from sep_batch.model.unet import UNet
 
 EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
@@ -98,41 +98,42 @@ class Separator:
         return torch.cat([masks, above], dim=-1)
 
     @torch.inference_mode()
-    def separate_spectra(self, spectra: Sequence[np.ndarray]) -> Iterator[Tensor]:
-        """Separate several spectra, their patches packed into batches of one shape whatever track they come from.
+    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Tensor]:
+        """Separate several parts, their patches packed into batches of one shape whatever track they come from.
 
         Args:
-            spectra: Each (patches, channels, T, kept bins) complex64, as `Part.spectrum`.
+            parts: Of any tracks.
+            stems: Those wanted, in this order; by default all.
 
         Yields:
-            For each, in order, (stems, channels, patches x T x hop) float32 on the CPU: the synthesis of all its
-            frames, of which `Part.skip` and `Part.samples` say what counts.
+            For each part, in order, (stems, channels, its samples) float32 on the CPU.
         """
         spec = self.spec
-        places = [(track, patch) for track, spectrum in enumerate(spectra) for patch in range(len(spectrum))]
-        outs: dict[int, Tensor] = {}
-        for first in range(0, len(places), self.batch):
-            now = places[first : first + self.batch]
-            for (track, patch), masked in zip(now, self._masked([spectra[t][p] for t, p in now]), strict=True):
-                if patch == 0:
-                    hops = len(spectra[track]) * spec.patch_frames + 3
-                    shape = (len(spec.stems), spec.channels, hops, spec.hop)
-                    outs[track] = torch.zeros(shape, device=self.device)
-                overlap_add(outs[track], masked, patch, spec)
-                if patch == len(spectra[track]) - 1:
-                    yield outs.pop(track).flatten(2)[..., : -3 * spec.hop].cpu()
+        chosen = [spec.stems.index(stem) for stem in stems or spec.stems]
+        length = spec.patch_frames
+        places = [(part, first) for part in parts for first in range(0, len(part.spectrum), length)]
+        synthesis: Synthesis | None = None
+        for begin in range(0, len(places), self.batch):
+            now = places[begin : begin + self.batch]
+            masked = self._masked([part.spectrum[first : first + length] for part, first in now], chosen)
+            for (part, first), patch in zip(now, masked, strict=True):
+                if synthesis is None:
+                    synthesis = Synthesis((len(chosen), spec.channels), part.skip, part.samples, spec, self.device)
+                synthesis.add(patch)
+                if first + length >= len(part.spectrum):
+                    yield synthesis.wave.cpu()
+                    synthesis = None
 
-    def _masked(self, patches: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    def _masked(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Iterator[Tensor]:
         """Yield each patch's stems' spectra, (stems, channels, T, kept bins)."""
         spec = self.spec
-        shape = (self.batch, spec.channels, spec.patch_frames, spec.kept_bins)
-        batch = torch.zeros(shape, dtype=torch.complex64)
+        batch = torch.zeros((self.batch, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
         for place, patch in enumerate(patches):
-            batch.numpy()[place] = patch
-        spectrum = batch.to(self.device)
+            batch.numpy()[place, : len(patch)] = patch
+        spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)
         masks = self.masks(self.estimates(spectrum[..., : spec.bins].abs()))
         for place in range(len(patches)):
-            yield masks[:, place] * spectrum[place]
+            yield masks[chosen, place] * spectrum[place]
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Separate one wave at the model's sampling rate.
@@ -150,7 +151,7 @@ class Separator:
         given = torch.as_tensor(wave)
         if given.ndim not in (1, 2) or given.numel() == 0:
             raise ValueError(f"wave: found shape {tuple(given.shape)}, expected (channels, samples) with at least one sample")
-        parts = split_parts(as_stereo(given), self.spec, patches_per_part=given.shape[-1])
-        (part,) = parts
-        (stems,) = self.separate_spectra([part.spectrum.numpy()])
-        return dict(zip(self.spec.stems, stems[:, :, part.skip : part.skip + part.samples], strict=True))
+        stereo = as_stereo(given)
+        (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec))
+        (stems,) = self.separate_parts([part])
+        return dict(zip(self.spec.stems, stems, strict=True))

@@ -6,11 +6,13 @@ was cut. Time counts from the padded wave: Spleeter puts one frame of zeros befo
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torchaudio
 from torch import Tensor
@@ -22,7 +24,7 @@ class Part(NamedTuple):
     """A run of whole patches of one track, with the patch before it where it is not the first.
 
     Attributes:
-        spectrum: (patches, channels, T, bins) complex64.
+        spectrum: (frames, channels, bins) complex64; only the track's last part has frames that fill no patch.
         skip: Samples of this part's own synthesis that belong to the part before, or to the padding.
         samples: Samples of the track that this part gives.
         last: Whether the track ends here.
@@ -30,12 +32,12 @@ class Part(NamedTuple):
         energy_above_f: The same of the bins from F up.
     """
 
-    spectrum: Tensor
+    spectrum: np.ndarray
     skip: int
     samples: int
-    last: bool
-    energy: float
-    energy_above_f: float
+    last: bool = True
+    energy: float = 0.0
+    energy_above_f: float = 0.0
 
 
 def as_stereo(wave: Tensor) -> Tensor:
@@ -66,19 +68,20 @@ def _transform(frame_length: int, hop: int) -> torchaudio.transforms.Spectrogram
     return torchaudio.transforms.Spectrogram(n_fft=frame_length, hop_length=hop, power=None, center=False)
 
 
-def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec) -> Tensor:
+def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0) -> Tensor:
     """Compute the STFT of one patch: periodic Hann, no centring, zeros before and after the wave.
 
     Args:
-        wave: (channels, samples) float32, full scale 1.
+        wave: (channels, samples) float32, full scale 1: from `begin` on, at least to where the patch ends or the track does.
         patch: Which patch, from 0.
+        begin: Where in its track the wave begins; not after the patch.
 
     Returns:
         (channels, T, frame_length / 2 + 1) complex64; frames past the wave's end are zero.
 
     Source: Spleeter's `EstimatorSpecBuilder._build_stft_feature` (tf.signal.stft with pad_end).
     """
-    start = patch * spec.patch_samples - spec.frame_length
+    start = patch * spec.patch_samples - spec.frame_length - begin
     stop = start + (spec.patch_frames - 1) * spec.hop + spec.frame_length
     inside = wave[:, max(start, 0) : min(stop, wave.shape[1])]
     before = max(-start, 0)
@@ -128,31 +131,59 @@ def join_patches(patches: Tensor, frames: int) -> Tensor:
     return patches.transpose(0, 1).flatten(1, 2)[:, :frames]
 
 
-def split_parts(wave: Tensor, spec: ModelSpec, patches_per_part: int) -> Iterator[Part]:
-    """Cut a wave into parts that are separated on their own and whose stems join by concatenation.
+def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int) -> Iterator[Part]:
+    """Cut a streamed wave into parts that are separated on their own and whose stems join by concatenation.
+
+    Never more of the wave is held than a patch and a block.
 
     Args:
-        wave: (2, samples) float32.
+        blocks: A wave in pieces, each (2, samples) float32; together at least one sample.
+        spec: The model's description.
         patches_per_part: Whole patches that each part but the last gives.
 
     Yields:
-        Parts in order, with the bins that a stem can hold.
+        Parts in order, with the bins that a stem can hold. The last one is yielded after the blocks have ended.
     """
-    samples, patches = wave.shape[1], patch_count(wave.shape[1], spec)
-    for first in range(0, patches, patches_per_part):
-        stop = min(first + patches_per_part, patches)
-        context = min(first, 1)
-        spectrum = torch.empty((stop - first + context, spec.channels, spec.patch_frames, spec.kept_bins), dtype=torch.complex64)
-        energy = above = 0.0
-        for place, patch in enumerate(range(first - context, stop)):
-            whole = patch_spectrum(wave, patch, spec)
-            spectrum[place] = whole[..., : spec.kept_bins]
-            if patch >= first:
-                energy, above = energy + _energy(whole), above + _energy(whole[..., spec.bins :])
-        begin = max(first * spec.patch_samples - spec.frame_length, 0)
-        end = min(stop * spec.patch_samples - spec.frame_length, samples)
+    length = spec.patch_frames
+    spectrum, context, begin = _empty_spectrum(patches_per_part, spec), 0, 0
+    energy = above = 0.0
+    for patch, (whole, samples) in enumerate(_patch_spectra(iter(blocks), spec)):
+        place = (patch % patches_per_part + context) * length
+        spectrum[place : place + length] = whole[..., : spec.kept_bins].transpose(0, 1)
+        energy, above = energy + _energy(whole), above + _energy(whole[..., spec.bins :])
+        last = samples is not None
+        if not last and (patch + 1) % patches_per_part:
+            continue
+        end = (patch + 1) * spec.patch_samples - spec.frame_length if samples is None else samples
+        frames = place + (length if samples is None else frame_count(samples, spec) - patch * length)
         skip = spec.patch_samples if context else spec.frame_length
-        yield Part(spectrum, skip, end - begin, stop == patches, energy, above)
+        yield Part(spectrum[:frames].numpy(), skip, end - begin, last, energy, above)
+        if not last:
+            before, spectrum = spectrum[-length:], _empty_spectrum(patches_per_part + 1, spec)
+            spectrum[:length] = before
+            context, begin, energy, above = 1, end, 0.0, 0.0
+            del before
+
+
+def _empty_spectrum(patches: int, spec: ModelSpec) -> Tensor:
+    return torch.empty((patches * spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
+
+
+def _patch_spectra(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[Tensor, int | None]]:
+    """Yield each patch's `patch_spectrum`, and with the last one how many samples the wave had."""
+    held, begin = torch.empty((spec.channels, 0)), 0
+    for patch in itertools.count():
+        next_begin = max((patch + 1) * spec.patch_samples - spec.frame_length, 0)
+        pieces, missing = [held], next_begin + spec.frame_length - spec.hop - begin - held.shape[1]
+        while missing > 0 and (block := next(blocks, None)) is not None:
+            pieces.append(block)
+            missing -= block.shape[1]
+        held = torch.cat(pieces, dim=1) if len(pieces) > 1 else held
+        samples = begin + held.shape[1]
+        yield patch_spectrum(held, patch, spec, begin=begin), samples if samples <= next_begin else None
+        if samples <= next_begin:
+            return
+        held, begin = held[:, next_begin - begin :], next_begin
 
 
 def _energy(spectrum: Tensor) -> float:
@@ -165,22 +196,47 @@ def synthesis_window(frame_length: int, device: torch.device) -> Tensor:
     return torch.hann_window(frame_length, device=device) * (2 / 3)
 
 
-def overlap_add(out: Tensor, spectrum: Tensor, patch: int, spec: ModelSpec) -> None:
-    """Add one patch's inverse STFT onto a track's output, in place.
+class Synthesis:
+    """The inverse STFT of one part, a patch at a time: inverse real FFT, window, overlap-add.
 
-    Args:
-        out: (..., hops, hop): the output in runs of one hop; at least (patch + 1) T + 3 of them.
-        spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
-        patch: Its place in `out`, from 0.
+    Attributes:
+        wave: (..., samples) float32: the part's own samples, complete after its last patch.
 
     Source: Spleeter's `EstimatorSpecBuilder._inverse_stft` (tf.signal.inverse_stft, times 2/3).
     """
-    frames = torch.fft.irfft(spectrum, n=spec.frame_length)
-    frames *= synthesis_window(spec.frame_length, spectrum.device)
-    quarters = frames.unflatten(-1, (4, spec.hop))
-    start = patch * spec.patch_frames
-    for quarter in range(4):
-        out[..., start + quarter : start + quarter + spec.patch_frames, :] += quarters[..., quarter, :]
+
+    def __init__(self, shape: tuple[int, ...], skip: int, samples: int, spec: ModelSpec, device: torch.device) -> None:
+        """Begin a part.
+
+        Args:
+            shape: Of what is synthesised side by side: (stems, channels), or (channels,).
+            skip: Samples at the front that are dropped.
+            samples: Samples that are kept.
+            spec: The model's description.
+            device: Where the patches are.
+        """
+        self.wave = torch.empty((*shape, samples), device=device)
+        self._spec, self._place = spec, -skip
+        self._overlap = torch.zeros((*shape, 3, spec.hop), device=device)
+
+    def add(self, spectrum: Tensor) -> None:
+        """Add the next patch.
+
+        Args:
+            spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
+        """
+        spec, length = self._spec, self._spec.patch_frames
+        quarters = torch.fft.irfft(spectrum, n=spec.frame_length).unflatten(-1, (4, spec.hop))
+        window = synthesis_window(spec.frame_length, spectrum.device).view(4, spec.hop)
+        sums = torch.zeros((*quarters.shape[:-3], length + 3, spec.hop), device=spectrum.device)
+        sums[..., :3, :] = self._overlap
+        for quarter in range(4):
+            sums[..., quarter : quarter + length, :].addcmul_(quarters[..., quarter, :], window[quarter])
+        self._overlap = sums[..., length:, :].clone()
+        begin, end = max(self._place, 0), min(self._place + spec.patch_samples, self.wave.shape[-1])
+        if begin < end:
+            self.wave[..., begin:end] = sums.flatten(-2)[..., begin - self._place : end - self._place]
+        self._place += spec.patch_samples
 
 
 def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
@@ -193,9 +249,7 @@ def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
     Returns:
         (channels, samples) float32.
     """
-    patches = split_patches(spectrum, spec)
-    hops = len(patches) * spec.patch_frames + 3
-    out = torch.zeros((spectrum.shape[0], hops, spec.hop), device=spectrum.device)
-    for place, patch in enumerate(patches):
-        overlap_add(out, patch, place, spec)
-    return out.flatten(1)[:, spec.frame_length : spec.frame_length + samples]
+    synthesis = Synthesis(spectrum.shape[:1], spec.frame_length, samples, spec, spectrum.device)
+    for patch in split_patches(spectrum, spec):
+        synthesis.add(patch)
+    return synthesis.wave

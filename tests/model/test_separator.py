@@ -131,31 +131,31 @@ def test_a_wave_without_samples_or_of_another_shape_is_refused(wave):
         golden_models.separator("2stems").separate(wave)
 
 
-def spectrum_of(wave, spec):
-    (part,) = split_parts(as_stereo(torch.from_numpy(wave)), spec, patches_per_part=100)
-    return part.spectrum.numpy()
+def part_of(wave, spec):
+    (part,) = split_parts([as_stereo(torch.from_numpy(wave))], spec, patches_per_part=100)
+    return part
 
 
 def neighbours(separator, samples):
-    mine, quiet, loud = (spectrum_of(noise(samples, level=level, seed=seed), separator.spec) for seed, level in LEVELS)
+    mine, quiet, loud = (part_of(noise(samples, level=level, seed=seed), separator.spec) for seed, level in LEVELS)
     return mine, quiet, loud
 
 
 def test_a_result_depends_neither_on_its_place_in_a_batch_nor_on_its_neighbours():
     separator = golden_models.separator("2stems", batch=2)
     mine, quiet, loud = neighbours(separator, SHORT)
-    (alone,) = separator.separate_spectra([mine])
-    for place, spectra in enumerate(([mine, loud], [quiet, mine])):
-        assert torch.equal(list(separator.separate_spectra(spectra))[place], alone)
+    (alone,) = separator.separate_parts([mine])
+    for place, parts in enumerate(([mine, loud], [quiet, mine])):
+        assert torch.equal(list(separator.separate_parts(parts))[place], alone)
 
 
 def test_every_place_of_a_batch_gives_the_same_result():
     separator = golden_models.small_separator("5stems", batch=4)
     mine, quiet, loud = neighbours(separator, 2000)
-    (alone,) = separator.separate_spectra([mine])
+    (alone,) = separator.separate_parts([mine])
     for place in range(9):
         others = [(quiet, loud)[i % 2] for i in range(8)]
-        assert torch.equal(list(separator.separate_spectra([*others[:place], mine, *others[place:]]))[place], alone)
+        assert torch.equal(list(separator.separate_parts([*others[:place], mine, *others[place:]]))[place], alone)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 32])
@@ -163,11 +163,11 @@ def test_several_tracks_in_one_batch_keep_their_own_results(batch):
     separator = golden_models.small_separator("2stems", batch=batch)
     patch = separator.spec.patch_samples
     lengths = (2000, patch + 1, 3 * patch, 1)
-    spectra = [spectrum_of(noise(samples, seed=samples), separator.spec) for samples in lengths]
-    together = list(separator.separate_spectra(spectra))
-    assert [stems.shape[-1] for stems in together] == [patch, 2 * patch, 4 * patch, patch]
-    for spectrum, stems in zip(spectra, together, strict=True):
-        (alone,) = separator.separate_spectra([spectrum])
+    parts = [part_of(noise(samples, seed=samples), separator.spec) for samples in lengths]
+    together = list(separator.separate_parts(parts))
+    assert [stems.shape[-1] for stems in together] == list(lengths)
+    for part, stems in zip(parts, together, strict=True):
+        (alone,) = separator.separate_parts([part])
         assert torch.equal(stems, alone)
 
 
