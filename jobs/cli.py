@@ -100,6 +100,10 @@ def run(
     ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
     retry: Annotated[str, typer.Option(help="Which failed tracks are tried again: none, transient or all.")] = "transient",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
+    scratch: Annotated[
+        str | None,
+        typer.Option(help="Folder for long tracks' temporary files, where OUT is no disk. Default: the system's."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
@@ -135,6 +139,7 @@ def run(
             ok_with_failures=ok_with_failures,
             retry=retry,
             overwrite=overwrite,
+            scratch=scratch,
             address=address,
             uri_column=uri_column,
             id_column=id_column,

@@ -11,7 +11,8 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, manifest, storage
-from sep_batch.pipeline.stages import Work, worker_crash
+from sep_batch.pipeline.stages import worker_crash
+from sep_batch.pipeline.work import Work
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
 PASSES = 3  # the flow, and twice more for what was lost with its process
@@ -70,7 +71,7 @@ class Driver:
         resources = self.resources.one_at_a_time() if number else self.resources
         dataset = flow.build(plan, self.work, self.model, resources)
         seen: set[str] = set()
-        for batch in flow.finished_rows(dataset):
+        for batch in flow.finished_rows(dataset, self.work):
             seen.update(batch.column("id").to_pylist())
             self._take(batch)
             if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM):

@@ -59,6 +59,7 @@ class Options:
         ok_with_failures: Exit code 0 though some tracks failed.
         retry: Which failed tracks are tried again.
         overwrite: Separate again what was made with other settings.
+        scratch: Folder for temporary files of long tracks, where OUT is object storage.
         address: Of a running Ray cluster.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
@@ -81,6 +82,7 @@ class Options:
     ok_with_failures: bool = False
     retry: Retry = "transient"
     overwrite: bool = False
+    scratch: str | None = None
     address: str | None = None
     uri_column: str | None = None
     id_column: str | None = None

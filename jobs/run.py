@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -90,10 +91,12 @@ def default_out(source: str) -> str:
 def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress) -> None:
     _prepare_ray(wanted)
     from sep_batch.jobs.driver import Driver
-    from sep_batch.pipeline.stages import Work
+    from sep_batch.pipeline.work import Work
 
     run = summary.run or ""
-    work = Work(settings, summary.out, run, index.scratch_folder(summary.out, run))
+    parts = index.parts_folder(summary.out, run)
+    scratch = parts if storage.is_local(parts) else wanted.scratch or tempfile.gettempdir()
+    work = Work(settings, summary.out, run, parts, scratch)
     bound = MaxFailures.parse(wanted.max_failures)
     try:
         with (
@@ -161,7 +164,7 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest, *, overwr
     }
     storage.remove(f"{out}/_sep/parts")
     storage.remove(f"{out}/_sep/plan")
-    storage.put(uri, json.dumps(described, indent=2, sort_keys=True).encode(), scratch=index.scratch_folder(out, run))
+    storage.put(uri, json.dumps(described, indent=2, sort_keys=True).encode(), scratch=index.parts_folder(out, run))
     return run
 
 
@@ -169,7 +172,7 @@ def _close_out(out: str, run: str) -> None:
     """Publish the index and remove what only the run needed."""
     index.publish(out, run)
     storage.remove(index.plan_folder(out, run))
-    storage.remove(index.scratch_folder(out, run))
+    storage.remove(index.parts_folder(out, run))
 
 
 def _refuse_missing_gpus(asked: int) -> None:

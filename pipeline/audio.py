@@ -6,13 +6,13 @@ likewise at 24 bits. Encoders run bit-exact: same samples, same bytes.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import IO, Any, Literal
+from types import TracebackType
+from typing import IO, Any, Literal, Self
 
 import av
 import av.error
@@ -20,8 +20,9 @@ import numpy as np
 
 from sep_batch.pipeline import failures
 
-MAX_S = 20 * 60  # what one part may hold
+MAX_S = 24 * 3600  # a longer track is refused
 BLOCK = 1 << 16  # samples given to an encoder at once
+_RIFF_BYTES = (1 << 32) - 1024  # of samples; more do not fit beside the headers of a plain WAV
 BitDepth = Literal["16", "24", "float"]
 
 # Only these demuxers are ever used, and none may open anything else: FFmpeg's playlists read other files.
@@ -32,27 +33,27 @@ _MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded wave and what was found on the way.
+@dataclass
+class Found:
+    """What was found in a file: known as far as it was decoded, complete once its waves have ended.
 
     Attributes:
-        wave: (2, samples) float32 at the rate asked for.
         rate_hz: The source's.
         channels: The source's.
         codec: FFmpeg's name of it.
+        samples: Decoded, at the rate asked for, between offset and duration.
         truncated: The container declares more than could be decoded.
         skipped_packets: Damaged ones, left out.
         nonfinite_samples: NaN and Inf, made zero.
     """
 
-    wave: np.ndarray
-    rate_hz: int
-    channels: int
-    codec: str
-    truncated: bool
-    skipped_packets: int
-    nonfinite_samples: int
+    rate_hz: int = 0
+    channels: int = 0
+    codec: str = ""
+    samples: int = 0
+    truncated: bool = False
+    skipped_packets: int = 0
+    nonfinite_samples: int = 0
 
 
 def container_of(head: bytes) -> str | None:
@@ -81,14 +82,19 @@ def container_of(head: bytes) -> str | None:
     return next((name for holds, name in signs if holds(head)), None)
 
 
-def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None) -> Decoded:
-    """Decode a file to a stereo wave.
+def decode(
+    source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None
+) -> tuple[Iterator[np.ndarray], Found]:
+    """Decode a file to a stereo wave, as it is asked for.
 
     Args:
-        source: Seekable, at its start.
+        source: Seekable, at its start; open until the wave has ended.
         rate_hz: Of the wave; other rates are resampled in the file's own layout, so levels stay.
         offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
         duration_s: From the offset on; None is to the end.
+
+    Returns:
+        The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
 
     Raises:
         UnsupportedFormat: Not a container or codec that is read.
@@ -96,7 +102,14 @@ def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s
         EmptyAudio: No samples, or none between offset and duration.
         TooLong: More than `MAX_S`.
         NonfiniteAudio: No sample is a number.
+
+    All of them are raised by the iterator.
     """
+    found = Found()
+    return _pieces(source, rate_hz, offset_s, duration_s, found), found
+
+
+def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
     head = source.read(4096)
     source.seek(0)
     if not head:
@@ -104,12 +117,15 @@ def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s
     name = container_of(head)
     if name is None:
         raise failures.UnsupportedFormat(f"first bytes {head[:8].hex(' ')}: no audio container that is read")
+    cut_short = name == "wav" and duration_s is None and _is_cut_short(source, head)
     try:
         with av.open(source, format=name, options=_OPTIONS, metadata_errors="replace") as container:
+            reader = _Reader(container, rate_hz, found)
             declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
-            decoded = _decode(container, rate_hz, offset_s, duration_s, declares_length=declares)
-        cut_short = name == "wav" and duration_s is None and _is_cut_short(source, head)
-        return dataclasses.replace(decoded, truncated=decoded.truncated or cut_short)
+            if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + _DECLARED_SLACK_S:
+                raise failures.TooLong(_too_long())
+            yield from _kept(reader, round(offset_s * rate_hz), None if duration_s is None else round(duration_s * rate_hz))
+            found.truncated = cut_short or (declares and reader.is_truncated())
     except av.error.FFmpegError as error:
         raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
 
@@ -117,69 +133,61 @@ def decode(source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s
 def _is_cut_short(source: IO[bytes], head: bytes) -> bool:
     """Tell whether a WAV file is smaller than its header says; FFmpeg takes its length from the file's size."""
     declared = int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or declared == 0xFFFFFFFF:
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":  # above 4 GiB the size stands in a place of its own
+        declared = int.from_bytes(head[20:28], "little")
+    elif head[:4] != b"RIFF" or declared == 0xFFFFFFFF:
         return False
-    source.seek(0, io.SEEK_END)
-    return declared + 8 - source.tell() > max(4096, 0.01 * declared)
+    size = source.seek(0, io.SEEK_END)
+    source.seek(0)
+    return declared + 8 - size > max(4096, 0.01 * declared)
 
 
-def _decode(container: Any, rate_hz: int, offset_s: float, duration_s: float | None, *, declares_length: bool) -> Decoded:
-    if not container.streams.audio:
-        raise failures.UnsupportedFormat(f"{container.format.name}: no audio stream")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
-        raise failures.UnsupportedFormat(f"{container.format.name}: a codec that is not read")
-    stream.codec_context.thread_count = 1  # tracks run side by side instead
-    begin = round(offset_s * rate_hz)
-    end = begin + round(duration_s * rate_hz) if duration_s is not None else None
-    reader = _Reader(container, stream, rate_hz)
-    wave = _collect(reader, begin, end)
-    finite = np.isfinite(wave)
-    bad = wave.size - int(np.count_nonzero(finite))
-    if bad == wave.size:
-        raise failures.NonfiniteAudio(f"{bad} samples, none of them a number")
-    if bad:
-        wave = np.where(finite, wave, np.float32(0))
-    return Decoded(
-        wave=wave,
-        rate_hz=reader.source_rate_hz,
-        channels=reader.source_channels,
-        codec=stream.codec_context.name,
-        truncated=declares_length and reader.is_truncated(),
-        skipped_packets=reader.skipped_packets,
-        nonfinite_samples=bad,
-    )
-
-
-def _collect(reader: _Reader, begin: int, end: int | None) -> np.ndarray:
-    """Gather samples begin to end, as soon as they come; only what is kept stays in memory."""
-    kept, place = [], 0
-    longest = MAX_S * reader.rate_hz
+def _kept(reader: _Reader, begin: int, samples: int | None) -> Iterator[np.ndarray]:
+    """Yield so many samples from `begin` on, as soon as they come, with what is no number made zero."""
+    found, place = reader.found, 0
+    end = None if samples is None else begin + samples
     for block in reader:
         first, stop = max(begin - place, 0), block.shape[1] if end is None else min(end - place, block.shape[1])
-        if first < stop:
-            kept.append(block[:, first:stop])
         place += block.shape[1]
+        if first < stop:
+            found.samples += stop - first
+            if found.samples > MAX_S * reader.rate_hz:
+                raise failures.TooLong(_too_long())
+            yield _finite(block[:, first:stop], found)
         if end is not None and place >= end:
             break
-        if place - begin > longest:
-            break
-    samples = sum(block.shape[1] for block in kept)
-    if samples > longest:
-        raise failures.TooLong(f"longer than {MAX_S} s; give offset and duration, or cut it")
-    if not place and reader.skipped_packets:
-        raise failures.DecodeError(f"none of its {reader.skipped_packets} packets could be decoded")
-    if not samples:
+    if not place and found.skipped_packets:
+        raise failures.DecodeError(f"none of its {found.skipped_packets} packets could be decoded")
+    if not found.samples:
         raise failures.EmptyAudio(f"no samples from {begin / reader.rate_hz:g} s on; the file has {place / reader.rate_hz:g} s")
-    return np.concatenate(kept, axis=1)
+    if found.nonfinite_samples == 2 * found.samples:
+        raise failures.NonfiniteAudio(f"{found.nonfinite_samples} samples, none of them a number")
+
+
+def _too_long() -> str:
+    return f"longer than {MAX_S / 3600:g} h; give offset and duration, or cut it"
+
+
+def _finite(wave: np.ndarray, found: Found) -> np.ndarray:
+    finite = np.isfinite(wave)
+    if finite.all():
+        return wave
+    found.nonfinite_samples += wave.size - int(np.count_nonzero(finite))
+    return np.where(finite, wave, np.float32(0))
 
 
 class _Reader:
-    """Iterates over a stream's samples, (2, n) float32 at one rate, counting what is damaged."""
+    """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
-    def __init__(self, container: Any, stream: Any, rate_hz: int) -> None:
-        self.container, self.stream, self.rate_hz = container, stream, rate_hz
-        self.source_rate_hz = self.source_channels = self.skipped_packets = 0
+    def __init__(self, container: Any, rate_hz: int, found: Found) -> None:
+        if not container.streams.audio:
+            raise failures.UnsupportedFormat(f"{container.format.name}: no audio stream")
+        stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise failures.UnsupportedFormat(f"{container.format.name}: a codec that is not read")
+        stream.codec_context.thread_count = 1  # tracks run side by side instead
+        self.container, self.stream, self.rate_hz, self.found = container, stream, rate_hz, found
+        found.codec = stream.codec_context.name
         self.decoded = 0  # samples at the source's rate
         self.ended = False
 
@@ -192,8 +200,8 @@ class _Reader:
                     yield from map(_stereo, resampler.resample(None))
                 form = (frame.layout.name, frame.sample_rate)
                 resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
-                self.source_rate_hz = self.source_rate_hz or frame.sample_rate
-                self.source_channels = self.source_channels or frame.layout.nb_channels
+                self.found.rate_hz = self.found.rate_hz or frame.sample_rate
+                self.found.channels = self.found.channels or frame.layout.nb_channels
             self.decoded += frame.samples
             frame.pts = None  # samples are counted, time stamps are not trusted
             yield from map(_stereo, resampler.resample(frame))
@@ -209,24 +217,25 @@ class _Reader:
             except StopIteration:
                 return
             except _BROKEN:  # the rest of the container cannot be read
-                self.skipped_packets += 1
+                self.found.skipped_packets += 1
                 return
             try:
                 yield from packet.decode()
             except _BROKEN:
-                self.skipped_packets += 1
+                self.found.skipped_packets += 1
 
     def is_truncated(self) -> bool:
         """Tell whether the container declared more than came."""
-        if not self.ended or not self.source_rate_hz:
+        if not self.ended or not self.found.rate_hz:
             return False
-        stream, container = self.stream, self.container
-        if stream.duration is not None:
-            declared = float(stream.duration * stream.time_base)
-        else:
-            declared = (container.duration or 0) / av.time_base
-        decoded = self.decoded / self.source_rate_hz
-        return declared - decoded > max(_DECLARED_SLACK_S, 0.01 * declared)
+        declared = self.declared_s()
+        return declared - self.decoded / self.found.rate_hz > max(_DECLARED_SLACK_S, 0.01 * declared)
+
+    def declared_s(self) -> float:
+        """Return how long the container says it is; 0 where it says nothing."""
+        if self.stream.duration is not None:
+            return float(self.stream.duration * self.stream.time_base)
+        return float((self.container.duration or 0) / av.time_base)
 
 
 def _stereo(frame: Any) -> np.ndarray:
@@ -243,6 +252,16 @@ class Codec:
     encoder: str
     samples: str
     bits: int = 16
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values that `raw` gives."""
+        return np.dtype({"s16": np.int16, "s32": np.int32}.get(self.samples.removesuffix("p"), np.float32))
+
+    @property
+    def bytes_a_value(self) -> int:
+        """Bytes of one value in the file, where it is not compressed."""
+        return self.bits // 8 if self.samples.startswith("s") else 4
 
 
 CODECS: dict[str, dict[str, Codec]] = {  # by --format and --bit-depth; a lossy format has no depth
@@ -263,8 +282,53 @@ def is_lossy(format: str) -> bool:
     return "" in CODECS[format]
 
 
+class Encoder:
+    """Writes one wave bit-exact, a block at a time: same samples, same bytes, however they are cut into blocks."""
+
+    def __init__(
+        self, out: IO[bytes] | str, codec: Codec, *, channels: int, rate_hz: int, bitrate: int | None = None, samples: int = 0
+    ) -> None:
+        """Begin a file.
+
+        Args:
+            out: A seekable file, or a path.
+            codec: How to write it.
+            channels: One or two.
+            rate_hz: The wave's sampling rate.
+            bitrate: Bits per second, for lossy codecs.
+            samples: How many will come, where it may be more than a WAV of 4 GiB holds; that is written as RF64.
+        """
+        self.codec, self._rate_hz, self._channels, self._place = codec, rate_hz, channels, 0
+        options = {"fflags": "+bitexact"}
+        if codec.container == "wav" and samples * channels * codec.bytes_a_value >= _RIFF_BYTES:
+            options["rf64"] = "always"
+        self._layout = "stereo" if channels == 2 else "mono"
+        self._muxer = av.open(out, "w", format=codec.container, options=options)
+        stream: Any = self._muxer.add_stream(codec.encoder, rate=rate_hz, options={"flags": "+bitexact"}, layout=self._layout)
+        stream.format = codec.samples
+        if bitrate:
+            stream.bit_rate = bitrate
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._muxer:
+            if kind is None:
+                self._muxer.mux(self._stream.encode(None))
+
+    def add(self, frames: np.ndarray) -> None:
+        """Write the next samples: (samples, channels), as `raw` gives them."""
+        planes = np.ascontiguousarray(frames.T) if self.codec.samples.endswith("p") else frames.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(planes, format=self.codec.samples, layout=self._layout)
+        frame.sample_rate, frame.pts = self._rate_hz, self._place
+        self._place += len(frames)
+        self._muxer.mux(self._stream.encode(frame))
+
+
 def encode(wave: np.ndarray, codec: Codec, *, rate_hz: int, bitrate: int | None = None) -> bytes:
-    """Encode a wave bit-exact: same samples, same bytes.
+    """Encode a whole wave.
 
     Args:
         wave: (channels, samples) float32, one channel or two; clipped where the codec holds integers.
@@ -273,25 +337,22 @@ def encode(wave: np.ndarray, codec: Codec, *, rate_hz: int, bitrate: int | None 
         bitrate: Bits per second, for lossy codecs.
     """
     out = io.BytesIO()
-    layout = "stereo" if len(wave) == 2 else "mono"
-    with av.open(out, "w", format=codec.container, options={"fflags": "+bitexact"}) as muxer:
-        stream: Any = muxer.add_stream(codec.encoder, rate=rate_hz, options={"flags": "+bitexact"}, layout=layout)
-        stream.format = codec.samples
-        if bitrate:
-            stream.bit_rate = bitrate
+    with Encoder(out, codec, channels=len(wave), rate_hz=rate_hz, bitrate=bitrate) as encoder:
         for start in range(0, wave.shape[1], BLOCK):
-            frame = _frame(wave[:, start : start + BLOCK], codec, layout)
-            frame.sample_rate, frame.pts = rate_hz, start
-            muxer.mux(stream.encode(frame))
-        muxer.mux(stream.encode(None))
+            encoder.add(raw(wave[:, start : start + BLOCK], codec))
     return out.getvalue()
 
 
-def _frame(block: np.ndarray, codec: Codec, layout: str) -> Any:
-    planes = _rounded(block, codec.bits) if codec.samples.startswith("s") else block
-    planar = codec.samples.endswith("p")
-    laid_out = np.ascontiguousarray(planes) if planar else np.ascontiguousarray(planes.T).reshape(1, -1)
-    return av.AudioFrame.from_ndarray(laid_out, format=codec.samples, layout=layout)
+def raw(wave: np.ndarray, codec: Codec) -> np.ndarray:
+    """Return a wave's samples as a codec takes them: (samples, channels) of `codec.dtype`, clipped where it holds integers."""
+    values = _rounded(wave, codec.bits) if codec.samples.startswith("s") else wave
+    return np.ascontiguousarray(values.T)
+
+
+def wave_of(frames: np.ndarray) -> np.ndarray:
+    """Undo `raw`, up to its rounding: (channels, samples) float32."""
+    full = np.float32(1 if frames.dtype.kind == "f" else -int(np.iinfo(frames.dtype).min))
+    return np.ascontiguousarray(frames.T / full, np.float32)
 
 
 def _rounded(wave: np.ndarray, bits: int) -> np.ndarray:
@@ -301,49 +362,78 @@ def _rounded(wave: np.ndarray, bits: int) -> np.ndarray:
     return rounded.astype(np.int16) if bits == 16 else rounded.astype(np.int32) << (32 - bits)
 
 
-def levels(wave: np.ndarray, rate_hz: int) -> dict[str, float | int | None]:
-    """Measure a stem before rounding: peak_dbfs, rms_dbfs, lufs, clipped_samples; a level of silence is None."""
+def levels(wave: np.ndarray) -> dict[str, Any]:
+    """Measure a stem before rounding: peak_dbfs, rms_dbfs, clipped_samples; a level of silence is None.
+
+    Args:
+        wave: (channels, samples) float32.
+    """
     peak = max(float(wave.max(initial=0)), -float(wave.min(initial=0)))
     power = sum(float(np.dot(channel, channel)) for channel in wave) / wave.size
     return {
         "peak_dbfs": 20 * math.log10(peak) if peak > 0 else None,
         "rms_dbfs": 10 * math.log10(power) if power > 0 else None,
-        "lufs": loudness(wave, rate_hz),
         "clipped_samples": int(np.count_nonzero((wave >= 1) | (wave < -1))) if peak >= 1 else 0,
     }
 
 
+def joined_levels(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the levels of a wave from those of its parts, each with its `frames`."""
+    peaks = [part["peak_dbfs"] for part in parts if part["peak_dbfs"] is not None]
+    powers = [part["frames"] * 10 ** (part["rms_dbfs"] / 10) for part in parts if part["rms_dbfs"] is not None]
+    return {
+        "peak_dbfs": max(peaks, default=None),
+        "rms_dbfs": 10 * math.log10(sum(powers) / sum(part["frames"] for part in parts)) if powers else None,
+        "clipped_samples": sum(part["clipped_samples"] for part in parts),
+    }
+
+
+class Loudness:
+    """Measures integrated loudness with FFmpeg's meter, a block at a time.
+
+    Source: EBU R 128, ITU-R BS.1770.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._graph, self._rate_hz, self._place = av.filter.Graph(), rate_hz, 0
+        source = self._graph.add_abuffer(format="fltp", sample_rate=rate_hz, layout="stereo", time_base=Fraction(1, rate_hz))
+        meter, sink = self._graph.add("ebur128", "metadata=1"), self._graph.add("abuffersink")
+        source.link_to(meter)
+        meter.link_to(sink)
+        self._graph.configure()
+        self._found = -math.inf
+
+    def add(self, wave: np.ndarray) -> None:
+        """Measure the next samples: (2, samples) float32."""
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = self._rate_hz, self._place
+        self._place += wave.shape[1]
+        self._graph.push(frame)
+        self._pull()
+
+    def lufs(self) -> float | None:
+        """End the wave, and return its loudness in LUFS; None below 0.4 s or in silence."""
+        self._graph.push(None)
+        self._pull()
+        return self._found if self._place >= 0.4 * self._rate_hz and self._found > SILENCE_LUFS else None
+
+    def _pull(self) -> None:
+        while True:
+            try:
+                frame: Any = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            self._found = float(frame.metadata.get("lavfi.r128.I", self._found))
+
+
 def loudness(wave: np.ndarray, rate_hz: int) -> float | None:
-    """Measure integrated loudness with FFmpeg's meter, in LUFS; None below 0.4 s or in silence.
+    """Measure a whole wave's integrated loudness in LUFS; None below 0.4 s or in silence.
 
     Args:
         wave: (2, samples) float32.
         rate_hz: Its sampling rate.
-
-    Source: EBU R 128, ITU-R BS.1770.
     """
-    graph = av.filter.Graph()
-    source = graph.add_abuffer(format="fltp", sample_rate=rate_hz, layout="stereo", time_base=Fraction(1, rate_hz))
-    meter, sink = graph.add("ebur128", "metadata=1"), graph.add("abuffersink")
-    source.link_to(meter)
-    meter.link_to(sink)
-    graph.configure()
-    found: dict[str, str] = {}
+    meter = Loudness(rate_hz)
     for start in range(0, wave.shape[1], BLOCK):
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, start : start + BLOCK]), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts = rate_hz, start
-        graph.push(frame)
-        found = _last_metadata(graph) or found
-    graph.push(None)
-    found = _last_metadata(graph) or found
-    lufs = float(found.get("lavfi.r128.I", "-inf"))
-    return lufs if wave.shape[1] >= 0.4 * rate_hz and lufs > SILENCE_LUFS else None
-
-
-def _last_metadata(graph: Any) -> dict[str, str]:
-    found: dict[str, str] = {}
-    while True:
-        try:
-            found = graph.pull().metadata
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return found
+        meter.add(wave[:, start : start + BLOCK])
+    return meter.lufs()

@@ -6,6 +6,7 @@ retries for ever, and it hangs where actors ask for all the CPUs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -21,11 +22,14 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from sep_batch.pipeline import failures
+from sep_batch.pipeline.join import Gathering, join
 from sep_batch.pipeline.manifest import read_plan
-from sep_batch.pipeline.stages import Analyze, Separate, Work, Write
+from sep_batch.pipeline.stages import Analyze, Separate, Write
+from sep_batch.pipeline.work import Work
 
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
+CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
 
 
@@ -120,6 +124,9 @@ def configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
+    context.op_resource_reservation_enabled = False
+    context.downstream_capacity_backpressure_ratio = 1.0
+    context._max_num_blocks_in_streaming_gen_buffer = 1
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"ray\.data")
@@ -146,18 +153,41 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
     return _stage(rows, Write, (work,), {}, write, minimum=1)
 
 
-def finished_rows(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
-    """Run a flow and yield its finished rows as they come.
+def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
+    """Run a flow and yield its finished tracks' rows as they come; long tracks are joined on the way.
 
     Raises:
         NotRunnableError: Its actors could not start, or Ray itself failed.
     """
+    gathering, joins = Gathering(), list[ray.ObjectRef[pa.Table]]()
     try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            finished, whole = gathering.take(batch)
+            joins += [_join.remote(parts, work) for parts in whole]
+            if finished:
+                yield pa.concat_tables(finished)
+            yield from _joined(joins, timeout_s=0)
+        while joins:
+            yield from _joined(joins, timeout_s=None)
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         raise failures.NotRunnableError(f"the flow could not run: {lines[-1] if lines else type(error).__name__}") from error
+
+
+@ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)
+def _join(parts: list[pa.Table], work: Work) -> pa.Table:
+    return join(parts, work)
+
+
+def _joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) -> Iterator[pa.Table]:
+    """Yield the rows of the joins that are done, and take them out of the list; what died is run again by the driver."""
+    if not joins:
+        return
+    done, joins[:] = ray.wait(joins, num_returns=1 if timeout_s is None else len(joins), timeout=timeout_s)
+    for one in done:
+        with contextlib.suppress(ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            yield ray.get(one)
 
 
 def stats(dataset: ray.data.Dataset) -> str:

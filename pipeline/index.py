@@ -37,7 +37,7 @@ def journal_folder(out: str) -> str:
     return f"{out}/_sep/journal"
 
 
-def scratch_folder(out: str, run: str) -> str:
+def parts_folder(out: str, run: str) -> str:
     """Return where a run's unfinished work lies: temporary files and parts."""
     return f"{out}/_sep/parts/{run}"
 
@@ -98,7 +98,7 @@ class Journal:
             content = io.BytesIO()
             pyarrow.parquet.write_table(table, content)
             uri = f"{journal_folder(self.out)}/{self.run}-{self._files:06d}.parquet"
-            storage.put(uri, content.getvalue(), scratch=scratch_folder(self.out, self.run))
+            storage.put(uri, content.getvalue(), scratch=parts_folder(self.out, self.run))
             self._files += 1
             self._pending = []
 
@@ -134,7 +134,7 @@ def publish(out: str, run: str) -> bool:
             key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
             form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
             newest.sql(f"COPY ({rows}) TO '{path}' ({form})")
-            storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=scratch_folder(out, run))
+            storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=parts_folder(out, run))
     return True
 
 

@@ -1,9 +1,9 @@
 """The columns, and the Arrow schemas of plan, part, journal and index.
 
 One row goes through the whole pipeline and is filled as it goes. It starts with what the manifest says (TRACK), is given what
-becomes of the track (RESULT), and while it travels between stages it carries a payload (PAYLOAD): a spectrum, or the stems'
-waves, as raw float32. The manifest's own further columns travel as one struct, `extra`, and are columns of their own again in
-the journal and the index.
+becomes of the track (RESULT), and while it travels between stages it says which part of its track it is (PLACE) and carries a
+payload (PAYLOAD): a spectrum, or the stems' waves, as raw float32. The manifest's own further columns travel as one struct,
+`extra`, and are columns of their own again in the journal and the index.
 """
 
 from __future__ import annotations
@@ -74,19 +74,27 @@ RESULT = pa.schema(
     ]
 )
 
-PAYLOAD = pa.schema(
+PLACE = pa.schema(
     [
         ("part", pa.int32()),
         ("last", pa.bool_()),
         ("skip", pa.int64()),  # samples at the front that belong to the part before
         ("samples", pa.int64()),  # samples of the track that this part gives
+        ("energy", pa.float64()),  # of the spectrum
+        ("energy_above_f", pa.float64()),
+    ]
+)
+
+PAYLOAD = pa.schema(
+    [
         ("shape", pa.list_(pa.int64())),
         ("payload", pa.large_binary()),  # float32, row-major; empty in a failed row
     ]
 )
 
 JOURNAL = pa.schema([*TRACK, *RESULT], metadata={SCHEMA_KEY: SCHEMA_VERSION})
-PART = pa.schema([*TRACK, *RESULT, *PAYLOAD])
+WRITTEN = pa.schema([*TRACK, *RESULT, *PLACE])  # a finished track, or a part of one that is stored: its status is null
+PART = pa.schema([*TRACK, *RESULT, *PLACE, *PAYLOAD])
 EXTRA = "extra"
 
 
@@ -105,7 +113,7 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
 
     Args:
         row: One row; of its columns those that the schema has are kept, and `extra`.
-        schema: PART or JOURNAL.
+        schema: PART or WRITTEN.
         values: By column. A payload is given as a float32 array, which is not copied.
     """
     if isinstance(array := values.get("payload"), np.ndarray):
@@ -135,7 +143,7 @@ def payload(row: pa.Table) -> np.ndarray:
 
 
 def spectrum(row: pa.Table) -> np.ndarray:
-    """Return a row's spectrum, (patches, channels, T, bins) complex64, not copied."""
+    """Return a row's spectrum, (frames, channels, bins) complex64, not copied."""
     return payload(row).view(np.complex64)[..., 0]
 
 

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,33 +19,21 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, names, storage
-from sep_batch.pipeline.rows import JOURNAL, PART, each, fill, payload, spectrum, value
-from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline.join import finish, ratio_db, store
+from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, spectrum, value
+from sep_batch.pipeline.work import Work, failed
 
 if TYPE_CHECKING:
     import torch
 
+    from sep_batch.model.spectrogram import Part
+
+PATCHES_PER_PART = 24  # 4.8 minutes, 201 MB of spectrum
+
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's mallopt parameters
 _MAPPED_FROM_BYTES = 64 << 20  # a track's arrays; a patch's are smaller, and are kept
 _KEPT_BYTES = 512 << 20
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every stage of a run is told.
-
-    Attributes:
-        settings: What changes the audio.
-        out: OUT.
-        run: The run's name.
-        scratch: Folder for temporary files, beside OUT's own files.
-    """
-
-    settings: Settings
-    out: str
-    run: str
-    scratch: str
 
 
 def _prepare_process(threads: int) -> None:
@@ -62,17 +47,11 @@ def _prepare_process(threads: int) -> None:
         libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
-    done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
-    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0}
-    return fill(row, PART, **failures.describe(error, stage), **done, **emptied)
-
-
 def worker_crash(row: pa.Table, work: Work) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
     crash = failures.WorkerCrash("its process died, in each of three passes")
-    return fill(_failed(tried, crash, crash.stage, work), JOURNAL)
+    return fill(failed(tried, crash, crash.stage, work), WRITTEN)
 
 
 def _is_failed(row: pa.Table) -> bool:
@@ -93,58 +72,50 @@ class Analyze:
             try:
                 yield from self._parts(tried)
             except Exception as error:  # noqa: BLE001 (a failure is a row)
-                yield _failed(tried, error, "decode", self.work)
+                yield failed(tried, error, "decode", self.work)
 
     def _parts(self, row: pa.Table) -> Iterator[pa.Table]:
         import torch
 
-        from sep_batch.model.spectrogram import patch_count, split_parts
+        from sep_batch.model.spectrogram import split_parts
 
-        begun, spec = time.perf_counter(), self.work.settings.spec
-        decoded, found = self._decode(row)
-        wave = torch.from_numpy(decoded.wave)
-        known = fill(
-            row,
-            PART,
-            audio_s=wave.shape[1] / spec.sample_rate_hz,
-            source_rate_hz=decoded.rate_hz,
-            source_channels=decoded.channels,
-            source_codec=decoded.codec,
-            source_bytes=found.bytes,
-            source_etag=value(row, "source_etag") or found.etag,
-            truncated=decoded.truncated,
-            skipped_packets=decoded.skipped_packets,
-            nonfinite_samples=decoded.nonfinite_samples,
-        )
-        for number, part in enumerate(split_parts(wave, spec, patches_per_part=patch_count(wave.shape[1], spec))):
-            yield fill(
-                known,
-                PART,
-                above_f_db=_ratio_db(part.energy_above_f, part.energy),
-                decode_s=time.perf_counter() - begun,
-                part=number,
-                last=part.last,
-                skip=part.skip,
-                samples=part.samples,
-                payload=torch.view_as_real(part.spectrum).numpy(),
-            )
-
-    def _decode(self, row: pa.Table) -> tuple[audio.Decoded, storage.Info]:
-        settings = self.work.settings
+        begun, settings = time.perf_counter(), self.work.settings
+        spec, known = settings.spec, 0
         offset, duration = value(row, "offset_s"), value(row, "duration_s")
         source, found = storage.open_source(value(row, "uri"))
         with source:
-            decoded = audio.decode(
+            pieces, decoded = audio.decode(
                 source,
-                rate_hz=settings.spec.sample_rate_hz,
+                rate_hz=spec.sample_rate_hz,
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
             )
-        return decoded, found
-
-
-def _ratio_db(part: float, whole: float) -> float | None:
-    return 10 * math.log10(part / whole) if part > 0 and whole > 0 else None
+            for number, part in enumerate(split_parts(map(torch.from_numpy, pieces), spec, PATCHES_PER_PART)):
+                known += part.samples
+                yield fill(
+                    row,
+                    PART,
+                    audio_s=known / spec.sample_rate_hz,
+                    source_rate_hz=decoded.rate_hz,
+                    source_channels=decoded.channels,
+                    source_codec=decoded.codec,
+                    source_bytes=found.bytes,
+                    source_etag=value(row, "source_etag") or found.etag,
+                    truncated=decoded.truncated,
+                    skipped_packets=decoded.skipped_packets,
+                    nonfinite_samples=decoded.nonfinite_samples,
+                    above_f_db=ratio_db(part.energy_above_f, part.energy),
+                    decode_s=time.perf_counter() - begun,
+                    part=number,
+                    last=part.last,
+                    skip=part.skip,
+                    samples=part.samples,
+                    energy=part.energy,
+                    energy_above_f=part.energy_above_f,
+                    payload=part.spectrum[..., None].view(np.float32),
+                )
+                del part  # before the next one is made
+                begun = time.perf_counter()
 
 
 class Separate:
@@ -182,18 +153,16 @@ class Separate:
         waiting = [row for row in rows if not _is_failed(row)]
         try:
             begun = time.perf_counter()
-            for stems in self.separator.separate_spectra([spectrum(row) for row in waiting]):
-                yield self._separated(waiting[0], stems, time.perf_counter() - begun)
+            for waves in self.separator.separate_parts([_part(row) for row in waiting], self.work.settings.stems):
+                yield self._separated(waiting[0], waves, time.perf_counter() - begun)
                 del waiting[0]
                 begun = time.perf_counter()
         except Exception as error:  # noqa: BLE001 (a failure is a row)
             for row in waiting:
-                yield _failed(row, _own(error), "separate", self.work)
+                yield failed(row, _own(error), "separate", self.work)
 
-    def _separated(self, row: pa.Table, stems: torch.Tensor, seconds: float) -> pa.Table:
-        settings, skip = self.work.settings, value(row, "skip")
-        chosen = [settings.spec.stems.index(stem) for stem in settings.stems]
-        waves = stems[chosen, :, skip : skip + value(row, "samples")]
+    def _separated(self, row: pa.Table, waves: torch.Tensor, seconds: float) -> pa.Table:
+        settings = self.work.settings
         return fill(
             row,
             PART,
@@ -207,6 +176,12 @@ class Separate:
         )
 
 
+def _part(row: pa.Table) -> Part:
+    from sep_batch.model.spectrogram import Part
+
+    return Part(spectrum(row), value(row, "skip"), value(row, "samples"))
+
+
 def _own(error: Exception) -> Exception:
     import torch
 
@@ -214,51 +189,36 @@ def _own(error: Exception) -> Exception:
 
 
 class Write:
-    """Measure, encode and put the stems: parts with waves in, finished rows out."""
+    """Measure, encode and put the stems: parts with waves in, finished rows out; of a longer track, rows of stored parts."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Yield each track's finished row, after all its stems are durable."""
+        """Yield each track's finished row after all its stems are durable, each part's row after it is stored."""
         for row in each(block):
             if _is_failed(row):
-                yield fill(row, JOURNAL)
+                yield fill(row, WRITTEN)
                 continue
             try:
                 yield self._written(row)
             except Exception as error:  # noqa: BLE001 (a failure is a row)
-                yield fill(_failed(row, error, "write", self.work), JOURNAL)
+                yield fill(failed(row, error, "write", self.work), WRITTEN)
 
     def _written(self, row: pa.Table) -> pa.Table:
-        if value(row, "part") or not value(row, "last"):
-            raise NotImplementedError("a track of more than one part")
-        begun = time.perf_counter()
         waves = payload(row)
+        if value(row, "part") or not value(row, "last"):
+            return store(row, waves, self.work)
+        begun = time.perf_counter()
         stems = [self._stem(row, stem, wave) for stem, wave in zip(self.work.settings.stems, waves, strict=True)]
-        return fill(
-            row,
-            JOURNAL,
-            status="ok",
-            parts=1,
-            stems=stems,
-            write_s=time.perf_counter() - begun,
-            finished_at=datetime.now(UTC),
-            run_id=self.work.run,
-        )
+        return finish(row, stems, self.work, parts=1, write_s=time.perf_counter() - begun)
 
     def _stem(self, row: pa.Table, stem: str, wave: np.ndarray) -> dict[str, Any]:
-        settings = self.work.settings
+        work, settings = self.work, self.work.settings
         rate_hz = settings.spec.sample_rate_hz
         content = audio.encode(wave, settings.codec, rate_hz=rate_hz, bitrate=settings.bitrate)
-        uri = f"stems/{names.render(settings.filename, value(row, 'id'), value(row, 'uri'), stem, settings.format)}"
-        storage.put(f"{self.work.out}/{uri}", content, scratch=self.work.scratch)
-        return {
-            "stem": stem,
-            "uri": uri,
-            "codec": settings.codec.encoder,
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "frames": wave.shape[1],
-            **audio.levels(wave, rate_hz),
-        }
+        uri = work.stem_uri(row, stem)
+        storage.put(f"{work.out}/{uri}", content, scratch=work.scratch)
+        levels = audio.levels(wave) | {"lufs": audio.loudness(wave, rate_hz)}
+        digest = hashlib.sha256(content).hexdigest()
+        return work.stem(stem, uri=uri, size=len(content), sha256=digest, frames=wave.shape[1], levels=levels)

@@ -12,6 +12,7 @@ import os
 import posixpath
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -203,11 +204,39 @@ def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
         WriteFailed: Storage did not take it.
     """
     filesystem, path = _place(uri)
-    try:
+    with _writing(uri):
         if isinstance(filesystem, LocalFileSystem):
             _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
         else:
             filesystem.pipe_file(path, content)
+
+
+def put_file(uri: str, file: Path) -> None:
+    """Write a file of this machine whole or not at all, as `put` does.
+
+    Args:
+        uri: Where to; on a disk, the one that holds the file.
+        file: It is moved where it can be.
+
+    Raises:
+        WriteFailed: Storage did not take it.
+    """
+    filesystem, path = _place(uri)
+    with _writing(uri):
+        if isinstance(filesystem, LocalFileSystem):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+            file.replace(path)
+            _sync_folder(Path(path).parent)
+        else:
+            filesystem.put_file(str(file), path)
+
+
+@contextmanager
+def _writing(uri: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         if isinstance(error, OSError) or _is_a_clients(error):
             raise failures.WriteFailed(f"{uri}: could not be written ({_reason(error)})") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 from signals import RATE_HZ, tone
 
 from sep_batch.pipeline import audio
@@ -17,6 +20,13 @@ def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: audio.C
     wave = tone(hz, round(seconds * rate_hz), rate_hz=rate_hz)
     path.write_bytes(audio.encode(wave, codec, rate_hz=rate_hz, bitrate=None if codec.samples.startswith("s") else 192_000))
     return path
+
+
+def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> SimpleNamespace:
+    """Decode a whole file: what was found, and its `wave`."""
+    pieces, found = audio.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
+    wave = np.concatenate(list(pieces), axis=1)
+    return SimpleNamespace(wave=wave, **vars(found))
 
 
 def stems_below(out: Path) -> dict[str, bytes]:

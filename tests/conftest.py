@@ -54,7 +54,7 @@ def tiny(tiny_models):
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs import run
-    from sep_batch.pipeline import flow, stages
+    from sep_batch.pipeline import flow, join, stages
     from sep_batch.pipeline.manifest import read_plan
 
     asked = []
@@ -64,13 +64,17 @@ def inline(monkeypatch):
         chain = (stages.Analyze(work), stages.Separate(work, model, device="cpu"), stages.Write(work))
         return plan, chain
 
-    def finished_rows(dataset):
+    def finished_rows(dataset, work):
         plan, (analyze, separate, write) = dataset
+        gathering = join.Gathering()
         for uri in plan:
             for block in read_plan(uri):
                 for part in analyze(block):
                     for separated in separate(part):
-                        yield from write(separated)
+                        for row in write(separated):
+                            finished, whole = gathering.take(row)
+                            yield from finished
+                            yield from (join.join(parts, work) for parts in whole)
 
     @contextlib.contextmanager
     def ray(wanted):

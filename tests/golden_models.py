@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from catalogs import decoded
 
 from sep_batch.model import checkpoint
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
-from sep_batch.pipeline import audio
 
 torch.set_num_threads(1)  # models this small gain nothing from more; threads that wait for a busy core lose much
 
@@ -52,7 +52,7 @@ def separator(name: str, batch: int = 1) -> Separator:
 def song() -> np.ndarray:
     """Return the song that every set was run on, (2, samples)."""
     with (FOLDER / "input.flac").open("rb") as file:
-        return audio.decode(file, rate_hz=44_100).wave
+        return decoded(file.read()).wave
 
 
 def small_spec(name: str) -> ModelSpec:

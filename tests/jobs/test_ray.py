@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
@@ -15,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from catalogs import stems_below, write_tone
+from catalogs import decoded, stems_below, write_tone
 from golden_models import FOLDER, SETS
-from signals import RATE_HZ, frequency_hz, snr_db
+from signals import frequency_hz, snr_db
 
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import audio, failures, index, storage
@@ -56,7 +55,7 @@ def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp
     expected = np.load(FOLDER / name / "expected.npz")
     (row,) = index.read(str(out)).to_pylist()
     for stem in row["stems"]:
-        wave = audio.decode(io.BytesIO((out / stem["uri"]).read_bytes()), rate_hz=RATE_HZ).wave
+        wave = decoded((out / stem["uri"]).read_bytes()).wave
         assert wave.shape[1] == stem["frames"] == expected["samples"]
         ours = np.stack([wave[:, begin:end].T for begin, end in expected["windows"]])
         assert snr_db(expected[stem["stem"]], ours) > GOLDEN_DB
@@ -74,7 +73,7 @@ def test_sixty_tones_in_six_formats_keep_their_own_tone(one_ray, tiny, tmp_path)
     assert summary.ok == 60
     for row in index.read(str(tmp_path / "out")).to_pylist():
         for stem in row["stems"]:
-            wave = audio.decode(io.BytesIO((tmp_path / "out" / stem["uri"]).read_bytes()), rate_hz=RATE_HZ).wave
+            wave = decoded((tmp_path / "out" / stem["uri"]).read_bytes()).wave
             assert abs(frequency_hz(wave[0]) - pitches[row["id"]]) < TONE_HZ, (row["id"], stem["stem"])
 
 

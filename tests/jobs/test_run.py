@@ -159,8 +159,8 @@ def test_a_run_is_stopped_midway_once_200_tracks_show_too_many_failures(tmp_path
 def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_others_are_ok(catalog, tiny, inline, monkeypatch):
     whole = flow.finished_rows
 
-    def lossy(dataset):
-        return (row for row in whole(dataset) if not row.column("uri")[0].as_py().endswith("500.wav"))
+    def lossy(dataset, work):
+        return (row for row in whole(dataset, work) if not row.column("uri")[0].as_py().endswith("500.wav"))
 
     monkeypatch.setattr(flow, "finished_rows", lossy)
     summary = run_job(str(catalog), model=tiny)
@@ -169,7 +169,7 @@ def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_other
 
 
 def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, inline, monkeypatch):
-    monkeypatch.setattr(flow, "finished_rows", lambda _dataset: iter(()))
+    monkeypatch.setattr(flow, "finished_rows", lambda _dataset, _work: iter(()))
     with pytest.raises(failures.NotRunnableError, match="none of 3 tracks"):
         run_job(str(catalog), model=tiny)
     assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
@@ -178,16 +178,16 @@ def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, in
 def test_a_track_lost_once_is_separated_in_the_next_pass(catalog, tiny, inline, monkeypatch):
     whole = flow.finished_rows
 
-    def lossy(dataset):
+    def lossy(dataset, work):
         lost = len(inline) == 1
-        return (row for row in whole(dataset) if not (lost and row.column("uri")[0].as_py().endswith("500.wav")))
+        return (row for row in whole(dataset, work) if not (lost and row.column("uri")[0].as_py().endswith("500.wav")))
 
     monkeypatch.setattr(flow, "finished_rows", lossy)
     assert run_job(str(catalog), model=tiny).ok == 3
 
 
 def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(catalog, tiny, inline, monkeypatch):
-    def broken(wave, rate_hz):
+    def broken(wave):
         if wave.max() > 0 and (tmp := catalog.parent / "second").exists():
             raise KeyError("planted")
         tmp.touch()
@@ -203,8 +203,8 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
 def test_ctrl_c_keeps_what_is_finished_and_exits_7(catalog, tiny, inline, monkeypatch):
     whole = flow.finished_rows
 
-    def interrupted(dataset):
-        yield next(whole(dataset))
+    def interrupted(dataset, work):
+        yield next(whole(dataset, work))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(flow, "finished_rows", interrupted)

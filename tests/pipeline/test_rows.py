@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from sep_batch.pipeline import rows
-from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, PAYLOAD, RESULT, TRACK, fill, payload, value
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, PAYLOAD, PLACE, RESULT, TRACK, fill, payload, value
 
 
 def track(id="x", **values):
@@ -123,5 +123,5 @@ def test_the_journal_of_a_manifest_without_further_columns_is_ours_alone():
 
 
 def test_no_column_has_two_meanings():
-    names = [*TRACK.names, *RESULT.names, *PAYLOAD.names, EXTRA]
+    names = [*TRACK.names, *RESULT.names, *PLACE.names, *PAYLOAD.names, EXTRA]
     assert len(set(names)) == len(names)

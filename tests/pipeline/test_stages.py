@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import os
 
 import golden_models
 import numpy as np
 import pyarrow as pa
 import pytest
+from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures, stages, storage
-from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, payload, spectrum
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload, spectrum
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages import Analyze, Separate, Work, Write
+from sep_batch.pipeline.stages import Analyze, Separate, Write
+from sep_batch.pipeline.work import Work
 
 SPEC = golden_models.spec("2stems")
 SIXTEEN_BITS_DB = 50  # a stem at some -30 dB of full scale, rounded
@@ -31,7 +32,8 @@ def model(tmp_path_factory):
 @pytest.fixture
 def work(tmp_path, model):
     settings = Settings(weights_sha256=weights.expected_sha256(model), spec=SPEC, stems=SPEC.stems)
-    return Work(settings, out=str(tmp_path / "out"), run=RUN, scratch=str(tmp_path / "out" / "_sep" / "parts" / RUN))
+    parts = str(tmp_path / "out" / "_sep" / "parts" / RUN)
+    return Work(settings, out=str(tmp_path / "out"), run=RUN, parts=parts, scratch=parts)
 
 
 def with_settings(work, **changes):
@@ -62,7 +64,7 @@ def stems_of(work, row):
     for stem in row["stems"]:
         content = storage.read(f"{work.out}/{stem['uri']}")
         assert (len(content), hashlib.sha256(content).hexdigest()) == (stem["bytes"], stem["sha256"])
-        found[stem["stem"]] = audio.decode(io.BytesIO(content), rate_hz=RATE_HZ).wave
+        found[stem["stem"]] = decoded(content).wave
     return found
 
 
@@ -103,7 +105,7 @@ def test_an_ok_row_is_complete_and_its_stems_are_there(work, model, tmp_path):
         assert (stem["codec"], stem["frames"]) == ("flac", SECOND)
         assert stem["uri"] == f"stems/{hashlib.sha256(b'x').hexdigest()[:2]}/x/{stem['stem']}.flac"
         assert -100 < stem["rms_dbfs"] < stem["peak_dbfs"] < 0
-    expected_stems = golden_models.separator("2stems").separate(audio.decode(path.open("rb"), rate_hz=RATE_HZ).wave)
+    expected_stems = golden_models.separator("2stems").separate(decoded(path.read_bytes()).wave)
     for stem, wave in stems_of(work, row).items():
         assert snr_db(expected_stems[stem].numpy(), wave) > SIXTEEN_BITS_DB
 
@@ -114,12 +116,12 @@ def test_every_row_that_leaves_a_stage_has_the_columns_of_its_schema(work, model
     assert all(row.schema.equals(PART) for row in analyzed)
     separated = list(Separate(work, str(model), device="cpu")(pa.concat_tables(analyzed)))
     assert all(row.schema.equals(PART) for row in separated)
-    assert all(row.schema.equals(JOURNAL) for row in Write(work)(pa.concat_tables(separated)))
+    assert all(row.schema.equals(WRITTEN) for row in Write(work)(pa.concat_tables(separated)))
 
 
 def test_a_part_carries_the_spectrum_and_then_the_stems(work, model, tmp_path):
     (part,) = Analyze(work)(track("x", song(tmp_path)))
-    assert spectrum(part).shape == (1, 2, 512, 1024)
+    assert spectrum(part).shape == (48, 2, 1024)
     assert part.select(["part", "last", "skip", "samples"]).to_pylist() == [
         {"part": 0, "last": True, "skip": 4096, "samples": SECOND}
     ]
@@ -186,7 +188,7 @@ def test_offset_and_duration_of_a_row_win_over_those_of_the_settings(work, model
         track("both", path, duration_s=1.0),
     )
     assert {row["id"]: row["audio_s"] for row in rows} == {"settings": 0.25, "row": 0.1, "zero": 0.25, "both": 1.0}
-    whole = audio.decode(path.open("rb"), rate_hz=RATE_HZ).wave
+    whole = decoded(path.read_bytes()).wave
     begins = {"settings": SECOND // 2, "row": SECOND, "zero": 0, "both": SECOND // 2}
     for row in rows:
         begin = begins[row["id"]]
@@ -293,7 +295,7 @@ def test_a_failed_row_passes_through_the_later_stages_as_it_is(work, model, tmp_
     (passed,) = Separate(work, str(model), device="cpu")(failed)
     assert passed.equals(failed)
     (written,) = Write(work)(passed)
-    assert written.equals(failed.select([*JOURNAL.names, EXTRA]))
+    assert written.equals(failed.select([*WRITTEN.names, EXTRA]))
 
 
 def test_a_block_of_nothing_but_failed_rows_needs_no_network(work, model, tmp_path):
@@ -341,7 +343,7 @@ def test_a_model_that_is_not_there_ends_the_run(work, tmp_path):
 
 def test_a_track_that_processes_die_of_becomes_a_failed_row(work):
     row = stages.worker_crash(track("x", "/music/x.wav", attempts=2, extra={"n": 1}), work)
-    assert row.schema.names == [*JOURNAL.names, EXTRA]
+    assert row.schema.names == [*WRITTEN.names, EXTRA]
     (values,) = row.to_pylist()
     assert_failed(values, "worker_crash", "separate", transient=False)
     assert (values["id"], values["attempts"], values["extra"]) == ("x", 3, {"n": 1})

@@ -1,0 +1,50 @@
+"""What every stage of a run is told, and what they all do alike: name a stem, fail a track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sep_batch.pipeline import failures, names
+from sep_batch.pipeline.rows import PART, fill, value
+from sep_batch.pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage of a run is told.
+
+    Attributes:
+        settings: What changes the audio.
+        out: OUT.
+        run: The run's name.
+        parts: Folder or prefix for the parts of long tracks, in OUT.
+        scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
+    """
+
+    settings: Settings
+    out: str
+    run: str
+    parts: str
+    scratch: str
+
+    def stem_uri(self, row: pa.Table, stem: str) -> str:
+        """Return where a track's stem goes, relative to OUT."""
+        path = names.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
+        return f"stems/{path}"
+
+    def stem(self, stem: str, *, uri: str, size: int, sha256: str, frames: int, levels: dict[str, Any]) -> dict[str, Any]:
+        """Return what a track's row says of one stem."""
+        encoder = self.settings.codec.encoder
+        return {"stem": stem, "uri": uri, "codec": encoder, "bytes": size, "sha256": sha256, "frames": frames, **levels}
+
+
+def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
+    """Return a track's failed row for what a stage caught; its payload is empty, never null."""
+    done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
+    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None}
+    return fill(row, PART, **failures.describe(error, stage), **done, **emptied)

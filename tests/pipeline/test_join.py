@@ -1,0 +1,184 @@
+"""Long tracks: cut into parts, stored, gathered in any order, joined to what one part would have given."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import random
+
+import golden_models
+import numpy as np
+import pyarrow as pa
+import pytest
+from catalogs import decoded
+from signals import RATE_HZ, level_db, noise
+
+from sep_batch.model import weights
+from sep_batch.pipeline import audio, join, rows, stages, storage
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.work import Work
+
+NAME = "2stems"
+SPEC = golden_models.small_spec(NAME)
+PART_SAMPLES = stages.PATCHES_PER_PART * SPEC.patch_samples
+LONG = 2 * PART_SAMPLES + 12_345  # three parts
+LEVEL_DB = 1e-4
+LUFS = 0.02  # loudness is measured after rounding where a track is joined
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return weights.convert(*golden_models.files(NAME), SPEC, tmp_path_factory.mktemp("model"))[0]
+
+
+@pytest.fixture
+def work(tmp_path, model):
+    settings = Settings(weights_sha256=weights.expected_sha256(model), spec=SPEC, stems=SPEC.stems)
+    parts = str(tmp_path / "out" / "_sep" / "parts" / "000001-aaaa")
+    return Work(settings, out=str(tmp_path / "out"), run="000001-aaaa", parts=parts, scratch=parts)
+
+
+def with_settings(work, **changes):
+    return dataclasses.replace(work, settings=work.settings.model_copy(update=changes))
+
+
+def song(tmp_path, samples=LONG, *, name="long.wav"):
+    path = tmp_path / name
+    path.write_bytes(audio.encode(noise(samples, level=0.2), audio.CODECS["wav"]["float"], rate_hz=RATE_HZ))
+    return path
+
+
+def written(work, model, path, *, id="x"):
+    """Take a track through the three stages, and return the rows that come out."""
+    track = pa.Table.from_pylist([{"id": id, "uri": str(path), "attempts": 0}], schema=rows.TRACK)
+    separate, write = stages.Separate(work, str(model), device="cpu"), stages.Write(work)
+    return [row for part in stages.Analyze(work)(track) for separated in separate(part) for row in write(separated)]
+
+
+def gathered(parts):
+    """Have parts gathered in this order; return the finished rows and the whole tracks."""
+    gathering = join.Gathering()
+    taken = [gathering.take(row) for row in parts]
+    return [row for finished, _ in taken for row in finished], [parts for _, whole in taken for parts in whole]
+
+
+def joined(work, model, path):
+    _, (parts,) = gathered(written(work, model, path))
+    return join.join(parts, work).to_pylist()[0]
+
+
+def in_one_part(work, model, path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "PATCHES_PER_PART", 1000)
+        (row,) = written(work, model, path)
+        return row.to_pylist()[0]
+
+
+@pytest.mark.parametrize("samples", [PART_SAMPLES + 1, LONG])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bit_depth": "24"},
+        {"format": "wav"},
+        {"format": "wav", "bit_depth": "float"},
+        {"format": "mp3", "bitrate": 128_000},
+        {"stems": ("accompaniment",)},
+    ],
+    ids=["flac16", "flac24", "wav16", "wavfloat", "mp3", "onestem"],
+)
+def test_a_track_of_several_parts_gives_the_bytes_and_the_row_of_one(work, model, tmp_path, monkeypatch, changes, samples):
+    work, path = with_settings(work, **changes), song(tmp_path, samples)
+    whole = in_one_part(work, model, path, monkeypatch)
+    found = joined(work, model, path)
+    assert (found["status"], found["error"]) == ("ok", None)
+    assert (whole["parts"], found["parts"]) == (1, 2 if samples < LONG else 3)
+    assert found["audio_s"] == pytest.approx(samples / RATE_HZ)
+    assert found["above_f_db"] == pytest.approx(whole["above_f_db"], abs=LEVEL_DB)
+    for ours, expected in zip(found["stems"], whole["stems"], strict=True):
+        assert ours["lufs"] == pytest.approx(expected.pop("lufs"), abs=LUFS)
+        assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=LEVEL_DB)
+        content = storage.read(f"{work.out}/{ours['uri']}")
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (ours["bytes"], ours["sha256"])
+        if work.settings.format != "mp3":
+            assert decoded(content).wave.shape[1] == ours["frames"] == samples
+    of_parts = {*rows.PLACE.names, "parts", "above_f_db", "stems", "audio_s"}
+    times = {"decode_s", "separate_s", "write_s", "finished_at"}
+    equal = whole.keys() - of_parts - times
+    assert {name: found[name] for name in equal} == {name: whole[name] for name in equal}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_parts_may_arrive_in_any_order(work, model, tmp_path, order):
+    parts = written(work, model, song(tmp_path))
+    finished, (whole,) = gathered([parts[place] for place in order])
+    assert not finished
+    assert [rows.value(row, "part") for row in whole] == [0, 1, 2]
+
+
+def test_a_part_that_arrives_twice_counts_once(work, model, tmp_path):
+    parts = written(work, model, song(tmp_path))
+    _, whole = gathered([parts[0], parts[0], parts[2], parts[0]])
+    assert not whole
+    _, (whole,) = gathered([parts[0], parts[0], parts[2], parts[1]])
+    assert len(whole) == 3
+
+
+def test_a_track_of_one_part_is_finished_at_once_and_stores_no_part(work, model, tmp_path):
+    (row,) = written(work, model, song(tmp_path, PART_SAMPLES - SPEC.frame_length))
+    finished, whole = gathered([row])
+    assert ([rows.value(row, "status") for row in finished], whole) == (["ok"], [])
+    assert not (tmp_path / "out" / "_sep" / "parts").is_dir() or not list((tmp_path / "out" / "_sep" / "parts").rglob("*.vocals"))
+
+
+def test_several_long_tracks_are_gathered_apart(work, model, tmp_path):
+    tracks = {id: written(work, model, song(tmp_path, LONG + number), id=id) for number, id in enumerate("xyz")}
+    mixed = [row for parts in tracks.values() for row in parts]
+    random.Random(0).shuffle(mixed)
+    _, whole = gathered(mixed)
+    assert sorted({rows.value(row, "id") for row in parts}.pop() for parts in whole) == list("xyz")
+    for parts in whole:
+        (row,) = join.join(parts, work).to_pylist()
+        assert row["stems"][0]["frames"] == LONG + list("xyz").index(row["id"])
+
+
+def test_a_part_that_fails_fails_its_track_once(work, model, tmp_path):
+    parts = written(work, model, song(tmp_path))
+    failed = [rows.fill(row, rows.WRITTEN, status="failed", error_class="write_error") for row in parts]
+    for order in ([failed[0], parts[1], parts[2]], [parts[0], failed[1], parts[2]], [parts[0], failed[2], failed[1]]):
+        finished, whole = gathered(order)
+        assert [rows.value(row, "status") for row in finished] == ["failed"]
+        assert not whole
+
+
+def test_what_breaks_off_in_its_second_part_fails_once_and_says_why(work, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "MAX_S", (PART_SAMPLES + 10 * SPEC.patch_samples) / RATE_HZ)
+    monkeypatch.setattr(audio._Reader, "declared_s", lambda _reader: 0.0)
+    finished, whole = gathered(written(work, model, song(tmp_path)))
+    assert [row.to_pylist()[0]["error_class"] for row in finished] == ["too_long"]
+    assert not whole
+
+
+@pytest.mark.parametrize("harm", ["shorter", "absent"])
+def test_a_stored_part_that_is_not_what_was_stored_fails_the_track_and_leaves_no_stem_of_it(work, model, tmp_path, harm):
+    _, (parts,) = gathered(written(work, model, song(tmp_path)))
+    (stored,) = (tmp_path / "out" / "_sep" / "parts").rglob("1.vocals")
+    if harm == "shorter":
+        stored.write_bytes(stored.read_bytes()[:-400])
+    else:
+        stored.unlink()
+    row = join.join(parts, work).to_pylist()[0]
+    assert (row["status"], row["error_class"], row["transient"], row["stems"]) == ("failed", "write_error", True, None)
+    assert not list((tmp_path / "out").glob("stems/**/*.flac"))
+    assert not list((tmp_path / "out").rglob("join-*"))
+
+
+def test_levels_of_parts_are_those_of_the_whole():
+    waves = [noise(1000, level=0.5, seed=1), noise(3000, level=0.01, seed=2), np.zeros((2, 500), np.float32)]
+    parts = [{"frames": wave.shape[1], **audio.levels(wave)} for wave in waves]
+    whole = audio.levels(np.concatenate(waves, axis=1))
+    assert audio.joined_levels(parts) == pytest.approx(whole, abs=LEVEL_DB)
+    assert audio.joined_levels(parts)["rms_dbfs"] == pytest.approx(level_db(np.concatenate(waves, axis=1)), abs=LEVEL_DB)
+    silent = audio.joined_levels(parts[2:])
+    assert (silent["peak_dbfs"], silent["rms_dbfs"], silent["clipped_samples"]) == (None, None, 0)
