@@ -5,7 +5,10 @@ Nothing here knows about files or rows: waves or spectra go in, waves come out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from sep_batch.model import weights
 from sep_batch.model.inference import inference_form
 from sep_batch.model.spec import ModelSpec
-from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, patch_count, split_parts
+from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, overlap_add, patch_count, split_parts
 from sep_batch.model.unet import UNet
 
 EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
@@ -30,10 +33,17 @@ class Separator:
         spec: The model's description.
         weights_sha256: Of its tensors, the same on every machine.
         batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
+        threads: Batches worked on at once, each by one thread. No result depends on it.
     """
 
     def __init__(
-        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], *, device: str = "cpu", batch: int | None = None
+        self,
+        spec: ModelSpec,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        device: str = "cpu",
+        batch: int | None = None,
+        threads: int = 1,
     ) -> None:
         """Build the networks.
 
@@ -42,24 +52,28 @@ class Separator:
             tensors: Weights by name, as `weights.load` returns them.
             device: A torch device.
             batch: Patches in a batch; by default what suits the device.
+            threads: Batches worked on at once. A CPU does more with a patch a thread than with many threads a patch.
         """
         self.spec = spec
         self.weights_sha256 = weights.sha256_of(tensors)
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
+        self.threads = threads
+        self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
         unets = {stem: UNet(spec) for stem in spec.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
-        self._unets = [inference_form(unet).to(self.device) for unet in unets.values()]
+        shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
+        self._unets = [inference_form(unet, shape=shape, device=self.device) for unet in unets.values()]
 
     @classmethod
-    def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", batch: int | None = None) -> Self:
+    def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", threads: int = 1) -> Self:
         """Load a model by name (from the cache, fetched on first use) or from a folder of a converted one.
 
         Raises:
             WeightsError: It cannot be had, or is not what it should be.
         """
         spec, tensors = weights.load(weights.obtain(model), preset=model)
-        return cls(spec, tensors, device=device, batch=batch)
+        return cls(spec, tensors, device=device, threads=threads)
 
     @torch.inference_mode()
     def estimates(self, magnitude: Tensor) -> Tensor:
@@ -71,8 +85,7 @@ class Separator:
         Returns:
             (stems, batch, channels, T, F), magnitudes.
         """
-        fast = magnitude.contiguous(memory_format=torch.channels_last)
-        logits = torch.stack([unet(fast) for unet in self._unets])
+        logits = torch.stack([unet(magnitude) for unet in self._unets])
         heads = torch.sigmoid_(logits) if self.spec.head == "sigmoid" else torch.softmax(logits, dim=0)
         return heads.mul_(magnitude)
 
@@ -98,7 +111,7 @@ class Separator:
         return torch.cat([masks, above], dim=-1)
 
     @torch.inference_mode()
-    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Tensor]:
+    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[tuple[int, Tensor]]:
         """Separate several parts, their patches packed into batches of one shape whatever track they come from.
 
         Args:
@@ -106,34 +119,45 @@ class Separator:
             stems: Those wanted, in this order; by default all.
 
         Yields:
-            For each part, in order, (stems, channels, its samples) float32 on the CPU.
+            The place of a part among them, in order, and the next piece of its stems' waves: (stems, channels, samples)
+            float32 on the Separator's device. The pieces of a part together are as long as the part says.
         """
-        spec = self.spec
-        chosen = [spec.stems.index(stem) for stem in stems or spec.stems]
-        length = spec.patch_frames
-        places = [(part, first) for part in parts for first in range(0, len(part.spectrum), length)]
-        synthesis: Synthesis | None = None
-        for begin in range(0, len(places), self.batch):
-            now = places[begin : begin + self.batch]
-            masked = self._masked([part.spectrum[first : first + length] for part, first in now], chosen)
-            for (part, first), patch in zip(now, masked, strict=True):
-                if synthesis is None:
-                    synthesis = Synthesis((len(chosen), spec.channels), part.skip, part.samples, spec, self.device)
-                synthesis.add(patch)
-                if first + length >= len(part.spectrum):
-                    yield synthesis.wave.cpu()
-                    synthesis = None
+        length = self.spec.patch_frames
+        chosen = [self.spec.stems.index(stem) for stem in stems or self.spec.stems]
+        places = [(place, first) for place, part in enumerate(parts) for first in range(0, len(part.spectrum), length)]
+        batches = [places[begin : begin + self.batch] for begin in range(0, len(places), self.batch)]
+        joined = [Synthesis(part, self.spec) for part in parts]
+        patches = ([parts[place].spectrum[first : first + length] for place, first in batch] for batch in batches)
+        for batch, sums in zip(batches, self._ahead(patches, chosen), strict=True):
+            for place, run in itertools.groupby(range(len(batch)), key=lambda number: batch[number][0]):
+                numbers = list(run)
+                yield place, joined[place].add(sums[numbers[0] : numbers[-1] + 1])
 
-    def _masked(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Iterator[Tensor]:
-        """Yield each patch's stems' spectra, (stems, channels, T, kept bins)."""
+    def _ahead(self, batches: Iterable[Sequence[np.ndarray]], chosen: Sequence[int]) -> Iterator[Tensor]:
+        """Yield each batch's synthesis in order, while as many threads as there are work on the next ones."""
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(self._threads.submit(self._synthesis, batch, chosen))
+                if len(waiting) > self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    @torch.inference_mode()
+    def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Tensor:
+        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` gives it."""
         spec = self.spec
         batch = torch.zeros((self.batch, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
         for place, patch in enumerate(patches):
             batch.numpy()[place, : len(patch)] = patch
         spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)
         masks = self.masks(self.estimates(spectrum[..., : spec.bins].abs()))
-        for place in range(len(patches)):
-            yield masks[chosen, place] * spectrum[place]
+        wanted = masks if len(chosen) == len(masks) and chosen == sorted(chosen) else masks[chosen]
+        return overlap_add((wanted * spectrum)[:, : len(patches)].transpose(0, 1), spec)
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Separate one wave at the model's sampling rate.
@@ -153,5 +177,5 @@ class Separator:
             raise ValueError(f"wave: found shape {tuple(given.shape)}, expected (channels, samples) with at least one sample")
         stereo = as_stereo(given)
         (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec))
-        (stems,) = self.separate_parts([part])
-        return dict(zip(self.spec.stems, stems, strict=True))
+        waves = torch.cat([piece.cpu() for _, piece in self.separate_parts([part])], dim=-1)
+        return dict(zip(self.spec.stems, waves, strict=True))

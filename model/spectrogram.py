@@ -196,47 +196,51 @@ def synthesis_window(frame_length: int, device: torch.device) -> Tensor:
     return torch.hann_window(frame_length, device=device) * (2 / 3)
 
 
-class Synthesis:
-    """The inverse STFT of one part, a patch at a time: inverse real FFT, window, overlap-add.
+def overlap_add(spectrum: Tensor, spec: ModelSpec) -> Tensor:
+    """Compute the inverse STFT of patches, each alone: inverse real FFT, window, overlap-add.
 
-    Attributes:
-        wave: (..., samples) float32: the part's own samples, complete after its last patch.
+    Args:
+        spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
+        spec: The model's description.
+
+    Returns:
+        (..., T + 3, hop): the last three hops belong to the patch after.
 
     Source: Spleeter's `EstimatorSpecBuilder._inverse_stft` (tf.signal.inverse_stft, times 2/3).
     """
+    quarters = torch.fft.irfft(spectrum, n=spec.frame_length).unflatten(-1, (4, spec.hop))
+    window = synthesis_window(spec.frame_length, spectrum.device).view(4, spec.hop)
+    sums = torch.zeros((*quarters.shape[:-3], spec.patch_frames + 3, spec.hop), device=spectrum.device)
+    for quarter in range(4):
+        sums[..., quarter : quarter + spec.patch_frames, :].addcmul_(quarters[..., quarter, :], window[quarter])
+    return sums
 
-    def __init__(self, shape: tuple[int, ...], skip: int, samples: int, spec: ModelSpec, device: torch.device) -> None:
-        """Begin a part.
+
+class Synthesis:
+    """Joins a part's patches to its wave, some at a time."""
+
+    def __init__(self, part: Part, spec: ModelSpec) -> None:
+        self._spec, self._place, self._samples = spec, -part.skip, part.samples
+        self._overlap: Tensor | None = None
+
+    def add(self, sums: Tensor) -> Tensor:
+        """Return the wave that the next patches give.
 
         Args:
-            shape: Of what is synthesised side by side: (stems, channels), or (channels,).
-            skip: Samples at the front that are dropped.
-            samples: Samples that are kept.
-            spec: The model's description.
-            device: Where the patches are.
-        """
-        self.wave = torch.empty((*shape, samples), device=device)
-        self._spec, self._place = spec, -skip
-        self._overlap = torch.zeros((*shape, 3, spec.hop), device=device)
+            sums: (patches, ..., T + 3, hop), as `overlap_add` gives them; overwritten.
 
-    def add(self, spectrum: Tensor) -> None:
-        """Add the next patch.
-
-        Args:
-            spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
+        Returns:
+            (..., samples), what belongs to the part of these patches; perhaps none.
         """
-        spec, length = self._spec, self._spec.patch_frames
-        quarters = torch.fft.irfft(spectrum, n=spec.frame_length).unflatten(-1, (4, spec.hop))
-        window = synthesis_window(spec.frame_length, spectrum.device).view(4, spec.hop)
-        sums = torch.zeros((*quarters.shape[:-3], length + 3, spec.hop), device=spectrum.device)
-        sums[..., :3, :] = self._overlap
-        for quarter in range(4):
-            sums[..., quarter : quarter + length, :].addcmul_(quarters[..., quarter, :], window[quarter])
-        self._overlap = sums[..., length:, :].clone()
-        begin, end = max(self._place, 0), min(self._place + spec.patch_samples, self.wave.shape[-1])
-        if begin < end:
-            self.wave[..., begin:end] = sums.flatten(-2)[..., begin - self._place : end - self._place]
-        self._place += spec.patch_samples
+        length = self._spec.patch_frames
+        if self._overlap is not None:
+            sums[0, ..., :3, :] += self._overlap
+        sums[1:, ..., :3, :] += sums[:-1, ..., length:, :]
+        self._overlap = sums[-1, ..., length:, :].clone()
+        begin, end = max(-self._place, 0), min(len(sums) * self._spec.patch_samples, self._samples - self._place)
+        self._place += len(sums) * self._spec.patch_samples
+        wave = sums[..., :length, :].movedim(0, -3).flatten(-3)
+        return wave[..., begin : max(begin, end)]
 
 
 def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
@@ -249,7 +253,5 @@ def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
     Returns:
         (channels, samples) float32.
     """
-    synthesis = Synthesis(spectrum.shape[:1], spec.frame_length, samples, spec, spectrum.device)
-    for patch in split_patches(spectrum, spec):
-        synthesis.add(patch)
-    return synthesis.wave
+    sums = overlap_add(split_patches(spectrum, spec), spec)
+    return Synthesis(Part(np.empty(0), spec.frame_length, samples), spec).add(sums)

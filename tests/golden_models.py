@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from catalogs import decoded
 from sep_batch.model import checkpoint
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spectrogram import Part
 
 torch.set_num_threads(1)  # models this small gain nothing from more; threads that wait for a busy core lose much
 
@@ -43,9 +45,9 @@ def tensors(name: str) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def separator(name: str, batch: int = 1) -> Separator:
+def separator(name: str, batch: int = 1, threads: int = 1) -> Separator:
     """Return a set's model, ready to run on the CPU."""
-    return Separator(spec(name), tensors(name), batch=batch)
+    return Separator(spec(name), tensors(name), batch=batch, threads=threads)
 
 
 @functools.cache
@@ -53,6 +55,14 @@ def song() -> np.ndarray:
     """Return the song that every set was run on, (2, samples)."""
     with (FOLDER / "input.flac").open("rb") as file:
         return decoded(file.read()).wave
+
+
+def waves_of(separator: Separator, parts: Sequence[Part]) -> list[torch.Tensor]:
+    """Return the stems' waves of each part, (stems, channels, samples)."""
+    pieces: list[list[torch.Tensor]] = [[] for _ in parts]
+    for place, piece in separator.separate_parts(parts):
+        pieces[place].append(piece)
+    return [torch.cat(waves, dim=-1) for waves in pieces]
 
 
 def small_spec(name: str) -> ModelSpec:

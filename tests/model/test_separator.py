@@ -4,6 +4,7 @@ import golden_models
 import numpy as np
 import pytest
 import torch
+from golden_models import waves_of
 from signals import noise, snr_db, tone
 
 from sep_batch.model.spectrogram import as_stereo, inverse_stft, split_parts, stft
@@ -144,18 +145,45 @@ def neighbours(separator, samples):
 def test_a_result_depends_neither_on_its_place_in_a_batch_nor_on_its_neighbours():
     separator = golden_models.separator("2stems", batch=2)
     mine, quiet, loud = neighbours(separator, SHORT)
-    (alone,) = separator.separate_parts([mine])
+    (alone,) = waves_of(separator, [mine])
     for place, parts in enumerate(([mine, loud], [quiet, mine])):
-        assert torch.equal(list(separator.separate_parts(parts))[place], alone)
+        assert torch.equal(waves_of(separator, parts)[place], alone)
 
 
 def test_every_place_of_a_batch_gives_the_same_result():
     separator = golden_models.small_separator("5stems", batch=4)
     mine, quiet, loud = neighbours(separator, 2000)
-    (alone,) = separator.separate_parts([mine])
+    (alone,) = waves_of(separator, [mine])
     for place in range(9):
         others = [(quiet, loud)[i % 2] for i in range(8)]
-        assert torch.equal(list(separator.separate_parts([*others[:place], mine, *others[place:]]))[place], alone)
+        assert torch.equal(waves_of(separator, [*others[:place], mine, *others[place:]])[place], alone)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_a_result_does_not_depend_on_how_many_threads_work_side_by_side(threads):
+    wave = noise(3 * golden_models.spec("2stems").patch_samples)
+    expected = golden_models.separator("2stems").separate(wave)
+    for stem, found in golden_models.separator("2stems", threads=threads).separate(wave).items():
+        assert torch.equal(found, expected[stem])
+
+
+def test_a_separation_that_is_given_up_leaves_no_thread_at_work():
+    separator = golden_models.small_separator("2stems")
+    part = part_of(noise(20 * separator.spec.patch_samples), separator.spec)
+    given_up = separator.separate_parts([part])
+    next(given_up)
+    given_up.close()
+    (whole,) = waves_of(separator, [part])
+    assert whole.shape[-1] == part.samples
+
+
+@pytest.mark.parametrize("wanted", [("accompaniment",), ("accompaniment", "vocals"), ("vocals", "accompaniment")])
+def test_only_the_stems_wanted_are_given_in_the_order_wanted(wanted):
+    separator = golden_models.small_separator("2stems")
+    part = part_of(noise(5000), separator.spec)
+    (every,) = waves_of(separator, [part])
+    ((_, found),) = separator.separate_parts([part], wanted)
+    assert torch.equal(found, every[[separator.spec.stems.index(stem) for stem in wanted]])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 32])
@@ -164,10 +192,10 @@ def test_several_tracks_in_one_batch_keep_their_own_results(batch):
     patch = separator.spec.patch_samples
     lengths = (2000, patch + 1, 3 * patch, 1)
     parts = [part_of(noise(samples, seed=samples), separator.spec) for samples in lengths]
-    together = list(separator.separate_parts(parts))
+    together = waves_of(separator, parts)
     assert [stems.shape[-1] for stems in together] == list(lengths)
     for part, stems in zip(parts, together, strict=True):
-        (alone,) = separator.separate_parts([part])
+        (alone,) = waves_of(separator, [part])
         assert torch.equal(stems, alone)
 
 
