@@ -12,6 +12,8 @@ What is changed:
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,20 +42,22 @@ class InferenceUNet:
     def __init__(self, unet: UNet, shape: tuple[int, int, int, int], device: torch.device) -> None:
         batch, _, height, width = shape
         sizes = [(batch, height >> level, width >> level) for level in range(len(unet.encoder) + 1)]
-        self._encoder = [_Encoder(block, size, device) for block, size in zip(unet.encoder, sizes, strict=False)]
-        self._decoder = [_Decoder(block, size, device) for block, size in zip(unet.decoder, sizes[:0:-1], strict=True)]
+        encoder, decoder = cast("list[EncoderBlock]", unet.encoder), cast("list[DecoderBlock]", unet.decoder)
+        self._encoder = [_Encoder(block, size, device) for block, size in zip(encoder, sizes, strict=False)]
+        self._decoder = [_Decoder(block, size, device) for block, size in zip(decoder, sizes[:0:-1], strict=True)]
         self._head = unet.head.weight.to(device), _bias(unet.head).to(device)
 
     @torch.inference_mode()
     def __call__(self, magnitude: Tensor) -> Tensor:
         """Map magnitudes (batch, channels, T, F) to logits of the same shape."""
-        x, skips = magnitude.contiguous(memory_format=CHANNELS_LAST), []
+        x = magnitude.contiguous(memory_format=CHANNELS_LAST)
+        skips: list[Tensor | None] = [None]
         for encode in self._encoder[:-1]:
             skip, x = encode(x)
             skips.append(skip)
         x = self._encoder[-1].convolved(x)
-        for decode, skip in zip(self._decoder, [*skips[::-1], None], strict=True):
-            x = decode(x, skip)
+        for decode in self._decoder:
+            x = decode(x, skips.pop())
         return functional.conv2d(x.contiguous(), *self._head, padding=3, dilation=2)
 
 
@@ -159,8 +163,9 @@ def _pixel(transposed: nn.ConvTranspose2d, place: int, *, wide: bool) -> Tensor:
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d, device: torch.device) -> tuple[Tensor, Tensor]:
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    scale = norm.weight / torch.sqrt(variance + norm.eps)
+    shift = norm.bias - mean * scale
     return scale.detach().view(1, -1, 1, 1).to(device), shift.detach().view(1, -1, 1, 1).to(device)
 
 

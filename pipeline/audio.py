@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -362,32 +362,6 @@ def _rounded(wave: np.ndarray, bits: int) -> np.ndarray:
     return rounded.astype(np.int16) if bits == 16 else rounded.astype(np.int32) << (32 - bits)
 
 
-def levels(wave: np.ndarray) -> dict[str, Any]:
-    """Measure a stem before rounding: peak_dbfs, rms_dbfs, clipped_samples; a level of silence is None.
-
-    Args:
-        wave: (channels, samples) float32.
-    """
-    peak = max(float(wave.max(initial=0)), -float(wave.min(initial=0)))
-    power = sum(float(np.dot(channel, channel)) for channel in wave) / wave.size
-    return {
-        "peak_dbfs": 20 * math.log10(peak) if peak > 0 else None,
-        "rms_dbfs": 10 * math.log10(power) if power > 0 else None,
-        "clipped_samples": int(np.count_nonzero((wave >= 1) | (wave < -1))) if peak >= 1 else 0,
-    }
-
-
-def joined_levels(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the levels of a wave from those of its parts, each with its `frames`."""
-    peaks = [part["peak_dbfs"] for part in parts if part["peak_dbfs"] is not None]
-    powers = [part["frames"] * 10 ** (part["rms_dbfs"] / 10) for part in parts if part["rms_dbfs"] is not None]
-    return {
-        "peak_dbfs": max(peaks, default=None),
-        "rms_dbfs": 10 * math.log10(sum(powers) / sum(part["frames"] for part in parts)) if powers else None,
-        "clipped_samples": sum(part["clipped_samples"] for part in parts),
-    }
-
-
 class Loudness:
     """Measures integrated loudness with FFmpeg's meter, a block at a time.
 
@@ -424,16 +398,3 @@ class Loudness:
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
             self._found = float(frame.metadata.get("lavfi.r128.I", self._found))
-
-
-def loudness(wave: np.ndarray, rate_hz: int) -> float | None:
-    """Measure a whole wave's integrated loudness in LUFS; None below 0.4 s or in silence.
-
-    Args:
-        wave: (2, samples) float32.
-        rate_hz: Its sampling rate.
-    """
-    meter = Loudness(rate_hz)
-    for start in range(0, wave.shape[1], BLOCK):
-        meter.add(wave[:, start : start + BLOCK])
-    return meter.lufs()

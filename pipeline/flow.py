@@ -29,6 +29,7 @@ from sep_batch.pipeline.work import Work
 
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
+NICENESS = 10  # of Analyze and Write, where the U-Nets run on the same CPUs: they work while Separate waits
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
 
@@ -124,9 +125,11 @@ def configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
+    # Ray Data's memory budgets count a block several times over, and held Separate back until Write was done. Instead: a stage
+    # waits where as much as the next one has at work lies ready for it, and a task where one block of its own was not taken yet.
     context.op_resource_reservation_enabled = False
     context.downstream_capacity_backpressure_ratio = 1.0
-    context._max_num_blocks_in_streaming_gen_buffer = 1
+    context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"ray\.data")
@@ -147,10 +150,11 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
     rows = ray.data.read_datasource(Plan(plan), override_num_blocks=len(plan), num_cpus=0.1)
-    rows = _stage(rows, Analyze, (work,), {"threads": analyze.threads}, analyze, minimum=1)
+    giving_way = {"niceness": NICENESS if resources.device == "cpu" else 0}
+    rows = _stage(rows, Analyze, (work,), giving_way, analyze, minimum=1)
     options = {"device": resources.device, "threads": separate.threads}
     rows = _stage(rows, Separate, (work, model), options, separate, minimum=separate.actors)
-    return _stage(rows, Write, (work,), {}, write, minimum=1)
+    return _stage(rows, Write, (work,), giving_way, write, minimum=1)
 
 
 def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:

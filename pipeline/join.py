@@ -6,9 +6,9 @@ A part lies as raw little-endian samples, as its codec takes them, so a join onl
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,26 +17,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import audio, failures, storage
-from sep_batch.pipeline.rows import WRITTEN, each, fill, value
+from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 
 
-def store(row: pa.Table, waves: np.ndarray, work: Work) -> pa.Table:
-    """Store one part's stems, and return its row, whose status is null: a part is no finished track.
-
-    Args:
-        row: The part's.
-        waves: (stems, channels, samples) float32.
-        work: What the run is about.
-    """
-    begun, settings = time.perf_counter(), work.settings
-    stems = []
-    for stem, wave in zip(settings.stems, waves, strict=True):
-        frames = audio.raw(wave, settings.codec)
-        storage.put(_part_uri(row, stem, work), frames.tobytes(), scratch=work.scratch)
-        stems.append({"stem": stem, "frames": len(frames), **audio.levels(wave)})
-    return fill(row, WRITTEN, stems=stems, write_s=time.perf_counter() - begun)
+def store(row: pa.Table, work: Work) -> pa.Table:
+    """Store one part's stems, and return its row, whose status is null: a part is no finished track."""
+    begun = time.perf_counter()
+    for stem, frames in zip(work.settings.stems, payload(row), strict=True):
+        storage.put(_part_uri(row, stem, work), frames.data, scratch=work.scratch)
+    return fill(row, WRITTEN, write_s=time.perf_counter() - begun)
 
 
 class Gathering:
@@ -88,46 +79,35 @@ def join(parts: Sequence[pa.Table], work: Work) -> pa.Table:
     last = parts[-1]
     try:
         begun = time.perf_counter()
-        stems = [_joined_stem(parts, place, work) for place in range(len(work.settings.stems))]
+        with ThreadPoolExecutor() as threads:
+            written = list(threads.map(lambda place: _joined_stem(parts, place, work), range(len(work.settings.stems))))
         seconds = {name: sum(value(part, name) for part in parts) for name in ("decode_s", "separate_s", "write_s")}
         seconds["write_s"] += time.perf_counter() - begun
         above, energy = (sum(value(part, name) for part in parts) for name in ("energy_above_f", "energy"))
-        return finish(last, stems, work, parts=len(parts), above_f_db=ratio_db(above, energy), **seconds)
+        return finish(last, written, work, parts=len(parts), above_f_db=stems.ratio_db(above, energy), **seconds)
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         return fill(failed(last, error, "write", work), WRITTEN)
 
 
-def finish(row: pa.Table, stems: list[dict[str, Any]], work: Work, **values: Any) -> pa.Table:
+def finish(row: pa.Table, written: list[dict[str, Any]], work: Work, **values: Any) -> pa.Table:
     """Return the row of a track whose stems are all durable."""
     done = {"finished_at": datetime.now(UTC), "run_id": work.run}
-    return fill(row, WRITTEN, status="ok", stems=stems, **done, **values)
-
-
-def ratio_db(part: float, whole: float) -> float | None:
-    """Return an energy as a share of another, in dB; None where either is nothing."""
-    return 10 * math.log10(part / whole) if part > 0 and whole > 0 else None
+    return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
 def _joined_stem(parts: Sequence[pa.Table], place: int, work: Work) -> dict[str, Any]:
-    settings, measured = work.settings, [value(part, "stems")[place] for part in parts]
-    stem, samples = settings.stems[place], sum(part["frames"] for part in measured)
-    rate_hz, channels = settings.spec.sample_rate_hz, settings.spec.channels
-    loudness = audio.Loudness(rate_hz)
+    measured = stems.joined([value(part, "stems")[place] for part in parts])
+    stem, samples, uri = measured["stem"], measured["frames"], work.stem_uri(parts[0], measured["stem"])
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:
         path = Path(folder) / stem
-        form = {"channels": channels, "rate_hz": rate_hz, "bitrate": settings.bitrate, "samples": samples}
-        with audio.Encoder(str(path), settings.codec, **form) as encoder:
-            for part in parts:
-                for frames in _stored(part, stem, work):
-                    encoder.add(frames)
-                    loudness.add(audio.wave_of(frames))
+        blocks = (block for part in parts for block in _stored(part, stem, work))
+        lufs = stems.write(str(path), blocks, work.settings, samples=samples)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size, uri = path.stat().st_size, work.stem_uri(parts[0], stem)
+        size = path.stat().st_size
         storage.put_file(f"{work.out}/{uri}", path)
-    levels = audio.joined_levels(measured) | {"lufs": loudness.lufs()}
-    return work.stem(stem, uri=uri, size=size, sha256=digest, frames=samples, levels=levels)
+    return work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs)
 
 
 def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 One row goes through the whole pipeline and is filled as it goes. It starts with what the manifest says (TRACK), is given what
 becomes of the track (RESULT), and while it travels between stages it says which part of its track it is (PLACE) and carries a
-payload (PAYLOAD): a spectrum, or the stems' waves, as raw float32. The manifest's own further columns travel as one struct,
+payload (PAYLOAD): a spectrum, or the stems' samples, as raw bytes. The manifest's own further columns travel as one struct,
 `extra`, and are columns of their own again in the journal and the index.
 """
 
@@ -88,7 +88,8 @@ PLACE = pa.schema(
 PAYLOAD = pa.schema(
     [
         ("shape", pa.list_(pa.int64())),
-        ("payload", pa.large_binary()),  # float32, row-major; empty in a failed row
+        ("dtype", pa.string()),  # numpy's name
+        ("payload", pa.large_binary()),  # row-major; empty in a failed row
     ]
 )
 
@@ -114,10 +115,10 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
     Args:
         row: One row; of its columns those that the schema has are kept, and `extra`.
         schema: PART or WRITTEN.
-        values: By column. A payload is given as a float32 array, which is not copied.
+        values: By column. A payload is given as an array, which is not copied where it is row-major.
     """
     if isinstance(array := values.get("payload"), np.ndarray):
-        values |= {"payload": _binary(array), "shape": list(array.shape)}
+        values |= {"payload": _binary(array), "shape": list(array.shape), "dtype": array.dtype.name}
     columns = {}
     for column in schema:
         if column.name in values:
@@ -133,22 +134,18 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
 
 
 def payload(row: pa.Table) -> np.ndarray:
-    """Return a row's payload as a float32 array that is not copied and cannot be written to."""
+    """Return a row's payload as an array that is not copied and cannot be written to."""
     column = row.column("payload").chunk(0)
     _, ends, content = column.buffers()
     start, stop = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
-    flat = np.frombuffer(content, np.float32, count=(stop - start) // 4, offset=start)
+    dtype = np.dtype(value(row, "dtype"))
+    flat = np.frombuffer(content, dtype, count=(stop - start) // dtype.itemsize, offset=start)
     flat.flags.writeable = False
     return flat.reshape(value(row, "shape"))
 
 
-def spectrum(row: pa.Table) -> np.ndarray:
-    """Return a row's spectrum, (frames, channels, bins) complex64, not copied."""
-    return payload(row).view(np.complex64)[..., 0]
-
-
 def _binary(array: np.ndarray) -> pa.Array:
-    content = np.ascontiguousarray(array, np.float32)
+    content = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
     ends = pa.py_buffer(np.array([0, content.nbytes], np.int64))
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(content)])
 

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, storage
-from sep_batch.pipeline.join import finish, ratio_db, store
-from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, spectrum, value
+from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline.join import finish, store
+from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 
 if TYPE_CHECKING:
-    import torch
-
     from sep_batch.model.spectrogram import Part
 
 PATCHES_PER_PART = 24  # 4.8 minutes, 201 MB of spectrum
@@ -36,11 +35,11 @@ _MAPPED_FROM_BYTES = 64 << 20  # a track's arrays; a patch's are smaller, and ar
 _KEPT_BYTES = 512 << 20
 
 
-def _prepare_process(threads: int) -> None:
-    """Bound torch's threads, and have a patch's memory kept: mapping it anew for every patch cost a quarter of the time."""
+def _prepare_torch() -> None:
+    """Have torch use this thread alone, and a patch's memory kept: mapping it anew for every patch cost a quarter of the time."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
@@ -61,8 +60,15 @@ def _is_failed(row: pa.Table) -> bool:
 class Analyze:
     """Fetch, decode and STFT: track rows in, parts with their spectrum out."""
 
-    def __init__(self, work: Work, *, threads: int = 1) -> None:
-        _prepare_process(threads)
+    def __init__(self, work: Work, *, niceness: int = 0) -> None:
+        """Prepare the process.
+
+        Args:
+            work: What the run is about.
+            niceness: Added to the process's: whether it gives way to others.
+        """
+        _prepare_torch()
+        os.nice(niceness)
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -104,7 +110,7 @@ class Analyze:
                     truncated=decoded.truncated,
                     skipped_packets=decoded.skipped_packets,
                     nonfinite_samples=decoded.nonfinite_samples,
-                    above_f_db=ratio_db(part.energy_above_f, part.energy),
+                    above_f_db=stems.ratio_db(part.energy_above_f, part.energy),
                     decode_s=time.perf_counter() - begun,
                     part=number,
                     last=part.last,
@@ -112,14 +118,14 @@ class Analyze:
                     samples=part.samples,
                     energy=part.energy,
                     energy_above_f=part.energy_above_f,
-                    payload=part.spectrum[..., None].view(np.float32),
+                    payload=part.spectrum,
                 )
                 del part  # before the next one is made
                 begun = time.perf_counter()
 
 
 class Separate:
-    """The U-Nets: parts with a spectrum in, parts with the stems' waves out."""
+    """The U-Nets: parts with a spectrum in, parts with their stems out, measured and rounded as they are written."""
 
     def __init__(self, work: Work, model: str, *, device: str, threads: int = 1) -> None:
         """Load the model.
@@ -128,7 +134,7 @@ class Separate:
             work: What the run is about.
             model: The folder of a converted model, or a preset in the cache; never fetched here.
             device: A torch device; never changed to another one.
-            threads: For torch, on the CPU.
+            threads: Batches worked on at once.
 
         Raises:
             WeightsError: They are not there, or not the ones the run was planned with.
@@ -137,10 +143,10 @@ class Separate:
 
         from sep_batch.model.separator import Separator
 
-        _prepare_process(threads)
+        _prepare_torch()
         self.work = work
         _, tensors = weights.load(Path(model))
-        self.separator = Separator(work.settings.spec, tensors, device=device)
+        self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads)
         if self.separator.weights_sha256 != work.settings.weights_sha256:
             found, expected = self.separator.weights_sha256, work.settings.weights_sha256
             raise weights.WeightsError(f"{model}: sha256 of the weights {found}, expected {expected} as on the driver")
@@ -151,17 +157,22 @@ class Separate:
         rows = list(each(block))
         yield from (row for row in rows if _is_failed(row))
         waiting = [row for row in rows if not _is_failed(row)]
+        done = 0
         try:
-            begun = time.perf_counter()
-            for waves in self.separator.separate_parts([_part(row) for row in waiting], self.work.settings.stems):
-                yield self._separated(waiting[0], waves, time.perf_counter() - begun)
-                del waiting[0]
-                begun = time.perf_counter()
+            parts, begun = [_part(row) for row in waiting], time.perf_counter()
+            waves: stems.Stems | None = None
+            for place, piece in self.separator.separate_parts(parts, self.work.settings.stems):
+                if waves is None:
+                    waves = stems.Stems(self.work.settings, parts[place].samples)
+                waves.add(piece)
+                if waves.is_complete:
+                    yield self._separated(waiting[place], waves, time.perf_counter() - begun)
+                    waves, done, begun = None, place + 1, time.perf_counter()
         except Exception as error:  # noqa: BLE001 (a failure is a row)
-            for row in waiting:
+            for row in waiting[done:]:
                 yield failed(row, _own(error), "separate", self.work)
 
-    def _separated(self, row: pa.Table, waves: torch.Tensor, seconds: float) -> pa.Table:
+    def _separated(self, row: pa.Table, waves: stems.Stems, seconds: float) -> pa.Table:
         settings = self.work.settings
         return fill(
             row,
@@ -172,14 +183,15 @@ class Separate:
             precision=settings.precision,
             device=self.device,
             separate_s=seconds,
-            payload=waves.numpy(),
+            stems=waves.measured(),
+            payload=waves.frames,
         )
 
 
 def _part(row: pa.Table) -> Part:
     from sep_batch.model.spectrogram import Part
 
-    return Part(spectrum(row), value(row, "skip"), value(row, "samples"))
+    return Part(payload(row), value(row, "skip"), value(row, "samples"))
 
 
 def _own(error: Exception) -> Exception:
@@ -191,7 +203,14 @@ def _own(error: Exception) -> Exception:
 class Write:
     """Measure, encode and put the stems: parts with waves in, finished rows out; of a longer track, rows of stored parts."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, *, niceness: int = 0) -> None:
+        """Prepare the process.
+
+        Args:
+            work: What the run is about.
+            niceness: Added to the process's: whether it gives way to others.
+        """
+        os.nice(niceness)
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -206,19 +225,15 @@ class Write:
                 yield fill(failed(row, error, "write", self.work), WRITTEN)
 
     def _written(self, row: pa.Table) -> pa.Table:
-        waves = payload(row)
         if value(row, "part") or not value(row, "last"):
-            return store(row, waves, self.work)
-        begun = time.perf_counter()
-        stems = [self._stem(row, stem, wave) for stem, wave in zip(self.work.settings.stems, waves, strict=True)]
-        return finish(row, stems, self.work, parts=1, write_s=time.perf_counter() - begun)
-
-    def _stem(self, row: pa.Table, stem: str, wave: np.ndarray) -> dict[str, Any]:
-        work, settings = self.work, self.work.settings
-        rate_hz = settings.spec.sample_rate_hz
-        content = audio.encode(wave, settings.codec, rate_hz=rate_hz, bitrate=settings.bitrate)
-        uri = work.stem_uri(row, stem)
-        storage.put(f"{work.out}/{uri}", content, scratch=work.scratch)
-        levels = audio.levels(wave) | {"lufs": audio.loudness(wave, rate_hz)}
-        digest = hashlib.sha256(content).hexdigest()
-        return work.stem(stem, uri=uri, size=len(content), sha256=digest, frames=wave.shape[1], levels=levels)
+            return store(row, self.work)
+        begun, work = time.perf_counter(), self.work
+        written = []
+        for measured, frames in zip(value(row, "stems"), payload(row), strict=True):
+            content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
+            blocks = (frames[begin : begin + audio.BLOCK] for begin in range(0, len(frames), audio.BLOCK))
+            lufs = stems.write(content, blocks, work.settings, samples=len(frames))
+            storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
+            digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes
+            written.append(work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs))
+        return finish(row, written, work, parts=1, write_s=time.perf_counter() - begun)

@@ -190,7 +190,7 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
     return filesystem.open(path, "rb"), found
 
 
-def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
+def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) -> None:
     """Write an object whole or not at all.
 
     One PUT, or a multipart upload that is completed last; on a disk a temporary file, fsync and rename.
@@ -208,7 +208,7 @@ def put(uri: str, content: bytes, *, scratch: str | None = None) -> None:
         if isinstance(filesystem, LocalFileSystem):
             _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
         else:
-            filesystem.pipe_file(path, content)
+            filesystem.pipe_file(path, bytes(content))
 
 
 def put_file(uri: str, file: Path) -> None:
@@ -243,7 +243,7 @@ def _writing(uri: str) -> Iterator[None]:
         raise
 
 
-def _put_on_disk(path: Path, content: bytes, scratch: Path) -> None:
+def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = scratch / f".{path.name[:100]}.{secrets.token_hex(8)}.part"

@@ -37,10 +37,10 @@ class Work:
         path = names.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
         return f"stems/{path}"
 
-    def stem(self, stem: str, *, uri: str, size: int, sha256: str, frames: int, levels: dict[str, Any]) -> dict[str, Any]:
-        """Return what a track's row says of one stem."""
-        encoder = self.settings.codec.encoder
-        return {"stem": stem, "uri": uri, "codec": encoder, "bytes": size, "sha256": sha256, "frames": frames, **levels}
+    def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
+        """Return what a track's row says of one stem, from what `Stems` measured."""
+        written = {"uri": uri, "codec": self.settings.codec.encoder, "bytes": size, "sha256": sha256, "lufs": lufs}
+        return measured | written
 
 
 def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:

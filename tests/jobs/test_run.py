@@ -15,7 +15,7 @@ from signals import RATE_HZ
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.run import default_out, run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import audio, failures, flow, index
+from sep_batch.pipeline import failures, flow, index, stems
 
 
 @pytest.fixture
@@ -187,13 +187,14 @@ def test_a_track_lost_once_is_separated_in_the_next_pass(catalog, tiny, inline, 
 
 
 def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(catalog, tiny, inline, monkeypatch):
-    def broken(wave):
-        if wave.max() > 0 and (tmp := catalog.parent / "second").exists():
+    def broken(*arguments, **options):
+        if (tmp := catalog.parent / "second").exists():
             raise KeyError("planted")
         tmp.touch()
-        return {"peak_dbfs": None, "rms_dbfs": None, "lufs": None, "clipped_samples": 0}
+        return whole(*arguments, **options)
 
-    monkeypatch.setattr(audio, "levels", broken)
+    whole = stems.write
+    monkeypatch.setattr(stems, "write", broken)
     with pytest.raises(failures.BugError, match="planted") as stopped:
         run_job(str(catalog), model=tiny)
     assert stopped.value.exit_code == 1

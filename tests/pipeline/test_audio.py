@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import struct
 import subprocess
@@ -19,7 +18,6 @@ from sep_batch.pipeline.audio import CODECS, container_of, encode
 ROUND_TRIP_DB = {("flac", "16"): 70, ("wav", "16"): 70, ("flac", "24"): 115, ("wav", "24"): 115, ("mp3", ""): 20}
 LEVEL_DB = 0.01  # a channel keeps its level
 RESAMPLED_DB = 60
-LUFS = 0.1
 CODEC_OF = {(format, depth): codec for format, depths in CODECS.items() for depth, codec in depths.items()}
 INTEGERS = [key for key in CODEC_OF if key[1] in ("16", "24")]
 
@@ -35,10 +33,6 @@ with (folder / "song.wav").open("rb") as file:
 assert found.channels == int(sys.argv[2])
 assert np.array_equal(wave, np.load(folder / "expected.npy"))
 """
-
-
-def measured(wave):
-    return {**audio.levels(wave), "lufs": audio.loudness(wave, RATE_HZ)}
 
 
 def encoded(wave, format="wav", depth="16", *, rate_hz=RATE_HZ):
@@ -385,59 +379,3 @@ def test_an_encoded_file_says_nothing_of_when_or_by_what_it_was_made():
         content = encoded(noise(1000), *key)
         assert b"Lavf6" not in content
         assert b"Lavc6" not in content
-
-
-def test_levels_of_a_sine_are_those_of_a_sine():
-    found = measured(tone(441, RATE_HZ, level=0.5))
-    assert found["peak_dbfs"] == pytest.approx(20 * math.log10(0.5), abs=0.001)
-    assert found["rms_dbfs"] - found["peak_dbfs"] == pytest.approx(-3.0103, abs=0.001)
-    assert found["clipped_samples"] == 0
-
-
-def test_the_peak_is_found_on_either_side_of_zero():
-    wave = np.zeros((2, RATE_HZ), np.float32)
-    wave[1, 7] = -0.25
-    assert measured(wave)["peak_dbfs"] == pytest.approx(20 * math.log10(0.25))
-
-
-@pytest.mark.parametrize(("level", "lufs"), [(1.0, 0.0), (0.1, -20.0), (0.01, -40.0)])
-def test_loudness_is_that_of_bs_1770(level, lufs):
-    """BS.1770 gives a full-scale 997 Hz sine in one channel -3.01; in both, twice the power: 0.0."""
-    assert measured(tone(997, 3 * RATE_HZ, level=level))["lufs"] == pytest.approx(lufs, abs=LUFS)
-
-
-def test_loudness_of_one_channel_is_half_the_power():
-    wave = tone(997, 3 * RATE_HZ, level=1.0)
-    wave[1] = 0
-    assert measured(wave)["lufs"] == pytest.approx(-3.01, abs=LUFS)
-
-
-def test_silence_has_no_level():
-    found = measured(np.zeros((2, RATE_HZ), np.float32))
-    assert found == {"peak_dbfs": None, "rms_dbfs": None, "lufs": None, "clipped_samples": 0}
-
-
-@pytest.mark.parametrize(("samples", "known"), [(1, False), (17_639, False), (17_640, True), (17_641, True), (30_000, True)])
-def test_loudness_is_not_known_of_less_than_one_block_of_400_ms(samples, known):
-    found = measured(tone(997, samples))
-    assert (found["lufs"] is not None) == known
-    assert found["peak_dbfs"] is not None or samples == 1
-
-
-def test_what_is_quieter_than_the_meters_gate_has_a_level_and_no_loudness():
-    found = measured(tone(997, RATE_HZ, level=1e-5))
-    assert found["lufs"] is None
-    assert found["peak_dbfs"] == pytest.approx(-100, abs=0.01)
-
-
-def test_clipped_samples_are_those_that_integers_cannot_hold():
-    wave = np.zeros((2, 1000), np.float32)
-    wave[0, :4] = [1.0, -1.0, 1.5, -1.5]
-    wave[1, :2] = [np.nextafter(np.float32(1), 0), 2.0]
-    assert measured(wave)["clipped_samples"] == 4
-
-
-def test_what_is_clipped_at_the_bottom_only_is_counted_too():
-    wave = np.zeros((2, 1000), np.float32)
-    wave[0, 3] = -1.25
-    assert measured(wave)["clipped_samples"] == 1

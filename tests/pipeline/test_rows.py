@@ -76,12 +76,12 @@ def test_a_payload_that_is_not_laid_out_row_by_row_comes_back_right():
     assert np.array_equal(payload(part(array=array)), array)
 
 
-def test_a_spectrum_travels_as_pairs_and_comes_back_complex():
-    drawn = np.random.default_rng(0).standard_normal((3, 2, 4, 5, 2)).astype(np.float32)
-    found = rows.spectrum(part(array=drawn))
-    assert found.dtype == np.complex64
-    assert found.shape == (3, 2, 4, 5)
-    assert np.array_equal(found, drawn[..., 0] + 1j * drawn[..., 1])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.complex64])
+def test_a_payload_keeps_its_type(dtype):
+    drawn = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    found = payload(part(array=drawn))
+    assert found.dtype == dtype
+    assert np.array_equal(found, drawn)
 
 
 def test_rows_of_a_block_keep_their_own_payloads():
