@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sep_batch.model import weights
 from sep_batch.model.inference import inference_form
 from sep_batch.model.spec import ModelSpec
-from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, overlap_add, patch_count, split_parts
+from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, magnitude, overlap_add, patch_count, split_parts
 from sep_batch.model.unet import UNet
 
 EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
@@ -76,18 +76,18 @@ class Separator:
         return cls(spec, tensors, device=device, threads=threads)
 
     @torch.inference_mode()
-    def estimates(self, magnitude: Tensor) -> Tensor:
+    def estimates(self, magnitudes: Tensor) -> Tensor:
         """Run every U-Net.
 
         Args:
-            magnitude: (batch, channels, T, F).
+            magnitudes: (batch, channels, T, F).
 
         Returns:
             (stems, batch, channels, T, F), magnitudes.
         """
-        logits = torch.stack([unet(magnitude) for unet in self._unets])
+        logits = torch.stack([unet(magnitudes) for unet in self._unets])
         heads = torch.sigmoid_(logits) if self.spec.head == "sigmoid" else torch.softmax(logits, dim=0)
-        return heads.mul_(magnitude)
+        return heads.mul_(magnitudes)
 
     @torch.inference_mode()
     def masks(self, estimates: Tensor) -> Tensor:
@@ -149,15 +149,18 @@ class Separator:
 
     @torch.inference_mode()
     def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Tensor:
-        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` gives it."""
+        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` fills it."""
         spec = self.spec
         batch = torch.zeros((self.batch, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
         for place, patch in enumerate(patches):
             batch.numpy()[place, : len(patch)] = patch
         spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)
-        masks = self.masks(self.estimates(spectrum[..., : spec.bins].abs()))
-        wanted = masks if len(chosen) == len(masks) and chosen == sorted(chosen) else masks[chosen]
-        return overlap_add((wanted * spectrum)[:, : len(patches)].transpose(0, 1), spec)
+        masks = self.masks(self.estimates(magnitude(spectrum[..., : spec.bins])))
+        shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
+        sums = torch.zeros(shape, device=self.device)
+        for place, stem in enumerate(chosen):  # one after another: what they need between is four times what they give
+            overlap_add(sums[:, place], (masks[stem] * spectrum)[: len(patches)], spec)
+        return sums
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Separate one wave at the model's sampling rate.

@@ -91,6 +91,13 @@ def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0)
     return spectrum.transpose(1, 2)
 
 
+def magnitude(spectrum: Tensor) -> Tensor:
+    """Return absolute values, in half the time of `torch.abs`, which guards against overflow."""
+    pairs = torch.view_as_real(spectrum)
+    real, imaginary = pairs[..., 0], pairs[..., 1]
+    return real.square().addcmul_(imaginary, imaginary).sqrt_()
+
+
 def stft(wave: Tensor, spec: ModelSpec) -> Tensor:
     """Compute the whole spectrum.
 
@@ -196,24 +203,20 @@ def synthesis_window(frame_length: int, device: torch.device) -> Tensor:
     return torch.hann_window(frame_length, device=device) * (2 / 3)
 
 
-def overlap_add(spectrum: Tensor, spec: ModelSpec) -> Tensor:
-    """Compute the inverse STFT of patches, each alone: inverse real FFT, window, overlap-add.
+def overlap_add(sums: Tensor, spectrum: Tensor, spec: ModelSpec) -> None:
+    """Add the inverse STFT of patches, each alone: inverse real FFT, window, overlap-add.
 
     Args:
+        sums: (..., T + 3, hop), added to in place: the last three hops belong to the patch after.
         spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
         spec: The model's description.
-
-    Returns:
-        (..., T + 3, hop): the last three hops belong to the patch after.
 
     Source: Spleeter's `EstimatorSpecBuilder._inverse_stft` (tf.signal.inverse_stft, times 2/3).
     """
     quarters = torch.fft.irfft(spectrum, n=spec.frame_length).unflatten(-1, (4, spec.hop))
     window = synthesis_window(spec.frame_length, spectrum.device).view(4, spec.hop)
-    sums = torch.zeros((*quarters.shape[:-3], spec.patch_frames + 3, spec.hop), device=spectrum.device)
     for quarter in range(4):
         sums[..., quarter : quarter + spec.patch_frames, :].addcmul_(quarters[..., quarter, :], window[quarter])
-    return sums
 
 
 class Synthesis:
@@ -227,7 +230,7 @@ class Synthesis:
         """Return the wave that the next patches give.
 
         Args:
-            sums: (patches, ..., T + 3, hop), as `overlap_add` gives them; overwritten.
+            sums: (patches, ..., T + 3, hop), as `overlap_add` fills them; overwritten.
 
         Returns:
             (..., samples), what belongs to the part of these patches; perhaps none.
@@ -253,5 +256,7 @@ def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
     Returns:
         (channels, samples) float32.
     """
-    sums = overlap_add(split_patches(spectrum, spec), spec)
+    patches = split_patches(spectrum, spec)
+    sums = torch.zeros((*patches.shape[:2], spec.patch_frames + 3, spec.hop), device=spectrum.device)
+    overlap_add(sums, patches, spec)
     return Synthesis(Part(np.empty(0), spec.frame_length, samples), spec).add(sums)

@@ -27,6 +27,7 @@ BitDepth = Literal["16", "24", "float"]
 
 # Only these demuxers are ever used, and none may open anything else: FFmpeg's playlists read other files.
 _OPTIONS = {"protocol_whitelist": "none"}
+_FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 << 31, "s32p": 1 << 31}  # read as they are
 _DECLARED_SLACK_S = 0.25  # a codec's delay and padding
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
 _MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
@@ -192,17 +193,32 @@ class _Reader:
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        kept, samples = list[np.ndarray](), 0
+        for piece in self._pieces():
+            kept.append(piece)
+            samples += piece.shape[1]
+            if samples >= BLOCK:
+                yield np.concatenate(kept, axis=1)
+                kept, samples = [], 0
+        if kept:
+            yield np.concatenate(kept, axis=1)
+
+    def _pieces(self) -> Iterator[np.ndarray]:
         resampler: Any = None
         form = None
         for frame in self._frames():
             if (frame.layout.name, frame.sample_rate) != form:
                 if resampler is not None:  # the stream changed its form midway
                     yield from map(_stereo, resampler.resample(None))
-                form = (frame.layout.name, frame.sample_rate)
-                resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
+                form, resampler = (frame.layout.name, frame.sample_rate), None
+                if frame.sample_rate != self.rate_hz or frame.layout.nb_channels > 2 or frame.format.name not in _FULL_SCALE:
+                    resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
                 self.found.rate_hz = self.found.rate_hz or frame.sample_rate
                 self.found.channels = self.found.channels or frame.layout.nb_channels
             self.decoded += frame.samples
+            if resampler is None:
+                yield _stereo(frame)
+                continue
             frame.pts = None  # samples are counted, time stamps are not trusted
             yield from map(_stereo, resampler.resample(frame))
         if resampler is not None:
@@ -239,9 +255,12 @@ class _Reader:
 
 
 def _stereo(frame: Any) -> np.ndarray:
-    """Return a packed frame's first two channels; planar ones of eight channels and more crash PyAV 18."""
-    planes: np.ndarray = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
-    return np.repeat(planes, 2, axis=0) if len(planes) == 1 else planes[:2]
+    """Return a frame's first two channels, (2, n) float32; planar ones of eight channels and more crash PyAV 18."""
+    values: np.ndarray = frame.to_ndarray()
+    planes = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    full = _FULL_SCALE[frame.format.name]
+    wave = planes if full == 1 else planes.astype(np.float32) * np.float32(1 / full)
+    return np.repeat(wave, 2, axis=0) if len(wave) == 1 else wave[:2]
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,14 @@ def plan_resources(cpus: int, gpus: int, *, device: str | None = None) -> Resour
         actors = max(1, round(cpus * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))
         threads = max(1, math.ceil(cpus * CPU_SHARE_OF_SEPARATE / actors))
         side = max(1, cpus // 8)
-        wanted = [Pool(side, 1), Pool(actors, 1 if cpus < CPUS_PER_SEPARATE else threads, threads=threads), Pool(side, 1)]
+        wanted = [
+            Pool(side, 1),
+            Pool(actors, 1 if cpus < CPUS_PER_SEPARATE else threads, threads=threads, tasks=1),
+            Pool(side, 1),
+        ]
     taken = sum(pool.actors * pool.cpus for pool in wanted)
     scale = min(1.0, USABLE_CPUS * cpus / taken)
-    analyze, separate, write = (Pool(p.actors, _share(p.cpus * scale), p.gpus, p.threads) for p in wanted)
+    analyze, separate, write = (dataclasses.replace(p, cpus=_share(p.cpus * scale)) for p in wanted)
     return Resources(analyze, separate, write, device or ("cuda" if gpus else "cpu"))
 
 
@@ -128,7 +132,7 @@ def configure() -> None:
     # Ray Data's memory budgets count a block several times over, and held Separate back until Write was done. Instead: a stage
     # waits where as much as the next one has at work lies ready for it, and a task where one block of its own was not taken yet.
     context.op_resource_reservation_enabled = False
-    context.downstream_capacity_backpressure_ratio = 1.0
+    context.downstream_capacity_backpressure_ratio = 0.5
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -150,9 +154,9 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
     rows = ray.data.read_datasource(Plan(plan), override_num_blocks=len(plan), num_cpus=0.1)
-    giving_way = {"niceness": NICENESS if resources.device == "cpu" else 0}
+    giving_way: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
     rows = _stage(rows, Analyze, (work,), giving_way, analyze, minimum=1)
-    options = {"device": resources.device, "threads": separate.threads}
+    options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
     rows = _stage(rows, Separate, (work, model), options, separate, minimum=separate.actors)
     return _stage(rows, Write, (work,), giving_way, write, minimum=1)
 

@@ -42,8 +42,8 @@ class Stems:
 
         if not wave.shape[-1]:
             return
-        low, high = (extreme.cpu().numpy() for extreme in torch.aminmax(wave.flatten(1), dim=1))
-        self._peaks = np.maximum(self._peaks, np.maximum(high, -low))
+        flat = wave.flatten(1)  # two passes of these are faster than one of aminmax
+        self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
         self._powers += torch.linalg.vector_norm(wave, dim=(1, 2)).cpu().numpy().astype(np.float64) ** 2
         if self._peaks.max() >= 1:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
