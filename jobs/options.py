@@ -7,6 +7,7 @@ from typing import get_args
 
 from sep_batch.pipeline import audio, failures, index, names
 from sep_batch.pipeline.manifest import Retry
+from sep_batch.pipeline.settings import Precision
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"
@@ -49,6 +50,7 @@ class Options:
         cpus: Bound on the CPUs used; None is all.
         format: One of flac, wav, mp3.
         bit_depth: 16, 24 or float.
+        precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
         bitrate: Bits per second of a lossy format.
         filename: Template of the stems' paths below OUT/stems.
         stems: Those to write; None is all.
@@ -72,6 +74,7 @@ class Options:
     cpus: int | None = None
     format: str = "flac"
     bit_depth: str = "16"
+    precision: str = "float32"
     bitrate: int | None = None
     filename: str = names.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None
@@ -110,6 +113,8 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+    if wanted.precision not in get_args(Precision):
+        raise failures.UsageError(f"--precision {wanted.precision}: expected one of {', '.join(get_args(Precision))}")
     if wanted.retry not in get_args(Retry):
         raise failures.UsageError(f"--retry {wanted.retry}: expected one of {', '.join(get_args(Retry))}")
     _check_format(wanted)

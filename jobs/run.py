@@ -57,6 +57,8 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     asked = None if wanted.gpus == "auto" else int(wanted.gpus)
     if asked and not wanted.device and not _cluster(wanted):
         _refuse_missing_gpus(asked)
+    if not _cluster(wanted):
+        _refuse_precision(wanted)
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
     out = storage.absolute(out) if out else default_out(listed.uri)
@@ -134,6 +136,7 @@ def _settings(wanted: Options) -> tuple[str, Settings]:
             "format": wanted.format,
             "bit_depth": wanted.bit_depth,
             "bitrate": (wanted.bitrate or audio.DEFAULT_BITRATE) if lossy else None,
+            "precision": wanted.precision,
             "filename": wanted.filename,
             "offset_s": wanted.offset_s,
             "duration_s": wanted.duration_s,
@@ -189,6 +192,24 @@ def _refuse_missing_gpus(asked: int) -> None:
             f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
             "ask for fewer, or --gpus 0 for the CPU"
         )
+
+
+def _refuse_precision(wanted: Options) -> None:
+    """Refuse a precision that the CPU does not have where the U-Nets will run on it.
+
+    Raises:
+        UsageError: Names the precision.
+    """
+    if wanted.precision == Options.precision or wanted.device:
+        return
+    import torch
+
+    from sep_batch.model.separator import CPU_PRECISIONS
+
+    on_cpu = str(wanted.gpus) == "0" or (wanted.gpus == "auto" and not torch.cuda.is_available())
+    if on_cpu and wanted.precision not in CPU_PRECISIONS:
+        expected = ", ".join(CPU_PRECISIONS)
+        raise failures.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")
 
 
 def _cluster(wanted: Options) -> str | None:

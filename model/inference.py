@@ -12,6 +12,7 @@ What is changed:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -24,33 +25,45 @@ FEWEST_FILTERS = 8  # with less than these, one convolution to all four pixels i
 CHANNELS_LAST = torch.channels_last
 
 
-def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], device: torch.device) -> InferenceUNet:
+@dataclass(frozen=True)
+class Place:
+    """Where a network runs, and in which type it counts."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def bring(self, tensor: Tensor) -> Tensor:
+        """Return a tensor there."""
+        return tensor.detach().to(self.device, self.dtype)
+
+
+def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Place) -> InferenceUNet:
     """Derive the form that runs from a trained network.
 
     Args:
         unet: The plain network, in float32 on the CPU; not changed.
         shape: Of the magnitudes that will come: (batch, channels, T, F).
-        device: Where they will be.
+        place: Where they will be.
     """
-    with torch.no_grad():
-        return InferenceUNet(unet.eval(), shape, device)
+    return InferenceUNet(unet.eval(), shape, place)
 
 
 class InferenceUNet:
-    """Maps magnitudes to logits as its `UNet` does."""
+    """Maps magnitudes to logits as its `UNet` does, float32 in and out whatever it counts in."""
 
-    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], device: torch.device) -> None:
+    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], place: Place) -> None:
         batch, _, height, width = shape
         sizes = [(batch, height >> level, width >> level) for level in range(len(unet.encoder) + 1)]
         encoder, decoder = cast("list[EncoderBlock]", unet.encoder), cast("list[DecoderBlock]", unet.decoder)
-        self._encoder = [_Encoder(block, size, device) for block, size in zip(encoder, sizes, strict=False)]
-        self._decoder = [_Decoder(block, size, device) for block, size in zip(decoder, sizes[:0:-1], strict=True)]
-        self._head = unet.head.weight.to(device), _bias(unet.head).to(device)
+        self._encoder = [_Encoder(block, size, place) for block, size in zip(encoder, sizes, strict=False)]
+        self._decoder = [_Decoder(block, size, place) for block, size in zip(decoder, sizes[:0:-1], strict=True)]
+        self._head = place.bring(unet.head.weight), place.bring(_bias(unet.head))
+        self._dtype = place.dtype
 
     @torch.inference_mode()
     def __call__(self, magnitude: Tensor) -> Tensor:
         """Map magnitudes (batch, channels, T, F) to logits of the same shape."""
-        x = magnitude.contiguous(memory_format=CHANNELS_LAST)
+        x = magnitude.to(self._dtype).contiguous(memory_format=CHANNELS_LAST)
         skips: list[Tensor | None] = [None]
         for encode in self._encoder[:-1]:
             skip, x = encode(x)
@@ -58,15 +71,15 @@ class InferenceUNet:
         x = self._encoder[-1].convolved(x)
         for decode in self._decoder:
             x = decode(x, skips.pop())
-        return functional.conv2d(x.contiguous(), *self._head, padding=3, dilation=2)
+        return functional.conv2d(x.contiguous(), *self._head, padding=3, dilation=2).float()
 
 
 class _Encoder:
     """An `EncoderBlock`."""
 
-    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], device: torch.device) -> None:
-        self._conv = _Convolution(block.conv.weight, _bias(block.conv), size, device, stride=2, padding=3)
-        self._scale, self._shift = _scale_and_shift(block.norm, device)
+    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], place: Place) -> None:
+        self._conv = _Convolution(block.conv.weight, _bias(block.conv), size, place, stride=2, padding=3)
+        self._scale, self._shift = _scale_and_shift(block.norm, place)
         self._activation = _in_place(block.activation)
 
     def convolved(self, x: Tensor) -> Tensor:
@@ -80,24 +93,24 @@ class _Encoder:
 class _Decoder:
     """A `DecoderBlock`, and the joining of its output to the next skip."""
 
-    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], device: torch.device) -> None:
-        self._filters, self._device = block.conv.weight.shape[1], device
+    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], place: Place) -> None:
+        self._filters = block.conv.weight.shape[1]
         bias = _bias(block.conv)
         if self._filters < FEWEST_FILTERS:
             kernels, biases = [torch.cat([_pixel(block.conv, place, wide=True) for place in range(4)])], bias.repeat(4)
         else:
             kernels, biases = [_pixel(block.conv, place, wide=False) for place in range(4)], bias
         relu = isinstance(block.activation, nn.ReLU)
-        self._convs = [_Convolution(kernel, biases, size, device, stride=1, padding=1, relu=relu) for kernel in kernels]
+        self._convs = [_Convolution(kernel, biases, size, place, stride=1, padding=1, relu=relu) for kernel in kernels]
         self._activation = nn.Identity() if relu else _in_place(block.activation)
-        self._scale, self._shift = _scale_and_shift(block.norm, device)
+        self._scale, self._shift = _scale_and_shift(block.norm, place)
 
     def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Return (batch, skip's channels + filters, 2 T, 2 F)."""
         batch, _, height, width = x.shape
         channels = 0 if skip is None else skip.shape[1]
         shape = (batch, channels + self._filters, 2 * height, 2 * width)
-        joined = torch.empty(shape, device=self._device, dtype=x.dtype, memory_format=CHANNELS_LAST)
+        joined = torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=CHANNELS_LAST)
         if skip is not None:
             joined[:, :channels] = skip
         pixels = [pixel for conv in self._convs for pixel in self._activation(conv(x)).split(self._filters, dim=1)]
@@ -115,16 +128,16 @@ class _Convolution:
         weight: Tensor,
         bias: Tensor,
         size: tuple[int, int, int],
-        device: torch.device,
+        place: Place,
         *,
         stride: int,
         padding: int,
         relu: bool = False,
     ) -> None:
         self._stride, self._padding, self._relu = [stride] * 2, [padding] * 2, relu
-        self._weight = weight.detach().to(device).contiguous(memory_format=CHANNELS_LAST)
-        self._bias = bias.detach().to(device)
-        self._packed = device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._weight = place.bring(weight).contiguous(memory_format=CHANNELS_LAST)
+        self._bias = place.bring(bias)
+        self._packed = place.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self._packed:
             batch, height, width = size
             shape = [batch, weight.shape[1], height, width]
@@ -162,11 +175,11 @@ def _pixel(transposed: nn.ConvTranspose2d, place: int, *, wide: bool) -> Tensor:
     return functional.pad(kernel, (0, 1 - column, 0, 1 - row)) if wide else kernel
 
 
-def _scale_and_shift(norm: nn.BatchNorm2d, device: torch.device) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.BatchNorm2d, place: Place) -> tuple[Tensor, Tensor]:
     mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
     scale = norm.weight / torch.sqrt(variance + norm.eps)
     shift = norm.bias - mean * scale
-    return scale.detach().view(1, -1, 1, 1).to(device), shift.detach().view(1, -1, 1, 1).to(device)
+    return place.bring(scale).view(1, -1, 1, 1), place.bring(shift).view(1, -1, 1, 1)
 
 
 def _bias(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sep_batch.model import weights
-from sep_batch.model.inference import inference_form
+from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, magnitude, overlap_add, patch_count, split_parts
 from sep_batch.model.unet import UNet
@@ -24,6 +24,20 @@ from sep_batch.model.unet import UNet
 EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
 CPU_BATCH = 1  # patches a U-Net sees at once
 GPU_BATCH = 32
+GROWN_AFTER = 64  # batches without running out of memory, before a halved one is doubled
+PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float16": "float16"}  # by torch's types
+CPU_PRECISIONS = ("float32", "bfloat16")
+
+
+def _use(precision: str, device: torch.device) -> torch.dtype:
+    """Have torch count float32 as it is said, and return the type to count in."""
+    allowed = CPU_PRECISIONS if device.type == "cpu" else PRECISIONS
+    if precision not in allowed:
+        raise ValueError(f"precision {precision!r} on {device.type}: expected one of {', '.join(allowed)}")
+    if device.type == "cuda":  # torch's own default is tf32 in convolutions
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision])
+    return dtype
 
 
 class Separator:
@@ -33,6 +47,7 @@ class Separator:
         spec: The model's description.
         weights_sha256: Of its tensors, the same on every machine.
         batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
+        room: Patches that the device has had room for at once: `batch`, or less after it ran out of memory.
         threads: Batches worked on at once, each by one thread. No result depends on it.
     """
 
@@ -44,6 +59,7 @@ class Separator:
         device: str = "cpu",
         batch: int | None = None,
         threads: int = 1,
+        precision: str = "float32",
     ) -> None:
         """Build the networks.
 
@@ -53,17 +69,23 @@ class Separator:
             device: A torch device.
             batch: Patches in a batch; by default what suits the device.
             threads: Batches worked on at once. A CPU does more with a patch a thread than with many threads a patch.
+            precision: What the U-Nets count in, one of `PRECISIONS`; on a CPU one of `CPU_PRECISIONS`.
+
+        Raises:
+            ValueError: A precision that the device does not have.
         """
         self.spec = spec
         self.weights_sha256 = weights.sha256_of(tensors)
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
+        self.room, self._went_well = self.batch, 0
         self.threads = threads
         self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
         unets = {stem: UNet(spec) for stem in spec.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
-        self._unets = [inference_form(unet, shape=shape, device=self.device) for unet in unets.values()]
+        place = Place(self.device, _use(precision, self.device))
+        self._unets = [inference_form(unet, shape=shape, place=place) for unet in unets.values()]
 
     @classmethod
     def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", threads: int = 1) -> Self:
@@ -147,11 +169,30 @@ class Separator:
             for future in waiting:
                 future.cancel()
 
-    @torch.inference_mode()
     def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Tensor:
-        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` fills it."""
+        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` fills it.
+
+        Where the device has no room for it, it is halved at once; after some that went well it is doubled again.
+        """
+        done: list[Tensor] = []
+        while (begin := sum(map(len, done))) < len(patches):
+            try:
+                done.append(self._synthesis_of(patches[begin : begin + self.room], chosen, self.room))
+            except torch.OutOfMemoryError:
+                if self.room == 1:
+                    raise
+                self.room, self._went_well = self.room // 2, 0
+                torch.cuda.empty_cache()
+                continue
+            self._went_well += 1
+            if self._went_well >= GROWN_AFTER and self.room < self.batch:
+                self.room, self._went_well = min(2 * self.room, self.batch), 0
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+    @torch.inference_mode()
+    def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int], room: int) -> Tensor:
         spec = self.spec
-        batch = torch.zeros((self.batch, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
+        batch = torch.zeros((room, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
         for place, patch in enumerate(patches):
             batch.numpy()[place, : len(patch)] = patch
         spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)

@@ -12,6 +12,8 @@ from sep_batch.model.spec import ModelSpec
 from sep_batch.pipeline import audio
 from sep_batch.pipeline.names import DEFAULT_FILENAME
 
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
+
 
 class Settings(BaseModel):
     """What changes the audio. GPUs, pools and batches are not settings."""
@@ -27,7 +29,7 @@ class Settings(BaseModel):
     filename: str = DEFAULT_FILENAME
     offset_s: float = 0.0
     duration_s: float | None = None
-    precision: str = "float32"
+    precision: Precision = "float32"
 
     @property
     def codec(self) -> audio.Codec:

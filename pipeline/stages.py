@@ -146,7 +146,7 @@ class Separate:
         _prepare_torch()
         self.work = work
         _, tensors = weights.load(Path(model))
-        self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads)
+        self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
         if self.separator.weights_sha256 != work.settings.weights_sha256:
             found, expected = self.separator.weights_sha256, work.settings.weights_sha256
             raise weights.WeightsError(f"{model}: sha256 of the weights {found}, expected {expected} as on the driver")

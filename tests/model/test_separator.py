@@ -7,8 +7,10 @@ import torch
 from golden_models import waves_of
 from signals import noise, snr_db, tone
 
+from sep_batch.model.separator import Separator
 from sep_batch.model.spectrogram import as_stereo, inverse_stft, split_parts, stft
 
+BFLOAT16_DB = 20  # eight bits of mantissa, through twelve layers
 GOLDEN_DB = 90  # TensorFlow Spleeter and this, two float32 computations
 SUM_DB = 80
 MASK_TOLERANCE = 1e-6
@@ -157,6 +159,63 @@ def test_every_place_of_a_batch_gives_the_same_result():
     for place in range(9):
         others = [(quiet, loud)[i % 2] for i in range(8)]
         assert torch.equal(waves_of(separator, [*others[:place], mine, *others[place:]])[place], alone)
+
+
+def little_room(separator, monkeypatch, patches):
+    """Have a device run out of memory above so many patches at once; return the list of those it was given."""
+    whole, given = separator.estimates, []
+
+    def estimates(magnitudes):
+        given.append(len(magnitudes))
+        if len(magnitudes) > patches:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(magnitudes)
+
+    monkeypatch.setattr(separator, "estimates", estimates)
+    return given
+
+
+def test_where_memory_runs_out_batches_are_halved_and_nothing_is_lost(monkeypatch):
+    separator = Separator(golden_models.small_spec("2stems"), golden_models.tensors("2stems"), batch=8)
+    part = part_of(noise(20 * separator.spec.patch_samples), separator.spec)
+    (expected,) = waves_of(separator, [part])
+    given = little_room(separator, monkeypatch, 3)
+    (found,) = waves_of(separator, [part])
+    assert given[:4] == [8, 4, 2, 2]
+    assert set(given[2:]) == {2}
+    assert snr_db(expected.numpy(), found.numpy()) > SUM_DB
+
+
+def test_a_halved_batch_grows_back(monkeypatch):
+    monkeypatch.setattr("sep_batch.model.separator.GROWN_AFTER", 3)
+    separator = Separator(golden_models.small_spec("2stems"), golden_models.tensors("2stems"), batch=4)
+    part = part_of(noise(30 * separator.spec.patch_samples), separator.spec)
+    with monkeypatch.context() as full:
+        little_room(separator, full, 1)
+        waves_of(separator, [part])
+        assert separator.room < 4
+    waves_of(separator, [part])
+    assert separator.room == 4
+
+
+def test_where_there_is_no_room_for_one_patch_the_error_is_raised(monkeypatch):
+    separator = Separator(golden_models.small_spec("2stems"), golden_models.tensors("2stems"), batch=4)
+    little_room(separator, monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        waves_of(separator, [part_of(noise(SHORT), separator.spec)])
+
+
+def test_in_bfloat16_the_stems_are_close_to_those_in_float32():
+    spec, tensors, wave = golden_models.spec("2stems"), golden_models.tensors("2stems"), noise(SHORT)
+    found = Separator(spec, tensors, precision="bfloat16").separate(wave)
+    for stem, expected in golden_models.separator("2stems").separate(wave).items():
+        assert BFLOAT16_DB < snr_db(expected.numpy(), found[stem].numpy()) < GOLDEN_DB
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16", "half"])
+def test_a_precision_that_a_cpu_has_not_is_refused(precision):
+    with pytest.raises(ValueError, match=f"precision '{precision}' on cpu: expected one of float32, bfloat16"):
+        Separator(golden_models.spec("2stems"), golden_models.tensors("2stems"), precision=precision)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])

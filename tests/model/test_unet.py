@@ -9,7 +9,7 @@ import torch
 from signals import snr_db
 from torch import nn
 
-from sep_batch.model.inference import inference_form
+from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.unet import DecoderBlock, EncoderBlock, UNet
 
 SAME_DB = 100  # of two float32 computations of one formula, summed in another order
@@ -127,7 +127,7 @@ def test_dropout_is_in_the_first_three_decoder_blocks_and_in_training_only():
 
 
 def fast_form(unet, shape):
-    return inference_form(unet, shape=shape, device=torch.device("cpu"))
+    return inference_form(unet, shape=shape, place=Place(torch.device("cpu")))
 
 
 @pytest.mark.parametrize("spec", [LEAKY, ELU], ids=["LeakyReLU and ReLU", "ELU"])
