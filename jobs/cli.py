@@ -83,6 +83,9 @@ def run(
     cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
     format: Annotated[str, typer.Option("--format", "-c", help="What stems are written as: flac, wav or mp3.")] = "flac",
     bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
+    precision: Annotated[
+        str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
+    ] = "float32",
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
         str,
@@ -129,6 +132,7 @@ def run(
             cpus=cpus,
             format=format,
             bit_depth=bit_depth,
+            precision=precision,
             bitrate=_bitrate(bitrate),
             filename=filename,
             stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
@@ -175,6 +179,25 @@ def demo(
 
         exit_code = run_demo(folder)
     raise typer.Exit(exit_code)
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(help="Of audio that is synthesised and separated.")] = 240.0,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Folder or prefix to read from and write to. Default: a temporary folder.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-p", help="As of run.")] = "spleeter:2stems",
+    gpus: Annotated[str, typer.Option(help="As of run.")] = "auto",
+    cpus: Annotated[int | None, typer.Option(min=1, help="As of run.")] = None,
+    format: Annotated[str, typer.Option("--format", "-c", help="As of run.")] = "flac",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Measure each step and a whole run on this machine, and name what holds it up."""
+    with _one_line_errors():
+        from sep_batch.jobs.bench import run_bench, show
+
+        show(run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format), as_json=as_json)
 
 
 @models.command("list")

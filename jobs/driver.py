@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from sep_batch.jobs.attribution import COLUMNS
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.summary import Summary
@@ -48,6 +49,9 @@ class Driver:
             NotRunnableError: The flow could not run.
         """
         begun, tracks = time.monotonic(), todo.num_rows
+        pools = self.resources
+        self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
+        self.summary.device = pools.device
         try:
             for number in range(PASSES):
                 seen = self._pass(todo, number)
@@ -65,15 +69,20 @@ class Driver:
 
     def _pass(self, todo: pa.Table, number: int) -> set[str]:
         """Run one pass, and return the ids that came out of it."""
+        begun = time.monotonic()
         rows = 1 if number else manifest.rows_per_block(todo.num_rows, self.resources.analyze.actors)
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = manifest.write_plan(todo, self._put, folder, rows_per_block=rows)
         resources = self.resources.one_at_a_time() if number else self.resources
         dataset = flow.build(plan, self.work, self.model, resources)
         seen: set[str] = set()
+        is_first = number == 0
         for batch in flow.finished_rows(dataset, self.work):
             seen.update(batch.column("id").to_pylist())
             self._take(batch)
+            if is_first:  # how long a block is on its way is known, so the rest was the start of the actors
+                self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
+                is_first = False
             if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM):
                 break
         self.summary.stats += flow.stats(dataset)
@@ -85,8 +94,9 @@ class Driver:
     def _take(self, rows: pa.Table) -> None:
         """Journal and count finished rows."""
         self.journal.add(rows)
-        for row in rows.select(["id", "status", "error_class", "error", "audio_s"]).to_pylist():
+        for row in rows.select(["id", "status", "error_class", "error", "audio_s", *COLUMNS.values()]).to_pylist():
             self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
+            self.summary.spend(row)
             self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
             if row["error_class"] == failures.BUG:
                 raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")

@@ -26,6 +26,8 @@ def lines(summary: Summary) -> list[str]:
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
     told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    if summary.bottleneck:
+        told.append(summary.bottleneck)
     if summary.failed:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if summary.stopped:

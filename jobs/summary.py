@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from sep_batch.jobs.attribution import COLUMNS, busy_shares, sentence
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.pipeline import failures
 
@@ -26,7 +29,11 @@ class Summary:
         failed: Failed in this run, by class.
         audio_s: Seconds of audio separated in this run.
         seconds: Of the flow, the start of its actors included.
+        start_s: Of these, what the start of the actors took.
         stopped: Why the run ended early, if it did.
+        stage_s: Seconds of work of each stage, over the tracks of this run.
+        actors: Of each stage, at most.
+        device: Torch's name of what the U-Nets ran on.
         stats: Ray Data's own account of the operators.
     """
 
@@ -39,9 +46,13 @@ class Summary:
     failed: Counter[str] = field(default_factory=Counter)
     audio_s: float = 0.0
     seconds: float = 0.0
+    start_s: float = 0.0
     exit_code: int = 0
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
+    actors: dict[str, int] = field(default_factory=dict)
+    device: str = ""
     stats: str = ""
 
     @property
@@ -56,6 +67,16 @@ class Summary:
             self.audio_s += audio_s
         else:
             self.failed[error_class or failures.BUG] += 1
+
+    def spend(self, row: Mapping[str, Any]) -> None:
+        """Add what the stages took for one finished row."""
+        for stage, column in COLUMNS.items():
+            self.stage_s[stage] += row[column] or 0.0
+
+    @property
+    def bottleneck(self) -> str | None:
+        """What held the run up and what would shift it; None where nothing was done."""
+        return sentence(self.stage_s, self.actors, self.seconds - self.start_s, self.device)
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Give a run that went to its end its exit code."""
@@ -75,4 +96,6 @@ class Summary:
 
     def to_json(self) -> str:
         """Return it as one line of JSON, without the operators' account."""
-        return json.dumps({name: value for name, value in vars(self).items() if name != "stats"})
+        known = {name: value for name, value in vars(self).items() if name != "stats"}
+        busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
+        return json.dumps(known | {"busy": busy, "bottleneck": self.bottleneck})

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from sep_batch.pipeline.work import Work
 
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
-NICENESS = 10  # of Analyze and Write, where the U-Nets run on the same CPUs: they work while Separate waits
+NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they work while Separate waits
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
 
@@ -185,6 +186,7 @@ def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
 
 @ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)
 def _join(parts: list[pa.Table], work: Work) -> pa.Table:
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     return join(parts, work)
 
 

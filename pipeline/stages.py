@@ -28,7 +28,7 @@ from sep_batch.pipeline.work import Work, failed
 if TYPE_CHECKING:
     from sep_batch.model.spectrogram import Part
 
-PATCHES_PER_PART = 24  # 4.8 minutes, 201 MB of spectrum
+PATCHES_PER_PART = 20  # 3 min 57 s, 168 MB of spectrum: most songs are one part
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's mallopt parameters
 _MAPPED_FROM_BYTES = 64 << 20  # a track's arrays; a patch's are smaller, and are kept

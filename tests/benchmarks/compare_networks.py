@@ -210,9 +210,8 @@ def machine(threads: int) -> dict[str, str | int | list[float]]:
 def table(figures: dict[str, dict[str, float | None]], missing: dict[str, str]) -> Table:
     """Draw the figures, one variant a row; "x seed" is the median of the rounds' ratios, the SNR is to the seed's logits."""
     drawn = Table("variant", "ms a patch", "x real time", "x seed", "SNR, dB")
-    drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap, column.min_width = "right", True, len(str(column.header))
     for name, row in figures.items():
         snr = "same bits" if row["snr_db"] is None else f"{row['snr_db']:.0f}"
         drawn.add_row(name, f"{row['ms']:.1f}", f"{row['x_real_time']:.0f}", f"{row['times_as_fast']:.2f}", snr)

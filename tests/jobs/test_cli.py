@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import cli
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import audio, index
+from sep_batch.pipeline import audio, index, stages
 
 SECONDS = 0.5
 
@@ -103,6 +103,21 @@ def check_bitrate(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "a", "-c", "mp3", "-b", "64k")
     run_with(catalog, tiny, tmp / "b", "-c", "mp3", "-b", "256k")
     assert 2 * len(stem(tmp / "a")[1]) < len(stem(tmp / "b")[1])
+
+
+def check_precision(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--precision", "bfloat16")
+    assert rows(tmp / "o")[0]["precision"] == "bfloat16"
+    assert stem(tmp / "o")[1] != default_run(catalog, tiny, tmp / "p")[1]
+
+
+def check_scratch(catalog, tiny, tmp, inline):
+    long = write_tone(tmp / "long.wav", seconds=25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "PATCHES_PER_PART", 1)
+        run_with(long, tiny, f"memory://{tmp.name}", "--scratch", tmp / "scratch")
+    assert list(tmp.glob("scratch")) == [tmp / "scratch"]
+    assert not list((tmp / "scratch").iterdir())
 
 
 def check_filename(catalog, tiny, tmp, inline):
@@ -237,6 +252,8 @@ MISTAKES = {
     "unknown stem": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "--stems", "voc"], 2, "has vocals, accompaniment"),
     "bitrate of flac": (lambda tmp: [tmp, "-b", "128k"], 2, "flac is lossless"),
     "bitrate no number": (lambda tmp: [tmp, "-c", "mp3", "-b", "fast"], 2, "as 128k or 320000"),
+    "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
+    "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),
     "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has none"),
     "gpus no number": (lambda tmp: [tmp, "--gpus", "all"], 2, "expected auto or a number"),
     "unknown token": (lambda tmp: [tmp, "-f", "{artist}/{stem}.{ext}"], 2, "expected tokens {id}"),
