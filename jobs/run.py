@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from sep_batch.pipeline.settings import Settings
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
 
-OBJECT_STORE_BYTES = 1 << 30  # about four parts of 24 patches
+OBJECT_STORE_BYTES = 1 << 30  # for each Separate actor: what it works on, what is ready for it, what it gave
 PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 
@@ -194,6 +195,11 @@ def _refuse_missing_gpus(asked: int) -> None:
         )
 
 
+def _gpus_wanted(wanted: Options) -> int:
+    """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
+
+
 def _refuse_precision(wanted: Options) -> None:
     """Refuse a precision that the CPU does not have where the U-Nets will run on it.
 
@@ -245,7 +251,7 @@ def _ray(wanted: Options) -> Iterator[Resources]:
     if started:
         local: dict[str, Any] = {
             "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
-            "object_store_memory": OBJECT_STORE_BYTES,
+            "object_store_memory": OBJECT_STORE_BYTES * max(1, _gpus_wanted(wanted)),
         }
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
@@ -260,9 +266,10 @@ def _ray(wanted: Options) -> Iterator[Resources]:
             raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
         if gpus and not wanted.device and not address:
             _refuse_missing_gpus(gpus)
-        flow.configure()
         usable = min(cpus, wanted.cpus) if wanted.cpus else cpus
-        yield flow.plan_resources(max(1, usable), gpus, device=wanted.device)
+        resources = flow.plan_resources(max(1, usable), gpus, device=wanted.device)
+        flow.configure(resources)
+        yield resources
     finally:
         if started:
             ray.shutdown()

@@ -30,6 +30,7 @@ from sep_batch.pipeline.work import Work
 
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
+READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is done with a part before the next is sent
 NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they work while Separate waits
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
@@ -124,16 +125,16 @@ class Plan(Datasource):
         return [ReadTask(partial(read_plan, uri), metadata) for uri in self._uris]
 
 
-def configure() -> None:
+def configure(resources: Resources) -> None:
     """Set what every flow needs of Ray Data, on the driver, once Ray has started."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
     # Ray Data's memory budgets count a block several times over, and held Separate back until Write was done. Instead: a stage
-    # waits where as much as the next one has at work lies ready for it, and a task where one block of its own was not taken yet.
+    # waits where so much of what the next one has at work lies ready for it, and a task where a block of its own was not taken.
     context.op_resource_reservation_enabled = False
-    context.downstream_capacity_backpressure_ratio = 0.5
+    context.downstream_capacity_backpressure_ratio = READY_ON_GPU if resources.separate.gpus else READY_ON_CPU
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """The whole pipeline with a pass-through in place of the U-Nets: what everything but the network costs.
 
-    python tests/benchmarks/pass_through.py clips CLIPS --count 2000     write a catalog of clips of 5 s
-    python tests/benchmarks/pass_through.py long FILE --hours 10         write one long file, .flac or .wav
-    python tests/benchmarks/pass_through.py run SOURCE OUT [--format wav --bit-depth float] [--unets]
+python tests/benchmarks/pass_through.py clips CLIPS --count 2000     write a catalog of clips of 5 s
+python tests/benchmarks/pass_through.py long FILE --hours 10         write one long file, .flac or .wav
+python tests/benchmarks/pass_through.py run SOURCE OUT [--format wav --bit-depth float] [--unets]
 """
 
 from __future__ import annotations
