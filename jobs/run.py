@@ -34,7 +34,7 @@ from sep_batch.pipeline.settings import Settings
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
 
-OBJECT_STORE_BYTES = 1 << 30  # for each Separate actor: what it works on, what is ready for it, what it gave
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
 PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 

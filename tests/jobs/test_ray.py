@@ -10,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import golden_models
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import decoded, stems_below, write_tone
 from golden_models import FOLDER, SETS
-from signals import frequency_hz, snr_db
+from signals import RATE_HZ, frequency_hz, noise, snr_db
 
 from sep_batch.jobs.run import run_job
+from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures, index, storage
 
 GOLDEN_DB = 90.0
@@ -99,6 +101,30 @@ def test_an_actor_whose_gpu_torch_cannot_use_ends_the_run_and_fails_no_track(one
     assert not storage.exists(str(tmp_path / "out" / "index.parquet"))
 
 
+def test_long_tracks_are_joined_to_the_stems_of_the_whole_on_disk_and_on_s3(one_ray, s3, tmp_path):
+    model, _ = weights.convert(*golden_models.files("2stems"), golden_models.small_spec("2stems"), tmp_path / "model")
+    waves = {f"t{number}": noise(300_000 + 170_000 * number, seed=number) for number in range(3)}  # two, three, four parts
+    for name, wave in waves.items():
+        content = audio.encode(wave, audio.CODECS["wav"]["float"], rate_hz=RATE_HZ)
+        for folder in (str(tmp_path / "in"), f"{s3}/long"):
+            storage.put(f"{folder}/{name}.wav", content)
+    separator = golden_models.small_separator("2stems")
+    expected = {
+        (name, stem): audio.encode(found.numpy(), audio.CODECS["flac"]["16"], rate_hz=RATE_HZ)
+        for name, wave in waves.items()
+        for stem, found in separator.separate(wave).items()
+    }
+    for source, out in ((str(tmp_path / "in"), str(tmp_path / "out")), (f"{s3}/long", f"{s3}/longout")):
+        assert run_job(source, out, model=str(model), gpus=0).ok == 3
+        found = index.read(out).to_pylist()
+        assert sorted(row["parts"] for row in found) == [2, 3, 4]
+        for row in found:
+            name = row["uri"].rpartition("/")[2].removesuffix(".wav")
+            for stem in row["stems"]:
+                assert storage.read(f"{out}/{stem['uri']}") == expected[name, stem["stem"]]
+        assert not list(storage.find(f"{out}/_sep/parts"))
+
+
 def test_a_catalog_on_s3_gives_the_same_stems_as_on_disk(one_ray, s3, tiny, tmp_path):
     for hz in (300, 500, 700):
         path = write_tone(tmp_path / "in" / f"{hz}.wav", hz)
@@ -119,6 +145,7 @@ def test_a_catalog_on_s3_gives_the_same_stems_as_on_disk(one_ray, s3, tiny, tmp_
 DRIVER = """
 import sys
 from sep_batch.jobs.run import run_job
+from sep_batch.model import weights
 summary = run_job(sys.argv[1], sys.argv[2], model=sys.argv[3], gpus=0, flush_s=0.05)
 sys.exit(summary.exit_code)
 """
