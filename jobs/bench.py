@@ -32,7 +32,7 @@ from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
 from sep_batch.model.separator import Separator
 from sep_batch.model.spectrogram import Part, magnitude, split_parts
-from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline import audio, failures, stems, storage, uris
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
 from sep_batch.pipeline.work import Work
@@ -137,7 +137,7 @@ def _folder(out: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="sep-batch-bench-") as folder:
             yield folder
         return
-    folder = f"{storage.absolute(out)}/bench-{secrets.token_hex(4)}"
+    folder = f"{uris.absolute(out)}/bench-{secrets.token_hex(4)}"
     try:
         try:
             yield folder
@@ -216,7 +216,7 @@ def _decoding(content: bytes, settings: Settings) -> Callable[[], object]:
 def _on_device(settings: Settings, model: str, device: str, part: Part) -> Iterator[Step]:
     """Yield Separate's two halves, each over one full batch of patches, which a short part fills by repeating."""
     spec = settings.spec
-    place = weights.obtain(model) if storage.is_local(model) else storage.bring(model, weights.cache_folder() / "brought")
+    place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.cache_folder() / "brought")
     separator = Separate(Work(settings, "", "", "", ""), str(place), device=device).separator
     rest = WithoutUNets(spec, weights.load(place)[1], device=device)
     frames, seconds = separator.batch * spec.patch_frames, separator.batch * spec.patch_samples / spec.sample_rate_hz

@@ -28,7 +28,7 @@ from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, index, manifest, names, storage
+from sep_batch.pipeline import audio, failures, index, manifest, names, storage, uris
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
         _refuse_precision(wanted)
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
-    out = storage.absolute(out) if out else default_out(listed.uri)
+    out = uris.absolute(out) if out else default_out(listed.uri)
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=listed.warnings)
     if not tracks.num_rows:
         return summary
@@ -87,8 +87,8 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 def default_out(source: str) -> str:
     """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`."""
-    base = storage.name(source)
-    return f"{storage.parent(source)}/{base.rpartition('.')[0] or base}.stems"
+    base = uris.name(source)
+    return f"{uris.parent(source)}/{base.rpartition('.')[0] or base}.stems"
 
 
 def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress) -> None:
@@ -98,7 +98,7 @@ def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wan
 
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
-    scratch = parts if storage.is_local(parts) else wanted.scratch or tempfile.gettempdir()
+    scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
     work = Work(settings, summary.out, run, parts, scratch)
     bound = MaxFailures.parse(wanted.max_failures)
     try:
@@ -117,7 +117,7 @@ def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wan
 def _settings(wanted: Options) -> tuple[str, Settings]:
     """Have the weights verified, and return where they lie with the settings of the run."""
     try:
-        if not storage.is_local(wanted.model):
+        if not uris.is_local(wanted.model):
             folder = storage.bring(wanted.model, weights.cache_folder() / "brought")
         else:
             folder = weights.obtain(wanted.model, say=logging.getLogger("sep_batch").warning)

@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import storage
+from sep_batch.pipeline import storage, uris
 from sep_batch.pipeline.manifest import Finished
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 
@@ -49,7 +49,7 @@ def plan_folder(out: str, run: str) -> str:
 
 def new_run(out: str) -> str:
     """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
-    names = (storage.name(found.uri) for found in storage.find(journal_folder(out)))
+    names = (uris.name(found.uri) for found in storage.find(journal_folder(out)))
     numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 
@@ -150,12 +150,12 @@ def read(out: str) -> pa.Table:
 @contextmanager
 def _newest(out: str) -> Iterator[duckdb.DuckDBPyConnection | None]:
     """Open the journal as a view `newest`: one row per id, the newest by file name, then position."""
-    uris = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
-    if not uris:
+    files = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
+    if not files:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
-        paths = [_here(uri, Path(folder)) for uri in uris]
+        paths = [_here(uri, Path(folder)) for uri in files]
         empty = Path(folder) / "columns.parquet"  # so that a journal older than a column reads on, with nulls
         pyarrow.parquet.write_table(JOURNAL.empty_table(), empty)
         connection.sql("SET TimeZone = 'UTC'")
@@ -173,8 +173,8 @@ def _newest(out: str) -> Iterator[duckdb.DuckDBPyConnection | None]:
 
 def _here(uri: str, folder: Path) -> str:
     """Return a journal file as a path on this machine, for DuckDB."""
-    if storage.is_local(uri):
+    if uris.is_local(uri):
         return uri
-    path = folder / storage.name(uri)
+    path = folder / uris.name(uri)
     path.write_bytes(storage.read(uri))
     return str(path)

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
@@ -63,15 +63,15 @@ def read(uri: str, *, uri_column: str | None = None, id_column: str | None = Non
     Raises:
         ManifestError: It is not there, not readable, or not clear about its tracks.
     """
-    uri = storage.absolute(uri)
+    uri = uris.absolute(uri)
     extension = _extension(uri)
     try:
         if extension in MANIFEST_EXTENSIONS:
             content = storage.read(uri)
             table = _parse(uri, extension, content, (uri_column, id_column))
-            return check(table, uri, storage.parent(uri), uri_column, id_column, sha256=hashlib.sha256(content).hexdigest())
+            return check(table, uri, uris.parent(uri), uri_column, id_column, sha256=hashlib.sha256(content).hexdigest())
         if extension in AUDIO_EXTENSIONS and storage.exists(uri):
-            return check(pa.table({"uri": [storage.name(uri)]}), uri, storage.parent(uri))
+            return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri))
         if storage.is_folder(uri):
             names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri)]
             return check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri)
@@ -96,7 +96,7 @@ def scan(sources: Sequence[str]) -> pa.Table:
     """
     found: dict[str, int] = {}
     for source in sources:
-        uri = storage.absolute(source)
+        uri = uris.absolute(source)
         here: dict[str, int] = {}
         try:
             if any(char in uri for char in "*?[") and not storage.exists(uri):
@@ -111,12 +111,12 @@ def scan(sources: Sequence[str]) -> pa.Table:
         found |= here
         if not here:
             raise failures.ManifestError(f"source {uri}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
-    uris = list(found)
-    nothing = [None] * len(uris)
+    listed = list(found)
+    nothing = [None] * len(listed)
     return pa.table(
         {
-            "uri": pa.array(uris, pa.string()),
-            "id": pa.array(map(made_id, uris, nothing, nothing), pa.string()),
+            "uri": pa.array(listed, pa.string()),
+            "id": pa.array(map(made_id, listed, nothing, nothing), pa.string()),
             "size": pa.array(found.values(), pa.int64()),
         }
     )
@@ -139,7 +139,7 @@ def write(table: pa.Table, uri: str) -> None:
     else:
         raise failures.UsageError(f"--out {uri}: expected {', '.join(MANIFEST_EXTENSIONS)}")
     try:
-        storage.put(storage.absolute(uri), content.getvalue())
+        storage.put(uris.absolute(uri), content.getvalue())
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"--out {error}") from error
 
@@ -153,8 +153,8 @@ def _audio_below(uri: str) -> Iterable[tuple[str, int]]:
 
 
 def _extension(uri: str) -> str:
-    dot = storage.name(uri).rfind(".")
-    return storage.name(uri)[dot:].lower() if dot >= 0 else ""
+    dot = uris.name(uri).rfind(".")
+    return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
 
 def _parse(uri: str, extension: str, content: bytes, columns: tuple[str | None, str | None]) -> pa.Table:
@@ -202,19 +202,19 @@ def check(
     if id_column and id_column not in names:
         raise failures.ManifestError(f"manifest {uri}: no column {id_column}; found {', '.join(names)}")
     identity = id_column or "id"
-    uris = _column(table, source, pa.string(), uri)
+    sources = _column(table, source, pa.string(), uri)
     ids = _column(table, identity, pa.string(), uri)
     offsets = [_number(found) for found in _column(table, "offset_s", pa.float64(), uri)]
     durations = [_number(found) for found in _column(table, "duration_s", pa.float64(), uri)]
     etags = _column(table, "source_etag", pa.string(), uri)
-    kept, problems, repeated = _identify(uris, ids, offsets, durations)
+    kept, problems, repeated = _identify(sources, ids, offsets, durations)
     if problems:
         shown = "; ".join(problems[:SHOWN]) + ("; ..." if len(problems) > SHOWN else "")
         raise failures.ManifestError(f"manifest {uri}: {len(problems)} faulty rows: {shown}")
     places = list(kept.values())
     columns = {
         "id": list(kept),
-        "uri": [storage.absolute(storage.join(folder, uris[place])) for place in places],
+        "uri": [uris.absolute(uris.join(folder, sources[place])) for place in places],
         "offset_s": [offsets[place] for place in places],
         "duration_s": [durations[place] for place in places],
         "source_etag": [etags[place] for place in places],
@@ -226,7 +226,7 @@ def check(
         tracks = tracks.append_column(EXTRA, extra.take(pa.array(places, pa.int64())))
     warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"] if repeated else []
     warnings += [f"column {name} is carried as {new}: the index has one of that name" for name, new in renamed.items()]
-    digest = sha256 or hashlib.sha256("\n".join(map(str, uris)).encode()).hexdigest()
+    digest = sha256 or hashlib.sha256("\n".join(map(str, sources)).encode()).hexdigest()
     return Manifest(uri, digest, tracks, tuple(warnings))
 
 
@@ -242,21 +242,21 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, uri: str) -> list[Any
 
 
 def _identify(
-    uris: list[str | None], ids: list[str | None], offsets: list[float | None], durations: list[float | None]
+    sources: list[str | None], ids: list[str | None], offsets: list[float | None], durations: list[float | None]
 ) -> tuple[dict[str, int], list[str], int]:
     """Return the row number of each id, what is wrong, and how many rows only repeat another."""
     kept: dict[str, int] = {}
     problems: list[str] = []
     folded: dict[str, str] = {}
     repeated = 0
-    for place, (uri, given) in enumerate(zip(uris, ids, strict=True)):
+    for place, (uri, given) in enumerate(zip(sources, ids, strict=True)):
         offset, duration = offsets[place], durations[place]
         name = given or made_id(uri or "", offset, duration)
         if problem := _problem(uri, name, offset, duration):
             problems.append(f"row {place + 1}: {problem}")
         elif name in kept:
             first = kept[name]
-            if (uris[first], offsets[first], durations[first]) == (uri, offset, duration):
+            if (sources[first], offsets[first], durations[first]) == (uri, offset, duration):
                 repeated += 1
             else:
                 problems.append(f"row {place + 1}: id {name} is row {first + 1}'s too, with another uri, offset or duration")
@@ -291,7 +291,7 @@ def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
         offset_s: As the manifest gives it.
         duration_s: As the manifest gives it.
     """
-    stem = storage.name(uri).rpartition(".")[0] or storage.name(uri)
+    stem = uris.name(uri).rpartition(".")[0] or uris.name(uri)
     readable = _NOT_IN_ID.sub("_", stem)[:60]
     digest = hashlib.sha256(f"{uri}\n{offset_s}\n{duration_s}".encode("utf-8", "surrogatepass")).hexdigest()
     return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
@@ -385,13 +385,13 @@ def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str,
     Returns:
         The files' URIs, in the manifest's order.
     """
-    uris = []
+    files = []
     for number, start in enumerate(range(0, tracks.num_rows, rows_per_block)):
         out = io.BytesIO()
         pyarrow.parquet.write_table(tracks.slice(start, rows_per_block), out)
-        uris.append(f"{folder}/{number:06d}.parquet")
-        put(uris[-1], out.getvalue())
-    return uris
+        files.append(f"{folder}/{number:06d}.parquet")
+        put(files[-1], out.getvalue())
+    return files
 
 
 def read_plan(uri: str) -> Iterator[pa.Table]:

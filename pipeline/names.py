@@ -6,7 +6,7 @@ import hashlib
 import string
 from collections.abc import Iterable, Sequence
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import failures, uris
 
 DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
 TOKENS = {
@@ -33,13 +33,13 @@ def render(template: str, id: str, uri: str, stem: str, ext: str) -> str:
         stem: The stem's name.
         ext: The format.
     """
-    filename = storage.name(uri)
+    filename = uris.name(uri)
     tokens = {
         "id": id,
         "stem": stem,
         "ext": ext,
         "filename": filename.rpartition(".")[0] or filename,
-        "foldername": storage.name(storage.parent(uri)),
+        "foldername": uris.name(uris.parent(uri)),
         "instrument": stem,
         "codec": ext,
         "shard": hashlib.sha256(id.encode()).hexdigest()[:2],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import posixpath
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +17,12 @@ from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import failures, uris
 
-SCHEMES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
 
 P = ParamSpec("P")
@@ -72,61 +69,15 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
-def is_local(uri: str) -> bool:
-    """Tell whether a URI is a path on this machine."""
-    return "://" not in uri or uri.startswith("file://")
-
-
-def join(base: str, uri: str) -> str:
-    """Resolve a URI against a folder: an absolute one stays as it is.
-
-    Args:
-        base: A folder, as a path or URI.
-        uri: A path or URI, relative or not.
-    """
-    if "://" in uri or uri.startswith("/"):
-        return uri
-    if "://" not in base:
-        return os.path.normpath(os.path.join(base, uri))
-    if not {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
-        return posixpath.join(base, uri)
-    scheme, _, path = base.partition("://")
-    return f"{scheme}://{posixpath.normpath(posixpath.join(path, uri))}"
-
-
-def absolute(uri: str) -> str:
-    """Return a local path as absolute, any other URI as it is; no slash at the end."""
-    if is_local(uri):
-        return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
-    return uri.rstrip("/")
-
-
-def parent(uri: str) -> str:
-    """Return the folder that holds a URI."""
-    return posixpath.dirname(uri)
-
-
-def name(uri: str) -> str:
-    """Return the last component of a URI."""
-    return posixpath.basename(uri.rstrip("/"))
-
-
 def _place(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI, and the path in it.
 
     Raises:
         BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
     """
-    if "://" not in uri:
-        return LocalFileSystem(), uri
-    scheme = uri.partition("://")[0]
-    if scheme not in SCHEMES:
-        shown = uri if "@" not in uri else f"{scheme}://..."
-        raise failures.BadUri(f"{shown}: scheme {scheme!r}, expected a path or one of {', '.join(SCHEMES)}")
+    scheme = uris.check(uri)
     if scheme == "file":
         return LocalFileSystem(), uri.removeprefix("file://")
-    if "@" in urlsplit(uri).netloc or "::" in uri:
-        raise failures.BadUri(f"{scheme}://...: credentials and chained URIs are not read; credentials come from the environment")
     options = {} if scheme == "memory" else {"use_listings_cache": False}
     try:
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
@@ -304,5 +255,5 @@ def bring(uri: str, folder: Path) -> Path:
     target = folder / hashlib.sha256(uri.encode()).hexdigest()[:16]
     target.mkdir(parents=True, exist_ok=True)
     for found in find(uri):
-        put(str(target / name(found.uri)), read(found.uri))
+        put(str(target / uris.name(found.uri)), read(found.uri))
     return target

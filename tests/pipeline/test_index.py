@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.index import Journal
 from sep_batch.pipeline.manifest import Finished
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, fill
@@ -64,7 +64,7 @@ def published(out):
 
 
 def journal_files(out):
-    return [storage.name(found.uri) for found in storage.find(index.journal_folder(out))]
+    return [uris.name(found.uri) for found in storage.find(index.journal_folder(out))]
 
 
 def test_a_row_that_was_added_is_in_the_index(out):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import failures, storage, uris
 
 
 @pytest.fixture(params=["disk", "file", "memory"])
@@ -156,45 +156,6 @@ def test_the_etag_on_a_disk_is_the_time_of_the_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base", "uri", "joined"),
-    [
-        ("/music", "a.wav", "/music/a.wav"),
-        ("/music", "../a.wav", "/a.wav"),
-        ("/music", "/abs/a.wav", "/abs/a.wav"),
-        ("/music", "s3://b/a.wav", "s3://b/a.wav"),
-        ("s3://b/music", "a.wav", "s3://b/music/a.wav"),
-        ("s3://b/music", "./a.wav", "s3://b/music/a.wav"),
-        ("s3://b/music", "../a.wav", "s3://b/a.wav"),
-        ("s3://b/music", "gs://c/a.wav", "gs://c/a.wav"),
-        ("s3://b/music", "a//b.wav", "s3://b/music/a//b.wav"),  # a key may hold an empty component
-    ],
-)
-def test_a_uri_is_resolved_against_its_folder(base, uri, joined):
-    assert storage.join(base, uri) == joined
-
-
-def test_a_local_path_becomes_absolute_and_others_stay(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    expected = {
-        "a.wav": f"{tmp_path}/a.wav",
-        "./x/../a.wav": f"{tmp_path}/a.wav",
-        "~/a.wav": "/home/me/a.wav",
-        "/abs/": "/abs",
-        "file:///abs/a.wav": "/abs/a.wav",
-        "s3://b/music/": "s3://b/music",
-        "s3://b/a.wav": "s3://b/a.wav",
-    }
-    assert {uri: storage.absolute(uri) for uri in expected} == expected
-
-
-@pytest.mark.parametrize("uri", ["s3://b/x/a.wav", "/x/a.wav", "x/a.wav"])
-def test_parent_and_name_are_folder_and_last_component(uri):
-    assert storage.name(uri) == "a.wav"
-    assert f"{storage.parent(uri)}/a.wav" == uri
-
-
-@pytest.mark.parametrize(
     "uri",
     [
         "ftp://host/a.wav",
@@ -245,7 +206,7 @@ def test_a_folder_is_removed_with_all_it_holds_and_nothing_beside_it(folder):
         storage.put(f"{folder}/{name}", b"x")
     storage.remove(f"{folder}/a")
     storage.remove(f"{folder}/a")
-    assert [storage.name(found.uri) for found in storage.find(folder)] == ["ab.bin"]
+    assert [uris.name(found.uri) for found in storage.find(folder)] == ["ab.bin"]
 
 
 def test_a_remote_folder_is_brought_here_once_for_each_uri(tmp_path):
