@@ -1,14 +1,39 @@
-"""URIs: a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Words only; nothing is asked of storage."""
+"""URIs: a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Words only; nothing is asked of storage.
+
+This is our own parser, and a strict one: what fsspec or a client below it would read as credentials, as another host, as
+another version or as a chain of file systems is refused before any of them sees it.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from urllib.parse import urlsplit
+import re
 
 from sep_batch.pipeline import failures
 
-SCHEMES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+OBJECT_STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+SCHEMES = ("file", *OBJECT_STORES)
+HTTP = ("http", "https")  # read from only, and only where that is allowed
+MAX_CHARS = 4096  # Linux takes no longer path; the longest S3 key has 1,024 bytes
+SHOWN_CHARS = 200  # of a text from outside, in a message
+
+# Control characters, what some programs take for the end of a line, and halves of surrogate pairs.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_SCHEME = re.compile(r"(?:[A-Za-z0-9+.-]+::)*[A-Za-z0-9+.-]{1,20}")
+_AZURE = ("az", "abfs", "abfss")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+_ROOTS = {  # what may stand between :// and the first slash, where it is not the name of a bucket
+    **dict.fromkeys(_AZURE, re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9-]{0,62}")),  # with a dot it names an account
+    **dict.fromkeys(HTTP, re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")),
+}
+_QUERY = re.compile(r"(?s)[?].*=.*")  # ?versionId= to s3fs, ?endpoint_override= to pyarrow; a plain ? belongs to the key
+_NOT_OF_KEY = {  # what a client takes out of a key, or may
+    **dict.fromkeys(("gs", "gcs"), re.compile(r"(?s)[?].*=.*|#[0-9]+$")),  # ?generation=, #generation
+    **dict.fromkeys(_AZURE, re.compile(r"[?]")),  # adlfs drops all of it
+    **dict.fromkeys(HTTP, re.compile(r"[?#]")),  # a query is where signed URLs have their secret, and the index would show it
+}
 
 
 def is_local(uri: str) -> bool:
@@ -22,15 +47,22 @@ def join(base: str, uri: str) -> str:
     Args:
         base: A folder, as a path or URI.
         uri: A path or URI, relative or not.
+
+    Raises:
+        BadUri: A relative one leads out of its bucket.
     """
     if "://" in uri or uri.startswith("/"):
         return uri
     if "://" not in base:
         return os.path.normpath(os.path.join(base, uri))
-    if not {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
-        return posixpath.join(base, uri)
     scheme, _, path = base.partition("://")
-    return f"{scheme}://{posixpath.normpath(posixpath.join(path, uri))}"
+    root, _, folder = path.partition("/")
+    key = posixpath.join(folder, uri)
+    if {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
+        key = posixpath.normpath(key)
+    if key.partition("/")[0] == "..":
+        raise failures.BadUri(f"{shown(uri)}: leads out of {shown(f'{scheme}://{root}')}")
+    return f"{scheme}://{root}/{key}"
 
 
 def absolute(uri: str) -> str:
@@ -50,18 +82,67 @@ def name(uri: str) -> str:
     return posixpath.basename(uri.rstrip("/"))
 
 
-def check(uri: str) -> str:
+def check(uri: str, *, allow_http: bool = False) -> str:
     """Return a URI's scheme, `file` for a path.
 
+    Args:
+        uri: As it was given, or resolved.
+        allow_http: Whether http and https are read.
+
     Raises:
-        BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
+        BadUri: It is too long, holds control characters, credentials, a chain, a query that a client would read, or the scheme
+            is not in the list. The message shows no credentials and no query.
     """
-    if "://" not in uri:
+    if len(uri) > MAX_CHARS:
+        raise failures.BadUri(f"{shown(uri)}: {len(uri):,} characters, expected at most {MAX_CHARS:,}")
+    if found := _FORBIDDEN.search(uri):
+        raise failures.BadUri(f"{shown(uri)}: holds U+{ord(found[0]):04X}, expected no control characters")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        if _WINDOWS.match(uri):
+            raise failures.BadUri(f"{shown(uri)}: a path of Windows, expected one of this machine or a URI")
         return "file"
-    scheme = uri.partition("://")[0]
-    if scheme not in SCHEMES:
-        shown = uri if "@" not in uri else f"{scheme}://..."
-        raise failures.BadUri(f"{shown}: scheme {scheme!r}, expected a path or one of {', '.join(SCHEMES)}")
-    if scheme != "file" and ("@" in urlsplit(uri).netloc or "::" in uri):
-        raise failures.BadUri(f"{scheme}://...: credentials and chained URIs are not read; credentials come from the environment")
+    if scheme in HTTP and not allow_http:
+        raise failures.BadUri(f"{shown(uri)}: {scheme} is read with --allow-http only")
+    if scheme not in (*SCHEMES, *HTTP):
+        expected = ", ".join(SCHEMES)
+        found_scheme = scheme if _SCHEME.fullmatch(scheme) else "..."
+        raise failures.BadUri(f"{shown(uri)}: scheme {found_scheme!r}, expected a path or one of {expected}")
+    if scheme != "file":
+        _check_remote(uri, scheme, rest)
+    elif not rest.startswith("/"):
+        raise failures.BadUri(f"{shown(uri)}: names a host, expected file:///path")
     return scheme
+
+
+def _check_remote(uri: str, scheme: str, rest: str) -> None:
+    root, _, key = rest.partition("/")
+    if "::" in rest or "@" in root or (":" in root and scheme not in HTTP):
+        raise failures.BadUri(f"{shown(uri)}: credentials and chained URIs are not read; credentials come from the environment")
+    if not _ROOTS.get(scheme, _BUCKET).fullmatch(root):
+        raise failures.BadUri(f"{shown(uri)}: expected the name of a {'host' if scheme in HTTP else 'bucket'} after ://")
+    if {".", ".."} & set(key.split("/")):
+        raise failures.BadUri(f"{shown(uri)}: holds a component . or .., expected a resolved URI")
+    if found := _NOT_OF_KEY.get(scheme, _QUERY).search(key):
+        kind = "query" if found[0].startswith("?") else "fragment"
+        raise failures.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a URI of {scheme}")
+
+
+def shown(uri: str) -> str:
+    """Return a URI for a message: one short line that shows no credentials and no query."""
+    scheme, separator, rest = uri[: MAX_CHARS + 1].partition("://")
+    if not separator:
+        return printable(_QUERY.sub("?...", uri[: MAX_CHARS + 1]))
+    if not _SCHEME.fullmatch(scheme):
+        return "...://..."
+    if scheme in HTTP and "@" not in rest:
+        return printable(f"{scheme}://{re.sub(r'[?#].*', '?...', rest)}")
+    if scheme not in SCHEMES or "@" in rest or ":" in rest.partition("/")[0]:
+        return f"{scheme}://..."
+    return printable(f"{scheme}://{_QUERY.sub('?...', rest)}")
+
+
+def printable(text: str, chars: int = SHOWN_CHARS) -> str:
+    """Return a text from outside for a message: on one line, without control characters, and not endless."""
+    cut = text if len(text) <= chars else f"{text[:chars]}..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
