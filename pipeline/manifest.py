@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
+import logging
 import math
 import re
 from collections import Counter
@@ -14,10 +16,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import failures, fence, storage, tables, uris
+from sep_batch.pipeline.fence import Fence
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
@@ -29,6 +31,7 @@ MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64
+LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
 Retry = Literal["none", "transient", "all"]
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
@@ -52,35 +55,56 @@ class Manifest:
     warnings: tuple[str, ...] = ()
 
 
-def read(uri: str, *, uri_column: str | None = None, id_column: str | None = None) -> Manifest:
+def read(
+    uri: str,
+    *,
+    uri_column: str | None = None,
+    id_column: str | None = None,
+    input_root: str | None = None,
+    allow_http: bool = False,
+) -> Manifest:
     """Read a manifest; a folder or an audio file stands for a manifest of what it holds.
 
     Args:
         uri: Parquet, CSV or JSONL by its extension; a folder or prefix; or an audio file.
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
+        input_root: The folder that local sources have to lie below, links followed. Without it a manifest of this machine may
+            name any, one from elsewhere none.
+        allow_http: Whether the manifest, and its sources, may be http or https.
 
     Raises:
         ManifestError: It is not there, not readable, or not clear about its tracks.
+        UsageError: The root is no folder of this machine.
     """
-    uri = uris.absolute(uri)
-    extension = _extension(uri)
+    around = Fence.around(input_root, allow_http=allow_http)
     try:
-        if extension in MANIFEST_EXTENSIONS:
-            content = storage.read(uri)
-            table = _parse(uri, extension, content, (uri_column, id_column))
-            return check(table, uri, uris.parent(uri), uri_column, id_column, sha256=hashlib.sha256(content).hexdigest())
-        if extension in AUDIO_EXTENSIONS and storage.exists(uri):
-            return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri))
-        if storage.is_folder(uri):
-            names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri)]
-            return check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri)
+        uris.check(uri, allow_http=allow_http)
+        return _read(uris.absolute(uri), (uri_column, id_column), around)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
+
+
+def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
+    extension = _extension(uri)
+    if extension in MANIFEST_EXTENSIONS:
+        content = storage.read(uri)
+        try:
+            table = tables.parse(extension, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+        except tables.UnreadableError as error:
+            raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
+        return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
+    if extension in AUDIO_EXTENSIONS and storage.exists(uri):
+        return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri), around=around)
+    if storage.is_folder(uri):
+        odd = list[str]()
+        names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri, odd)]
+        listed = check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri, around=around)
+        return dataclasses.replace(listed, warnings=(*listed.warnings, *_left_out(odd)))
     if not storage.exists(uri):
-        raise failures.ManifestError(f"manifest {uri}: not found")
+        raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
     raise failures.ManifestError(
-        f"manifest {uri}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
+        f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
 
@@ -98,19 +122,22 @@ def scan(sources: Sequence[str]) -> pa.Table:
     for source in sources:
         uri = uris.absolute(source)
         here: dict[str, int] = {}
+        odd: list[str] = []
         try:
             if any(char in uri for char in "*?[") and not storage.exists(uri):
                 matches = [storage.info(match) for match in storage.expand(uri) if _extension(match) in AUDIO_EXTENSIONS]
                 here = {match.uri: match.bytes for match in matches}
             elif storage.is_folder(uri):
-                here = dict(_audio_below(uri))
+                here = dict(_audio_below(uri, odd))
             else:
                 here = {uri: storage.info(uri).bytes}
         except failures.TrackError as error:
             raise failures.ManifestError(f"source {error}") from error
         found |= here
+        for warning in _left_out(odd):
+            logging.getLogger("sep_batch").warning("%s: %s", uris.shown(uri), warning)
         if not here:
-            raise failures.ManifestError(f"source {uri}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
+            raise failures.ManifestError(f"source {uris.shown(uri)}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
     listed = list(found)
     nothing = [None] * len(listed)
     return pa.table(
@@ -144,12 +171,23 @@ def write(table: pa.Table, uri: str) -> None:
         raise failures.NotRunnableError(f"--out {error}") from error
 
 
-def _audio_below(uri: str) -> Iterable[tuple[str, int]]:
+def _audio_below(uri: str, odd: list[str]) -> Iterable[tuple[str, int]]:
+    """Yield what lies below a folder with its size; names that no URI may have are added to `odd` instead."""
     for found in storage.find(uri):
         inside = found.uri[len(uri) :].lstrip("/")
         hidden = any(component.startswith(".") for component in inside.split("/"))
         if _extension(inside) in AUDIO_EXTENSIONS and not hidden:
-            yield found.uri, found.bytes
+            try:
+                uris.check(inside)
+                uris.check(found.uri)
+            except failures.BadUri as error:
+                odd.append(str(error))
+            else:
+                yield found.uri, found.bytes
+
+
+def _left_out(odd: list[str]) -> list[str]:
+    return [f"{len(odd)} files are left out for their names, the first: {odd[0]}"] if odd else []
 
 
 def _extension(uri: str) -> str:
@@ -157,25 +195,15 @@ def _extension(uri: str) -> str:
     return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
 
-def _parse(uri: str, extension: str, content: bytes, columns: tuple[str | None, str | None]) -> pa.Table:
-    try:
-        if extension in (".parquet", ".pq"):
-            return pyarrow.parquet.read_table(io.BytesIO(content))
-        if not content.strip():
-            return pa.table({"uri": pa.array([], pa.string())})
-        if extension == ".csv":
-            text = {name: pa.string() for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name}
-            options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
-            return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
-        return pyarrow.json.read_json(io.BytesIO(content))
-    except (pa.ArrowException, OSError) as error:
-        kind = {".csv": "CSV", ".jsonl": "JSONL", ".ndjson": "JSONL"}.get(extension, "Parquet")
-        reason = str(error).splitlines()[0]
-        raise failures.ManifestError(f"manifest {uri}: not readable as {kind}: {reason}") from error
-
-
 def check(
-    table: pa.Table, uri: str, folder: str, uri_column: str | None = None, id_column: str | None = None, *, sha256: str = ""
+    table: pa.Table,
+    uri: str,
+    folder: str,
+    uri_column: str | None = None,
+    id_column: str | None = None,
+    *,
+    sha256: str = "",
+    around: Fence = fence.OPEN,
 ) -> Manifest:
     """Check a manifest's table and give its tracks their ids.
 
@@ -186,76 +214,85 @@ def check(
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
         sha256: Of the manifest's bytes; where it has none, it is taken over its URIs.
+        around: What its sources have to keep to.
 
     Raises:
         ManifestError: With the count of faulty rows and the first 20.
     """
+    said = f"manifest {uris.shown(uri)}"
     names = table.column_names
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise failures.ManifestError(f"manifest {uri}: found more than one column {', '.join(doubled)}")
+        raise failures.ManifestError(f"{said}: found more than one column {_told(doubled)}")
     wanted = (uri_column,) if uri_column else URI_SPELLINGS
     source = next((name for name in wanted if name in names), None)
     if source is None:
-        raise failures.ManifestError(
-            f"manifest {uri}: no uri column; found {', '.join(names) or 'none'}, expected {' or '.join(wanted)}"
-        )
+        raise failures.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
     if id_column and id_column not in names:
-        raise failures.ManifestError(f"manifest {uri}: no column {id_column}; found {', '.join(names)}")
+        raise failures.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
     identity = id_column or "id"
-    sources = _column(table, source, pa.string(), uri)
-    ids = _column(table, identity, pa.string(), uri)
-    offsets = [_number(found) for found in _column(table, "offset_s", pa.float64(), uri)]
-    durations = [_number(found) for found in _column(table, "duration_s", pa.float64(), uri)]
-    etags = _column(table, "source_etag", pa.string(), uri)
-    kept, problems, repeated = _identify(sources, ids, offsets, durations)
+    sources = _column(table, source, pa.string(), said)
+    ids = _column(table, identity, pa.string(), said)
+    offsets = [_number(found) for found in _column(table, "offset_s", pa.float64(), said)]
+    durations = [_number(found) for found in _column(table, "duration_s", pa.float64(), said)]
+    etags = _column(table, "source_etag", pa.string(), said)
+    kept, problems, repeated = _identify(sources, ids, offsets, durations, lambda given: around.resolve(given, folder))
     if problems:
         shown = "; ".join(problems[:SHOWN]) + ("; ..." if len(problems) > SHOWN else "")
-        raise failures.ManifestError(f"manifest {uri}: {len(problems)} faulty rows: {shown}")
-    places = list(kept.values())
+        raise failures.ManifestError(f"{said}: {len(problems)} faulty rows: {shown}")
+    places = [place for place, _ in kept.values()]
     columns = {
         "id": list(kept),
-        "uri": [uris.absolute(uris.join(folder, sources[place])) for place in places],
+        "uri": [resolved for _, resolved in kept.values()],
         "offset_s": [offsets[place] for place in places],
         "duration_s": [durations[place] for place in places],
         "source_etag": [etags[place] for place in places],
         "attempts": [0] * len(places),
     }
     tracks = pa.table({field.name: pa.array(columns[field.name], field.type) for field in TRACK})
-    extra, renamed = _extra(table, {source, identity, "offset_s", "duration_s", "source_etag"})
+    extra, told = _extra(table, {source, identity, "offset_s", "duration_s", "source_etag"})
     if extra is not None:
         tracks = tracks.append_column(EXTRA, extra.take(pa.array(places, pa.int64())))
     warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"] if repeated else []
-    warnings += [f"column {name} is carried as {new}: the index has one of that name" for name, new in renamed.items()]
-    digest = sha256 or hashlib.sha256("\n".join(map(str, sources)).encode()).hexdigest()
+    warnings += told
+    digest = sha256 or hashlib.sha256("\n".join(map(str, sources)).encode("utf-8", "surrogatepass")).hexdigest()
     return Manifest(uri, digest, tracks, tuple(warnings))
 
 
-def _column(table: pa.Table, name: str, kind: pa.DataType, uri: str) -> list[Any]:
+def _told(names: Sequence[str]) -> str:
+    return ", ".join(uris.printable(name, 60) for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> list[Any]:
     if name not in table.column_names:
         return [None] * table.num_rows
     try:
         return list(table.column(name).cast(kind).to_pylist())
-    except pa.ArrowException as error:
-        found = table.schema.field(name).type
-        reason = str(error).splitlines()[0]
-        raise failures.ManifestError(f"manifest {uri}: column {name}: found {found}, expected {kind} ({reason})") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        found, reason = uris.printable(str(table.schema.field(name).type)), tables.reason(error)
+        raise failures.ManifestError(
+            f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})"
+        ) from error
 
 
 def _identify(
-    sources: list[str | None], ids: list[str | None], offsets: list[float | None], durations: list[float | None]
-) -> tuple[dict[str, int], list[str], int]:
-    """Return the row number of each id, what is wrong, and how many rows only repeat another."""
-    kept: dict[str, int] = {}
+    sources: list[str | None],
+    ids: list[str | None],
+    offsets: list[float | None],
+    durations: list[float | None],
+    resolve: Callable[[str], str],
+) -> tuple[dict[str, tuple[int, str]], list[str], int]:
+    """Return the row number and absolute URI of each id, what is wrong, and how many rows only repeat another."""
+    kept: dict[str, tuple[int, str]] = {}
     problems: list[str] = []
     folded: dict[str, str] = {}
     repeated = 0
     for place, (uri, given) in enumerate(zip(sources, ids, strict=True)):
         offset, duration = offsets[place], durations[place]
         name = given or made_id(uri or "", offset, duration)
-        if problem := _problem(uri, name, offset, duration):
-            problems.append(f"row {place + 1}: {problem}")
+        if not uri or (problem := _problem(uri, name, offset, duration)):
+            problems.append(f"row {place + 1}: {problem if uri else 'no uri'}")
         elif name in kept:
-            first = kept[name]
+            first, _ = kept[name]
             if (sources[first], offsets[first], durations[first]) == (uri, offset, duration):
                 repeated += 1
             else:
@@ -263,7 +300,10 @@ def _identify(
         elif folded.setdefault(name.lower(), name) != name:
             problems.append(f"row {place + 1}: id {name} differs from {folded[name.lower()]} only in case")
         else:
-            kept[name] = place
+            try:
+                kept[name] = place, resolve(uri)
+            except failures.BadUri as error:
+                problems.append(f"row {place + 1}: {error}")
     return kept, problems, repeated
 
 
@@ -271,15 +311,15 @@ def _number(found: float | None) -> float | None:
     return None if found is None or math.isnan(found) else found
 
 
-def _problem(uri: str | None, name: str, offset: float | None, duration: float | None) -> str | None:
-    if not uri or not uri.strip():
+def _problem(uri: str, name: str, offset: float | None, duration: float | None) -> str | None:
+    if not uri.strip():
         return "no uri"
     if not _ID.fullmatch(name):
-        return f"id {name[:60]!r}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
-    if offset is not None and not 0 <= offset < math.inf:
-        return f"offset_s {offset}, expected 0 or more"
-    if duration is not None and not 0 < duration < math.inf:
-        return f"duration_s {duration}, expected more than 0"
+        return f"id {uris.printable(repr(name[:60]))}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
+    if offset is not None and not 0 <= offset <= LONGEST_S:
+        return f"offset_s {offset}, expected 0 or more, at most {LONGEST_S:g}"
+    if duration is not None and not 0 < duration <= LONGEST_S:
+        return f"duration_s {duration}, expected more than 0, at most {LONGEST_S:g}"
     return None
 
 
@@ -297,23 +337,33 @@ def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
     return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
 
 
-def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, dict[str, str]]:
-    """Return the manifest's further columns as one struct, and those that had to be renamed."""
-    names = [name for name in table.column_names if name not in known]
+def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, list[str]]:
+    """Return the manifest's further columns as one struct, and what a person should know of them."""
     taken = {name.lower() for name in JOURNAL.names} | {"file_row_number", "_sep_file"}  # DuckDB's, in index.py
-    renamed: dict[str, str] = {}
-    for name in names:
+    found: dict[str, pa.Array] = {}
+    told = []
+    for name in table.column_names:
+        if name in known:
+            continue
+        shown = uris.printable(name, 60)
+        column = tables.carry(table.column(name)) if shown == name else None
+        if column is None:
+            told.append(
+                f"column {shown} is left out: the index cannot hold {_kind(table, name) if shown == name else 'its name'}"
+            )
+            continue
         new = name
-        while new.lower() in taken:
+        while not new or new.lower() in taken:
             new = f"manifest_{new}"
         taken.add(new.lower())
+        found[new] = column
         if new != name:
-            renamed[name] = new
-    if not names:
-        return None, {}
-    arrays = [table.column(name).combine_chunks() for name in names]
-    plain = [array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array for array in arrays]
-    return pa.StructArray.from_arrays(plain, names=[renamed.get(name, name) for name in names]), renamed
+            told.append(f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}")
+    return pa.StructArray.from_arrays(list(found.values()), names=list(found)) if found else None, told
+
+
+def _kind(table: pa.Table, name: str) -> str:
+    return uris.printable(str(table.schema.field(name).type))
 
 
 @dataclass(frozen=True)
