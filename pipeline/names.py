@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from sep_batch.pipeline import failures, uris
@@ -49,9 +50,9 @@ def render(template: str, id: str, uri: str, stem: str, ext: str) -> str:
 
 
 def _component(text: str) -> str:
-    """Make one path component of a text: no slash, no control character, no leading dot, no endless name."""
-    clean = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in text)
-    clean = "_" + clean[1:] if clean.startswith(".") else clean
+    """Make one path component of a text: no slash, no control character, no leading dot, no endless name, no end of a URI."""
+    clean = "".join(char if char.isprintable() and char not in "/\\?" else "_" for char in text).replace("::", "__")
+    clean = "_" + clean[1:] if clean.startswith(".") or not clean else clean
     raw = clean.encode()
     if len(raw) <= _COMPONENT_BYTES:
         return clean
@@ -65,22 +66,24 @@ def check(template: str) -> None:
     Raises:
         UsageError: With the tokens there are.
     """
-    expected = f"expected tokens {', '.join('{' + token + '}' for token in TOKENS)}"
+    shown, expected = uris.printable(template), f"expected tokens {', '.join('{' + token + '}' for token in TOKENS)}"
     try:
-        used = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-        template.format(**dict.fromkeys(TOKENS, "x"))
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
-        raise failures.UsageError(f"--filename {template}: {error}; {expected}") from error
+        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
+    except ValueError as error:
+        raise failures.UsageError(f"--filename {shown}: {error}; {expected}") from error
+    used = {f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}" for _, name, spec, conversion in fields}
     if strange := used - TOKENS.keys():
-        raise failures.UsageError(f"--filename {template}: found {', '.join(sorted(strange))}; {expected}")
+        raise failures.UsageError(f"--filename {shown}: found {uris.printable(', '.join(sorted(strange)))}; {expected}")
     if not used & {"stem", "instrument"}:
-        raise failures.UsageError(f"--filename {template}: no {{stem}}, so all stems would have one path")
+        raise failures.UsageError(f"--filename {shown}: no {{stem}}, so all stems would have one path")
     if template.startswith("/") or ".." in template.split("/"):
-        raise failures.UsageError(f"--filename {template}: expected a path below OUT/stems")
+        raise failures.UsageError(f"--filename {shown}: expected a path below OUT/stems")
 
 
 def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: Sequence[str], ext: str) -> None:
-    """Render every track's path where ids do not keep them apart, and refuse two equal ones, case ignored.
+    """Render every track's path where ids do not keep them apart, and refuse two that some storage takes for one.
+
+    That is storage which ignores case, or how an accent is written.
 
     Args:
         template: As `check` let it pass.
@@ -97,8 +100,8 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
     clashes = []
     for id, uri in tracks:
         path = render(template, id, uri, stems[0], ext)
-        if (first := seen.setdefault(path.lower(), (id, uri)))[0] != id:
-            clashes.append(f"{first[1]} and {uri} both give {path}")
+        if (first := seen.setdefault(unicodedata.normalize("NFC", path).casefold(), (id, uri)))[0] != id:
+            clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
-        raise failures.UsageError(f"--filename {template}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
+        raise failures.UsageError(f"--filename {uris.printable(template)}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
