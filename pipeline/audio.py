@@ -6,6 +6,7 @@ likewise at 24 bits. Encoders run bit-exact: same samples, same bytes.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -19,17 +20,61 @@ import av.error
 import numpy as np
 
 from sep_batch.pipeline import failures
+from sep_batch.pipeline.watch import Watched
 
 MAX_S = 24 * 3600  # a longer track is refused
+MAX_BYTES = 256 << 30  # 24 h of stereo float at 192 kHz are 133 GB
+MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MAX_FRAME_SAMPLES = 1 << 20  # of one channel; the largest honest ones, TTA at 768 kHz, have 802,482
+LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 BLOCK = 1 << 16  # samples given to an encoder at once
 _RIFF_BYTES = (1 << 32) - 1024  # of samples; more do not fit beside the headers of a plain WAV
 BitDepth = Literal["16", "24", "float"]
 
-# Only these demuxers are ever used, and none may open anything else: FFmpeg's playlists read other files.
-_OPTIONS = {"protocol_whitelist": "none"}
+DECODERS = (  # what music comes in; the other 150 of FFmpeg's are never given a byte
+    *(
+        "aac",
+        "ac3",
+        "alac",
+        "ape",
+        "dca",
+        "eac3",
+        "flac",
+        "gsm_ms",
+        "mlp",
+        "mp1",
+        "mp1float",
+        "mp2",
+    ),
+    *(
+        "mp2float",
+        "mp3",
+        "mp3float",
+        "opus",
+        "speex",
+        "truehd",
+        "tta",
+        "vorbis",
+        "wavpack",
+        "wmalossless",
+        "wmapro",
+        "wmav1",
+        "wmav2",
+    ),
+    *("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw"),
+    *("pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le", "pcm_s8", "pcm_u8"),
+    *("pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le", "pcm_s64be", "pcm_s64le"),
+)
+# Only the demuxers of `container_of` are ever used, and none may open anything else: FFmpeg's playlists read other files.
+_OPTIONS = {"protocol_whitelist": "none", "codec_whitelist": ",".join(DECODERS), "max_samples": str(MAX_FRAME_SAMPLES)}
+_LARGEST_ALLOCATION = {"mov": 256 << 20}  # the index of 24 h of AAC at 96 kHz takes 200 MB
+_LARGEST_ALLOCATION_BYTES = 64 << 20  # everywhere else, and of what a tag unpacks to
+_FAR_S = 1e9  # past the end of every file
 _FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 << 31, "s32p": 1 << 31}  # read as they are
 _DECLARED_SLACK_S = 0.25  # a codec's delay and padding
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
+_OGG_PAGE_BYTES = 65_307  # the longest
 _MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
@@ -45,7 +90,7 @@ class Found:
         samples: Decoded, at the rate asked for, between offset and duration.
         truncated: The container declares more than could be decoded.
         skipped_packets: Damaged ones, left out.
-        nonfinite_samples: NaN and Inf, made zero.
+        nonfinite_samples: NaN, Inf and what is beyond `LOUDEST`, made zero.
     """
 
     rate_hz: int = 0
@@ -111,6 +156,8 @@ def decode(
 
 
 def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
+    size = source.seek(0, io.SEEK_END)
+    source.seek(0)
     head = source.read(4096)
     source.seek(0)
     if not head:
@@ -118,28 +165,46 @@ def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float 
     name = container_of(head)
     if name is None:
         raise failures.UnsupportedFormat(f"first bytes {head[:8].hex(' ')}: no audio container that is read")
-    cut_short = name == "wav" and duration_s is None and _is_cut_short(source, head)
+    if size > MAX_BYTES:
+        raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
+    begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
+    cut_short = duration_s is None and _is_cut_short(source, size, head)
+    watched = Watched(source)
+    _bound_allocations(_LARGEST_ALLOCATION.get(name, _LARGEST_ALLOCATION_BYTES))
     try:
-        with av.open(source, format=name, options=_OPTIONS, metadata_errors="replace") as container:
-            reader = _Reader(container, rate_hz, found)
+        with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
+            reader = _Reader(container, rate_hz, found, watched)
             declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
             if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + _DECLARED_SLACK_S:
                 raise failures.TooLong(_too_long())
-            yield from _kept(reader, round(offset_s * rate_hz), None if duration_s is None else round(duration_s * rate_hz))
+            yield from _kept(reader, begin, samples)
             found.truncated = cut_short or (declares and reader.is_truncated())
     except av.error.FFmpegError as error:
+        watched.settle()
         raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
 
 
-def _is_cut_short(source: IO[bytes], head: bytes) -> bool:
-    """Tell whether a WAV file is smaller than its header says; FFmpeg takes its length from the file's size."""
+def _samples(seconds: float, rate_hz: int) -> int:
+    return round(min(seconds, _FAR_S) * rate_hz)
+
+
+def _bound_allocations(most_bytes: int) -> None:
+    """Bound what FFmpeg takes at once, in this process: a header may say that 2 GB follow."""
+    ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(most_bytes))  # noqa: SLF001 (PyAV does not hand it on)
+
+
+def _is_cut_short(source: IO[bytes], size: int, head: bytes) -> bool:
+    """Tell whether a WAV or Ogg file ends too early by its own words; FFmpeg takes their length from what is there."""
+    if head[:4] == b"OggS":
+        source.seek(max(0, size - _OGG_PAGE_BYTES))
+        _, _, last_page = source.read(_OGG_PAGE_BYTES).rpartition(b"OggS\0")
+        source.seek(0)
+        return not (last_page and last_page[0] & 4)  # the mark of a stream's end
     declared = int.from_bytes(head[4:8], "little")
     if head[:4] == b"RF64" and head[12:16] == b"ds64":  # above 4 GiB the size stands in a place of its own
         declared = int.from_bytes(head[20:28], "little")
     elif head[:4] != b"RIFF" or declared == 0xFFFFFFFF:
         return False
-    size = source.seek(0, io.SEEK_END)
-    source.seek(0)
     return declared + 8 - size > max(4096, 0.01 * declared)
 
 
@@ -170,25 +235,31 @@ def _too_long() -> str:
 
 
 def _finite(wave: np.ndarray, found: Found) -> np.ndarray:
-    finite = np.isfinite(wave)
-    if finite.all():
+    if max(wave.max(), -wave.min()) <= LOUDEST:  # false where one is NaN
         return wave
-    found.nonfinite_samples += wave.size - int(np.count_nonzero(finite))
-    return np.where(finite, wave, np.float32(0))
+    is_number = np.abs(wave) <= LOUDEST
+    found.nonfinite_samples += wave.size - int(np.count_nonzero(is_number))
+    return np.where(is_number, wave, np.float32(0))
 
 
 class _Reader:
     """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
-    def __init__(self, container: Any, rate_hz: int, found: Found) -> None:
+    def __init__(self, container: Any, rate_hz: int, found: Found, watched: Watched) -> None:
+        watched.settle()
         if not container.streams.audio:
             raise failures.UnsupportedFormat(f"{container.format.name}: no audio stream")
         stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise failures.UnsupportedFormat(f"{container.format.name}: a codec that is not read")
-        stream.codec_context.thread_count = 1  # tracks run side by side instead
-        self.container, self.stream, self.rate_hz, self.found = container, stream, rate_hz, found
-        found.codec = stream.codec_context.name
+        codec = stream.codec_context
+        if codec is None or codec.name not in DECODERS:
+            raise failures.UnsupportedFormat(
+                f"{container.format.name}: a codec that is not read ({codec.name if codec else None})"
+            )
+        codec.thread_count = 1  # tracks run side by side instead
+        codec.options = {"max_samples": _OPTIONS["max_samples"]}
+        self.container, self.stream, self.rate_hz, self.found, self.watched = container, stream, rate_hz, found, watched
+        found.codec = codec.name
+        _refuse_form(codec.layout.nb_channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
         self.decoded = 0  # samples at the source's rate
         self.ended = False
 
@@ -211,11 +282,13 @@ class _Reader:
                 if resampler is not None:  # the stream changed its form midway
                     yield from map(_stereo, resampler.resample(None))
                 form, resampler = (frame.layout.name, frame.sample_rate), None
+                _refuse_form(frame.layout.nb_channels, frame.sample_rate)
                 if frame.sample_rate != self.rate_hz or frame.layout.nb_channels > 2 or frame.format.name not in _FULL_SCALE:
                     resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
                 self.found.rate_hz = self.found.rate_hz or frame.sample_rate
                 self.found.channels = self.found.channels or frame.layout.nb_channels
             self.decoded += frame.samples
+            self.watched.decoded_s += frame.samples / frame.sample_rate
             if resampler is None:
                 yield _stereo(frame)
                 continue
@@ -228,11 +301,14 @@ class _Reader:
     def _frames(self) -> Iterator[Any]:
         packets = self.container.demux(self.stream)
         while True:
+            self.watched.settle()
             try:
                 packet = next(packets)
             except StopIteration:
+                self.watched.settle()
                 return
             except _BROKEN:  # the rest of the container cannot be read
+                self.watched.settle()
                 self.found.skipped_packets += 1
                 return
             try:
@@ -249,9 +325,18 @@ class _Reader:
 
     def declared_s(self) -> float:
         """Return how long the container says it is; 0 where it says nothing."""
+        if self.container.format.name == "caf" and self.found.codec.startswith("pcm") and self.found.rate_hz:
+            return float(self.stream.frames / self.found.rate_hz)  # its duration is that of the bytes which are there
         if self.stream.duration is not None:
             return float(self.stream.duration * self.stream.time_base)
         return float((self.container.duration or 0) / av.time_base)
+
+
+def _refuse_form(channels: int, rate_hz: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise failures.UnsupportedFormat(f"{channels:,} channels, expected 1 to {MAX_CHANNELS}")
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise failures.UnsupportedFormat(f"a rate of {rate_hz:,} Hz, expected {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}")
 
 
 def _stereo(frame: Any) -> np.ndarray:
