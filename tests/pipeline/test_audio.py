@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ INTEGERS = [key for key in CODEC_OF if key[1] in ("16", "24")]
 
 DECODES_AS_EXPECTED = """
 import sys
+import zlib
 from pathlib import Path
 import numpy as np
 from sep_batch.pipeline import audio
@@ -62,7 +64,7 @@ def written_by_ffmpeg(wave, container, encoder, layout, *, rate_hz=RATE_HZ, samp
         whole = np.rint(wave * 32767).astype(np.int16)
         laid_out = whole.T.reshape(1, -1) if not samples.endswith("p") else whole
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(laid_out), format=samples, layout=layout)
-        frame.sample_rate = rate_hz
+        frame.sample_rate, frame.pts = rate_hz, 0
         muxer.mux(stream.encode(frame))
         muxer.mux(stream.encode(None))
     return out.getvalue()
@@ -379,3 +381,120 @@ def test_an_encoded_file_says_nothing_of_when_or_by_what_it_was_made():
         content = encoded(noise(1000), *key)
         assert b"Lavf6" not in content
         assert b"Lavc6" not in content
+
+
+@pytest.mark.parametrize("rate_hz", [999, 768_001])
+def test_a_rate_that_no_music_has_is_refused(rate_hz):
+    with pytest.raises(failures.UnsupportedFormat, match=f"a rate of {rate_hz:,} Hz, expected 1,000 to 768,000"):
+        decoded(float_wav(noise(5000), rate_hz=rate_hz))
+
+
+@pytest.mark.parametrize("rate_hz", [1000, 768_000])
+def test_the_lowest_and_the_highest_rate_are_read(rate_hz):
+    assert decoded(float_wav(noise(2 * rate_hz), rate_hz=rate_hz)).wave.shape[1] == pytest.approx(2 * RATE_HZ, abs=100)
+
+
+def test_more_than_64_channels_are_refused():
+    assert decoded(float_wav(noise(1000, channels=64))).channels == 64
+    with pytest.raises(failures.UnsupportedFormat, match="65 channels, expected 1 to 64"):
+        decoded(float_wav(noise(1000, channels=65)))
+
+
+def test_a_form_that_changes_midway_to_one_that_is_not_read_is_refused(monkeypatch):
+    content = written_by_ffmpeg(noise(60_000), "mp3", "libmp3lame", "stereo", samples="s16p")
+    monkeypatch.setattr(audio, "MAX_RATE_HZ", RATE_HZ)
+    monkeypatch.setattr(audio, "_refuse_form", refuse_from(2, audio._refuse_form))
+    with pytest.raises(failures.UnsupportedFormat, match="a rate of"):
+        decoded(content)
+
+
+def refuse_from(call, refuse):
+    calls = []
+
+    def counted(channels, rate_hz):
+        calls.append(rate_hz)
+        refuse(channels, rate_hz + (len(calls) >= call))
+
+    return counted
+
+
+def test_a_codec_that_no_music_has_is_never_given_a_byte():
+    content = written_by_ffmpeg(noise(48_000, channels=1), "wav", "g726", "mono", rate_hz=8000)
+    with pytest.raises(failures.UnsupportedFormat, match=r"wav: a codec that is not read \(g726\)"):
+        decoded(content)
+
+
+def test_every_decoder_that_is_allowed_is_there():
+    for name in audio.DECODERS:
+        assert av.codec.Codec(name, "r").type == "audio"
+
+
+def test_what_is_far_too_loud_for_a_wave_becomes_zero_and_is_counted():
+    wave = noise(3000)
+    wave[0, :10], wave[1, :5] = 2 * audio.LOUDEST, -2 * audio.LOUDEST
+    found = decoded(float_wav(wave))
+    assert found.nonfinite_samples == 15
+    assert np.abs(found.wave).max() < 1
+    wave = np.full((2, 3000), -audio.LOUDEST, np.float32)
+    assert np.array_equal(decoded(float_wav(wave)).wave, wave)
+
+
+def test_an_offset_past_every_file_is_empty():
+    with pytest.raises(failures.EmptyAudio, match="the file has 0.1 s"):
+        decoded(encoded(noise(4410)), offset_s=1e308)
+    assert decoded(encoded(noise(4410)), duration_s=1e308).samples == 4410
+
+
+class Endless(io.BytesIO):
+    """A file whose storage says it has a petabyte."""
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        return 1 << 50 if whence == io.SEEK_END else super().seek(offset, whence)
+
+
+def test_a_file_larger_than_any_honest_one_is_refused_before_it_is_read():
+    with pytest.raises(failures.TooLong, match="a file of 1,125,899,906,842,624 bytes"):
+        list(audio.decode(Endless(encoded(noise(1000))), rate_hz=RATE_HZ)[0])
+
+
+def test_what_storage_raises_midway_is_raised_and_no_end_of_the_file():
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > 100_000:
+                raise failures.FetchTimeout("the storage went away")
+            return super().read(size)
+
+    pieces, _ = audio.decode(Broken(encoded(noise(3 * RATE_HZ))), rate_hz=RATE_HZ)
+    with pytest.raises(failures.FetchTimeout, match="went away"):
+        list(pieces)
+
+
+def test_tags_that_unpack_to_more_than_is_bearable_are_refused(monkeypatch):
+    from sep_batch.pipeline import watch
+
+    monkeypatch.setattr(watch, "MAX_GROWN_BYTES", 32 << 20)
+    content = encoded(noise(RATE_HZ), "mp3", "")
+    assert decoded(packed_tags(24, 1 << 10) + content).samples == RATE_HZ
+    with pytest.raises(failures.DecodeError, match="its headers unpack to more than 32 MB"):
+        decoded(packed_tags(24, 8 << 20) + content)
+
+
+def packed_tags(count, letters):
+    """Return an ID3 tag of texts of so many letters each, of different names, 8 kB for 8 MB."""
+
+    def size(number):
+        return bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
+
+    frames = b""
+    for number in range(count):
+        body = size(letters) + zlib.compress(f"\3name {number}\0".encode().ljust(letters, b"a"))
+        frames += b"TXXX" + size(len(body)) + b"\0\x09" + body
+    return b"ID3\4\0\0" + size(len(frames)) + frames
+
+
+def test_an_ogg_file_that_has_no_end_is_flagged():
+    wave = noise(3 * 48_000)
+    content = written_by_ffmpeg(wave, "ogg", "flac", "stereo", rate_hz=48_000)
+    assert not decoded(content).truncated
+    assert decoded(content[: content.rindex(b"OggS")]).truncated
+    assert not decoded(content[: content.rindex(b"OggS")], duration_s=1.0).truncated
