@@ -169,19 +169,19 @@ def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float 
         raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
     cut_short = duration_s is None and _is_cut_short(source, size, head)
-    watched = Watched(source)
     _bound_allocations(_LARGEST_ALLOCATION.get(name, _LARGEST_ALLOCATION_BYTES))
-    try:
-        with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
-            reader = _Reader(container, rate_hz, found, watched)
-            declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
-            if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + _DECLARED_SLACK_S:
-                raise failures.TooLong(_too_long())
-            yield from _kept(reader, begin, samples)
-            found.truncated = cut_short or (declares and reader.is_truncated())
-    except av.error.FFmpegError as error:
-        watched.settle()
-        raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+    with Watched(source) as watched:
+        try:
+            with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
+                reader = _Reader(container, rate_hz, found, watched)
+                declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
+                if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + _DECLARED_SLACK_S:
+                    raise failures.TooLong(_too_long())
+                yield from _kept(reader, begin, samples)
+                found.truncated = cut_short or (declares and reader.is_truncated())
+        except av.error.FFmpegError as error:
+            watched.settle()
+            raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
 
 
 def _samples(seconds: float, rate_hz: int) -> int:

@@ -6,9 +6,11 @@ here, so here such a file comes to its end.
 
 from __future__ import annotations
 
+import os
 import resource
 import time
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from sep_batch.pipeline import failures
 
@@ -30,6 +32,13 @@ class Watched:
         self._failure: Exception | None = None
         self._begun_s = time.thread_time()
         self._before_bytes: int | None = None
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._statm)
 
     def read(self, size: int) -> bytes:
         """Read so many bytes, or none: FFmpeg takes an exception for one damaged packet, and goes on."""
@@ -57,26 +66,20 @@ class Watched:
             TrackError: What reading raised.
         """
         self._before_bytes = None
-        self._look_at_time()
         if self._failure is not None:
             raise self._failure
 
     def _look(self) -> None:
-        self._look_at_time()
-        now = _private_bytes()
-        if self._before_bytes is None:
-            self._before_bytes = now
-        if now - self._before_bytes > MAX_GROWN_BYTES:
-            raise failures.DecodeError(f"its headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
-
-    def _look_at_time(self) -> None:
         spent_s = time.thread_time() - self._begun_s
         if spent_s > PATIENCE_S + self.decoded_s:
             raise failures.DecodeError(f"decoding took {spent_s:.0f} s for {self.decoded_s:.1f} s of audio")
+        now = self.private_bytes()
+        if self._before_bytes is None:
+            self._before_bytes = now
+        elif now - self._before_bytes > MAX_GROWN_BYTES:
+            raise failures.DecodeError(f"its headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
 
-
-def _private_bytes() -> int:
-    """Return the memory of this process that no other shares."""
-    with open("/proc/self/statm", "rb") as file:
-        _, resident, shared, *_ = file.read().split()
-    return (int(resident) - int(shared)) * _PAGE_BYTES
+    def private_bytes(self) -> int:
+        """Return the memory of this process that no other shares."""
+        _, resident, shared, _ = os.pread(self._statm, 100, 0).split(b" ", 3)
+        return (int(resident) - int(shared)) * _PAGE_BYTES

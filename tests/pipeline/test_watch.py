@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
@@ -9,23 +10,30 @@ from sep_batch.pipeline.watch import Watched
 
 
 @pytest.fixture
+def watching():
+    """Make watched sources that are closed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda source: stack.enter_context(Watched(source))
+
+
+@pytest.fixture
 def memory(monkeypatch):
     """What the process takes, as a test sets it: a list of one number of bytes."""
     taken = [1 << 30]
-    monkeypatch.setattr(watch, "_private_bytes", lambda: taken[0])
+    monkeypatch.setattr(Watched, "private_bytes", lambda _watched: taken[0])
     return taken
 
 
-def test_a_watched_source_reads_as_the_source_does():
-    watched = Watched(io.BytesIO(b"0123456789"))
+def test_a_watched_source_reads_as_the_source_does(watching):
+    watched = watching(io.BytesIO(b"0123456789"))
     assert watched.read(3) == b"012"
     assert watched.seek(-2, io.SEEK_END) == watched.tell() == 8
     assert (watched.read(5), watched.read(5)) == (b"89", b"")
     watched.settle()
 
 
-def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory):
-    watched = Watched(io.BytesIO(bytes(100)))
+def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory, watching):
+    watched = watching(io.BytesIO(bytes(100)))
     assert watched.read(10) == bytes(10)
     memory[0] += watch.MAX_GROWN_BYTES + 1
     assert watched.read(10) == b""
@@ -33,18 +41,18 @@ def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory):
         watched.settle()
 
 
-def test_what_grew_between_two_calls_is_not_this_files_doing(memory):
-    watched = Watched(io.BytesIO(bytes(100)))
+def test_what_grew_between_two_calls_is_not_this_files_doing(memory, watching):
+    watched = watching(io.BytesIO(bytes(100)))
     for _ in range(5):
         assert watched.read(10) == bytes(10)
         watched.settle()
         memory[0] += watch.MAX_GROWN_BYTES + 1
 
 
-def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch):
+def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch, watching):
     spent = [100.0]
     monkeypatch.setattr(watch.time, "thread_time", lambda: spent[0])
-    watched = Watched(io.BytesIO(bytes(100)))
+    watched = watching(io.BytesIO(bytes(100)))
     watched.decoded_s = 30.0
     spent[0] += watch.PATIENCE_S + 29
     assert watched.read(10) == bytes(10)
@@ -55,19 +63,20 @@ def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch
         watched.settle()
 
 
-def test_what_reading_raises_is_raised_once_the_call_ends():
+def test_what_reading_raises_is_raised_once_the_call_ends(watching):
     class Broken(io.BytesIO):
         def read(self, size=-1):
             raise failures.FetchTimeout("the storage went away")
 
-    watched = Watched(Broken(bytes(100)))
+    watched = watching(Broken(bytes(100)))
     assert watched.read(10) == watched.read(10) == b""
     with pytest.raises(failures.FetchTimeout, match="went away"):
         watched.settle()
 
 
-def test_the_memory_of_this_process_is_seen():
-    before = watch._private_bytes()
+def test_the_memory_of_this_process_is_seen(watching):
+    watched = watching(io.BytesIO())
+    before = watched.private_bytes()
     held = bytearray(64 << 20)
     held[::4096] = b"x" * len(held[::4096])
-    assert watch._private_bytes() - before > 60 << 20
+    assert watched.private_bytes() - before > 60 << 20
