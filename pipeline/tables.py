@@ -49,7 +49,7 @@ def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.T
 
 def _table(kind: str, content: bytes, text_columns: Collection[str]) -> pa.Table:
     if kind == "Parquet":
-        return pyarrow.parquet.read_table(io.BytesIO(content))
+        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
     if not content.strip():
         return pa.table({"uri": pa.array([], pa.string())})
     if kind == "CSV":

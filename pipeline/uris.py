@@ -135,11 +135,10 @@ def shown(uri: str) -> str:
         return printable(_QUERY.sub("?...", uri[: MAX_CHARS + 1]))
     if not _SCHEME.fullmatch(scheme):
         return "...://..."
-    if scheme in HTTP and "@" not in rest:
-        return printable(f"{scheme}://{re.sub(r'[?#].*', '?...', rest)}")
-    if scheme not in SCHEMES or "@" in rest or ":" in rest.partition("/")[0]:
+    if scheme not in (*SCHEMES, *HTTP) or "@" in rest or (":" in rest.partition("/")[0] and scheme not in HTTP):
         return f"{scheme}://..."
-    return printable(f"{scheme}://{_QUERY.sub('?...', rest)}")
+    path, mark, _ = (rest.partition("#")[0] if scheme in HTTP else rest).partition("?")
+    return printable(f"{scheme}://{path}{'?...' if mark else ''}")
 
 
 def printable(text: str, chars: int = SHOWN_CHARS) -> str:
