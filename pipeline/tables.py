@@ -19,6 +19,7 @@ import pyarrow.parquet
 from sep_batch.pipeline import uris
 
 DEEPEST = 20  # lists and structs in one another; Arrow's JSON reader takes the process with it at 20,000, DuckDB gives up at 100
+MOST_ROWS = 50_000_000  # equal ones take a byte in Parquet and a hundred here
 _PARQUET = (".parquet", ".pq")
 _URI = re.compile(r"\S*(?:://|@)\S*")
 
@@ -49,7 +50,10 @@ def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.T
 
 def _table(kind: str, content: bytes, text_columns: Collection[str]) -> pa.Table:
     if kind == "Parquet":
-        return pyarrow.parquet.ParquetFile(io.BytesIO(content)).read()
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        if file.metadata.num_rows > MOST_ROWS:
+            raise pa.ArrowInvalid(f"{file.metadata.num_rows:,} rows, expected at most {MOST_ROWS:,}")
+        return file.read()
     if not content.strip():
         return pa.table({"uri": pa.array([], pa.string())})
     if kind == "CSV":

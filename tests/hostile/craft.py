@@ -29,6 +29,10 @@ FORMATS = {  # container, encoder, sample format: all that FFmpeg writes of what
     "ac3": ("ac3", "ac3", "fltp"),
     "wv": ("wv", "wavpack", "s16p"),
     "tta": ("tta", "tta", "s16"),
+    "float": ("wav", "pcm_f32le", "flt"),
+    "adpcm": ("wav", "adpcm_ms", "s16"),
+    "vorbis": ("ogg", "vorbis", "fltp"),
+    "eac3": ("matroska", "eac3", "fltp"),
 }
 WHOLE_HZ = 48_000  # what all of them can hold
 
@@ -41,7 +45,7 @@ def whole(format: str, seconds: float = 1.0, hz: float = 440) -> bytes:
     wave = tone(hz, count, rate_hz=WHOLE_HZ) + noise(count, level=0.01)
     out = io.BytesIO()
     with av.open(out, "w", format=container, options={"fflags": "+bitexact"}) as muxer:
-        stream = muxer.add_stream(encoder, rate=WHOLE_HZ, layout="stereo", options={"flags": "+bitexact"})
+        stream = muxer.add_stream(encoder, rate=WHOLE_HZ, layout="stereo", options={"flags": "+bitexact", "strict": "-2"})
         stream.format, stream.bit_rate = samples, 128_000
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
         frame.sample_rate, frame.pts = WHOLE_HZ, 0

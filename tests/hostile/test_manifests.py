@@ -14,7 +14,7 @@ from catalogs import stems_below, write_tone
 from witness import watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index
+from sep_batch.pipeline import failures, index, manifest, storage
 
 CANARY = "CANARY7f3a"  # a secret of somebody's: it must appear nowhere
 LONGEST_LINE = 8000  # twenty rows of at most 400 characters
@@ -133,48 +133,51 @@ REFUSED = (
 )
 
 
-def refusal(source, out, tmp_path, **options):
-    """Run a manifest that is to be refused, and return its one line: nothing was written, and nobody called."""
-    with watching() as seen, pytest.raises(failures.RunError) as refused:
-        run_job(source, str(out), **options)
-    assert seen.changed == set()
-    assert seen.connected == []
-    assert not out.exists()
-    line = str(refused.value)
-    assert line.isprintable()
-    assert len(line) < LONGEST_LINE
-    assert CANARY not in line
-    assert refused.value.exit_code == 5
-    return line
+@pytest.fixture
+def refusal(tmp_path, caplog, capfd):
+    """Run a manifest that is to be refused, and return its one line: nothing was written or told but that, and nobody called."""
+
+    def run(source):
+        with watching() as seen, pytest.raises(failures.RunError) as refused:
+            run_job(source, str(tmp_path / "out"))
+        line, told = str(refused.value), capfd.readouterr()
+        assert seen.changed == set()
+        assert seen.connected == []
+        assert (caplog.text, told.out, told.err) == ("", "", "")
+        assert line.isprintable()
+        assert len(line) < LONGEST_LINE
+        assert CANARY not in line
+        assert refused.value.exit_code == 5
+        return line
+
+    return run
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_hostile_manifest_is_refused_in_one_line_that_repeats_no_secret(name, tmp_path):
+def test_a_hostile_manifest_is_refused_in_one_line_that_repeats_no_secret(name, tmp_path, refusal):
     content, said = REFUSED[name]
     (tmp_path / name).write_bytes(content)
-    assert said in refusal(str(tmp_path / name), tmp_path / "out", tmp_path)
+    assert said in refusal(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("uri", [uri for uri in BAD_URIS if len(uri) < HUGE])
-def test_a_manifest_of_a_hostile_name_is_refused_too(uri, tmp_path):
-    refusal(f"{uri}.csv", tmp_path / "out", tmp_path)
+def test_a_manifest_of_a_hostile_name_is_refused_too(uri, refusal):
+    refusal(f"{uri}.csv")
 
 
-def test_a_relative_uri_may_not_leave_the_bucket_of_its_manifest(tmp_path):
-    from sep_batch.pipeline import storage
-
+def test_a_relative_uri_may_not_leave_the_bucket_of_its_manifest(refusal):
     for uri, said in (
         ("../../x/a.wav", "leads out of memory://shelf"),
         ("a?versionId=1", "holds a query"),
         ("/etc/passwd", "--input-root"),
     ):
         storage.put("memory://shelf/lists/m.jsonl", rows({"uri": uri}))
-        assert said in refusal("memory://shelf/lists/m.jsonl", tmp_path / "out", tmp_path)
+        assert said in refusal("memory://shelf/lists/m.jsonl")
 
 
-def test_a_thousand_faulty_rows_are_one_line_of_twenty(tmp_path):
+def test_a_thousand_faulty_rows_are_one_line_of_twenty(tmp_path, refusal):
     (tmp_path / "m.jsonl").write_bytes(rows(*({"uri": f"s3://KEY:{CANARY}@b/{n}.wav"} for n in range(1000))))
-    line = refusal(str(tmp_path / "m.jsonl"), tmp_path / "out", tmp_path)
+    line = refusal(str(tmp_path / "m.jsonl"))
     assert "1000 faulty rows: row 1: s3://...: credentials" in line
     assert line.count("credentials and chained") == 20
 
@@ -267,24 +270,16 @@ def test_odd_sources_are_read_or_fail_alone_and_their_stems_stay_in_out(filename
     ],
     ids=lambda column: str(column.type)[:40],
 )
-def test_no_column_of_a_manifest_keeps_the_index_from_being_written(column, songs, tmp_path, tiny, inline):
-    from sep_batch.pipeline import manifest
-
+def test_no_column_of_a_manifest_keeps_the_index_from_being_written(column, songs, tmp_path, tiny, inline, monkeypatch):
     table = pa.table({"uri": [str(songs / "song.wav")], "mine": column})
     listed = manifest.check(table, "m", str(songs))
     assert "mine" in " ".join(listed.warnings) or [field.name for field in listed.tracks.schema.field("extra").type] == ["mine"]
-    monkeypatched = pytest.MonkeyPatch()
-    monkeypatched.setattr(manifest, "read", lambda *_arguments, **_options: listed)
-    with monkeypatched.context():
-        summary = run_job("m.parquet", str(tmp_path / "out"), model=tiny, stems=("vocals",))
-    monkeypatched.undo()
-    assert summary.ok == 1
+    monkeypatch.setattr(manifest, "read", lambda *_arguments, **_options: listed)
+    assert run_job("m.parquet", str(tmp_path / "out"), model=tiny, stems=("vocals",)).ok == 1
     assert index.read(str(tmp_path / "out")).num_rows == 1
 
 
 def test_names_that_no_uri_may_have_are_left_out_of_a_folder_with_a_warning(tmp_path):
-    from sep_batch.pipeline import manifest
-
     for name in ("good.wav", "line\nbreak.wav", "esc\x1b.wav"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / os.fsdecode(b"\xff.wav")).write_bytes(b"x")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
+
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from sep_batch.pipeline import tables
@@ -62,6 +65,15 @@ def test_a_list_that_begins_with_null_is_refused_since_arrow_reads_it_wrong():
     """Arrow 26 gives such a list one value too few, and reads beyond its end. Where it no longer does, this test can go."""
     with pytest.raises(tables.UnreadableError, match=r"not readable as JSONL: Column 1: .*list offsets"):
         tables.parse(".jsonl", b'{"uri": "a.wav", "x": [null, 1]}\n', [])
+
+
+def test_rows_that_take_no_room_in_the_file_are_bounded(monkeypatch):
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table({"uri": ["a.wav"] * 1000}), out)
+    assert tables.parse(".parquet", out.getvalue(), []).num_rows == 1000
+    monkeypatch.setattr(tables, "MOST_ROWS", 999)
+    with pytest.raises(tables.UnreadableError, match="not readable as Parquet: 1,000 rows, expected at most 999"):
+        tables.parse(".parquet", out.getvalue(), [])
 
 
 def test_what_arrow_says_of_a_row_repeats_no_uri_of_it():
