@@ -135,7 +135,7 @@ def shown(uri: str) -> str:
         return printable(_QUERY.sub("?...", uri[: MAX_CHARS + 1]))
     if not _SCHEME.fullmatch(scheme):
         return "...://..."
-    if scheme not in (*SCHEMES, *HTTP) or "@" in rest or (":" in rest.partition("/")[0] and scheme not in HTTP):
+    if "@" in rest or (":" in rest.partition("/")[0] and scheme not in HTTP):
         return f"{scheme}://..."
     path, mark, _ = (rest.partition("#")[0] if scheme in HTTP else rest).partition("?")
     return printable(f"{scheme}://{path}{'?...' if mark else ''}")
