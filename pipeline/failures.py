@@ -4,7 +4,7 @@
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
       decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
-      write    WriteFailed*
+      write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
       UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6, LeaseHeldError 75
 
@@ -59,6 +59,12 @@ class StorageUnusable(TrackError):
     """Not the object's fault: wrong credentials, no such bucket, a full disk."""
 
     error_class, stage, transient = "storage_unusable", "fetch", True
+
+
+class OutUnusable(StorageUnusable):
+    """The same of OUT's storage: no track of the run can be written."""
+
+    stage = "write"
 
 
 class UnsupportedFormat(TrackError):
@@ -160,7 +166,9 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
         error: What was caught; anything that is no TrackError is a bug, and carries its traceback.
         stage: Where it was caught, for a bug.
     """
-    if isinstance(error, TrackError):
+    if isinstance(error, MemoryError):
+        found, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
+    elif isinstance(error, TrackError):
         found, name, transient, text = error.stage, error.error_class, error.transient, _one_line(str(error))
     else:
         found, name, transient = stage, BUG, False

@@ -11,7 +11,7 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -57,8 +57,16 @@ def new_run(out: str) -> str:
 class Journal:
     """Takes finished rows and makes them durable: every 1,000, every `flush_s` seconds, and at the end however it ends."""
 
-    def __init__(self, out: str, run: str, *, flush_s: float = FLUSH_S) -> None:
-        self.out, self.run, self._flush_s = out, run, flush_s
+    def __init__(self, out: str, run: str, *, check: Callable[[], None], flush_s: float = FLUSH_S) -> None:
+        """Begin a run's journal.
+
+        Args:
+            out: OUT.
+            run: The run's name.
+            check: Called before each flush; raises where the run may write no more.
+            flush_s: Seconds between two flushes.
+        """
+        self.out, self.run, self._check, self._flush_s = out, run, check, flush_s
         self._pending: list[pa.Table] = []
         self._files = 0
         self._lock = threading.Lock()
@@ -80,6 +88,7 @@ class Journal:
 
         Raises:
             TrackError: Storage did not take an earlier flush.
+            LeaseHeldError: Another run has taken OUT over.
         """
         if self._failure:
             raise self._failure
@@ -94,6 +103,7 @@ class Journal:
         with self._lock:
             if not self._pending:
                 return
+            self._check()
             table = pa.concat_tables(self._pending, promote_options="permissive")
             content = io.BytesIO()
             pyarrow.parquet.write_table(table, content)

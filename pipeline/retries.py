@@ -43,8 +43,8 @@ def read_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what reading raised; an error that is no storage's as it is."""
     if not _is_storages(error) or isinstance(error, failures.TrackError):
         return error
-    if unusable := _unusable(uri, error):
-        return unusable
+    if _is_unusable(error):
+        return failures.StorageUnusable(f"{uri}: {_reason(error)}")
     if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
         return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
     if isinstance(error, PermissionError):
@@ -56,7 +56,8 @@ def write_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what writing raised; an error that is no storage's as it is."""
     if not _is_storages(error) or isinstance(error, failures.TrackError):
         return error
-    return _unusable(uri, error) or failures.WriteFailed(f"{uri}: could not be written ({_reason(error)})")
+    kind = failures.OutUnusable if _is_unusable(error) else failures.WriteFailed
+    return kind(f"{uri}: could not be written ({_reason(error)})")
 
 
 def code_of(error: BaseException) -> str | None:
@@ -107,12 +108,13 @@ def _is_storages(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
-def _unusable(uri: str, error: Exception) -> failures.StorageUnusable | None:
-    code, kind = code_of(error), type(error).__name__
-    if code in UNUSABLE_CODES or "Credentials" in kind or "Profile" in kind or getattr(error, "errno", None) in _UNUSABLE_DISK:
-        return failures.StorageUnusable(f"{uri}: {code or kind}: {_reason(error)}")
-    return None
+def _is_unusable(error: Exception) -> bool:
+    """Tell whether the storage's answer holds for all that lies there."""
+    kind = type(error).__name__
+    named = "Credentials" in kind or "Profile" in kind
+    return named or code_of(error) in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    code, words = code_of(error), str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return words if code is None or code in words else f"{code}: {words}"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from sep_batch.pipeline import failures
 
 SCHEMES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+DISKS = "/"  # the place of every path
 
 
 def is_local(uri: str) -> bool:
@@ -65,3 +66,11 @@ def check(uri: str) -> str:
     if scheme != "file" and ("@" in urlsplit(uri).netloc or "::" in uri):
         raise failures.BadUri(f"{scheme}://...: credentials and chained URIs are not read; credentials come from the environment")
     return scheme
+
+
+def place(uri: str) -> str:
+    """Return what stands or falls together: a URI's bucket, or this machine's disks."""
+    if is_local(uri):
+        return DISKS
+    scheme, _, path = uri.partition("://")
+    return f"{scheme}://{path.partition('/')[0]}"

@@ -49,9 +49,13 @@ def finished(id, *, extra=None, **values):
     return fill(row, JOURNAL, **usual | {"stems": STEMS} | values)
 
 
+def held():
+    """Check a lease that nobody has taken over."""
+
+
 def journalled(out, *files, run=RUN):
     """Write a run's journal, a file for each list of rows."""
-    with Journal(out, run) as journal:
+    with Journal(out, run, check=held) as journal:
         for rows in files:
             for row in rows:
                 journal.add(row)
@@ -230,7 +234,7 @@ def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
 
 
 def test_rows_are_flushed_at_the_end_and_nothing_else_is_left(out, tmp_path):
-    with Journal(out, RUN) as journal:
+    with Journal(out, RUN, check=held) as journal:
         journal.add(finished("x"))
         assert journal_files(out) == []
     assert journal_files(out) == [f"{RUN}-000000.parquet"]
@@ -239,7 +243,7 @@ def test_rows_are_flushed_at_the_end_and_nothing_else_is_left(out, tmp_path):
 
 def test_rows_are_flushed_where_a_run_breaks_off(out):
     def breaks_off():
-        with Journal(out, RUN) as journal:
+        with Journal(out, RUN, check=held) as journal:
             journal.add(finished("x"))
             raise ZeroDivisionError
 
@@ -250,7 +254,7 @@ def test_rows_are_flushed_where_a_run_breaks_off(out):
 
 def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
     monkeypatch.setattr(index, "FLUSH_ROWS", 3)
-    with Journal(out, RUN) as journal:
+    with Journal(out, RUN, check=held) as journal:
         for number in range(7):
             journal.add(finished(f"x{number}"))
         assert journal_files(out) == [f"{RUN}-000000.parquet", f"{RUN}-000001.parquet"]
@@ -259,7 +263,7 @@ def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
 
 
 def test_rows_are_flushed_after_a_while_though_no_more_come(out):
-    with Journal(out, RUN, flush_s=0.02) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.02) as journal:
         journal.add(finished("x"))
         for _ in range(100):
             if journal_files(out):
@@ -268,8 +272,21 @@ def test_rows_are_flushed_after_a_while_though_no_more_come(out):
         assert set(index.finished(out)) == {"x"}
 
 
+def test_a_journal_whose_run_may_write_no_more_writes_no_more(out):
+    def taken_over():
+        raise failures.LeaseHeldError
+
+    def writes_on():
+        with Journal(out, RUN, check=taken_over) as journal:
+            journal.add(finished("x"))
+
+    with pytest.raises(failures.LeaseHeldError):
+        writes_on()
+    assert journal_files(out) == []
+
+
 def test_a_journal_without_rows_writes_nothing(out):
-    with Journal(out, RUN, flush_s=0.001) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.001) as journal:
         journal.flush()
     assert journal_files(out) == []
 
@@ -284,7 +301,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
 
     monkeypatch.setattr(storage, "put", put)
     broken.set()
-    with Journal(out, RUN, flush_s=0.01) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.01) as journal:
         journal.add(finished("x"))
         journal._thread.join(timeout=5)
         with pytest.raises(failures.WriteFailed):
