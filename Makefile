@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow faults clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
@@ -18,6 +18,9 @@ lint: .venv/.tested
 
 slow: .venv/.tested
 	$(BIN)/python -m pytest -m slow
+
+faults: .venv/.tested
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/hostile
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import json
 import os
 import signal
@@ -15,11 +17,11 @@ import pytest
 from catalogs import stems_below, write_tone
 from signals import RATE_HZ
 
-from sep_batch.jobs import stop
+from sep_batch.jobs import driver, stop
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.run import default_out, run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, flow, index, lease, stages, stems, storage, work
+from sep_batch.pipeline import failures, flow, index, lease, retries, stages, stems, storage, work
 
 
 @pytest.fixture
@@ -270,6 +272,43 @@ def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, m
     with pytest.raises(failures.LeaseHeldError, match="took it over"):
         run_job(str(catalog), model=tiny)
     assert index.finished(out) == {}
+
+
+def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings_marked_done(catalog, tiny, inline, monkeypatch):
+    out, whole = str(catalog.parent / "songs.stems"), flow.finished_rows
+    run_job(str(catalog), model=tiny)
+    monkeypatch.setattr(flow, "finished_rows", lambda *flow_of: itertools.islice(whole(*flow_of), 1))
+    monkeypatch.setattr(driver, "PASSES", 1)
+    monkeypatch.setattr(driver.Driver, "_give_up", lambda *_: None)  # as if the process had died
+    run_job(str(catalog), model=tiny, bit_depth="24", overwrite=True)
+    monkeypatch.setattr(flow, "finished_rows", whole)
+    with pytest.raises(failures.SettingsDifferError, match="bit_depth"):
+        run_job(str(catalog), model=tiny)
+    again = run_job(str(catalog), model=tiny, bit_depth="24")
+    assert (again.done_before, again.ok) == (1, 2)
+    assert len({row["settings_sha256"] for row in rows(out).values()}) == 1
+    assert {stem["bytes"] for row in rows(out).values() for stem in row["stems"]} == {
+        len(content) for content in stems_below(catalog.parent / "songs.stems").values()
+    }
+
+
+def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(catalog, tiny, inline, monkeypatch):
+    out, put = str(catalog.parent / "songs.stems"), storage.put
+    written = []
+
+    def full(uri, content, **options):
+        written.append(uri)
+        if len([one for one in written if "/stems/" in one]) > 2 and "/lease/" not in uri:
+            raise retries.write_error(uri, OSError(errno.ENOSPC, "No space left on device"))
+        put(uri, content, **options)
+
+    monkeypatch.setattr(storage, "put", full)
+    with pytest.raises(failures.NotRunnableError, match="No space left on device"):
+        run_job(str(catalog), model=tiny)
+    assert {row.status for row in index.finished(out).values()} <= {"ok"}
+    monkeypatch.setattr(storage, "put", put)
+    again = run_job(str(catalog), model=tiny)
+    assert (again.exit_code, again.done_before + again.ok) == (0, 3)
 
 
 def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, inline, tmp_path):
