@@ -15,7 +15,8 @@ ADDRESSES = {  # of loopback, one a server, so that one port is enough
     "object": "127.0.0.4",
 }
 FILTERS = {
-    "proxy": "catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink",
+    "proxy": "catch_errors gatekeeper healthcheck one_winner listing_formats bulk "
+    "s3api tempauth copy slo dlo versioned_writes symlink",
     "account": "healthcheck",
     "container": "healthcheck",
     "object": "healthcheck",
@@ -52,7 +53,6 @@ account_autocreate = true
 """
 FILTER = """
 [filter:{name}]
-use = egg:swift#{name}
 {options}
 """
 
@@ -69,12 +69,16 @@ def write(folder: Path, port: int, key: str, secret: str) -> None:
     (folder / "disks" / "one").mkdir(parents=True, exist_ok=True)
     (folder / "etc").mkdir(mode=0o700, exist_ok=True)
     swift_conf(folder).write_text(SWIFT)
-    options = {"tempauth": f"user_{key.replace(':', '_')} = {secret} .admin", "s3api": "location = us-east-1"}
+    options = {
+        "one_winner": "paste.filter_factory = one_winner:filter_factory",
+        "s3api": "use = egg:swift#s3api\nlocation = us-east-1",
+        "tempauth": f"use = egg:swift#tempauth\nuser_{key.replace(':', '_')} = {secret} .admin",
+    }
+    user = pwd.getpwuid(os.getuid()).pw_name
     for kind, filters in FILTERS.items():
-        conf = SERVER.format(
-            kind=kind, address=ADDRESSES[kind], port=port, folder=folder, filters=filters, user=pwd.getpwuid(os.getuid()).pw_name
-        )
-        conf += "".join(FILTER.format(name=name, options=options.get(name, "")) for name in filters.split())
+        conf = SERVER.format(kind=kind, address=ADDRESSES[kind], port=port, folder=folder, filters=filters, user=user)
+        for name in filters.split():
+            conf += FILTER.format(name=name, options=options.get(name, f"use = egg:swift#{name}"))
         server_conf(folder, kind).write_text(conf)
     for kind in ("account", "container", "object"):
         _write_ring(folder / "etc" / f"{kind}.ring.gz", ADDRESSES[kind], port)

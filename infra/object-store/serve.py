@@ -24,7 +24,7 @@ from pathlib import Path
 
 import configuration
 
-READY_S = 60.0
+READY_S = 120.0
 POLL_S = 0.05
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -44,7 +44,7 @@ def _check(folder: Path, port: int, key: str, secret: str) -> None:
         try:
             socket.create_server((address, port)).close()
         except OSError as error:
-            sys.exit(f"{address}:{port}: {error.strerror}; expected a free port")
+            sys.exit(f"{address}:{port}: {os.strerror(error.errno)}; expected a free port")
 
 
 def _serve(folder: Path, kind: str, starter: int) -> None:

@@ -94,7 +94,7 @@ def test_a_server_that_refuses_before_it_has_the_body_is_heard(direct, through):
     ],
 )
 def test_an_error_is_answered_in_the_servers_stead(direct, through, kind, status, code):
-    faults = Fault(kind, "PUT"), Fault(kind, "HEAD")
+    faults = Fault(kind, "PUT"), Fault(kind, "HEAD", times=math.inf)  # after a 400 botocore asks the bucket for its region
     client = through(*faults)
     with pytest.raises(ClientError) as refused:
         put(client, f"errors/{status}")
@@ -104,7 +104,8 @@ def test_an_error_is_answered_in_the_servers_stead(direct, through, kind, status
         client.head_object(Bucket="songs", Key="faults/a")
     assert refused.value.response["Error"]["Code"] == str(status)  # a HEAD has no body to say more
     assert not keys(direct, f"errors/{status}")
-    assert [fault.fired for fault in faults] == [1, 1]
+    assert faults[0].fired == 1
+    assert faults[1].fired >= 1
     put(client, f"errors/{status}")
 
 
