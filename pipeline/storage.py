@@ -84,9 +84,9 @@ def info(uri: str) -> Info:
     filesystem, path = _place(uri)
     try:
         found = filesystem.info(path)
-    except (FileNotFoundError, PermissionError):
-        if uri.startswith("s3://"):
-            filesystem.cat_file(path, start=0, end=1)  # its answer has a body, and so tells a missing bucket from a missing key
+    except OSError:
+        if uri.startswith("s3://"):  # a HEAD's answer has no body; this one's tells a missing bucket or a bad key from the rest
+            filesystem.cat_file(path, start=0, end=1)
         raise
     if found["type"] == "directory":
         raise IsADirectoryError(uri)
@@ -138,7 +138,7 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
         if isinstance(filesystem, LocalFileSystem):
             return filesystem.open(path, "rb"), found
         return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=RANGE_BYTES))), found
-    content = filesystem.cat_file(path)
+    content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
     if len(content) != found.bytes:
         raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
     return io.BytesIO(content), found

@@ -17,6 +17,7 @@ from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.work import Work
 
 GRACE_S = 60.0  # after the limit, for the word to be left, before the process is ended from C
+_STDERR = 2  # as a number, since sys.stderr may be anything
 T = TypeVar("T")
 
 
@@ -32,7 +33,7 @@ def limited(rows: Iterator[T], ids: list[str], work: Work) -> Iterator[T]:
         timer = threading.Timer(work.limit_s, _end, (ids, work))
         timer.daemon = True
         timer.start()
-        faulthandler.dump_traceback_later(work.limit_s + GRACE_S, exit=True)
+        faulthandler.dump_traceback_later(work.limit_s + GRACE_S, exit=True, file=_STDERR)
         try:
             row = next(rows, None)
         finally:
@@ -49,7 +50,7 @@ def was_over(name: str, work: Work) -> bool:
 
 
 def _end(ids: list[str], work: Work) -> None:
-    faulthandler.dump_traceback(all_threads=True)
+    faulthandler.dump_traceback(file=_STDERR)
     if len(ids) == 1:
         with contextlib.suppress(failures.TrackError):  # without the word it is a worker_crash
             storage.put(_word(ids[0], work), b"", scratch=work.scratch)
