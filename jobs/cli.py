@@ -185,6 +185,31 @@ def manifest(
 
 
 @app.command()
+def verify(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read every stem: its bytes, and that it decodes.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mark tracks of broken stems for the next run; publish the index anew.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --repair: remove orphans older than 24 h.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one line of JSON.")] = False,
+) -> None:
+    """Check OUT: index and stems against its journal. Exit code 8 where something is wrong.
+
+    Example: sep-batch verify songs.stems --deep
+    """
+    with _one_line_errors():
+        from sep_batch.jobs.verify import run_verify
+        from sep_batch.jobs.verify_report import show
+        from sep_batch.pipeline.manifest import SHOWN
+
+        shown = None if as_json else SHOWN
+        report = run_verify(out, deep=deep, repair=repair, yes=yes, shown=shown, told=lambda line: typer.echo(line, err=True))
+        show(report, as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
 ) -> None:

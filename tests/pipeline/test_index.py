@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import threading
 import time
 
@@ -214,6 +215,42 @@ def test_what_is_finished_is_what_the_newest_rows_say(out):
         "x": Finished("ok", "/music/x.wav", None, None, None, "s", transient=False, attempts=1),
         "y": Finished("failed", "/music/y.wav", 1.5, None, "e", "t", transient=True, attempts=2),
     }
+
+
+TORN = {
+    "cut": lambda content: content[:-100],
+    "empty": lambda _content: b"",
+    "flipped": lambda content: content[:200] + bytes(byte ^ 255 for byte in content[200:300]) + content[300:],
+    "no journal": lambda _content: parquet_of(y=[1]),
+}
+
+
+def parquet_of(**columns):
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("torn", TORN)
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_journal_file_that_cannot_be_read_is_named_and_the_others_are_read(torn, kind, tmp_path):
+    out = {"disk": str(tmp_path / "out"), "memory": f"memory://torn-{torn}/out"}[kind]
+    journalled(out, [finished("x")], [finished("y")])
+    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    storage.put(uri, TORN[torn](storage.read(uri)))
+    with index.opened(out, skip_unreadable=True) as journal:
+        assert list(journal.unreadable) == [uri]
+        assert (journal.files, journal.database.sql("SELECT id FROM newest").fetchall()) == (1, [("x",)])
+
+
+@pytest.mark.parametrize("torn", ["cut", "empty", "flipped"])
+def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, out):
+    journalled(out, [finished("x")], [finished("y")])
+    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    storage.put(uri, TORN[torn](storage.read(uri)))
+    for call in (index.finished, lambda out: index.publish(out, RUN)):
+        with pytest.raises(failures.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
+            call(out)
 
 
 def test_run_names_count_up(out):
