@@ -62,6 +62,9 @@ class Driver:
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device = pools.device
         try:
+            if self.stop.is_asked:
+                self._end_early()
+                return
             for number in range(PASSES):
                 seen = self._pass(todo, number)
                 todo = todo.filter(pa.array([name not in seen for name in todo.column("id").to_pylist()], pa.bool_()))
@@ -98,10 +101,13 @@ class Driver:
         finally:
             flow.stop(dataset)
         if is_stopping and len(seen) < todo.num_rows:
-            self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
-            self.summary.exit_code = failures.STOPPED
+            self._end_early()
         self.summary.stats += flow.stats(dataset)
         return seen
+
+    def _end_early(self) -> None:
+        self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
+        self.summary.exit_code = failures.STOPPED
 
     def _give_up(self, todo: pa.Table, tracks: int) -> None:
         """Fail the tracks that came out of none of the passes."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
@@ -67,7 +68,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         _refuse_missing_gpus(asked)
     if not _cluster(wanted):
         _refuse_precision(wanted)
-    access = _storage_options(wanted)
+    access = storage_options(wanted.endpoint_url, wanted.storage_options)
     storage.use(access)
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
@@ -126,32 +127,6 @@ def _drive(
         stop.draining(),
     ):
         Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo)
-
-
-def _storage_options(wanted: Options) -> storage.Options:
-    """Read how storage is reached: the options file, and the endpoint of all S3 URIs that it says nothing of.
-
-    Raises:
-        UsageError: The file is not what it should be; nothing of what it holds is shown.
-    """
-    options: dict[str, dict[str, Any]] = {}
-    if wanted.endpoint_url:
-        options["s3://"] = {"endpoint_url": wanted.endpoint_url}
-    if wanted.storage_options is None:
-        return options
-    name = f"--storage-options {wanted.storage_options}"
-    try:
-        told = json.loads(Path(wanted.storage_options).read_bytes())
-    except (OSError, ValueError) as error:
-        raise failures.UsageError(f"{name}: not readable as JSON ({type(error).__name__})") from None
-    if not isinstance(told, dict) or not all(isinstance(values, dict) for values in told.values()):
-        raise failures.UsageError(
-            f'{name}: expected an object of options by URI prefix, as {{"s3://bucket/": {{"profile": "mine"}}}}'
-        )
-    for prefix in told:
-        if uris.is_local(prefix) or prefix.partition("://")[0] not in uris.SCHEMES:
-            raise failures.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
-    return options | told
 
 
 def _settings(wanted: Options) -> tuple[str, Settings]:

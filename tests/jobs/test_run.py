@@ -231,7 +231,7 @@ def test_what_is_in_flight_has_its_time_and_no_more(catalog, tiny, inline, monke
     monkeypatch.setattr(stop, "DRAIN_S", 0.5)
     monkeypatch.setattr(flow, "finished_rows", lambda *_: iter(lambda: time.sleep(0.1), 1))
     begun = time.monotonic()
-    summary = run_job(str(catalog), model=tiny, deadline="0s")
+    summary = run_job(str(catalog), model=tiny, deadline="1s")
     assert (summary.exit_code, summary.ok) == (7, 0)
     assert "deadline" in summary.stopped
     assert 0.5 <= time.monotonic() - begun < 10
