@@ -1,14 +1,15 @@
-# `make demo` and `make test` do all the set-up they need, in .venv. What they run without make stands in the README.
+# `make demo` and `make test` do all the set-up they need, in .venv and, for the S3 server of the tests, in .venv-swift.
+# What they run without make stands in the README.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow faults swift clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
 
-test: .venv/.tested lint
+test: .venv/.tested .venv-swift/.installed lint
 	$(BIN)/python -m pytest
 
 lint: .venv/.tested
@@ -16,8 +17,11 @@ lint: .venv/.tested
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-slow: .venv/.tested
+slow: .venv/.tested .venv-swift/.installed
 	$(BIN)/python -m pytest -m slow
+
+faults: .venv/.tested .venv-swift/.installed
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/hostile
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
@@ -32,5 +36,14 @@ slow: .venv/.tested
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+swift: .venv-swift/.installed
+
+# Where it cannot be installed, the tests take moto's mock and say so; the next make tries again.
+.venv-swift/.installed: infra/object-store/requirements.txt | .venv/.installed
+	@rm -rf .venv-swift
+	@{ $(BIN)/python -m venv --without-pip .venv-swift && \
+		$(BIN)/python -m pip --python .venv-swift/bin/python install --quiet --requirement $< && touch $@; } || \
+		{ rm -rf .venv-swift; echo "Swift, the S3 server of the tests, could not be installed: they will run against a mock" >&2; }
+
 clean:
-	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-swift demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

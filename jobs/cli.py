@@ -48,11 +48,14 @@ def main() -> None:
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn what our own code raises into one line on stderr and its exit code."""
-    from sep_batch.pipeline.failures import RunError
+    from sep_batch.pipeline.failures import STOPPED, RunError
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         yield
+    except KeyboardInterrupt as error:
+        typer.echo("stopped by a signal; run the same command again to resume", err=True)
+        raise typer.Exit(STOPPED) from error
     except RunError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
@@ -107,6 +110,13 @@ def run(
         str | None,
         typer.Option(help="Folder for long tracks' temporary files, where OUT is no disk. Default: the system's."),
     ] = None,
+    deadline: Annotated[str | None, typer.Option(help="When to end, in order: a duration, as 6h, or a time, as 06:00.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another run works on OUT.")] = 0.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that a stage may be at work on four minutes of a track.")] = 600.0,
+    endpoint_url: Annotated[str | None, typer.Option(help="Of the S3 server, where it is not AWS.")] = None,
+    storage_options: Annotated[
+        str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
@@ -144,6 +154,11 @@ def run(
             retry=retry,
             overwrite=overwrite,
             scratch=scratch,
+            deadline=deadline,
+            wait_s=wait,
+            time_limit_s=time_limit,
+            endpoint_url=endpoint_url,
+            storage_options=storage_options,
             address=address,
             uri_column=uri_column,
             id_column=id_column,
@@ -167,6 +182,36 @@ def manifest(
         table = scan(sources)
         write(table, out)
         typer.echo(f"{table.num_rows} tracks in {out}; next: sep-batch run {out}")
+
+
+@app.command()
+def verify(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read every stem: its bytes, and that it decodes.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mark tracks of broken stems for the next run; publish the index anew.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --repair: remove orphans older than 24 h.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one line of JSON.")] = False,
+) -> None:
+    """Check OUT: index and stems against its journal. Exit code 8 where something is wrong.
+
+    Example: sep-batch verify songs.stems --deep
+    """
+    with _one_line_errors():
+        from sep_batch.jobs import access
+        from sep_batch.jobs.verify import run_verify
+        from sep_batch.jobs.verify_report import show
+        from sep_batch.pipeline import storage
+        from sep_batch.pipeline.manifest import SHOWN
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        shown = None if as_json else SHOWN
+        report = run_verify(out, deep=deep, repair=repair, yes=yes, shown=shown, told=lambda line: typer.echo(line, err=True))
+        show(report, as_json=as_json)
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from sep_batch.jobs.attribution import COLUMNS
+from sep_batch.jobs.breaker import Breaker
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, manifest, storage
+from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages import worker_crash
 from sep_batch.pipeline.work import Work
 
@@ -31,6 +35,8 @@ class Driver:
         max_failures: The bound over which the run is stopped.
         journal: Takes the rows.
         progress: Told of every row.
+        stop: Whether the run shall end early.
+        breaker: Tells a storage's failures from the tracks'.
     """
 
     work: Work
@@ -40,63 +46,85 @@ class Driver:
     max_failures: MaxFailures
     journal: index.Journal
     progress: Progress
+    stop: Stop
+    breaker: Breaker
 
     def run(self, todo: pa.Table) -> None:
         """Run the flow; then twice more, a row a block and one task in flight, over what was lost with its process.
 
         Raises:
             BugError: A row is a defect of ours.
-            NotRunnableError: The flow could not run.
+            NotRunnableError: The flow could not run, or a storage is unusable.
+            LeaseHeldError: Another run has taken OUT over.
         """
         begun, tracks = time.monotonic(), todo.num_rows
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device = pools.device
         try:
+            if self.stop.is_asked:
+                self._end_early()
+                return
             for number in range(PASSES):
                 seen = self._pass(todo, number)
                 todo = todo.filter(pa.array([name not in seen for name in todo.column("id").to_pylist()], pa.bool_()))
-                if self.summary.stopped or not todo.num_rows:
+                if self.summary.stopped:
                     return
-            if todo.num_rows == tracks > 1:  # that is no poisonous track, and none shall be marked as one
-                raise failures.NotRunnableError(
-                    f"none of {tracks} tracks came out of the flow in {PASSES} passes; see Ray's logs"
-                )
-            for place in range(todo.num_rows):
-                self._take(worker_crash(todo.slice(place, 1), self.work))
+                if not todo.num_rows:
+                    break
+            self._give_up(todo, tracks)
+            self._take(self.breaker.rest())
         finally:
             self.summary.seconds = time.monotonic() - begun
 
     def _pass(self, todo: pa.Table, number: int) -> set[str]:
         """Run one pass, and return the ids that came out of it."""
-        begun = time.monotonic()
         rows = 1 if number else manifest.rows_per_block(todo.num_rows, self.resources.analyze.actors)
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = manifest.write_plan(todo, self._put, folder, rows_per_block=rows)
         resources = self.resources.one_at_a_time() if number else self.resources
+        begun, seen = time.monotonic(), set[str]()
         dataset = flow.build(plan, self.work, self.model, resources)
-        seen: set[str] = set()
-        is_first = number == 0
-        for batch in flow.finished_rows(dataset, self.work):
-            seen.update(batch.column("id").to_pylist())
-            self._take(batch)
-            if is_first:  # how long a block is on its way is known, so the rest was the start of the actors
-                self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
-                is_first = False
-            if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM):
-                break
+        is_stopping = False
+        try:
+            for batch in ticking(flow.finished_rows(dataset, self.work)):
+                if batch is not None:
+                    self._take(self.breaker.take(batch))
+                    if not seen and not number:  # what the stages took for it is known, so the rest was their start
+                        self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
+                    seen.update(batch.column("id").to_pylist())
+                if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
+                    break
+                if self.stop.is_asked and not is_stopping:
+                    self._put(self.work.stop_uri, b"")
+                    is_stopping = True
+        finally:
+            flow.stop(dataset)
+        if is_stopping and len(seen) < todo.num_rows:
+            self._end_early()
         self.summary.stats += flow.stats(dataset)
         return seen
+
+    def _end_early(self) -> None:
+        self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
+        self.summary.exit_code = failures.STOPPED
+
+    def _give_up(self, todo: pa.Table, tracks: int) -> None:
+        """Fail the tracks that came out of none of the passes."""
+        if todo.num_rows == tracks > 1:  # that is no poisonous track, and none shall be marked as one
+            raise failures.NotRunnableError(f"none of {tracks} tracks came out of the flow in {PASSES} passes; see Ray's logs")
+        self._take([worker_crash(row, self.work) for row in each(todo)])
 
     def _put(self, uri: str, content: bytes) -> None:
         storage.put(uri, content, scratch=self.work.scratch)
 
-    def _take(self, rows: pa.Table) -> None:
+    def _take(self, finished: Sequence[pa.Table]) -> None:
         """Journal and count finished rows."""
-        self.journal.add(rows)
-        for row in rows.select(["id", "status", "error_class", "error", "audio_s", *COLUMNS.values()]).to_pylist():
-            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
-            self.summary.spend(row)
-            self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
-            if row["error_class"] == failures.BUG:
-                raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
+        for rows in finished:
+            self.journal.add(rows)
+            for row in rows.select(["id", "status", "error_class", "error", "audio_s", *COLUMNS.values()]).to_pylist():
+                self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
+                self.summary.spend(row)
+                self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
+                if row["error_class"] == failures.BUG:
+                    raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")

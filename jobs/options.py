@@ -62,6 +62,11 @@ class Options:
         retry: Which failed tracks are tried again.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks, where OUT is object storage.
+        deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
+        wait_s: How long to wait where another run works on OUT.
+        time_limit_s: How long a stage may be at work on one part of a track.
+        endpoint_url: Of the S3 server.
+        storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
         address: Of a running Ray cluster.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
@@ -86,6 +91,11 @@ class Options:
     retry: Retry = "transient"
     overwrite: bool = False
     scratch: str | None = None
+    deadline: str | None = None
+    wait_s: float = 0.0
+    time_limit_s: float = 600.0
+    endpoint_url: str | None = None
+    storage_options: str | None = None
     address: str | None = None
     uri_column: str | None = None
     id_column: str | None = None
@@ -106,6 +116,7 @@ def check(wanted: Options) -> None:
         ("--limit", wanted.limit),
         ("--bitrate", wanted.bitrate),
         ("--duration", wanted.duration_s),
+        ("--time-limit", wanted.time_limit_s),
     ):
         if found is not None and found <= 0:
             raise failures.UsageError(f"{name} {found}: expected more than 0")

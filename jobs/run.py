@@ -11,28 +11,29 @@ import json
 import logging
 import os
 import secrets
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, index, manifest, names, storage, uris
+from sep_batch.pipeline import audio, failures, index, lease, manifest, names, storage, uris
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
+    from sep_batch.pipeline.work import Work
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
 PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
@@ -52,14 +53,23 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
     Raises:
         RunError: The run could not start, a systemic fault ended it, or a defect of ours did.
+        KeyboardInterrupt: A signal came before the flow ran, or a second one while it ended.
     """
     wanted = Options(**options)
     check(wanted)
+    stop = Stop(seconds_until(wanted.deadline, datetime.now().astimezone()) if wanted.deadline else None)
+    with stop.on_signals():
+        return _run(source, out, wanted, stop, progress or Progress.silent())
+
+
+def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
     asked = None if wanted.gpus == "auto" else int(wanted.gpus)
     if asked and not wanted.device and not _cluster(wanted):
         _refuse_missing_gpus(asked)
     if not _cluster(wanted):
         _refuse_precision(wanted)
+    access = storage_options(wanted.endpoint_url, wanted.storage_options)
+    storage.use(access)
     listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
     tracks = listed.tracks.slice(0, wanted.limit)
     out = uris.absolute(out) if out else default_out(listed.uri)
@@ -70,15 +80,16 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     pairs = zip(tracks.column("id").to_pylist(), tracks.column("uri").to_pylist(), strict=True)
     names.refuse_collisions(settings.filename, pairs, settings.stems, settings.format)
     try:
-        run = _open_out(out, settings, listed, overwrite=wanted.overwrite)
-        plan = manifest.make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
-        summary.done_before, summary.known_failed = plan.done, plan.known_failed
-        try:
-            if plan.tracks.num_rows:
-                summary.run = run
-                _drive(plan.tracks, settings, model, summary, wanted, progress or Progress.silent())
-        finally:
-            _close_out(out, run)
+        with lease.hold(out, wait_s=wanted.wait_s) as held:
+            run = _open_out(out, settings, listed, overwrite=wanted.overwrite)
+            plan = manifest.make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
+            summary.done_before, summary.known_failed = plan.done, plan.known_failed
+            with _published(out, run, held):
+                if plan.tracks.num_rows:
+                    summary.run = run
+                    held.tell(run=run)
+                    work = _work(settings, summary, wanted, access)
+                    _drive(plan.tracks, work, model, summary, wanted, progress, stop, held)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
@@ -91,27 +102,31 @@ def default_out(source: str) -> str:
     return f"{uris.parent(source)}/{base.rpartition('.')[0] or base}.stems"
 
 
-def _drive(todo: pa.Table, settings: Settings, model: str, summary: Summary, wanted: Options, progress: Progress) -> None:
-    _prepare_ray(wanted)
-    from sep_batch.jobs.driver import Driver
+def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options) -> Work:
     from sep_batch.pipeline.work import Work
 
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
-    work = Work(settings, summary.out, run, parts, scratch)
+    return Work(settings, summary.out, run, parts, scratch, limit_s=wanted.time_limit_s, storage=access)
+
+
+def _drive(
+    todo: pa.Table, work: Work, model: str, summary: Summary, wanted: Options, progress: Progress, stop: Stop, held: lease.Lease
+) -> None:
+    _prepare_ray(wanted)
+    from sep_batch.jobs.breaker import Breaker
+    from sep_batch.jobs.driver import Driver
+
     bound = MaxFailures.parse(wanted.max_failures)
-    try:
-        with (
-            _ray(wanted) as resources,
-            _stoppable(),  # after Ray, which sets a signal handler of its own
-            index.Journal(summary.out, run, flush_s=wanted.flush_s) as journal,
-            progress.showing(todo.num_rows),
-        ):
-            Driver(work, model, resources, summary, bound, journal, progress).run(todo)
-    except KeyboardInterrupt:
-        summary.stopped = "stopped by a signal; run the same command again to resume"
-        summary.exit_code = failures.STOPPED
+    with (
+        _ray(wanted) as resources,
+        stop.on_signals(),  # again: Ray sets a signal handler of its own
+        index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
+        progress.showing(todo.num_rows),
+        stop.draining(),
+    ):
+        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo)
 
 
 def _settings(wanted: Options) -> tuple[str, Settings]:
@@ -172,11 +187,21 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest, *, overwr
     return run
 
 
-def _close_out(out: str, run: str) -> None:
-    """Publish the index and remove what only the run needed."""
-    index.publish(out, run)
-    storage.remove(index.plan_folder(out, run))
-    storage.remove(index.parts_folder(out, run))
+@contextlib.contextmanager
+def _published(out: str, run: str, held: lease.Lease) -> Iterator[None]:
+    """Publish the index at the end and remove what only the run needed; not where OUT was taken over, nor in a hurry."""
+    is_hurried = False
+    try:
+        yield
+    except KeyboardInterrupt:  # a second signal: the next run publishes
+        is_hurried = True
+        raise
+    finally:
+        if not is_hurried:
+            held.check()
+            index.publish(out, run)
+            storage.remove(index.plan_folder(out, run))
+            storage.remove(index.parts_folder(out, run))
 
 
 def _refuse_missing_gpus(asked: int) -> None:
@@ -273,20 +298,3 @@ def _ray(wanted: Options) -> Iterator[Resources]:
     finally:
         if started:
             ray.shutdown()
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: what is finished is journaled, the index is published."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

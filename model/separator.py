@@ -196,11 +196,13 @@ class Separator:
         for place, patch in enumerate(patches):
             batch.numpy()[place, : len(patch)] = patch
         spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)
-        masks = self.masks(self.estimates(magnitude(spectrum[..., : spec.bins])))
+        estimates = self.estimates(magnitude(spectrum[..., : spec.bins]))
+        used = slice(len(patches)), slice(None), slice(max(map(len, patches)))  # what follows is frame by frame
+        masks = self.masks(estimates[(slice(None), *used)])
         shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
         sums = torch.zeros(shape, device=self.device)
         for place, stem in enumerate(chosen):  # one after another: what they need between is four times what they give
-            overlap_add(sums[:, place], (masks[stem] * spectrum)[: len(patches)], spec)
+            overlap_add(sums[:, place], masks[stem] * spectrum[used], spec)
         return sums
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:

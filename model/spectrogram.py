@@ -68,13 +68,14 @@ def _transform(frame_length: int, hop: int) -> torchaudio.transforms.Spectrogram
     return torchaudio.transforms.Spectrogram(n_fft=frame_length, hop_length=hop, power=None, center=False)
 
 
-def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0) -> Tensor:
+def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0, frames: int | None = None) -> Tensor:
     """Compute the STFT of one patch: periodic Hann, no centring, zeros before and after the wave.
 
     Args:
         wave: (channels, samples) float32, full scale 1: from `begin` on, at least to where the patch ends or the track does.
         patch: Which patch, from 0.
         begin: Where in its track the wave begins; not after the patch.
+        frames: Only so many of the patch's T.
 
     Returns:
         (channels, T, frame_length / 2 + 1) complex64; frames past the wave's end are zero.
@@ -82,7 +83,7 @@ def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0)
     Source: Spleeter's `EstimatorSpecBuilder._build_stft_feature` (tf.signal.stft with pad_end).
     """
     start = patch * spec.patch_samples - spec.frame_length - begin
-    stop = start + (spec.patch_frames - 1) * spec.hop + spec.frame_length
+    stop = start + ((frames or spec.patch_frames) - 1) * spec.hop + spec.frame_length
     inside = wave[:, max(start, 0) : min(stop, wave.shape[1])]
     before = max(-start, 0)
     after = stop - start - before - inside.shape[1]
@@ -156,15 +157,19 @@ def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int
     energy = above = 0.0
     for patch, (whole, samples) in enumerate(_patch_spectra(iter(blocks), spec)):
         place = (patch % patches_per_part + context) * length
-        spectrum[place : place + length] = whole[..., : spec.kept_bins].transpose(0, 1)
+        frames = place + whole.shape[1]
+        spectrum[place:frames] = whole[..., : spec.kept_bins].transpose(0, 1)
         energy, above = energy + _energy(whole), above + _energy(whole[..., spec.bins :])
         last = samples is not None
         if not last and (patch + 1) % patches_per_part:
             continue
         end = (patch + 1) * spec.patch_samples - spec.frame_length if samples is None else samples
-        frames = place + (length if samples is None else frame_count(samples, spec) - patch * length)
         skip = spec.patch_samples if context else spec.frame_length
-        yield Part(spectrum[:frames].numpy(), skip, end - begin, last, energy, above)
+        kept = (
+            spectrum[:frames].clone() if 2 * frames < len(spectrum) else spectrum[:frames]
+        )  # many short tracks lie side by side
+        yield Part(kept.numpy(), skip, end - begin, last, energy, above)
+        del kept
         if not last:
             before, spectrum = spectrum[-length:], _empty_spectrum(patches_per_part + 1, spec)
             spectrum[:length] = before
@@ -177,7 +182,7 @@ def _empty_spectrum(patches: int, spec: ModelSpec) -> Tensor:
 
 
 def _patch_spectra(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[Tensor, int | None]]:
-    """Yield each patch's `patch_spectrum`, and with the last one how many samples the wave had."""
+    """Yield each patch's `patch_spectrum`, the last one as far as it goes, and with it how many samples the wave had."""
     held, begin = torch.empty((spec.channels, 0)), 0
     for patch in itertools.count():
         next_begin = max((patch + 1) * spec.patch_samples - spec.frame_length, 0)
@@ -187,9 +192,11 @@ def _patch_spectra(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[
             missing -= block.shape[1]
         held = torch.cat(pieces, dim=1) if len(pieces) > 1 else held
         samples = begin + held.shape[1]
-        yield patch_spectrum(held, patch, spec, begin=begin), samples if samples <= next_begin else None
         if samples <= next_begin:
+            frames = frame_count(samples, spec) - patch * spec.patch_frames
+            yield patch_spectrum(held, patch, spec, begin=begin, frames=frames), samples
             return
+        yield patch_spectrum(held, patch, spec, begin=begin), None
         held, begin = held[:, next_begin - begin :], next_begin
 
 
@@ -208,7 +215,7 @@ def overlap_add(sums: Tensor, spectrum: Tensor, spec: ModelSpec) -> None:
 
     Args:
         sums: (..., T + 3, hop), added to in place: the last three hops belong to the patch after.
-        spectrum: (..., T, bins) complex64; bins that are missing at the top are zero.
+        spectrum: (..., frames, bins) complex64, at most T; bins that are missing at the top are zero.
         spec: The model's description.
 
     Source: Spleeter's `EstimatorSpecBuilder._inverse_stft` (tf.signal.inverse_stft, times 2/3).
@@ -216,7 +223,7 @@ def overlap_add(sums: Tensor, spectrum: Tensor, spec: ModelSpec) -> None:
     quarters = torch.fft.irfft(spectrum, n=spec.frame_length).unflatten(-1, (4, spec.hop))
     window = synthesis_window(spec.frame_length, spectrum.device).view(4, spec.hop)
     for quarter in range(4):
-        sums[..., quarter : quarter + spec.patch_frames, :].addcmul_(quarters[..., quarter, :], window[quarter])
+        sums[..., quarter : quarter + spectrum.shape[-2], :].addcmul_(quarters[..., quarter, :], window[quarter])
 
 
 class Synthesis:

@@ -1,15 +1,16 @@
 """The tree of errors.
 
     TrackError            a track's own: becomes its failed row; the run goes on
-      fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri
-      decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio
+      fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
+      decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
-      write    WriteFailed*
+      write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
-      UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6
+      UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6, LeaseHeldError 75
 
 `*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
-exception of ours: `bug`, anything that is none of these.
+exception of ours: `bug`, anything that is none of these. Whether a storage's failure is the track's own or the whole
+storage's is judged by jobs/breaker.py, which looks at the tracks beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import traceback
 
 MESSAGE_CHARS = 500
 SOME_FAILED, OVER_MAX_FAILURES, STOPPED = 3, 4, 7  # exit codes of runs that came to an end
+CHECK_FAILED = 8  # exit code of a check that found something
 BUG = "bug"
 
 
@@ -53,6 +55,18 @@ class BadUri(TrackError):
     error_class, stage = "bad_uri", "fetch"
 
 
+class StorageUnusable(TrackError):
+    """Not the object's fault: wrong credentials, no such bucket, a full disk."""
+
+    error_class, stage, transient = "storage_unusable", "fetch", True
+
+
+class OutUnusable(StorageUnusable):
+    """The same of OUT's storage: no track of the run can be written."""
+
+    stage = "write"
+
+
 class UnsupportedFormat(TrackError):
     """Not a container or codec that is read."""
 
@@ -81,6 +95,12 @@ class NonfiniteAudio(TrackError):
     """Holds nothing but NaN and Inf."""
 
     error_class, stage = "nonfinite", "decode"
+
+
+class TrackTimeout(TrackError):
+    """One part took longer than the time limit."""
+
+    error_class, stage, transient = "track_timeout", "decode", True
 
 
 class OutOfMemory(TrackError):
@@ -133,6 +153,12 @@ class SettingsDifferError(RunError):
     exit_code = 6
 
 
+class LeaseHeldError(RunError):
+    """Another run works on OUT, or has taken it over."""
+
+    exit_code = 75
+
+
 def describe(error: BaseException, stage: str) -> dict[str, object]:
     """Return a failed row's columns for what a stage caught.
 
@@ -140,7 +166,9 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
         error: What was caught; anything that is no TrackError is a bug, and carries its traceback.
         stage: Where it was caught, for a bug.
     """
-    if isinstance(error, TrackError):
+    if isinstance(error, MemoryError):
+        found, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
+    elif isinstance(error, TrackError):
         found, name, transient, text = error.stage, error.error_class, error.transient, _one_line(str(error))
     else:
         found, name, transient = stage, BUG, False

@@ -22,7 +22,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.join import Gathering, join
 from sep_batch.pipeline.manifest import read_plan
 from sep_batch.pipeline.stages import Analyze, Separate, Write
@@ -105,9 +105,9 @@ def _share(cpus: float) -> float:
 class Plan(Datasource):
     """Reads a plan's files, one block a file."""
 
-    def __init__(self, uris: Sequence[str]) -> None:
+    def __init__(self, uris: Sequence[str], options: storage.Options) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._uris = uris
+        self._uris, self._options = uris, options
 
     def get_name(self) -> str:
         """Return what follows `Read` in the operator's name."""
@@ -122,7 +122,12 @@ class Plan(Datasource):
     ) -> list[ReadTask]:
         """Return one task a file, whatever Ray would like."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(read_plan, uri), metadata) for uri in self._uris]
+        return [ReadTask(partial(_read, uri, self._options), metadata) for uri in self._uris]
+
+
+def _read(uri: str, options: storage.Options) -> Iterator[pa.Table]:
+    storage.use(options)
+    yield from read_plan(uri)
 
 
 def configure(resources: Resources) -> None:
@@ -155,7 +160,7 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
         A dataset of finished rows, in whatever order they are done.
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
-    rows = ray.data.read_datasource(Plan(plan), override_num_blocks=len(plan), num_cpus=0.1)
+    rows = ray.data.read_datasource(Plan(plan, work.storage), override_num_blocks=len(plan), num_cpus=0.1)
     giving_way: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
     rows = _stage(rows, Analyze, (work,), giving_way, analyze, minimum=1)
     options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
@@ -188,6 +193,7 @@ def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
 @ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)
 def _join(parts: list[pa.Table], work: Work) -> pa.Table:
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    storage.use(work.storage)
     return join(parts, work)
 
 
@@ -199,6 +205,13 @@ def _joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) ->
     for one in done:
         with contextlib.suppress(ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
             yield ray.get(one)
+
+
+def stop(dataset: ray.data.Dataset) -> None:
+    """End a flow that is not wanted any more; what it was at work on is lost."""
+    executor = dataset._current_executor  # noqa: SLF001 (Ray Data ends it only with the dataset)
+    if executor is not None:
+        executor.shutdown(force=True)
 
 
 def stats(dataset: ray.data.Dataset) -> str:

@@ -11,8 +11,9 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import storage, uris
+from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.manifest import Finished
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 
@@ -29,6 +30,7 @@ FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 ROW_GROUP_ROWS = 100_000
 INDEX_FILE = "index.parquet"
+_COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
 _JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
 
 
@@ -57,8 +59,16 @@ def new_run(out: str) -> str:
 class Journal:
     """Takes finished rows and makes them durable: every 1,000, every `flush_s` seconds, and at the end however it ends."""
 
-    def __init__(self, out: str, run: str, *, flush_s: float = FLUSH_S) -> None:
-        self.out, self.run, self._flush_s = out, run, flush_s
+    def __init__(self, out: str, run: str, *, check: Callable[[], None], flush_s: float = FLUSH_S) -> None:
+        """Begin a run's journal.
+
+        Args:
+            out: OUT.
+            run: The run's name.
+            check: Called before each flush; raises where the run may write no more.
+            flush_s: Seconds between two flushes.
+        """
+        self.out, self.run, self._check, self._flush_s = out, run, check, flush_s
         self._pending: list[pa.Table] = []
         self._files = 0
         self._lock = threading.Lock()
@@ -80,6 +90,7 @@ class Journal:
 
         Raises:
             TrackError: Storage did not take an earlier flush.
+            LeaseHeldError: Another run has taken OUT over.
         """
         if self._failure:
             raise self._failure
@@ -94,6 +105,7 @@ class Journal:
         with self._lock:
             if not self._pending:
                 return
+            self._check()
             table = pa.concat_tables(self._pending, promote_options="permissive")
             content = io.BytesIO()
             pyarrow.parquet.write_table(table, content)
@@ -113,10 +125,8 @@ class Journal:
 
 def finished(out: str) -> dict[str, Finished]:
     """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
-    with _newest(out) as newest:
-        if newest is None:
-            return {}
-        rows: list[tuple[Any, ...]] = newest.sql(
+    with opened(out) as journal:
+        rows: list[tuple[Any, ...]] = journal.database.sql(
             "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
             "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
         ).fetchall()
@@ -125,16 +135,15 @@ def finished(out: str) -> dict[str, Finished]:
 
 def publish(out: str, run: str) -> bool:
     """Write the index from the journal; tell whether there was anything to write."""
-    with _newest(out) as newest:
-        if newest is None:
+    with opened(out) as journal:
+        if not journal.files:
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / INDEX_FILE
-            rows = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest ORDER BY id"
-            key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
-            form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
-            newest.sql(f"COPY ({rows}) TO '{path}' ({form})")
-            storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=parts_folder(out, run))
+        path = journal.folder / INDEX_FILE
+        rows = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest ORDER BY id"
+        key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
+        form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
+        journal.database.sql(f"COPY ({rows}) TO '{path}' ({form})")
+        storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=parts_folder(out, run))
     return True
 
 
@@ -147,34 +156,84 @@ def read(out: str) -> pa.Table:
     return pyarrow.parquet.read_table(io.BytesIO(storage.read(f"{out}/{INDEX_FILE}")))
 
 
-@contextmanager
-def _newest(out: str) -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """Open the journal as a view `newest`: one row per id, the newest by file name, then position."""
-    files = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
-    if not files:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
-        paths = [_here(uri, Path(folder)) for uri in files]
-        empty = Path(folder) / "columns.parquet"  # so that a journal older than a column reads on, with nulls
-        pyarrow.parquet.write_table(JOURNAL.empty_table(), empty)
-        connection.sql("SET TimeZone = 'UTC'")
-        rows = connection.sql(
+@dataclass(frozen=True)
+class Opened:
+    """The journal, opened for SQL.
+
+    Attributes:
+        database: Has two views: `rows`, all of every run, and `newest`, one per id, the newest by file name, then position.
+        files: How many journal files they are made of.
+        unreadable: The files that are left out, by URI, and why.
+        folder: Of this machine, for what is made of the journal; removed when it is closed.
+    """
+
+    database: duckdb.DuckDBPyConnection
+    files: int
+    unreadable: dict[str, str]
+    folder: Path
+
+    def view(self, name: str, paths: Sequence[str]) -> None:
+        """Make a view of Parquet files that has all columns of the journal, older than a column or not.
+
+        Args:
+            name: The view's.
+            paths: Files of this machine. From which of them a row is, says `_sep_file`; its place in it `file_row_number`.
+        """
+        rows = self.database.sql(
             "SELECT *, file_row_number FROM read_parquet($files, union_by_name = true, filename = '_sep_file')",
-            params={"files": [str(empty), *paths]},
+            params={"files": [str(self.folder / _COLUMNS_FILE), *paths]},
         )
-        rows.create_view("rows")
-        connection.sql(
-            "CREATE VIEW newest AS SELECT * FROM rows QUALIFY row_number() OVER "
-            "(PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, file_row_number DESC) = 1"
-        )
-        yield connection
+        rows.create_view(name)
 
 
-def _here(uri: str, folder: Path) -> str:
-    """Return a journal file as a path on this machine, for DuckDB."""
+@contextmanager
+def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
+    """Open the journal.
+
+    Args:
+        out: OUT.
+        skip_unreadable: Read every file through first, and leave out and name what cannot be read.
+
+    Raises:
+        NotRunnableError: A file cannot be read.
+    """
+    files = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
+    with tempfile.TemporaryDirectory() as name, duckdb.connect(config={"temp_directory": name}) as connection:
+        folder = Path(name)
+        paths = {uri: here(uri, folder) for uri in files}
+        unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
+        journal = Opened(connection, len(files) - len(unreadable), unreadable, folder)
+        pyarrow.parquet.write_table(JOURNAL.empty_table(), folder / _COLUMNS_FILE)
+        connection.sql("SET TimeZone = 'UTC'")
+        try:
+            journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
+            connection.sql(
+                "CREATE VIEW newest AS SELECT * FROM rows QUALIFY row_number() OVER "
+                "(PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, file_row_number DESC) = 1"
+            )
+            yield journal
+        except duckdb.Error as error:
+            torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
+            if torn is None or skip_unreadable:
+                raise
+            raise failures.NotRunnableError(f"journal {torn}; sep-batch verify OUT --repair sets it aside") from error
+
+
+def here(uri: str, folder: Path) -> str:
+    """Return an object as a path on this machine, for DuckDB."""
     if uris.is_local(uri):
         return uri
     path = folder / uris.name(uri)
     path.write_bytes(storage.read(uri))
     return str(path)
+
+
+def fault(path: str) -> str | None:
+    """Say why a file cannot be read as rows of the journal; None where it can."""
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        for _ in file.iter_batches():  # a footer alone does not tell
+            pass
+    except (pa.ArrowException, OSError) as error:
+        return str(error).splitlines()[0]
+    return None if "id" in file.schema_arrow.names else "no column id"

@@ -401,7 +401,7 @@ def make_plan(tracks: pa.Table, finished: Mapping[str, Finished], settings_sha25
     rows = zip(*(tracks.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s", "source_etag")), strict=True)
     for place, (name, *source) in enumerate(rows):
         before = finished.get(name)
-        if before is None or not _same(before, source, settings_sha256):
+        if before is None or before.status == "deleted" or not _same(before, source, settings_sha256):
             places.append(place)
             attempts.append(0)
         elif before.status == "ok":

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline import audio, failures, stems, storage, timelimit
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
+from sep_batch.pipeline.timelimit import limited
 from sep_batch.pipeline.work import Work, failed
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def _prepare_torch() -> None:
 def worker_crash(row: pa.Table, work: Work) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
-    crash = failures.WorkerCrash("its process died, in each of three passes")
+    crash: failures.TrackError = failures.WorkerCrash("its process died, in each of three passes")
+    if timelimit.was_over(value(row, "id"), work):
+        crash = failures.TrackTimeout(f"a part of it took more than {work.limit_s:g} s, in each of three passes")
     return fill(failed(tried, crash, crash.stage, work), WRITTEN)
 
 
@@ -69,14 +72,17 @@ class Analyze:
         """
         _prepare_torch()
         os.nice(niceness)
+        storage.use(work.storage)
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Yield a row a part, one track after another."""
+        """Yield a row a part, one track after another; none of a track that is not begun when the run is to stop."""
         for row in each(block):
+            if self.work.is_stopping():
+                return
             tried = fill(row, PART, attempts=value(row, "attempts") + 1)
             try:
-                yield from self._parts(tried)
+                yield from limited(self._parts(tried), [value(row, "id")], self.work)
             except Exception as error:  # noqa: BLE001 (a failure is a row)
                 yield failed(tried, error, "decode", self.work)
 
@@ -144,6 +150,7 @@ class Separate:
         from sep_batch.model.separator import Separator
 
         _prepare_torch()
+        storage.use(work.storage)
         self.work = work
         _, tensors = weights.load(Path(model))
         self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
@@ -154,6 +161,9 @@ class Separate:
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Separate a whole block: the patches of all its parts are packed into batches, whatever track they come from."""
+        return limited(self._rows(block), block.column("id").to_pylist(), self.work)
+
+    def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
         rows = list(each(block))
         yield from (row for row in rows if _is_failed(row))
         waiting = [row for row in rows if not _is_failed(row)]
@@ -211,10 +221,14 @@ class Write:
             niceness: Added to the process's: whether it gives way to others.
         """
         os.nice(niceness)
+        storage.use(work.storage)
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Yield each track's finished row after all its stems are durable, each part's row after it is stored."""
+        return limited(self._rows(block), block.column("id").to_pylist(), self.work)
+
+    def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
         for row in each(block):
             if _is_failed(row):
                 yield fill(row, WRITTEN)

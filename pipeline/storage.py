@@ -1,7 +1,7 @@
 """Every read and write of the project. fsspec is in this file only; a write is whole or nothing.
 
-A URI is a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Credentials come from the environment (for S3 the
-standard AWS variables and profiles), never from a URI.
+A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment (for
+S3 the standard AWS variables and profiles) or from `use`, never from a URI. Every call tries again what may pass.
 """
 
 from __future__ import annotations
@@ -10,101 +10,99 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline.retries import code_of, read_error, reading, writing
 
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
+RANGE_BYTES = 8 << 20  # fetched at once of such a source
+_TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # of S3, where an object to create is there
+# Tries are counted in retries.py alone; the clients' own would multiply them.
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Options = Mapping[str, Mapping[str, Any]]
+_used: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
 class Info:
-    """What storage says of one object: its URI, its size, and its etag (on a disk: the modified time)."""
+    """What storage says of one object: URI, size, etag (on a disk: the modified time), and when it was last changed."""
 
     uri: str
     bytes: int
     etag: str | None
+    modified: datetime | None = None
 
 
-def _mapped(call: Callable[P, T]) -> Callable[P, T]:
-    """Turn what storage clients raise into the tree of errors."""
+def use(options: Options) -> None:
+    """Set how storage is reached, for this process and all its threads.
 
-    @wraps(call)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return call(*args, **kwargs)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise failures.NotFound(f"{args[0]}: not found ({type(error).__name__})") from error
-        except PermissionError as error:
-            raise failures.AccessDenied(f"{args[0]}: access denied ({_reason(error)})") from error
-        except (OSError, TimeoutError) as error:
-            raise failures.FetchTimeout(f"{args[0]}: {_reason(error)}") from error
-        except Exception as error:
-            if not _is_a_clients(error):
-                raise
-            denied = "Credentials" in type(error).__name__
-            raise (failures.AccessDenied if denied else failures.FetchTimeout)(f"{args[0]}: {_reason(error)}") from error
-
-    return wrapped
-
-
-def _is_a_clients(error: Exception) -> bool:
-    """Tell whether an object storage client raised an error of its own kind, which are no OSErrors."""
-    return type(error).__module__.partition(".")[0] in ("aiobotocore", "aiohttp", "botocore", "google", "azure")
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    Args:
+        options: fsspec's options by URI prefix; the longest prefix that fits a URI counts, `s3://` fits every S3 URI.
+    """
+    _used.clear()
+    _used.update({prefix: dict(values) for prefix, values in options.items()})
 
 
 def _place(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI, and the path in it.
 
     Raises:
-        BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
+        BadUri: The scheme is not in the list or its package is missing, or the URI holds credentials or a chain.
     """
     scheme = uris.check(uri)
     if scheme == "file":
         return LocalFileSystem(), uri.removeprefix("file://")
-    options = {} if scheme == "memory" else {"use_listings_cache": False}
+    prefix = max((prefix for prefix in _used if uri.startswith(prefix)), key=len, default="")
+    options = {} if scheme == "memory" else {"use_listings_cache": False} | _used.get(prefix, {})
+    if scheme == "s3":
+        options["config_kwargs"] = _S3_CONFIG | options.get("config_kwargs", {})
     try:
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
-        raise failures.NotRunnableError(f"{uri}: {error}") from error
+        raise failures.BadUri(f"{uri}: {error}") from error
+    if scheme == "s3":
+        filesystem.retries = 1
     return filesystem, path
 
 
-@_mapped
+@reading
 def info(uri: str) -> Info:
     """Ask storage about one object.
 
     Raises:
-        NotFound, AccessDenied, FetchTimeout, BadUri: As they say.
+        NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
     """
     filesystem, path = _place(uri)
-    found = filesystem.info(path)
+    try:
+        found = filesystem.info(path)
+    except OSError:
+        if uri.startswith("s3://"):  # a HEAD's answer has no body; this one's tells a missing bucket or a bad key from the rest
+            filesystem.cat_file(path, start=0, end=1)
+        raise
     if found["type"] == "directory":
         raise IsADirectoryError(uri)
     return _info(uri, found)
 
 
 def _info(uri: str, found: dict[str, Any]) -> Info:
-    tag = found.get("ETag") or found.get("etag") or found.get("md5Hash") or found.get("mtime")
-    if isinstance(tag, float):
-        tag = datetime.fromtimestamp(tag, UTC).isoformat()
-    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None)
+    tag = found.get("ETag") or found.get("etag") or found.get("md5Hash")
+    modified = found.get("LastModified") or found.get("last_modified") or found.get("updated") or found.get("mtime")
+    if isinstance(modified, float):
+        modified = datetime.fromtimestamp(modified, UTC)
+    elif isinstance(modified, str):
+        modified = datetime.fromisoformat(modified)
+    if tag is None and modified:
+        tag = modified.isoformat()
+    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified)
 
 
 def exists(uri: str) -> bool:
@@ -116,14 +114,14 @@ def exists(uri: str) -> bool:
     return True
 
 
-@_mapped
+@reading
 def is_folder(uri: str) -> bool:
     """Tell whether a URI is a folder, or a prefix that holds something."""
     filesystem, path = _place(uri)
     return bool(filesystem.isdir(path))
 
 
-@_mapped
+@reading
 def read(uri: str) -> bytes:
     """Read an object whole."""
     filesystem, path = _place(uri)
@@ -131,16 +129,66 @@ def read(uri: str) -> bytes:
     return content
 
 
-@_mapped
+@reading
 def open_source(uri: str) -> tuple[IO[bytes], Info]:
     """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
     found = info(uri)
     filesystem, path = _place(uri)
-    if found.bytes <= WHOLE_READ_BYTES:
-        return io.BytesIO(filesystem.cat_file(path)), found
-    return filesystem.open(path, "rb"), found
+    if found.bytes > WHOLE_READ_BYTES:
+        if isinstance(filesystem, LocalFileSystem):
+            return filesystem.open(path, "rb"), found
+        return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=RANGE_BYTES))), found
+    content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
+    if len(content) != found.bytes:
+        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
+    return io.BytesIO(content), found
 
 
+class Ranges(io.RawIOBase):
+    """A remote object as a seekable file, whose reads try again what may pass and raise errors of ours."""
+
+    def __init__(self, uri: str, opened: Any) -> None:
+        """Wrap fsspec's file."""
+        self._uri, self._opened = uri, opened
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes; fewer at the end only."""
+        return _read_range(self._uri, self._opened, size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the place."""
+        return int(self._opened.tell())
+
+    def seekable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def readable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def close(self) -> None:
+        """Close it and what it wraps."""
+        self._opened.close()
+        super().close()
+
+
+@reading
+def _read_range(uri: str, opened: Any, size: int) -> bytes:
+    place = opened.tell()
+    wanted = opened.size - place if size < 0 else min(size, opened.size - place)
+    content: bytes = opened.read(size)
+    if len(content) < wanted:
+        opened.seek(place)
+        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")
+    return content
+
+
+@writing
 def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) -> None:
     """Write an object whole or not at all.
 
@@ -152,16 +200,16 @@ def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) ->
         scratch: A folder on the same disk for the temporary file; by default the target's own.
 
     Raises:
-        WriteFailed: Storage did not take it.
+        WriteFailed, StorageUnusable: Storage did not take it.
     """
     filesystem, path = _place(uri)
-    with _writing(uri):
-        if isinstance(filesystem, LocalFileSystem):
-            _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
-        else:
-            filesystem.pipe_file(path, bytes(content))
+    if isinstance(filesystem, LocalFileSystem):
+        _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
+    else:
+        filesystem.pipe_file(path, bytes(content))
 
 
+@writing
 def put_file(uri: str, file: Path) -> None:
     """Write a file of this machine whole or not at all, as `put` does.
 
@@ -170,28 +218,43 @@ def put_file(uri: str, file: Path) -> None:
         file: It is moved where it can be.
 
     Raises:
-        WriteFailed: Storage did not take it.
+        WriteFailed, StorageUnusable: Storage did not take it.
     """
     filesystem, path = _place(uri)
-    with _writing(uri):
+    if isinstance(filesystem, LocalFileSystem):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+        file.replace(path)
+        _sync_folder(Path(path).parent)
+    else:
+        filesystem.put_file(str(file), path)
+
+
+@writing
+def create(uri: str, content: bytes) -> bool:
+    """Write an object only where there is none, and tell whether it is ours: of many who try at once, one wins.
+
+    Args:
+        uri: Where to.
+        content: All of it; where an earlier try of ours was applied though its answer was lost, it is recognised by this.
+
+    Raises:
+        WriteFailed, StorageUnusable: Storage did not take it.
+    """
+    filesystem, path = _place(uri)
+    try:
         if isinstance(filesystem, LocalFileSystem):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
-            file.replace(path)
-            _sync_folder(Path(path).parent)
+            with Path(path).open("xb") as file:
+                file.write(content)
         else:
-            filesystem.put_file(str(file), path)
-
-
-@contextmanager
-def _writing(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or _is_a_clients(error):
-            raise failures.WriteFailed(f"{uri}: could not be written ({_reason(error)})") from error
+            filesystem.pipe_file(path, content, mode="create")
+    except OSError as error:
+        if isinstance(error, FileExistsError) or code_of(error) in _TAKEN_CODES:
+            return bool(filesystem.cat_file(path) == content)
         raise
+    return True
 
 
 def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None:
@@ -217,19 +280,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-@_mapped
+@reading
 def find(uri: str) -> Iterator[Info]:
     """List every object below a folder or prefix, in the order of their names; none where there is no such folder."""
     filesystem, path = _place(uri)
     try:
         found = filesystem.find(path, detail=True)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(unusable := read_error(uri, error), failures.StorageUnusable):
+            raise unusable from error
         return iter(())
     below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
     return (_info(f"{uri.rstrip('/')}{key[below:]}" if "://" in uri else key, found[key]) for key in sorted(found))
 
 
-@_mapped
+@reading
 def expand(pattern: str) -> list[str]:
     """Return the objects that a glob pattern names, sorted."""
     filesystem, path = _place(pattern)
@@ -237,7 +302,7 @@ def expand(pattern: str) -> list[str]:
     return [filesystem.unstrip_protocol(key) if "://" in pattern else key for key in found]
 
 
-@_mapped
+@writing
 def remove(uri: str) -> None:
     """Remove a folder or prefix with all it holds; nothing where it is not there."""
     filesystem, path = _place(uri)

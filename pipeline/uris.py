@@ -15,6 +15,7 @@ from sep_batch.pipeline import failures
 OBJECT_STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 SCHEMES = ("file", *OBJECT_STORES)
 HTTP = ("http", "https")  # read from only, and only where that is allowed
+DISKS = "/"  # the place of every path
 MAX_CHARS = 4096  # Linux takes no longer path; the longest S3 key has 1,024 bytes
 SHOWN_CHARS = 200  # of a text from outside, in a message
 
@@ -80,6 +81,14 @@ def parent(uri: str) -> str:
 def name(uri: str) -> str:
     """Return the last component of a URI."""
     return posixpath.basename(uri.rstrip("/"))
+
+
+def place(uri: str) -> str:
+    """Return what stands or falls together: a URI's bucket, or this machine's disks."""
+    if is_local(uri):
+        return DISKS
+    scheme, _, path = uri.partition("://")
+    return f"{scheme}://{path.partition('/')[0]}"
 
 
 def check(uri: str, *, allow_http: bool = False) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, names
+from sep_batch.pipeline import failures, names, storage
 from sep_batch.pipeline.rows import PART, fill, value
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.storage import Options
+
+LIMIT_S = 600.0
+LOOK_S = 2.0  # between two looks for the mark that stops a run
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Work:
         run: The run's name.
         parts: Folder or prefix for the parts of long tracks, in OUT.
         scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
+        limit_s: How long a stage may be at work on one part of a track.
+        storage: How storage is reached; it may hold secrets, so it is never shown.
     """
 
     settings: Settings
@@ -31,6 +39,17 @@ class Work:
     run: str
     parts: str
     scratch: str
+    limit_s: float = LIMIT_S
+    storage: Options = field(default_factory=dict, repr=False)
+
+    @property
+    def stop_uri(self) -> str:
+        """The object whose being there asks the stages to take nothing in any more."""
+        return f"{self.parts}/stop"
+
+    def is_stopping(self) -> bool:
+        """Tell whether the stages shall take nothing in any more; asked of storage every few seconds only."""
+        return _looked(self.stop_uri, int(time.monotonic() / LOOK_S))
 
     def stem_uri(self, row: pa.Table, stem: str) -> str:
         """Return where a track's stem goes, relative to OUT."""
@@ -41,6 +60,14 @@ class Work:
         """Return what a track's row says of one stem, from what `Stems` measured."""
         written = {"uri": uri, "codec": self.settings.codec.encoder, "bytes": size, "sha256": sha256, "lufs": lufs}
         return measured | written
+
+
+@lru_cache(maxsize=1)
+def _looked(uri: str, _time: int) -> bool:
+    try:
+        return storage.exists(uri)
+    except failures.TrackError:  # not to be known now
+        return False
 
 
 def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:

@@ -7,18 +7,23 @@ import os
 import secrets
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-with contextlib.closing(socket.socket()) as free:
-    free.bind(("127.0.0.1", 0))
-    S3_PORT = free.getsockname()[1]
+import s3_servers
+
+S3_ADDRESS = socket.socket()  # bound and kept, so that nobody else is given its port before the server listens there
+S3_ADDRESS.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+S3_ADDRESS.bind(("127.0.0.1", 0))
+S3_PORT = S3_ADDRESS.getsockname()[1]
+WHY_NOT_SWIFT = pytest.StashKey[str]()
 # Read once: by Ray when it is imported, by its workers when they start.
 os.environ |= {
-    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_ACCESS_KEY_ID": "sep:batch",
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{S3_PORT}",
@@ -82,6 +87,7 @@ def inline(monkeypatch):
 
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
+    monkeypatch.setattr(flow, "stop", lambda _dataset: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")
     monkeypatch.setattr(run, "_ray", ray)
     return asked
@@ -105,13 +111,35 @@ def one_ray():
 
 
 @pytest.fixture(scope="session")
-def s3():
-    """An S3 server on loopback, with one bucket; yields its URI."""
-    import boto3
-    from moto.server import ThreadedMotoServer
+def s3_server(request, tmp_path_factory):
+    """The S3 server of AWS_ENDPOINT_URL_S3; yields its name: swift, or moto where Swift cannot run.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=S3_PORT, verbose=False)
-    server.start()
+    moto is a mock. It takes any key and secret, so a test of those skips it.
+    """
+    folder = tmp_path_factory.mktemp("s3")
+    if why := s3_servers.why_not_swift(folder):
+        request.config.stash[WHY_NOT_SWIFT] = why
+        warnings.warn(f"S3 is moto's mock, not Swift: {why}", stacklevel=1)
+    with s3_servers.moto(S3_PORT) if why else s3_servers.swift(folder, S3_PORT):
+        yield "moto" if why else "swift"
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server):
+    """A bucket on the S3 server; returns its URI."""
+    import boto3
+
     boto3.client("s3").create_bucket(Bucket="songs")
-    yield "s3://songs"
-    server.stop()
+    return "s3://songs"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(s3):
+    """Where the S3 server listens."""
+    return os.environ["AWS_ENDPOINT_URL_S3"]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say so where tests ran against the mock."""
+    if why := config.stash.get(WHY_NOT_SWIFT, None):
+        terminalreporter.write_line(f"S3 was moto's mock, not Swift: {why}", yellow=True)

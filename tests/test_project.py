@@ -68,8 +68,9 @@ def test_the_installed_packages_are_these_folders():
         assert Path(package.__file__).parent.name == package.__name__.partition(".")[2]
 
 
-def test_constraints_name_versions_and_nothing_else():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+@pytest.mark.parametrize("path", ["constraints.txt", "infra/object-store/requirements.txt"])
+def test_constraints_name_versions_and_nothing_else(path):
+    lines = (ROOT / path).read_text().splitlines()
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+( ; .+)?", line) for line in lines if line and line[0] != "#")
 
 

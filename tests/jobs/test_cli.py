@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import cli
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import audio, index, stages
+from sep_batch.pipeline import audio, index, lease, retries, stages, storage
 
 SECONDS = 0.5
 
@@ -168,6 +168,47 @@ def check_overwrite(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o")
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "-c", "wav").exit_code == 6
     run_with(catalog, tiny, tmp / "o", "-c", "wav", "--overwrite")
+
+
+def check_deadline(catalog, tiny, tmp, inline):
+    told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--deadline", "0s")
+    assert told.exit_code == 7
+    assert "stopped at its deadline; run the same command again" in told.output
+
+
+def check_wait(catalog, tiny, tmp, inline):
+    with lease.hold(str(tmp / "o")):
+        for wait, at_least_s in ((0, 0), (1, 1)):
+            begun = time.monotonic()
+            assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--wait", wait).exit_code == 75
+            assert at_least_s <= time.monotonic() - begun < 20
+
+
+def check_time_limit(catalog, tiny, tmp, inline):
+    seen = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "limited", lambda rows, _ids, work: seen.add(work.limit_s) or rows)
+        run_with(catalog, tiny, tmp / "o", "--time-limit", 12.5)
+    assert seen == {12.5}
+
+
+def check_endpoint_url(catalog, tiny, tmp, inline):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retries, "TRIES", 1)
+        told = call("run", "s3://b/m.csv", "-o", tmp / "o", "-p", tiny, "--endpoint-url", "http://127.0.0.1:9")
+    storage.use({})
+    assert told.exit_code == 5
+    assert "http://127.0.0.1:9/b/m.csv" in told.output
+
+
+def check_storage_options(catalog, tiny, tmp, inline):
+    (tmp / "options.json").write_text('{"s3://b/": {"endpoint_url": "http://127.0.0.1:9"}}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retries, "TRIES", 1)
+        told = call("run", "s3://b/m.csv", "-o", tmp / "o", "-p", tiny, "--storage-options", tmp / "options.json")
+    storage.use({})
+    assert told.exit_code == 5
+    assert "http://127.0.0.1:9/b/m.csv" in told.output
 
 
 def check_address(catalog, tiny, tmp, inline):

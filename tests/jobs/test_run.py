@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import json
+import os
+import signal
+import time
 from collections import Counter
 
 import pyarrow as pa
@@ -12,10 +17,11 @@ import pytest
 from catalogs import stems_below, write_tone
 from signals import RATE_HZ
 
+from sep_batch.jobs import driver, stop
 from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.run import default_out, run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, flow, index, stems
+from sep_batch.pipeline import failures, flow, index, lease, retries, stages, stems, storage, work
 
 
 @pytest.fixture
@@ -48,11 +54,12 @@ def test_a_run_leaves_a_row_and_every_stem_for_every_track(catalog, tiny, inline
             assert stem["frames"] == RATE_HZ // 2
 
 
-def test_nothing_of_a_run_is_left_but_stems_index_journal_and_run_json(catalog, tiny, inline):
+def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_and_run_json(catalog, tiny, inline):
     run_job(str(catalog), model=tiny)
     out = catalog.parent / "songs.stems"
     files = {path.relative_to(out).parts[0:2] for path in out.rglob("*") if path.is_file()}
-    assert {parts for parts in files if parts[0] != "stems"} == {("index.parquet",), ("_sep", "journal"), ("_sep", "run.json")}
+    expected = {("index.parquet",), ("_sep", "journal"), ("_sep", "lease"), ("_sep", "run.json")}
+    assert {parts for parts in files if parts[0] != "stems"} == expected
 
 
 def test_the_same_command_again_separates_nothing(catalog, tiny, inline):
@@ -201,18 +208,107 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
     assert "bug" in {row["error_class"] for row in rows(catalog.parent / "songs.stems").values()}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_exits_7(catalog, tiny, inline, monkeypatch):
-    whole = flow.finished_rows
+def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, tiny, inline, monkeypatch):
+    taken = stages.Analyze.__call__
+    monkeypatch.setattr(work, "_looked", lambda uri, _time: storage.exists(uri))
 
-    def interrupted(dataset, work):
-        yield next(whole(dataset, work))
-        raise KeyboardInterrupt
+    def signalled(self, block):
+        yield from taken(self, block)
+        if not storage.exists(self.work.stop_uri):
+            os.kill(os.getpid(), signal.SIGTERM)
+        while not storage.exists(self.work.stop_uri):  # until the driver has seen it
+            time.sleep(0.02)
 
-    monkeypatch.setattr(flow, "finished_rows", interrupted)
+    monkeypatch.setattr(stages.Analyze, "__call__", signalled)
     summary = run_job(str(catalog), model=tiny)
-    assert (summary.exit_code, summary.ok) == (7, 1)
-    monkeypatch.setattr(flow, "finished_rows", whole)
+    assert (summary.exit_code, summary.tried) == (7, 1)
+    assert "stopped by SIGTERM; run the same command again" in summary.stopped
+    monkeypatch.setattr(stages.Analyze, "__call__", taken)
     assert run_job(str(catalog), model=tiny).done_before == 1
+
+
+def test_what_is_in_flight_has_its_time_and_no_more(catalog, tiny, inline, monkeypatch):
+    monkeypatch.setattr(stop, "DRAIN_S", 0.5)
+    monkeypatch.setattr(flow, "finished_rows", lambda *_: iter(lambda: time.sleep(0.1), 1))
+    begun = time.monotonic()
+    summary = run_job(str(catalog), model=tiny, deadline="1s")
+    assert (summary.exit_code, summary.ok) == (7, 0)
+    assert "deadline" in summary.stopped
+    assert 0.5 <= time.monotonic() - begun < 10
+
+
+def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, inline, monkeypatch):
+    def finished_rows(_dataset, _work):
+        for _ in range(2):
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+        yield None
+
+    monkeypatch.setattr(flow, "finished_rows", finished_rows)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_job(str(catalog), model=tiny)
+    assert time.monotonic() - begun < 15
+    assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
+
+
+def test_another_run_on_the_same_out_is_told_so(catalog, tiny, inline):
+    out = str(catalog.parent / "songs.stems")
+    with lease.hold(out), pytest.raises(failures.LeaseHeldError, match="works on it since") as caught:
+        run_job(str(catalog), model=tiny)
+    assert caught.value.exit_code == 75
+    assert run_job(str(catalog), model=tiny).ok > 0
+
+
+def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, monkeypatch):
+    out, whole = str(catalog.parent / "songs.stems"), flow.finished_rows
+
+    def overtaken(dataset, work):
+        yield from whole(dataset, work)
+        storage.create(f"{lease.folder(out)}/000002.json", b"{}")
+
+    monkeypatch.setattr(flow, "finished_rows", overtaken)
+    with pytest.raises(failures.LeaseHeldError, match="took it over"):
+        run_job(str(catalog), model=tiny)
+    assert index.finished(out) == {}
+
+
+def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings_marked_done(catalog, tiny, inline, monkeypatch):
+    out, whole = str(catalog.parent / "songs.stems"), flow.finished_rows
+    run_job(str(catalog), model=tiny)
+    monkeypatch.setattr(flow, "finished_rows", lambda *flow_of: itertools.islice(whole(*flow_of), 1))
+    monkeypatch.setattr(driver, "PASSES", 1)
+    monkeypatch.setattr(driver.Driver, "_give_up", lambda *_: None)  # as if the process had died
+    run_job(str(catalog), model=tiny, bit_depth="24", overwrite=True)
+    monkeypatch.setattr(flow, "finished_rows", whole)
+    with pytest.raises(failures.SettingsDifferError, match="bit_depth"):
+        run_job(str(catalog), model=tiny)
+    again = run_job(str(catalog), model=tiny, bit_depth="24")
+    assert (again.done_before, again.ok) == (1, 2)
+    assert len({row["settings_sha256"] for row in rows(out).values()}) == 1
+    assert {stem["bytes"] for row in rows(out).values() for stem in row["stems"]} == {
+        len(content) for content in stems_below(catalog.parent / "songs.stems").values()
+    }
+
+
+def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(catalog, tiny, inline, monkeypatch):
+    out, put = str(catalog.parent / "songs.stems"), storage.put
+    written = []
+
+    def full(uri, content, **options):
+        written.append(uri)
+        if len([one for one in written if "/stems/" in one]) > 2 and "/lease/" not in uri:
+            raise retries.write_error(uri, OSError(errno.ENOSPC, "No space left on device"))
+        put(uri, content, **options)
+
+    monkeypatch.setattr(storage, "put", full)
+    with pytest.raises(failures.NotRunnableError, match="No space left on device"):
+        run_job(str(catalog), model=tiny)
+    assert {row.status for row in index.finished(out).values()} <= {"ok"}
+    monkeypatch.setattr(storage, "put", put)
+    again = run_job(str(catalog), model=tiny)
+    assert (again.exit_code, again.done_before + again.ok) == (0, 3)
 
 
 def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, inline, tmp_path):

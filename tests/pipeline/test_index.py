@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import threading
 import time
 
@@ -49,9 +50,13 @@ def finished(id, *, extra=None, **values):
     return fill(row, JOURNAL, **usual | {"stems": STEMS} | values)
 
 
+def held():
+    """Check a lease that nobody has taken over."""
+
+
 def journalled(out, *files, run=RUN):
     """Write a run's journal, a file for each list of rows."""
-    with Journal(out, run) as journal:
+    with Journal(out, run, check=held) as journal:
         for rows in files:
             for row in rows:
                 journal.add(row)
@@ -212,6 +217,42 @@ def test_what_is_finished_is_what_the_newest_rows_say(out):
     }
 
 
+TORN = {
+    "cut": lambda content: content[:-100],
+    "empty": lambda _content: b"",
+    "flipped": lambda content: content[:200] + bytes(byte ^ 255 for byte in content[200:300]) + content[300:],
+    "no journal": lambda _content: parquet_of(y=[1]),
+}
+
+
+def parquet_of(**columns):
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("torn", TORN)
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_a_journal_file_that_cannot_be_read_is_named_and_the_others_are_read(torn, kind, tmp_path):
+    out = {"disk": str(tmp_path / "out"), "memory": f"memory://torn-{torn}/out"}[kind]
+    journalled(out, [finished("x")], [finished("y")])
+    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    storage.put(uri, TORN[torn](storage.read(uri)))
+    with index.opened(out, skip_unreadable=True) as journal:
+        assert list(journal.unreadable) == [uri]
+        assert (journal.files, journal.database.sql("SELECT id FROM newest").fetchall()) == (1, [("x",)])
+
+
+@pytest.mark.parametrize("torn", ["cut", "empty", "flipped"])
+def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, out):
+    journalled(out, [finished("x")], [finished("y")])
+    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    storage.put(uri, TORN[torn](storage.read(uri)))
+    for call in (index.finished, lambda out: index.publish(out, RUN)):
+        with pytest.raises(failures.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
+            call(out)
+
+
 def test_run_names_count_up(out):
     assert index.new_run(out).startswith("000001-")
     journalled(out, [finished("x")], run="000009-ffff")
@@ -230,7 +271,7 @@ def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
 
 
 def test_rows_are_flushed_at_the_end_and_nothing_else_is_left(out, tmp_path):
-    with Journal(out, RUN) as journal:
+    with Journal(out, RUN, check=held) as journal:
         journal.add(finished("x"))
         assert journal_files(out) == []
     assert journal_files(out) == [f"{RUN}-000000.parquet"]
@@ -239,7 +280,7 @@ def test_rows_are_flushed_at_the_end_and_nothing_else_is_left(out, tmp_path):
 
 def test_rows_are_flushed_where_a_run_breaks_off(out):
     def breaks_off():
-        with Journal(out, RUN) as journal:
+        with Journal(out, RUN, check=held) as journal:
             journal.add(finished("x"))
             raise ZeroDivisionError
 
@@ -250,7 +291,7 @@ def test_rows_are_flushed_where_a_run_breaks_off(out):
 
 def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
     monkeypatch.setattr(index, "FLUSH_ROWS", 3)
-    with Journal(out, RUN) as journal:
+    with Journal(out, RUN, check=held) as journal:
         for number in range(7):
             journal.add(finished(f"x{number}"))
         assert journal_files(out) == [f"{RUN}-000000.parquet", f"{RUN}-000001.parquet"]
@@ -259,7 +300,7 @@ def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
 
 
 def test_rows_are_flushed_after_a_while_though_no_more_come(out):
-    with Journal(out, RUN, flush_s=0.02) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.02) as journal:
         journal.add(finished("x"))
         for _ in range(100):
             if journal_files(out):
@@ -268,8 +309,21 @@ def test_rows_are_flushed_after_a_while_though_no_more_come(out):
         assert set(index.finished(out)) == {"x"}
 
 
+def test_a_journal_whose_run_may_write_no_more_writes_no_more(out):
+    def taken_over():
+        raise failures.LeaseHeldError
+
+    def writes_on():
+        with Journal(out, RUN, check=taken_over) as journal:
+            journal.add(finished("x"))
+
+    with pytest.raises(failures.LeaseHeldError):
+        writes_on()
+    assert journal_files(out) == []
+
+
 def test_a_journal_without_rows_writes_nothing(out):
-    with Journal(out, RUN, flush_s=0.001) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.001) as journal:
         journal.flush()
     assert journal_files(out) == []
 
@@ -284,7 +338,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
 
     monkeypatch.setattr(storage, "put", put)
     broken.set()
-    with Journal(out, RUN, flush_s=0.01) as journal:
+    with Journal(out, RUN, check=held, flush_s=0.01) as journal:
         journal.add(finished("x"))
         journal._thread.join(timeout=5)
         with pytest.raises(failures.WriteFailed):

@@ -480,6 +480,14 @@ def test_what_failed_is_tried_again_as_the_retry_says(retry, transient, attempts
     assert column(plan.tracks, "attempts") == ([attempts] if again else [])
 
 
+@pytest.mark.parametrize("retry", ["none", "transient", "all"])
+def test_a_deleted_track_is_done_again_from_the_first_attempt_whatever_the_retry(retry):
+    past = {"a": was("deleted", transient=True, attempts=3), "b": was("deleted", transient=False, attempts=1)}
+    plan = manifest.make_plan(tracks_of("a", "b"), past, SETTINGS, retry)
+    assert (plan.done, plan.known_failed) == (0, 0)
+    assert (column(plan.tracks, "id"), column(plan.tracks, "attempts")) == (["a", "b"], [0, 0])
+
+
 def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
     tracks = checked(uri=[f"{n}.wav" for n in range(10)], n=list(range(10))).tracks
     uris = manifest.write_plan(tracks, storage.put, str(tmp_path / "plan"), rows_per_block=4)

@@ -13,6 +13,7 @@ from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures, stages, stems, storage
+from sep_batch.pipeline import work as work_module
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import Analyze, Separate, Write
@@ -347,3 +348,26 @@ def test_a_track_that_processes_die_of_becomes_a_failed_row(work):
     (values,) = row.to_pylist()
     assert_failed(values, "worker_crash", "separate", transient=False)
     assert (values["id"], values["attempts"], values["extra"]) == ("x", 3, {"n": 1})
+
+
+def test_a_track_that_was_over_the_time_limit_in_each_pass_says_so(work):
+    storage.put(f"{work.parts}/over/x", b"")
+    (values,) = stages.worker_crash(track("x", "/music/x.wav"), work).to_pylist()
+    assert_failed(values, "track_timeout", "decode", transient=True)
+    assert "more than 600 s" in values["error"]
+
+
+def test_no_track_is_begun_once_the_run_is_to_stop(work, monkeypatch):
+    monkeypatch.setattr(work_module, "LOOK_S", 1e-6)
+    storage.put(work.stop_uri, b"")
+    assert list(Analyze(work)(track("x", "/music/x.wav"))) == []
+
+
+def test_a_stage_without_memory_fails_its_track_as_transient(work, tmp_path, monkeypatch):
+    def hungry(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(audio, "decode", hungry)
+    (row,) = Analyze(work)(track("x", song(tmp_path)))
+    (values,) = row.to_pylist()
+    assert_failed(values, "out_of_memory", "decode", transient=True)

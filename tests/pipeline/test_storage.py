@@ -63,7 +63,7 @@ def test_a_put_that_breaks_off_leaves_what_was_there_and_nothing_else(tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(failures.WriteFailed, match=r"a\.bin: .*No space left on device"):
+    with pytest.raises(failures.StorageUnusable, match=r"a\.bin: .*No space left on device"):
         storage.put(f"{tmp_path}/a.bin", b"after")
     assert files_below(tmp_path) == ["a.bin"]
     assert storage.read(f"{tmp_path}/a.bin") == b"before"

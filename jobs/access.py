@@ -1,0 +1,39 @@
+"""How storage is reached: what `--endpoint-url` and `--storage-options` say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sep_batch.pipeline import failures, storage, uris
+
+
+def storage_options(endpoint_url: str | None, file: str | None) -> storage.Options:
+    """Read how storage is reached.
+
+    Args:
+        endpoint_url: Of the S3 server, for all S3 URIs that the file says nothing of.
+        file: JSON, fsspec's options by URI prefix.
+
+    Raises:
+        UsageError: The file is not what it should be; nothing of what it holds is shown.
+    """
+    options: dict[str, dict[str, Any]] = {}
+    if endpoint_url:
+        options["s3://"] = {"endpoint_url": endpoint_url}
+    if file is None:
+        return options
+    name = f"--storage-options {file}"
+    try:
+        told = json.loads(Path(file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise failures.UsageError(f"{name}: not readable as JSON ({type(error).__name__})") from None
+    if not isinstance(told, dict) or not all(isinstance(values, dict) for values in told.values()):
+        raise failures.UsageError(
+            f'{name}: expected an object of options by URI prefix, as {{"s3://bucket/": {{"profile": "mine"}}}}'
+        )
+    for prefix in told:
+        if uris.is_local(prefix) or prefix.partition("://")[0] not in uris.SCHEMES:
+            raise failures.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
+    return options | told

@@ -1,0 +1,150 @@
+"""What is wrong with an OUT: its journal, its published index and one listing of its storage, joined in DuckDB.
+
+Rows stay in DuckDB, which spills to disk, so memory does not grow with the catalog. No object but the journal and the index
+is read here; deep.py reads the stems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import duckdb
+import pyarrow as pa
+
+from sep_batch.pipeline import index, storage
+
+KINDS = {  # in words, of one and of many
+    "journal": ("journal file cannot be read", "journal files cannot be read"),
+    "index": ("place where the index is not what the journal says", "places where the index is not what the journal says"),
+    "missing": ("stem is missing", "stems are missing"),
+    "size": ("stem has another size", "stems have another size"),
+    "bytes": ("stem holds other bytes", "stems hold other bytes"),
+    "decode": ("stem does not decode to its length", "stems do not decode to their length"),
+    "unread": ("stem was not given by storage", "stems were not given by storage"),
+    "shared": ("stem is named by two tracks", "stems are named by two tracks"),
+    "orphan": ("orphan: no journal row names it", "orphans: no journal row names them"),
+    "leftover": ("left-over of a run", "left-overs of runs"),
+}
+BROKEN = ("missing", "size", "bytes", "decode")  # of these the track is separated again
+ROWS = 10_000  # that are in Python at once
+
+_LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.timestamp("us", tz="UTC"))])
+_TABLES = (
+    "SET memory_limit = '1GB'",  # what needs more is spilled
+    "SET threads = 4",  # each needs some of it
+    "CREATE TABLE findings (kind VARCHAR, id VARCHAR, uri VARCHAR, found VARCHAR)",
+    """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec
+        FROM (SELECT id, audio_s, unnest(stems) AS s FROM newest WHERE status = 'ok')""",
+    "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
+    "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
+)
+_INDEX_CHECKS = (
+    """INSERT INTO findings SELECT 'index', theirs, $uri, 'in the index, not in the journal' FROM compared WHERE ours IS NULL""",
+    """INSERT INTO findings SELECT 'index', ours, $uri, 'in the journal, not in the index' FROM compared WHERE theirs IS NULL""",
+    """INSERT INTO findings SELECT 'index', id, $uri, 'differs from the journal in ' || columns
+        FROM differing WHERE columns <> ''""",
+    """INSERT INTO findings SELECT 'index', id, $uri, format('{} times in the index', count(*))
+        FROM published GROUP BY id HAVING count(*) > 1""",
+    """INSERT INTO findings SELECT 'index', min(id), $uri, 'not in the order of ids'
+        FROM (SELECT id, id < lag(id) OVER (ORDER BY file_row_number) AS is_back FROM published)
+        WHERE is_back HAVING count(*) > 0""",
+)
+_STORAGE_CHECKS = (
+    """INSERT INTO findings SELECT 'missing', id, uri, 'not there' FROM wanted ANTI JOIN listed USING (uri)""",
+    """INSERT INTO findings SELECT 'size', id, w.uri, format('{} bytes, expected {}', l.bytes, w.bytes)
+        FROM wanted w JOIN listed l ON w.uri = l.uri AND w.bytes <> l.bytes""",
+    """INSERT INTO findings SELECT 'shared', min(id), uri, 'also of track ' || max(id)
+        FROM wanted GROUP BY uri HAVING min(id) <> max(id)""",
+    """INSERT INTO findings
+        SELECT 'orphan', NULL, uri, format('{} bytes', bytes) || coalesce(strftime(modified, ', of %Y-%m-%d %H:%M UTC'), '')
+        FROM listed ANTI JOIN named USING (uri) WHERE starts_with(uri, 'stems/') AND NOT is_temporary(uri)""",
+    """INSERT INTO findings SELECT 'leftover', NULL, uri, format('{} bytes', bytes)
+        FROM listed WHERE starts_with(uri, '_sep/parts/') OR starts_with(uri, '_sep/plan/') OR is_temporary(uri)""",
+)
+
+
+def collect(journal: index.Opened, out: str) -> None:
+    """Check all but the stems' content, into the table `findings`: kind, id, uri (relative to OUT), found.
+
+    Args:
+        journal: Its database is given further tables: `wanted`, the stems of ok tracks; `listed`, what lies in storage;
+            `named`, every stem that any row names; and the view `published`.
+        out: OUT.
+    """
+    sql = journal.database.execute
+    for statement in _TABLES:
+        sql(statement)
+    for uri, why in journal.unreadable.items():
+        _add(journal, "journal", uri[len(out) + 1 :], why)
+    _compare_index(journal, out)
+    for table in _listed(out):
+        journal.database.register("few", table)
+        sql("INSERT INTO listed FROM few")
+    sql(
+        "CREATE TABLE named AS SELECT DISTINCT s.uri FROM "
+        "(SELECT unnest(stems) AS s FROM rows UNION ALL SELECT unnest(stems) FROM published)"
+    )
+    for check in _STORAGE_CHECKS:
+        sql(check)
+
+
+def _add(journal: index.Opened, kind: str, uri: str, found: str) -> None:
+    journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, found))
+
+
+def _listed(out: str) -> Iterator[pa.Table]:
+    """List what OUT holds of stems and of runs, some rows at a time."""
+    found = (found for folder in ("stems", "_sep") for found in storage.find(f"{out}/{folder}"))
+    rows = ((each.uri[len(out) + 1 :], each.bytes, each.modified) for each in found)
+    while few := list(islice(rows, ROWS)):
+        columns = zip(zip(*few, strict=True), _LISTED.types, strict=True)
+        yield pa.table([pa.array(column, kind) for column, kind in columns], schema=_LISTED)
+
+
+def _compare_index(journal: index.Opened, out: str) -> None:
+    """Open the published index as the view `published`, and find where it is not the journal's newest rows by id."""
+    uri = f"{out}/{index.INDEX_FILE}"
+    if not storage.exists(uri):
+        fault = "not there" if journal.files else None
+        journal.view("published", [])
+    elif fault := index.fault(path := index.here(uri, journal.folder)):
+        journal.view("published", [])
+    else:
+        journal.view("published", [path])
+        try:
+            _compare(journal.database)
+            for check in _INDEX_CHECKS:
+                journal.database.execute(check, {"uri": index.INDEX_FILE})
+        except (duckdb.BinderException, duckdb.ConversionException) as error:  # a column of a type that ours cannot be
+            journal.view("published", [])
+            fault = str(error).splitlines()[0]
+    if fault:
+        _add(journal, "index", index.INDEX_FILE, fault)
+
+
+def _compare(database: duckdb.DuckDBPyConnection) -> None:
+    """Make the table `compared`, the ids whose rows are not alike in journal and index, and the view `differing`: id, columns."""
+    ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in ("newest", "published"))
+    names = [name for name in ours | theirs if name not in ("id", "_sep_file", "file_row_number")]
+    pairs = {name: (_column("newest", ours.get(name)), _column("published", theirs.get(name))) for name in names}
+    our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
+    columns = ", ".join(f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {_quoted(name, chr(39))} END" for name, (a, b) in pairs.items())
+    database.execute(  # whole rows are joined only where their hashes differ
+        f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
+            FROM (SELECT id, hash({our_values}) AS hashed FROM newest) n
+            FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM published) p ON n.id = p.id
+            WHERE n.hashed IS DISTINCT FROM p.hashed"""  # noqa: S608 (columns' names, quoted)
+    )
+    database.execute(
+        f"""CREATE VIEW differing AS SELECT ours AS id, concat_ws(', ', {columns}) AS columns
+            FROM compared JOIN newest ON newest.id = ours JOIN published ON published.id = theirs"""  # noqa: S608 (the same)
+    )
+
+
+def _column(view: str, name: str | None) -> str:
+    return "NULL" if name is None else f"{view}.{_quoted(name, chr(34))}"
+
+
+def _quoted(name: str, quote: str) -> str:
+    return f"{quote}{name.replace(quote, 2 * quote)}{quote}"

@@ -1,0 +1,118 @@
+"""Ending a run early, in order: a signal or a deadline asks for it, what is in flight may finish. A second signal is at once."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import TypeVar
+
+from sep_batch.pipeline import failures
+
+DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
+TICK_S = 0.5
+_UNITS = {"h": 3600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+T = TypeVar("T")
+
+
+class Stop:
+    """Whether and why a run shall end early."""
+
+    def __init__(self, deadline_s: float | None = None) -> None:
+        """Take the seconds after which the run shall end, None for as long as it takes."""
+        self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
+        self._asked = float("inf")
+        self._is_draining = False
+        self.why: str | None = None
+
+    def ask(self, why: str) -> None:
+        """Ask the run to end; what is in flight may finish for `DRAIN_S` from now."""
+        if self.why is None:
+            self.why, self._asked = why, time.monotonic()
+
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether the run shall take nothing in any more."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.ask("stopped at its deadline")
+        return self.why is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether what is in flight has had its time."""
+        return self.is_asked and time.monotonic() >= self._asked + DRAIN_S
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[None]:
+        """Have the first signal ask for the end, within the block; outside of it every signal interrupts at once."""
+        self._is_draining = True
+        try:
+            yield
+        finally:
+            self._is_draining = False
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT, where this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, former in before.items():
+                signal.signal(number, former)
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if self.why is not None or not self._is_draining:
+            raise KeyboardInterrupt
+        self.ask(f"stopped by {signal.Signals(number).name}")
+
+
+def ticking(rows: Iterator[T]) -> Iterator[T | None]:
+    """Yield what an iterator gives as it comes, and None now and then while nothing comes; it runs in a thread of its own."""
+    came: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            for row in rows:
+                came.put((row, None))
+            came.put((None, StopIteration()))
+        except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
+            came.put((None, error))
+
+    threading.Thread(target=run, daemon=True, name="flow").start()
+    while True:
+        try:
+            row, error = came.get(timeout=TICK_S)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(error, StopIteration):
+            return
+        if error is not None:
+            raise error
+        yield row
+
+
+def seconds_until(text: str, now: datetime) -> float:
+    """Read a deadline: a duration as 6h, 90m, 1h30m, or the next time that a clock shows 06:00.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if clock := _CLOCK.fullmatch(text):
+        then = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
+        return (then + timedelta(days=then <= now) - now).total_seconds()
+    if duration := _DURATION.fullmatch(text):
+        return float(sum(int(number or 0) * unit for number, unit in zip(duration.groups(), _UNITS.values(), strict=True)))
+    raise failures.UsageError(f"--deadline {text}: expected a duration, as 6h or 1h30m, or a time of day, as 06:00")

@@ -1,0 +1,118 @@
+"""`verify`: is OUT what its journal says? Published index, storage, and with `deep` every stem, against the journal.
+
+from sep_batch.jobs.verify import run_verify
+report = run_verify("songs.stems", deep=True)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from sep_batch.jobs import findings
+from sep_batch.jobs.deep import read_stems
+from sep_batch.jobs.repair import mend
+from sep_batch.jobs.verify_report import Report
+from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline.manifest import SHOWN
+
+TOLD_EVERY_S = 10.0
+
+
+def run_verify(
+    out: str,
+    *,
+    deep: bool = False,
+    repair: bool = False,
+    yes: bool = False,
+    shown: int | None = SHOWN,
+    told: Callable[[str], None] | None = None,
+) -> Report:
+    """Check an OUT, and mend what can be.
+
+    Args:
+        out: OUT, a path or URI.
+        deep: Read every stem.
+        repair: Mark tracks of broken stems for the next run, and publish the index anew.
+        yes: With `repair`, remove old orphans.
+        shown: Findings of each kind that the report holds; None is all.
+        told: Called with a line now and then while stems are read.
+
+    Raises:
+        UsageError: `yes` without `repair`.
+        NotRunnableError: OUT is none, or its storage cannot be read.
+        LeaseHeldError: `repair` was asked for while a run works on OUT.
+    """
+    if yes and not repair:
+        raise failures.UsageError("--yes: only with --repair, of which it removes orphans")
+    out, begun = uris.absolute(out), time.monotonic()
+    try:
+        _refuse_no_out(out)
+        at_work = None if repair else _run_at_work(out)
+        with lease.hold(out) if repair else nullcontext() as held, index.opened(out, skip_unreadable=True) as journal:
+            findings.collect(journal, out)
+            report = _report(journal, out)
+            if deep:
+                read_stems(journal.database, out, _teller(report.stems, told))
+                report.deep = True
+            _fill(report, journal, shown)
+            if held and report.counts:
+                report.repaired = mend(journal, out, held, remove=yes)
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"OUT {error}") from error
+    report.at_work = at_work
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def _refuse_no_out(out: str) -> None:
+    """Refuse what no run wrote to.
+
+    Raises:
+        NotRunnableError: Says what was found there.
+    """
+    if not storage.is_folder(out):
+        found = "a file" if storage.exists(out) else "not found"
+        raise failures.NotRunnableError(f"OUT {out}: {found}; expected the folder or prefix that a run wrote to")
+    if not any(storage.exists(f"{out}/{name}") for name in (index.INDEX_FILE, "_sep/run.json")):
+        raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {index.INDEX_FILE} nor _sep/run.json")
+
+
+def _run_at_work(out: str) -> str | None:
+    """Say which run works on OUT, if one does."""
+    found = lease.newest(out)
+    return str(found) if found and not found.is_over and found.silent_s < lease.DEAD_S else None
+
+
+def _report(journal: index.Opened, out: str) -> Report:
+    sql = journal.database.execute
+    tracks = dict(sql("SELECT status, count(*) FROM newest GROUP BY status ORDER BY status").fetchall())
+    stems, size = sql("SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM wanted").fetchall()[0]
+    return Report(out, deep=False, tracks=tracks, stems=stems, bytes=size, counts={}, findings={})
+
+
+def _fill(report: Report, journal: index.Opened, shown: int | None) -> None:
+    """Give the report its findings, in the order of `KINDS`."""
+    sql = journal.database.execute
+    counts = dict(sql("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
+    for kind in (kind for kind in findings.KINDS if kind in counts):
+        report.counts[kind] = counts[kind]
+        query = "SELECT id, uri, found FROM findings WHERE kind = $kind ORDER BY uri, id, found LIMIT $shown"
+        rows = sql(query, {"kind": kind, "shown": shown})
+        report.findings[kind] = [dict(zip(("id", "uri", "found"), row, strict=True)) for row in rows.fetchall()]
+        report.exit_code = failures.CHECK_FAILED
+
+
+def _teller(stems: int, told: Callable[[str], None] | None) -> Callable[[int], None]:
+    """Return what counts the stems that were read, and tells of it now and then."""
+    done, last = 0, time.monotonic()
+
+    def more(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if told and time.monotonic() - last >= TOLD_EVERY_S:
+            told(f"{done} of {stems} stems read")
+            last = time.monotonic()
+
+    return more

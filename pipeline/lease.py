@@ -1,0 +1,192 @@
+"""The lease: which run works on OUT. It saves work; no safety rests on it, since a run only ever adds to the journal.
+
+`OUT/_sep/lease/<n>.json` is created where there is none; who created the highest n holds the lease, and rewrites it as a sign
+of life. A lease is over when its run ended it, when its process is gone from this machine, or when it did not change for
+`DEAD_S` of somebody's watching. Who finds it so creates n + 1, and of many one wins. The highest is never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from sep_batch.pipeline import failures, storage, uris
+
+BEAT_S = 20.0
+DEAD_S = 90.0
+LOOK_S = 2.0  # between two looks at somebody else's lease
+_FILE = re.compile(r"(\d+)[.]json")
+
+
+def folder(out: str) -> str:
+    """Return where OUT's leases lie."""
+    return f"{out}/_sep/lease"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lease as it lies there: its number, its bytes, and what they say (nothing, where they are no JSON)."""
+
+    number: int
+    content: bytes
+    says: dict[str, Any]
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether its run has ended it, or is gone from this machine."""
+        return bool(self.says.get("ended")) or (self.says.get("machine") == _machine() and not _lives(self.says))
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since its last sign of life, by two clocks that may differ."""
+        try:
+            return (datetime.now(UTC) - datetime.fromisoformat(self.says["at"])).total_seconds()
+        except (KeyError, ValueError, TypeError):
+            return DEAD_S
+
+    def __str__(self) -> str:
+        known = (self.says.get(name, "?") for name in ("run", "host", "pid", "since"))
+        return "run {} on {} (pid {}) works on it since {}".format(*known)
+
+
+def newest(out: str) -> Found | None:
+    """Return OUT's highest lease, None where there was never one."""
+    number = max(_numbers(out), default=None)
+    if number is None:
+        return None
+    content = storage.read(_uri(out, number))
+    try:
+        says = json.loads(content)
+    except ValueError:
+        says = {}
+    return Found(number, content, says if isinstance(says, dict) else {})
+
+
+@contextmanager
+def hold(out: str, *, wait_s: float = 0.0) -> Iterator[Lease]:
+    """Hold OUT's lease until the block ends.
+
+    Args:
+        out: OUT.
+        wait_s: How long to wait where another run holds it.
+
+    Raises:
+        LeaseHeldError: Another run holds it, and still does after that time.
+    """
+    with _take(out, wait_s) as lease:
+        yield lease
+
+
+class Lease:
+    """A lease that this run holds, until somebody takes it over."""
+
+    def __init__(self, out: str, number: int, says: dict[str, Any]) -> None:
+        self._out, self._number, self._says = out, number, says
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_often, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        with contextlib.suppress(failures.TrackError):  # whoever comes next will see that this process is gone
+            self.tell(ended=True)
+
+    def check(self) -> None:
+        """Make sure that nobody has taken the lease over.
+
+        Raises:
+            LeaseHeldError: Somebody has.
+        """
+        if (highest := max(_numbers(self._out), default=0)) > self._number:
+            raise failures.LeaseHeldError(f"OUT {self._out}: another run took it over (lease {highest}); this one ends")
+
+    def tell(self, **words: object) -> None:
+        """Say more in the lease, as `run=...`; it is a sign of life too."""
+        self._says |= words | {"at": _now()}
+        storage.put(_uri(self._out, self._number), _bytes(self._says))
+
+    def _beat_often(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            with contextlib.suppress(failures.TrackError):  # the next beat may come through; the journal says what does not
+                self.tell()
+
+
+def _take(out: str, wait_s: float) -> Lease:
+    begun = changed = time.monotonic()
+    seen: bytes | None = None
+    while True:
+        found = newest(out)
+        if found and found.content != seen:
+            seen, changed = found.content, time.monotonic()
+        now = time.monotonic()
+        if found is None or found.is_over or now - changed >= DEAD_S:
+            if lease := _created(out, found.number + 1 if found else 1):
+                return lease
+            continue
+        # one that has long been silent is watched until it is known to be dead, whether or not somebody waits
+        if now - begun >= wait_s and found.silent_s < DEAD_S:
+            raise failures.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
+        time.sleep(LOOK_S)
+
+
+def _created(out: str, number: int) -> Lease | None:
+    says = {"machine": _machine(), "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+    says |= {"token": secrets.token_hex(8), "since": _now(), "at": _now()}
+    if not storage.create(_uri(out, number), _bytes(says)):
+        return None
+    for older in _numbers(out):
+        if older < number:
+            storage.remove(_uri(out, older))
+    return Lease(out, number, says)
+
+
+def _numbers(out: str) -> list[int]:
+    found = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(folder(out)))
+    return [int(match[1]) for match in found if match]
+
+
+def _uri(out: str, number: int) -> str:
+    return f"{folder(out)}/{number:06d}.json"
+
+
+def _bytes(says: dict[str, Any]) -> bytes:
+    return json.dumps(says, sort_keys=True).encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _machine() -> str:
+    """Return what only processes that can see each other's ids share: the machine's boot, and their namespace."""
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _born(pid: int) -> int | None:
+    """Return when a process began, in ticks since the boot; None where there is none: ids are used again."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *fields = told.rpartition(") ")[2].split()
+    return None if state in "ZX" else int(fields[18])
+
+
+def _lives(says: dict[str, Any]) -> bool:
+    return isinstance(says.get("pid"), int) and _born(says["pid"]) == says.get("born")

@@ -1,0 +1,120 @@
+"""What storage clients raise, as errors of ours; and another try at what may pass.
+
+A client's error is one of three: the object's own (not there, not ours to read); one that may pass, which is tried again
+here with back-off; or the storage's own (credentials, bucket, a full disk), which no other try mends.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import tenacity
+
+from sep_batch.pipeline import failures, uris
+
+TRIES = 8
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
+LONGEST_S = 180.0  # no further try begins after so long
+UNUSABLE_CODES = (  # of S3: nothing in that bucket can be read or written with what we have
+    *("AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId"),
+    *("InvalidSecurity", "InvalidToken", "NoSuchBucket", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
+)
+_UNUSABLE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_CLIENTS = ("aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def reading(call: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a call whose first argument is a URI, and that reads."""
+    return _tried(call, read_error)
+
+
+def writing(call: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a call whose first argument is a URI, and that writes."""
+    return _tried(call, write_error)
+
+
+def read_error(uri: str, error: Exception) -> Exception:
+    """Return the error of ours for what reading raised; an error that is no storage's as it is."""
+    if not _is_storages(error) or isinstance(error, failures.TrackError):
+        return error
+    if _is_unusable(error):
+        return failures.StorageUnusable(f"{uri}: {_reason(error)}")
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+        return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
+    if isinstance(error, PermissionError):
+        return failures.AccessDenied(f"{uri}: access denied ({_reason(error)})")
+    return failures.FetchTimeout(f"{uri}: {_reason(error)}")
+
+
+def write_error(uri: str, error: Exception) -> Exception:
+    """Return the error of ours for what writing raised; an error that is no storage's as it is."""
+    if not _is_storages(error) or isinstance(error, failures.TrackError):
+        return error
+    kind = failures.OutUnusable if _is_unusable(error) else failures.WriteFailed
+    return kind(f"{uri}: could not be written ({_reason(error)})")
+
+
+def code_of(error: BaseException) -> str | None:
+    """Return S3's own code of an error, as NoSuchBucket; None where there is none."""
+    for one in (error, error.__cause__):
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):
+            return str(answer.get("Error", {}).get("Code")) or None
+    return None
+
+
+def _tried(call: Callable[P, T], ours: Callable[[str, Exception], Exception]) -> Callable[P, T]:
+    def once(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            mapped = ours(str(args[0]), error)
+            if mapped is error:
+                raise
+            raise mapped from error
+
+    @wraps(call)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        if uris.is_local(str(args[0])):
+            return once(*args, **kwargs)
+        return patience()(once, *args, **kwargs)
+
+    return wrapper
+
+
+def patience() -> tenacity.Retrying:
+    """Return what tries again where an error may pass, and at last raises it."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass),
+        wait=tenacity.wait_random_exponential(PAUSE_S, LONGEST_PAUSE_S),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(LONGEST_S),
+        reraise=True,
+    )
+
+
+def _may_pass(error: BaseException) -> bool:
+    settled = isinstance(error.__cause__, (PermissionError, FileNotFoundError))
+    return isinstance(error, (failures.FetchTimeout, failures.WriteFailed)) and not settled
+
+
+def _is_storages(error: Exception) -> bool:
+    """Tell whether storage raised an error; those of object storage's clients are no OSErrors."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def _is_unusable(error: Exception) -> bool:
+    """Tell whether the storage's answer holds for all that lies there."""
+    kind = type(error).__name__
+    named = "Credentials" in kind or "Profile" in kind
+    return named or code_of(error) in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
+
+
+def _reason(error: Exception) -> str:
+    code, words = code_of(error), str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return words if code is None or code in words else f"{code}: {words}"

@@ -1,0 +1,23 @@
+"""One run in a process of its own: its options as JSON in argv, its summary as the last line, its exit code as the command's."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from sep_batch.jobs.run import run_job
+from sep_batch.pipeline import failures
+
+given = json.loads(sys.argv[1])
+try:
+    summary = run_job(given.pop("source"), given.pop("out"), gpus="0", **given)
+    sys.stdout.write(summary.to_json() + "\n")
+    code = summary.exit_code
+except failures.RunError as error:
+    sys.stderr.write(f"error: {error}\n")
+    code = error.exit_code
+except KeyboardInterrupt:
+    code = failures.STOPPED
+sys.stdout.flush()
+os._exit(code)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sep_batch.pipeline import failures, lease, storage
+
+
+@pytest.fixture(params=["disk", "memory"])
+def out(request, tmp_path):
+    return str(tmp_path) if request.param == "disk" else f"memory://{tmp_path.name}"
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    """Let a beat, a look and a death be as quick as a test."""
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "LOOK_S", 0.02)
+    monkeypatch.setattr(lease, "DEAD_S", 0.5)
+
+
+def elsewhere(out, number=1, **says):
+    """Leave a lease of another machine."""
+    says = {"machine": "other", "host": "far", "pid": 1, "run": "000007-abcd", "since": "then", "at": lease._now()} | says
+    storage.put(f"{lease.folder(out)}/{number:06d}.json", json.dumps(says).encode())
+
+
+def test_one_holds_and_another_is_told_who(out):
+    with lease.hold(out) as held:
+        held.tell(run="000001-aaaa")
+        with pytest.raises(failures.LeaseHeldError, match=rf"run 000001-aaaa on .* \(pid {os.getpid()}\)"), lease.hold(out):
+            pass
+        held.check()
+
+
+def test_a_lease_that_was_ended_is_free_at_once(out):
+    with lease.hold(out):
+        pass
+    begun = time.monotonic()
+    with lease.hold(out) as held:
+        held.check()
+    assert time.monotonic() - begun < lease.DEAD_S
+
+
+def test_only_the_highest_stays(out):
+    for _ in range(3):
+        with lease.hold(out):
+            pass
+    assert [found.uri.rpartition("/")[2] for found in storage.find(lease.folder(out))] == ["000003.json"]
+
+
+def test_a_lease_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path):
+    holds = "import os; from sep_batch.pipeline import lease; held = lease.hold('.'); held.__enter__()"
+    subprocess.run([sys.executable, "-c", f"{holds}; os.kill(os.getpid(), 9)"], cwd=tmp_path, check=False)
+    assert not json.loads(storage.read(f"{lease.folder(str(tmp_path))}/000001.json")).get("ended")
+    begun = time.monotonic()
+    with lease.hold(str(tmp_path)):
+        assert time.monotonic() - begun < lease.DEAD_S
+
+
+def test_a_lease_that_beats_elsewhere_is_waited_for_as_long_as_asked(out):
+    def beat():
+        while not ended.wait(0.05):
+            elsewhere(out)
+
+    ended = threading.Event()
+    elsewhere(out)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    begun = time.monotonic()
+    with pytest.raises(failures.LeaseHeldError), lease.hold(out, wait_s=0.8):
+        pass
+    assert 0.8 <= time.monotonic() - begun < 5
+    ended.set()
+    thread.join()
+
+
+def test_a_lease_that_fell_silent_elsewhere_is_taken_over_after_it_was_watched(out):
+    elsewhere(out, number=4, at="2026-01-01T00:00:00+00:00")
+    begun = time.monotonic()
+    with lease.hold(out) as held:
+        assert time.monotonic() - begun >= lease.DEAD_S
+        held.check()
+    assert lease.newest(out).number == 5
+
+
+def test_what_is_no_lease_is_watched_as_one_that_fell_silent(out):
+    storage.put(f"{lease.folder(out)}/000001.json", b"\0torn")
+    with lease.hold(out) as held:
+        held.check()
+
+
+def test_who_was_taken_over_is_told_at_the_next_check(out):
+    with lease.hold(out) as held:
+        elsewhere(out, number=2)
+        with pytest.raises(failures.LeaseHeldError, match="took it over"):
+            held.check()
+
+
+def test_a_holder_beats(out):
+    with lease.hold(out):
+        first = lease.newest(out).content
+        time.sleep(0.5)
+        assert lease.newest(out).content != first
+
+
+def test_of_many_at_once_one_wins(tmp_path):
+    elsewhere(str(tmp_path), ended=True)
+    won, done = [], threading.Event()
+
+    def try_it():
+        try:
+            with lease.hold(str(tmp_path)):
+                won.append(1)
+                done.wait(10)
+        except failures.LeaseHeldError:
+            won.append(0)
+
+    threads = [threading.Thread(target=try_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(won) < 8:
+        time.sleep(0.01)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [0] * 7 + [1]
