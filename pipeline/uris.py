@@ -27,6 +27,7 @@ _AZURE = ("az", "abfs", "abfss")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _ROOTS = {  # what may stand between :// and the first slash, where it is not the name of a bucket
     **dict.fromkeys(_AZURE, re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9-]{0,62}")),  # with a dot it names an account
+    "memory": re.compile(r"[^:@?#]+"),
     **dict.fromkeys(HTTP, re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::[0-9]{1,5})?")),
 }
 _QUERY = re.compile(r"(?s)[?].*=.*")  # ?versionId= to s3fs, ?endpoint_override= to pyarrow; a plain ? belongs to the key

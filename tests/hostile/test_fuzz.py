@@ -13,7 +13,7 @@ DECODING = {"ok", "unsupported_format", "decode_error", "empty_audio", "too_long
 
 def test_a_mutated_file_is_made_by_its_number():
     assert [mutated(number) for number in range(40)] == [mutated(number) for number in range(40)]
-    assert len({mutated(number) for number in range(200)}) == 200
+    assert len({mutated(number) for number in range(200)}) > 190  # some are cut down to their first bytes
 
 
 def test_sixty_mutated_files_are_read_or_fail_as_one_of_ours():

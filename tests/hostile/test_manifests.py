@@ -200,6 +200,9 @@ ODD = {  # sources that may be named, and what becomes of them
     "~root.wav": "ok",
     "song.wav/../../../../../../../etc/hostname": "unsupported_format",
     "/etc/passwd": "unsupported_format",
+    "/dev/zero": "empty_audio",
+    "/proc/self/environ": "empty_audio",
+    "pipe.wav": "empty_audio",
     "data:audio/wav;base64,UklGRg==": "not_found",
     "pipe:0": "not_found",
     "concat:song.wav|song.wav": "not_found",
@@ -224,6 +227,7 @@ def songs(tmp_path):
     (folder / "link.wav").symlink_to("../outside.wav")
     (folder / "dangling.wav").symlink_to("nowhere.wav")
     (folder / "folder.wav").mkdir()
+    os.mkfifo(folder / "pipe.wav")
     return folder
 
 
