@@ -68,10 +68,14 @@ def join(base: str, uri: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """Return a local path as absolute, any other URI as it is; no slash at the end."""
-    if is_local(uri):
-        return os.path.abspath(os.path.expanduser(uri.removeprefix("file://")))
-    return uri.rstrip("/")
+    """Return a local path as absolute, any other URI as it is, and so one that `check` will refuse; no slash at the end."""
+    path = uri.removeprefix("file://")
+    if path == uri and is_local(uri):
+        return os.path.abspath(os.path.expanduser(uri))
+    if path != uri and path.startswith("/"):
+        return os.path.abspath(path)
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rstrip('/')}"
 
 
 def parent(uri: str) -> str:

@@ -165,6 +165,17 @@ def test_a_manifest_of_a_hostile_name_is_refused_too(uri, refusal):
     refusal(f"{uri}.csv")
 
 
+@pytest.mark.parametrize("uri", [uri for uri in BAD_URIS if len(uri) < HUGE and "://" in uri])
+def test_an_out_of_a_hostile_name_is_refused_too(uri, songs, tmp_path, tiny, inline, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with watching() as seen, pytest.raises(failures.RunError) as refused:
+        run_job(str(songs / "song.wav"), uri, model=tiny)
+    assert seen.changed == set()
+    assert seen.connected == []
+    assert CANARY not in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
 def test_a_relative_uri_may_not_leave_the_bucket_of_its_manifest(refusal):
     for uri, said in (
         ("../../x/a.wav", "leads out of memory://shelf"),

@@ -32,8 +32,10 @@ def test_a_local_path_becomes_absolute_and_others_stay(tmp_path, monkeypatch):
         "~/a.wav": "/home/me/a.wav",
         "/abs/": "/abs",
         "file:///abs/a.wav": "/abs/a.wav",
+        "file://host/a.wav": "file://host/a.wav",
         "s3://b/music/": "s3://b/music",
         "s3://b/a.wav": "s3://b/a.wav",
+        "s3://": "s3://",
     }
     assert {uri: uris.absolute(uri) for uri in expected} == expected
 
