@@ -45,10 +45,14 @@ def main() -> None:
     os._exit(code)
 
 
+MESSAGE_CHARS = 4000  # a refused manifest names its first 20 rows
+
+
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn what our own code raises into one line on stderr and its exit code."""
-    from sep_batch.pipeline.failures import STOPPED, RunError
+    from sep_batch.pipeline.failures import STOPPED, BugError, RunError
+    from sep_batch.pipeline.uris import printable
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -57,7 +61,8 @@ def _one_line_errors() -> Iterator[None]:
         typer.echo("stopped by a signal; run the same command again to resume", err=True)
         raise typer.Exit(STOPPED) from error
     except RunError as error:
-        typer.echo(f"error: {error}", err=True)
+        words = str(error) if isinstance(error, BugError) else printable(str(error), MESSAGE_CHARS)
+        typer.echo(f"error: {words}", err=True)
         raise typer.Exit(error.exit_code) from error
 
 
@@ -113,6 +118,10 @@ def run(
     deadline: Annotated[str | None, typer.Option(help="When to end, in order: a duration, as 6h, or a time, as 06:00.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another run works on OUT.")] = 0.0,
     time_limit: Annotated[float, typer.Option(help="Seconds that a stage may be at work on four minutes of a track.")] = 600.0,
+    input_root: Annotated[
+        str | None, typer.Option(help="Local sources have to lie below this folder; without it a remote manifest may name none.")
+    ] = None,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Read http and https sources too.")] = False,
     endpoint_url: Annotated[str | None, typer.Option(help="Of the S3 server, where it is not AWS.")] = None,
     storage_options: Annotated[
         str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
@@ -157,6 +166,8 @@ def run(
             deadline=deadline,
             wait_s=wait,
             time_limit_s=time_limit,
+            input_root=input_root,
+            allow_http=allow_http,
             endpoint_url=endpoint_url,
             storage_options=storage_options,
             address=address,

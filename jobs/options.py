@@ -65,6 +65,8 @@ class Options:
         deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
         wait_s: How long to wait where another run works on OUT.
         time_limit_s: How long a stage may be at work on one part of a track.
+        input_root: The folder below which local sources have to lie.
+        allow_http: Whether http and https are read.
         endpoint_url: Of the S3 server.
         storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
         address: Of a running Ray cluster.
@@ -94,6 +96,8 @@ class Options:
     deadline: str | None = None
     wait_s: float = 0.0
     time_limit_s: float = 600.0
+    input_root: str | None = None
+    allow_http: bool = False
     endpoint_url: str | None = None
     storage_options: str | None = None
     address: str | None = None

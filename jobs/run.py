@@ -70,7 +70,13 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         _refuse_precision(wanted)
     access = storage_options(wanted.endpoint_url, wanted.storage_options)
     storage.use(access)
-    listed = manifest.read(source, uri_column=wanted.uri_column, id_column=wanted.id_column)
+    listed = manifest.read(
+        source,
+        uri_column=wanted.uri_column,
+        id_column=wanted.id_column,
+        input_root=wanted.input_root,
+        allow_http=wanted.allow_http,
+    )
     tracks = listed.tracks.slice(0, wanted.limit)
     out = uris.absolute(out) if out else default_out(listed.uri)
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=listed.warnings)

@@ -179,11 +179,39 @@ class Opened:
             name: The view's.
             paths: Files of this machine. From which of them a row is, says `_sep_file`; its place in it `file_row_number`.
         """
-        rows = self.database.sql(
-            "SELECT *, file_row_number FROM read_parquet($files, union_by_name = true, filename = '_sep_file')",
-            params={"files": [str(self.folder / _COLUMNS_FILE), *paths]},
-        )
-        rows.create_view(name)
+        selects, files = [], {}
+        for number, (as_text, alike) in enumerate(_alike(paths).items()):
+            names = (_quoted(column) for column in as_text)  # of a manifest: anything may be in them
+            replaced = ", ".join(f"CAST({column} AS VARCHAR) AS {column}" for column in names)
+            columns = f"* REPLACE ({replaced})" if replaced else "*"
+            read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
+            selects.append(f"SELECT {columns}, file_row_number FROM {read}")  # noqa: S608 (names are quoted)
+            files[f"files{number}"] = [str(self.folder / _COLUMNS_FILE), *alike]
+        self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(name)
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _alike(paths: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
+    """Group journal files by the columns of theirs that have to become text.
+
+    Those are the manifests' own that one manifest had as one type and another as another, both of them no numbers.
+    """
+    schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
+    kinds: dict[str, set[pa.DataType]] = {}
+    for schema in schemas.values():
+        for field in schema:
+            if field.name not in JOURNAL.names and not pa.types.is_null(field.type):
+                number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+                kinds.setdefault(field.name, set()).add(pa.float64() if number else field.type)
+    clashing = {name for name, found in kinds.items() if len(found) > 1}
+    groups: dict[tuple[str, ...], list[str]] = {(): []}
+    for path, schema in schemas.items():
+        groups.setdefault(tuple(sorted(clashing & set(schema.names))), []).append(path)
+    return groups
 
 
 @contextmanager
@@ -212,7 +240,7 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
                 "(PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, file_row_number DESC) = 1"
             )
             yield journal
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
             if torn is None or skip_unreadable:
                 raise

@@ -23,6 +23,7 @@ UNUSABLE_CODES = (  # of S3: nothing in that bucket can be read or written with 
     *("InvalidSecurity", "InvalidToken", "NoSuchBucket", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
 )
 _UNUSABLE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NOWHERE = (errno.ELOOP, errno.ENAMETOOLONG)
 _CLIENTS = ("aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google")
 
 P = ParamSpec("P")
@@ -43,10 +44,13 @@ def read_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what reading raised; an error that is no storage's as it is."""
     if not _is_storages(error) or isinstance(error, failures.TrackError):
         return error
+    uri = uris.shown(uri)
     if _is_unusable(error):
         return failures.StorageUnusable(f"{uri}: {_reason(error)}")
     if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
         return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
+    if getattr(error, "errno", None) in _NOWHERE:
+        return failures.NotFound(f"{uri}: not found ({_reason(error)})")
     if isinstance(error, PermissionError):
         return failures.AccessDenied(f"{uri}: access denied ({_reason(error)})")
     return failures.FetchTimeout(f"{uri}: {_reason(error)}")
@@ -56,6 +60,7 @@ def write_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what writing raised; an error that is no storage's as it is."""
     if not _is_storages(error) or isinstance(error, failures.TrackError):
         return error
+    uri = uris.shown(uri)
     kind = failures.OutUnusable if _is_unusable(error) else failures.WriteFailed
     return kind(f"{uri}: could not be written ({_reason(error)})")
 

@@ -52,17 +52,21 @@ def use(options: Options) -> None:
     _used.update({prefix: dict(values) for prefix, values in options.items()})
 
 
-def _place(uri: str) -> tuple[Any, str]:
+def _place(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
     """Return the file system of a URI, and the path in it.
+
+    Args:
+        uri: Where to.
+        allow_http: To read from, where the manifest's reader has let it in.
 
     Raises:
         BadUri: The scheme is not in the list or its package is missing, or the URI holds credentials or a chain.
     """
-    scheme = uris.check(uri)
+    scheme = uris.check(uri, allow_http=allow_http)
     if scheme == "file":
         return LocalFileSystem(), uri.removeprefix("file://")
     prefix = max((prefix for prefix in _used if uri.startswith(prefix)), key=len, default="")
-    options = {} if scheme == "memory" else {"use_listings_cache": False} | _used.get(prefix, {})
+    options = {} if scheme in ("memory", *uris.HTTP) else {"use_listings_cache": False} | _used.get(prefix, {})
     if scheme == "s3":
         options["config_kwargs"] = _S3_CONFIG | options.get("config_kwargs", {})
     try:
@@ -81,7 +85,7 @@ def info(uri: str) -> Info:
     Raises:
         NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
     """
-    filesystem, path = _place(uri)
+    filesystem, path = _place(uri, allow_http=True)
     try:
         found = filesystem.info(path)
     except OSError:
@@ -102,6 +106,8 @@ def _info(uri: str, found: dict[str, Any]) -> Info:
         modified = datetime.fromisoformat(modified)
     if tag is None and modified:
         tag = modified.isoformat()
+    if found["size"] is None:
+        raise failures.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
     return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified)
 
 
@@ -117,14 +123,14 @@ def exists(uri: str) -> bool:
 @reading
 def is_folder(uri: str) -> bool:
     """Tell whether a URI is a folder, or a prefix that holds something."""
-    filesystem, path = _place(uri)
+    filesystem, path = _place(uri, allow_http=True)
     return bool(filesystem.isdir(path))
 
 
 @reading
 def read(uri: str) -> bytes:
     """Read an object whole."""
-    filesystem, path = _place(uri)
+    filesystem, path = _place(uri, allow_http=True)
     content: bytes = filesystem.cat_file(path)
     return content
 
@@ -133,7 +139,7 @@ def read(uri: str) -> bytes:
 def open_source(uri: str) -> tuple[IO[bytes], Info]:
     """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
     found = info(uri)
-    filesystem, path = _place(uri)
+    filesystem, path = _place(uri, allow_http=True)
     if found.bytes > WHOLE_READ_BYTES:
         if isinstance(filesystem, LocalFileSystem):
             return filesystem.open(path, "rb"), found

@@ -42,6 +42,7 @@ def limited(rows: Iterator[T], ids: list[str], work: Work) -> Iterator[T]:
         if row is None:
             return
         yield row
+        del row  # before the next one is made: a part's spectrum is large
 
 
 def was_over(name: str, work: Work) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import inspect
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -190,6 +193,25 @@ def check_time_limit(catalog, tiny, tmp, inline):
         patch.setattr(stages, "limited", lambda rows, _ids, work: seen.add(work.limit_s) or rows)
         run_with(catalog, tiny, tmp / "o", "--time-limit", 12.5)
     assert seen == {12.5}
+
+
+def check_input_root(catalog, tiny, tmp, inline):
+    (tmp / "other").mkdir()
+    assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--input-root", tmp / "other").exit_code == 5
+    run_with(catalog, tiny, tmp / "o", "--input-root", catalog.parent)
+
+
+def check_allow_http(catalog, tiny, tmp, inline):
+    serving = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(catalog.parent))
+    )
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    (tmp / "web.csv").write_text(f"uri\nhttp://127.0.0.1:{serving.server_port}/songs/300.wav\n")
+    told = call("run", tmp / "web.csv", "-o", tmp / "o", "-p", tiny)
+    assert (told.exit_code, "--allow-http" in told.output) == (5, True)
+    run_with(tmp / "web.csv", tiny, tmp / "o", "--allow-http")
+    assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(SECONDS)
+    serving.shutdown()
 
 
 def check_endpoint_url(catalog, tiny, tmp, inline):

@@ -368,3 +368,21 @@ def test_the_index_is_read_by_pyarrow_pandas_and_duckdb_alike(out):
     assert duckdb.sql(query).fetchall() == [("x", "accompaniment", 44_100, 3), ("x", "vocals", 44_100, 3)]
     assert duckdb.sql(f"SELECT count(*), sum(audio_s) FROM '{path}'").fetchall() == [(2, 1.5)]
     assert table.column("stems").to_pylist() == [STEMS, None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "read"),
+    [
+        ({"a": 1}, "x", ["{'a': 1}", "x"]),
+        ([1, 2], "x", ["[1, 2]", "x"]),
+        (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), 3, ["2026-01-02 00:00:00+00", "3"]),
+        (1, 2.5, [1.0, 2.5]),
+        (None, "x", [None, "x"]),
+    ],
+)
+def test_a_column_that_two_manifests_type_differently_is_published_as_text_or_number(out, first, second, read):
+    for number, (name, kind) in enumerate((("a", first), ("b", second)), start=1):
+        journalled(out, [finished(name, extra={'my "own"': kind})], run=f"00000{number}-aaaa")
+    assert index.publish(out, "000002-aaaa")
+    assert index.read(out).column('my "own"').to_pylist() == read
+    assert set(index.finished(out)) == {"a", "b"}
