@@ -181,7 +181,7 @@ class Opened:
         """
         selects, files = [], {}
         for number, (as_text, alike) in enumerate(_alike(paths).items()):
-            names = (_quoted(column) for column in as_text)  # of a manifest: anything may be in them
+            names = (_quoted(column) for column, _ in as_text)  # of a manifest: anything may be in them
             replaced = ", ".join(f"CAST({column} AS VARCHAR) AS {column}" for column in names)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
@@ -195,8 +195,8 @@ def _quoted(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _alike(paths: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
-    """Group journal files by the columns of theirs that have to become text.
+def _alike(paths: Sequence[str]) -> dict[tuple[tuple[str, str], ...], list[str]]:
+    """Group journal files by the columns of theirs that have to become text, and these columns' types.
 
     Those are the manifests' own that one manifest had as one type and another as another, both of them no numbers.
     """
@@ -208,9 +208,10 @@ def _alike(paths: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
                 number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
                 kinds.setdefault(field.name, set()).add(pa.float64() if number else field.type)
     clashing = {name for name, found in kinds.items() if len(found) > 1}
-    groups: dict[tuple[str, ...], list[str]] = {(): []}
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {(): []}
     for path, schema in schemas.items():
-        groups.setdefault(tuple(sorted(clashing & set(schema.names))), []).append(path)
+        as_text = sorted((name, str(schema.field(name).type)) for name in clashing & set(schema.names))
+        groups.setdefault(tuple(as_text), []).append(path)
     return groups
 
 

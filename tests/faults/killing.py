@@ -48,10 +48,11 @@ class Killed:
 class Victim:
     """A run in a session of its own, whose processes can be killed one by one."""
 
-    def __init__(self, options: dict[str, object], log: Path) -> None:
+    def __init__(self, options: dict[str, object], log: Path, environment: dict[str, str] | None = None) -> None:
         self._log = log.open("ab")
         self.popen = subprocess.Popen(
             [sys.executable, str(ONE_RUN), json.dumps(options)],
+            env=environment,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -7,9 +7,11 @@ import os
 import sys
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import failures, lease
 
 given = json.loads(sys.argv[1])
+lease.DEAD_S = given.pop("dead_s", lease.DEAD_S)
+lease.BEAT_S = min(lease.BEAT_S, lease.DEAD_S / 4)
 try:
     summary = run_job(given.pop("source"), given.pop("out"), gpus="0", **given)
     sys.stdout.write(summary.to_json() + "\n")

@@ -161,15 +161,36 @@ def test_hostile_files_harm_no_track_beside_them(tmp_path, tiny, inline, bait, m
     assert state_of(songs) == before
     assert list(scratch.iterdir()) == []
 
-    rows = index.read(str(out)).to_pylist()
-    assert len(rows) == len(table) + 20
-    assert {row["id"]: said(row) for row in rows if row["id"] in table} == {name: wanted for name, (wanted, _) in table.items()}
-    assert not [row["id"] for row in rows for stem in row["stems"] or () if not is_finite(stem)]
+    check_rows(out, table)
 
     run_job(str(songs / "good.parquet"), str(tmp_path / "alone"), model=tiny, stems=("vocals",))
     alone, beside = stems_below(tmp_path / "alone"), stems_below(out)
     assert len(alone) == 20
     assert {path: beside[path] for path in alone} == alone
+
+
+@pytest.mark.slow
+def test_hostile_files_harm_no_worker_under_ray(tmp_path, tiny, one_ray, bait):
+    songs, out = tmp_path / "songs", tmp_path / "out"
+    songs.mkdir()
+    table = {name: entry for name, entry in BAD.items() if name not in FOR_DECODER_ONLY} | references(str(bait.path), bait.url)
+    write_catalog(songs, {name: make() for name, (_, make) in table.items()}, "good-{}.wav")
+    summary = run_job(str(songs / "all.parquet"), str(out), model=tiny, gpus="0", stems=("vocals",), max_failures="1000")
+    assert summary.exit_code == 3
+    assert "worker_crash" not in summary.failed
+    assert not bait.was_called()
+    check_rows(out, table)
+    run_job(str(songs / "good.parquet"), str(tmp_path / "alone"), model=tiny, gpus="0", stems=("vocals",))
+    alone, beside = stems_below(tmp_path / "alone"), stems_below(out)
+    assert {path: beside[path] for path in alone} == alone
+
+
+def check_rows(out, table):
+    """Hold the index against the table: one row each, every class as expected, every level a number."""
+    rows = index.read(str(out)).to_pylist()
+    assert len(rows) == len(table) + 20
+    assert {row["id"]: said(row) for row in rows if row["id"] in table} == {name: wanted for name, (wanted, _) in table.items()}
+    assert not [row["id"] for row in rows for stem in row["stems"] or () if not is_finite(stem)]
 
 
 def said(row):

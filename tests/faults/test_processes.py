@@ -1,0 +1,83 @@
+"""Whole runs in processes of their own: two at once, one that is stopped and goes on, and one that carries a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from catalogs import stems_below, write_tone
+from faults.killing import Victim
+
+from sep_batch.pipeline import index, storage
+
+TRACKS = 12
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("catalog")
+    for number in range(TRACKS):
+        write_tone(folder / f"{number:02d}.wav", 200 + 37 * number, seconds=2 + number % 3)
+    return str(folder)
+
+
+def until(happened, seconds=120):
+    """Wait until something has happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on(catalog, tiny, tmp_path):
+    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "dead_s": 4.0}
+    first = Victim(options, tmp_path / "first.log")
+    until(lambda: 0 < len(index.finished(options["out"])) < TRACKS)
+    begun = time.monotonic()
+    refused = Victim(options, tmp_path / "refused.log")
+    assert refused.end() == 75
+    assert time.monotonic() - begun < 60
+    first.popen.send_signal(signal.SIGSTOP)
+    second = Victim(options, tmp_path / "second.log")
+    assert second.end() == 0, (tmp_path / "second.log").read_text()
+    committed = {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))}
+    first.popen.send_signal(signal.SIGCONT)
+    assert first.end() == 75, (tmp_path / "first.log").read_text()
+    assert {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))} == committed
+    assert {row.status for row in index.finished(options["out"]).values()} == {"ok"}
+    assert len(stems_below(tmp_path / "out")) == 2 * TRACKS
+
+
+def test_a_secret_is_in_no_log_index_journal_error_command_line_or_file_of_rays(catalog, tiny, tmp_path, s3):
+    canary = "canary-5c1e0b"
+    (tmp_path / "options.json").write_text(json.dumps({"s3://elsewhere/": {"key": "k", "secret": canary}}))
+    out = f"{s3}/secret"
+    options = {"source": catalog, "out": out, "model": tiny, "storage_options": str(tmp_path / "options.json")}
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a short path: Ray's sockets lie below it
+    run = Victim(options, tmp_path / "run.log", {**os.environ, "RAY_TMPDIR": folder})
+    lines = set()
+    while run.popen.poll() is None:
+        lines |= {_line(one) for one in run.below().values()}
+        time.sleep(0.2)
+    try:
+        assert run.end() == 0, (tmp_path / "run.log").read_text()
+        assert any("ray::MapWorker" in line for line in lines)
+        assert not [line for line in lines if canary in line]
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        assert len(files) > 10
+        for path in [*files, tmp_path / "run.log"]:
+            assert canary.encode() not in path.read_bytes(), path
+        for found in storage.find(out):
+            assert canary.encode() not in storage.read(found.uri), found.uri
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _line(one):
+    return " ".join(one.cmdline()) if one.is_running() else ""
