@@ -68,7 +68,7 @@ class Victim:
 
     def named(self, *words: str) -> list[psutil.Process]:
         """Return the processes below whose command line holds one of the words."""
-        return [one for one in self.below().values() if any(word in _line(one) for word in words)]
+        return [one for one in self.below().values() if any(word in line_of(one) for word in words)]
 
     def kill(self, target: str, drawn: random.Random) -> bool:
         """Kill one target; tell whether there was one."""
@@ -102,7 +102,8 @@ class Victim:
         return code
 
 
-def _line(one: psutil.Process) -> str:
+def line_of(one: psutil.Process) -> str:
+    """Return a process's command line, nothing where it has ended."""
     try:
         return " ".join(one.cmdline())
     except psutil.Error:

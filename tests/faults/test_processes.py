@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from catalogs import stems_below, write_tone
-from faults.killing import Victim
+from faults.killing import Victim, line_of
 
 from sep_batch.pipeline import index, storage
 
@@ -44,7 +44,7 @@ def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on
     assert refused.end() == 75
     assert time.monotonic() - begun < 60
     first.popen.send_signal(signal.SIGSTOP)
-    second = Victim(options, tmp_path / "second.log")
+    second = Victim(options | {"wait_s": 60.0}, tmp_path / "second.log")
     assert second.end() == 0, (tmp_path / "second.log").read_text()
     committed = {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))}
     first.popen.send_signal(signal.SIGCONT)
@@ -63,7 +63,7 @@ def test_a_secret_is_in_no_log_index_journal_error_command_line_or_file_of_rays(
     run = Victim(options, tmp_path / "run.log", {**os.environ, "RAY_TMPDIR": folder})
     lines = set()
     while run.popen.poll() is None:
-        lines |= {_line(one) for one in run.below().values()}
+        lines |= {line_of(one) for one in run.below().values()}
         time.sleep(0.2)
     try:
         assert run.end() == 0, (tmp_path / "run.log").read_text()
@@ -77,7 +77,3 @@ def test_a_secret_is_in_no_log_index_journal_error_command_line_or_file_of_rays(
             assert canary.encode() not in storage.read(found.uri), found.uri
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _line(one):
-    return " ".join(one.cmdline()) if one.is_running() else ""

@@ -110,7 +110,8 @@ def test_a_holder_beats(out):
         assert lease.newest(out).content != first
 
 
-def test_of_many_at_once_one_wins(tmp_path):
+def test_of_many_at_once_one_wins(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "DEAD_S", 60.0)  # a busy machine may keep a holder from its beat
     elsewhere(str(tmp_path), ended=True)
     won, done = [], threading.Event()
 

@@ -159,7 +159,6 @@ def test_the_etag_on_a_disk_is_the_time_of_the_change(tmp_path):
     "uri",
     [
         "ftp://host/a.wav",
-        "http://host/a.wav",
         "https://user:hush@host/a.wav",
         "ftp://user:hush@host/a.wav",
         "s3://key:hush@bucket/a.wav",
@@ -178,6 +177,15 @@ def test_a_uri_that_is_not_read_is_refused_without_its_secret(uri):
         assert "hush" not in str(caught.value) or "@" not in uri
     with pytest.raises(failures.BadUri):
         storage.put(uri, b"x")
+
+
+@pytest.mark.parametrize("scheme", uris.HTTP)
+def test_nothing_is_written_to_the_web(scheme, tmp_path):
+    for call in (storage.put, storage.create):
+        with pytest.raises(failures.BadUri, match="--allow-http"):
+            call(f"{scheme}://127.0.0.1:9/a.wav", b"x")
+    with pytest.raises(failures.BadUri):
+        storage.remove(f"{scheme}://127.0.0.1:9/a.wav")
 
 
 def test_find_lists_all_below_in_the_order_of_their_names(folder):
