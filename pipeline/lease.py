@@ -119,7 +119,7 @@ class Lease:
     def tell(self, **words: object) -> None:
         """Say more in the lease, as `run=...`; it is a sign of life too."""
         self._says |= words | {"at": _now()}
-        storage.put(_uri(self._out, self._number), _bytes(self._says))
+        storage.put(_uri(self._out, self._number), _bytes(self._says), scratch=f"{self._out}/_sep/parts/lease")
 
     def _beat_often(self) -> None:
         while not self._ended.wait(BEAT_S):

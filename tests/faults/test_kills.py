@@ -14,6 +14,7 @@ from faults.killing import run_killed
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import index, storage
 
+pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24
 LONG_S = 520.0  # three parts
 

@@ -16,6 +16,7 @@ from faults.killing import Victim, line_of
 
 from sep_batch.pipeline import index, storage
 
+pytestmark = pytest.mark.timeout(1200)
 TRACKS = 12
 
 

@@ -26,13 +26,13 @@ def test_what_is_no_deadline_is_refused_with_what_was_expected(text):
 
 
 def test_a_deadline_asks_by_itself(monkeypatch):
-    monkeypatch.setattr(stop, "DRAIN_S", 0.2)
-    ends = stop.Stop(deadline_s=0.1)
+    monkeypatch.setattr(stop, "DRAIN_S", 2.0)
+    ends = stop.Stop(deadline_s=1.0)
     assert not ends.is_asked
-    time.sleep(0.15)
+    time.sleep(1.05)
     assert ends.is_asked
     assert not ends.is_over
-    time.sleep(0.25)
+    time.sleep(2.05)
     assert ends.is_over
 
 

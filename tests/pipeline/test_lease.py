@@ -22,7 +22,7 @@ def hurry(monkeypatch):
     """Let a beat, a look and a death be as quick as a test."""
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     monkeypatch.setattr(lease, "LOOK_S", 0.02)
-    monkeypatch.setattr(lease, "DEAD_S", 0.5)
+    monkeypatch.setattr(lease, "DEAD_S", 2.0)
 
 
 def elsewhere(out, number=1, **says):
