@@ -60,7 +60,7 @@ def test_a_secret_is_in_no_log_index_journal_error_command_line_or_file_of_rays(
     (tmp_path / "options.json").write_text(json.dumps({"s3://elsewhere/": {"key": "k", "secret": canary}}))
     out = f"{s3}/secret"
     options = {"source": catalog, "out": out, "model": tiny, "storage_options": str(tmp_path / "options.json")}
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a short path: Ray's sockets lie below it
+    folder = tempfile.mkdtemp(prefix="r")  # a short path: sockets of Ray's lie below it
     run = Victim(options, tmp_path / "run.log", {**os.environ, "RAY_TMPDIR": folder})
     lines = set()
     while run.popen.poll() is None:
