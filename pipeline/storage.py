@@ -85,6 +85,11 @@ def info(uri: str) -> Info:
     Raises:
         NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
     """
+    return _asked(uri)
+
+
+def _asked(uri: str) -> Info:
+    """Ask once, and raise what the client raises: whoever calls it counts the tries."""
     filesystem, path = _place(uri, allow_http=True)
     try:
         found = filesystem.info(path)
@@ -138,7 +143,7 @@ def read(uri: str) -> bytes:
 @reading
 def open_source(uri: str) -> tuple[IO[bytes], Info]:
     """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
-    found = info(uri)
+    found = _asked(uri)
     filesystem, path = _place(uri, allow_http=True)
     if found.bytes > WHOLE_READ_BYTES:
         if isinstance(filesystem, LocalFileSystem):
