@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -58,6 +59,17 @@ class Victim:
             start_new_session=True,
         )
         self._below: dict[int, psutil.Process] = {}
+
+    def __enter__(self) -> Self:
+        """Return the run."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing of the run alive, however the test ended."""
+        self.below()
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.end()
 
     def below(self) -> dict[int, psutil.Process]:
         """Return all processes that ever were below the run and still live."""
@@ -122,16 +134,16 @@ def run_killed(options: dict[str, object], tracks: int, *, kills: int, drawn: ra
     """
     killed = Killed()
     for number in range(MOST_RUNS):
-        victim = Victim(options, log)
-        for pending in _live(victim, str(options["out"]), tracks, drawn):
-            left = kills - len(killed.hits)
-            of_this_run = sum(hit.run == number for hit in killed.hits)
-            if not left or of_this_run == 3:
-                break
-            target = drawn.choice(TARGETS)
-            if victim.kill(target, drawn):
-                killed.hits.append(Hit(target, number, pending))
-        killed.codes.append(victim.end())
+        with Victim(options, log) as victim:
+            for pending in _live(victim, str(options["out"]), tracks, drawn):
+                left = kills - len(killed.hits)
+                of_this_run = sum(hit.run == number for hit in killed.hits)
+                if not left or of_this_run == 3:
+                    break
+                target = drawn.choice(TARGETS)
+                if victim.kill(target, drawn):
+                    killed.hits.append(Hit(target, number, pending))
+            killed.codes.append(victim.end())
         if killed.codes[-1] == 0:
             break
     killed.told = log.read_text(errors="replace")[-4000:]

@@ -12,6 +12,7 @@ from catalogs import write_tone
 from faults.killing import run_killed
 
 from sep_batch.jobs.run import run_job
+from sep_batch.jobs.verify import run_verify
 from sep_batch.pipeline import index, storage
 
 pytestmark = pytest.mark.timeout(1200)
@@ -56,6 +57,8 @@ def check(out, undisturbed):
     assert committed == dict.fromkeys(rows.column("id").to_pylist(), 1)  # none was separated again after its commit
     left = [found.uri for part in ("parts", "plan") for found in storage.find(f"{out}/_sep/{part}")]
     assert left == []
+    report = run_verify(out, deep=True)
+    assert (report.exit_code, report.counts, report.tracks, report.stems) == (0, {}, {"ok": TRACKS}, len(undisturbed))
 
 
 def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed):

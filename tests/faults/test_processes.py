@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,18 +39,18 @@ def until(happened, seconds=120):
 
 def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on(catalog, tiny, tmp_path):
     options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "dead_s": 4.0}
-    first = Victim(options, tmp_path / "first.log")
-    until(lambda: 0 < len(index.finished(options["out"])) < TRACKS)
-    begun = time.monotonic()
-    refused = Victim(options, tmp_path / "refused.log")
-    assert refused.end() == 75
-    assert time.monotonic() - begun < 60
-    first.popen.send_signal(signal.SIGSTOP)
-    second = Victim(options | {"wait_s": 60.0}, tmp_path / "second.log")
-    assert second.end() == 0, (tmp_path / "second.log").read_text()
-    committed = {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))}
-    first.popen.send_signal(signal.SIGCONT)
-    assert first.end() == 75, (tmp_path / "first.log").read_text()
+    with Victim(options, tmp_path / "first.log") as first, contextlib.ExitStack() as others:
+        until(lambda: 0 < len(index.finished(options["out"])) < TRACKS)
+        begun = time.monotonic()
+        refused = others.enter_context(Victim(options, tmp_path / "refused.log"))
+        assert refused.end() == 75
+        assert time.monotonic() - begun < 60
+        first.popen.send_signal(signal.SIGSTOP)
+        second = others.enter_context(Victim(options | {"wait_s": 60.0}, tmp_path / "second.log"))
+        assert second.end() == 0, (tmp_path / "second.log").read_text()
+        committed = {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))}
+        first.popen.send_signal(signal.SIGCONT)
+        assert first.end() == 75, (tmp_path / "first.log").read_text()
     assert {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))} == committed
     assert {row.status for row in index.finished(options["out"]).values()} == {"ok"}
     assert len(stems_below(tmp_path / "out")) == 2 * TRACKS
@@ -61,13 +62,13 @@ def test_a_secret_is_in_no_log_index_journal_error_command_line_or_file_of_rays(
     out = f"{s3}/secret"
     options = {"source": catalog, "out": out, "model": tiny, "storage_options": str(tmp_path / "options.json")}
     folder = tempfile.mkdtemp(prefix="r")  # a short path: sockets of Ray's lie below it
-    run = Victim(options, tmp_path / "run.log", {**os.environ, "RAY_TMPDIR": folder})
     lines = set()
-    while run.popen.poll() is None:
-        lines |= {line_of(one) for one in run.below().values()}
-        time.sleep(0.2)
     try:
-        assert run.end() == 0, (tmp_path / "run.log").read_text()
+        with Victim(options, tmp_path / "run.log", {**os.environ, "RAY_TMPDIR": folder}) as run:
+            while run.popen.poll() is None:
+                lines |= {line_of(one) for one in run.below().values()}
+                time.sleep(0.2)
+            assert run.end() == 0, (tmp_path / "run.log").read_text()
         assert any("ray::MapWorker" in line for line in lines)
         assert not [line for line in lines if canary in line]
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
