@@ -94,6 +94,10 @@ def run(
     precision: Annotated[
         str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
     ] = "float32",
+    stft: Annotated[
+        str,
+        typer.Option(help="Who does the STFT: cpu, the stage that decodes; gpu, the one that has the U-Nets, wherever they run."),
+    ] = "cpu",
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
         str,
@@ -152,6 +156,7 @@ def run(
             format=format,
             bit_depth=bit_depth,
             precision=precision,
+            stft=stft,
             bitrate=_bitrate(bitrate),
             filename=filename,
             stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
@@ -247,13 +252,16 @@ def bench(
     gpus: Annotated[str, typer.Option(help="As of run.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="As of run.")] = None,
     format: Annotated[str, typer.Option("--format", "-c", help="As of run.")] = "flac",
+    precision: Annotated[str, typer.Option(help="As of run.")] = "float32",
+    stft: Annotated[str, typer.Option(help="As of run.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Measure each step and a whole run on this machine, and name what holds it up."""
     with _one_line_errors():
         from sep_batch.jobs.bench import run_bench, show
 
-        show(run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format), as_json=as_json)
+        measured = run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+        show(measured, as_json=as_json)
 
 
 @models.command("list")

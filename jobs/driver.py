@@ -60,7 +60,7 @@ class Driver:
         begun, tracks = time.monotonic(), todo.num_rows
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
-        self.summary.device = pools.device
+        self.summary.device, self.summary.format = pools.device, self.work.settings.format
         try:
             if self.stop.is_asked:
                 self._end_early()

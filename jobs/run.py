@@ -114,7 +114,7 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
-    return Work(settings, summary.out, run, parts, scratch, limit_s=wanted.time_limit_s, storage=access)
+    return Work(settings, summary.out, run, parts, scratch, limit_s=wanted.time_limit_s, stft=wanted.stft, storage=access)
 
 
 def _drive(

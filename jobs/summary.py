@@ -34,6 +34,7 @@ class Summary:
         stage_s: Seconds of work of each stage, over the tracks of this run.
         actors: Of each stage, at most.
         device: Torch's name of what the U-Nets ran on.
+        format: Of the stems.
         stats: Ray Data's own account of the operators.
     """
 
@@ -53,6 +54,7 @@ class Summary:
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
     actors: dict[str, int] = field(default_factory=dict)
     device: str = ""
+    format: str = ""
     stats: str = ""
 
     @property
@@ -76,7 +78,8 @@ class Summary:
     @property
     def bottleneck(self) -> str | None:
         """What held the run up and what would shift it; None where nothing was done."""
-        return sentence(self.stage_s, self.actors, self.seconds - self.start_s, self.device)
+        wall_s = self.seconds - self.start_s
+        return sentence(self.stage_s, self.actors, wall_s, device=self.device, format=self.format)
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Give a run that went to its end its exit code."""

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import cli
 from sep_batch.jobs.cli import app
+from sep_batch.model.separator import Separator
 from sep_batch.pipeline import audio, index, lease, retries, stages, storage
 
 SECONDS = 0.5
@@ -112,6 +113,15 @@ def check_precision(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--precision", "bfloat16")
     assert rows(tmp / "o")[0]["precision"] == "bfloat16"
     assert stem(tmp / "o")[1] != default_run(catalog, tiny, tmp / "p")[1]
+
+
+def check_stft(catalog, tiny, tmp, inline):
+    with pytest.MonkeyPatch.context() as patch:
+        seen, whole = [], Separator.separate_parts
+        patch.setattr(Separator, "separate_parts", lambda self, parts, stems: seen.extend(parts) or whole(self, parts, stems))
+        run_with(catalog, tiny, tmp / "o", "--stft", "gpu")
+    assert all(part.is_wave for part in seen)
+    assert stem(tmp / "o")[1] == default_run(catalog, tiny, tmp / "p")[1]
 
 
 def check_scratch(catalog, tiny, tmp, inline):
@@ -315,6 +325,7 @@ MISTAKES = {
     "unknown stem": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "--stems", "voc"], 2, "has vocals, accompaniment"),
     "bitrate of flac": (lambda tmp: [tmp, "-b", "128k"], 2, "flac is lossless"),
     "bitrate no number": (lambda tmp: [tmp, "-c", "mp3", "-b", "fast"], 2, "as 128k or 320000"),
+    "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of cpu, gpu"),
     "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
     "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),
     "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has none"),
