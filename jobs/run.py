@@ -29,6 +29,7 @@ from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures, index, lease, manifest, names, storage, uris
+from sep_batch.pipeline.plan import make_plan
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     try:
         with lease.hold(out, wait_s=wanted.wait_s) as held:
             run = _open_out(out, settings, listed, overwrite=wanted.overwrite)
-            plan = manifest.make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
-            summary.done_before, summary.known_failed = plan.done, plan.known_failed
+            plan = make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
+            counts = plan.counts
+            summary.done_before, summary.known_failed = counts["done"], counts["known_failed"]
             with _published(out, run, held):
                 if plan.tracks.num_rows:
                     summary.run = run

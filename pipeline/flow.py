@@ -24,7 +24,7 @@ from ray.data.block import BlockMetadata
 
 from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.join import Gathering, join
-from sep_batch.pipeline.manifest import read_plan
+from sep_batch.pipeline.plan import read_plan
 from sep_batch.pipeline.stages import Analyze, Separate, Write
 from sep_batch.pipeline.work import Work
 

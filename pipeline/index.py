@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.plan import Finished
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 
 FLUSH_S = 30.0

@@ -60,7 +60,7 @@ def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs import run
     from sep_batch.pipeline import flow, join, stages
-    from sep_batch.pipeline.manifest import read_plan
+    from sep_batch.pipeline.plan import read_plan
 
     asked = []
 
