@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sep_batch.jobs import engine, prepare
+from sep_batch.jobs import engine, forecast, prepare
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
@@ -55,6 +56,7 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 
 def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
+    begun = time.monotonic()
     catalog = prepare.read_catalog(source, out, wanted)
     tracks, out = catalog.tracks, catalog.out
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
@@ -69,12 +71,15 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         plan = make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
         counts = plan.counts
         summary.done_before, summary.known_failed = counts["done"], counts["known_failed"]
+        if expected := forecast.kept(out, settings.sha256, plan.tracks.num_rows):
+            summary.forecast_s = expected.seconds
         with _published(out, run, held):
             if plan.tracks.num_rows:
                 summary.run = run
                 held.tell(run=run)
                 work = _work(settings, summary, wanted, catalog.access)
                 _drive(plan.tracks, work, str(model.folder), summary, wanted, progress, stop, held)
+    summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
 

@@ -126,10 +126,15 @@ class Journal:
 def finished(out: str) -> dict[str, Finished]:
     """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
     with opened(out) as journal:
-        rows: list[tuple[Any, ...]] = journal.database.sql(
-            "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
-            "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
-        ).fetchall()
+        return newest(journal)
+
+
+def newest(journal: Opened) -> dict[str, Finished]:
+    """Return what `finished` does, of a journal that is open."""
+    rows: list[tuple[Any, ...]] = journal.database.sql(
+        "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
+        "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
+    ).fetchall()
     return {name: Finished(*values) for name, *values in rows}
 
 

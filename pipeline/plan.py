@@ -85,6 +85,11 @@ def _reason(before: Finished | None, source: tuple[Any, ...], settings_sha256: s
     return "failed_before" if _again(before, retry) else "known_failed"
 
 
+def changes(before: Finished, source: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between a source and what it was; an etag that is not known does not."""
+    return [name for name in _SOURCE if source[name] != getattr(before, name) and (name, source[name]) != ("source_etag", None)]
+
+
 def _again(before: Finished, retry: Retry) -> bool:
     return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
 
