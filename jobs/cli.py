@@ -12,9 +12,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from sep_batch.jobs import flags
 
 app = typer.Typer(
     name="sep-batch",
@@ -66,20 +68,9 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
 
 
-def _bitrate(text: str | None) -> int | None:
-    """Read 128k, 320000."""
-    from sep_batch.pipeline.failures import UsageError
-
-    if text is None:
-        return None
-    number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
-    if not number.isdigit():
-        raise UsageError(f"--bitrate {text}: expected bits per second, as 128k or 320000")
-    return int(number) * factor
-
-
 @app.command()
 def run(
+    context: typer.Context,
     manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
@@ -133,6 +124,7 @@ def run(
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
 ) -> None:
     """Separate every track of MANIFEST that is not done yet. The same command again resumes.
@@ -146,10 +138,10 @@ def run(
         from sep_batch.jobs.report import show
         from sep_batch.jobs.run import run_job
 
-        summary = run_job(
-            manifest,
-            out,
-            progress=Progress(Console(stderr=True)),
+        if dry_run:
+            given = {name: context.params[name] for name in PLANNED}
+            raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
+        asked = flags.as_options(
             model=model,
             gpus=gpus,
             cpus=cpus,
@@ -157,20 +149,20 @@ def run(
             bit_depth=bit_depth,
             precision=precision,
             stft=stft,
-            bitrate=_bitrate(bitrate),
+            bitrate=bitrate,
             filename=filename,
-            stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
+            stems=stems,
             limit=limit,
-            offset_s=offset,
-            duration_s=duration,
+            offset=offset,
+            duration=duration,
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
             retry=retry,
             overwrite=overwrite,
             scratch=scratch,
             deadline=deadline,
-            wait_s=wait,
-            time_limit_s=time_limit,
+            wait=wait,
+            time_limit=time_limit,
             input_root=input_root,
             allow_http=allow_http,
             endpoint_url=endpoint_url,
@@ -179,8 +171,59 @@ def run(
             uri_column=uri_column,
             id_column=id_column,
         )
+        summary = run_job(manifest, out, progress=Progress(Console(stderr=True)), **asked)
         show(summary, as_json=as_json)
     raise typer.Exit(summary.exit_code)
+
+
+PLANNED = (  # those of run's flags that change what would be done
+    *(
+        "out",
+        "model",
+        "gpus",
+        "cpus",
+        "format",
+        "bit_depth",
+        "precision",
+        "stft",
+        "bitrate",
+        "filename",
+        "stems",
+        "limit",
+        "offset",
+    ),
+    *("duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
+    *("uri_column", "id_column"),
+)
+
+
+@app.command()
+@flags.shared_with(run, PLANNED)
+def plan(
+    context: typer.Context,
+    manifest: Annotated[str, typer.Argument(help="As of run.")],
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast what the run will take.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    **given: Any,
+) -> None:
+    """Say what run would do with MANIFEST and why, how much that is, and what it will take. OUT is only read.
+
+    Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
+    """
+    with _one_line_errors():
+        exit_code = _plan(context, manifest, calibrate=calibrate, as_json=as_json, **given)
+    raise typer.Exit(exit_code)
+
+
+def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_json: bool, **given: Any) -> int:
+    from sep_batch.jobs.plan import run_plan
+    from sep_batch.jobs.plan_report import show
+
+    planned = run_plan(manifest, calibrate=calibrate, **flags.as_options(**given))
+    show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
+    return planned.exit_code
 
 
 @app.command()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sep_batch.pipeline import audio, failures, index, names
-from sep_batch.pipeline.manifest import Retry
+from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
 

@@ -30,6 +30,8 @@ class Summary:
         audio_s: Seconds of audio separated in this run.
         seconds: Of the flow, the start of its actors included.
         start_s: Of these, what the start of the actors took.
+        job_s: Of the whole job, from reading the manifest to the published index.
+        forecast_s: What `plan --calibrate` said of these; None where it said nothing of this run.
         stopped: Why the run ended early, if it did.
         stage_s: Seconds of work of each stage, over the tracks of this run.
         actors: Of each stage, at most.
@@ -48,6 +50,8 @@ class Summary:
     audio_s: float = 0.0
     seconds: float = 0.0
     start_s: float = 0.0
+    job_s: float = 0.0
+    forecast_s: float | None = None
     exit_code: int = 0
     stopped: str | None = None
     warnings: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.plan import Finished
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 
 FLUSH_S = 30.0
@@ -126,10 +126,15 @@ class Journal:
 def finished(out: str) -> dict[str, Finished]:
     """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
     with opened(out) as journal:
-        rows: list[tuple[Any, ...]] = journal.database.sql(
-            "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
-            "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
-        ).fetchall()
+        return newest(journal)
+
+
+def newest(journal: Opened) -> dict[str, Finished]:
+    """Return what `finished` does, of a journal that is open."""
+    rows: list[tuple[Any, ...]] = journal.database.sql(
+        "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
+        "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
+    ).fetchall()
     return {name: Finished(*values) for name, *values in rows}
 
 

@@ -1,4 +1,4 @@
-"""The manifest: read, check, give ids. And the plan: of its tracks, those that are left to do."""
+"""The manifest: read, check, give ids."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -29,10 +29,7 @@ AUDIO_EXTENSIONS = (
 )
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
-MAX_ATTEMPTS = 3  # over all runs, of a transient failure
-PLAN_BLOCK_ROWS = 64
 LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
-Retry = Literal["none", "transient", "all"]
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
@@ -364,91 +361,3 @@ def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, lis
 
 def _kind(table: pa.Table, name: str) -> str:
     return uris.printable(str(table.schema.field(name).type))
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What the journal's newest row says of a track: all that decides whether it is done."""
-
-    status: str
-    uri: str
-    offset_s: float | None
-    duration_s: float | None
-    source_etag: str | None
-    settings_sha256: str
-    transient: bool
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is left to do.
-
-    Attributes:
-        tracks: TRACK's columns and `extra`; `attempts` counts the tries so far.
-        done: Tracks of the manifest that are ok already.
-        known_failed: Tracks that failed before and are not tried again.
-    """
-
-    tracks: pa.Table
-    done: int
-    known_failed: int
-
-
-def make_plan(tracks: pa.Table, finished: Mapping[str, Finished], settings_sha256: str, retry: Retry) -> Plan:
-    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again."""
-    places, attempts, done, known_failed = [], [], 0, 0
-    rows = zip(*(tracks.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s", "source_etag")), strict=True)
-    for place, (name, *source) in enumerate(rows):
-        before = finished.get(name)
-        if before is None or before.status == "deleted" or not _same(before, source, settings_sha256):
-            places.append(place)
-            attempts.append(0)
-        elif before.status == "ok":
-            done += 1
-        elif _again(before, retry):
-            places.append(place)
-            attempts.append(before.attempts)
-        else:
-            known_failed += 1
-    todo = tracks.take(pa.array(places, pa.int64()))
-    column = todo.column_names.index("attempts")
-    return Plan(todo.set_column(column, TRACK.field("attempts"), pa.array(attempts, pa.int32())), done, known_failed)
-
-
-def _same(before: Finished, source: list[Any], settings_sha256: str) -> bool:
-    uri, offset, duration, etag = source
-    return (
-        (before.uri, before.offset_s, before.duration_s) == (uri, offset, duration)
-        and before.settings_sha256 == settings_sha256
-        and (etag is None or etag == before.source_etag)
-    )
-
-
-def _again(before: Finished, retry: Retry) -> bool:
-    return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
-
-
-def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
-    """Write a plan as Parquet, one file a block of tracks.
-
-    Returns:
-        The files' URIs, in the manifest's order.
-    """
-    files = []
-    for number, start in enumerate(range(0, tracks.num_rows, rows_per_block)):
-        out = io.BytesIO()
-        pyarrow.parquet.write_table(tracks.slice(start, rows_per_block), out)
-        files.append(f"{folder}/{number:06d}.parquet")
-        put(files[-1], out.getvalue())
-    return files
-
-
-def read_plan(uri: str) -> Iterator[pa.Table]:
-    """Read one file of a plan: one block."""
-    yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
-
-
-def rows_per_block(todo: int, analyze_actors: int) -> int:
-    """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
-    return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))

@@ -259,6 +259,11 @@ def check_id_column(catalog, tiny, tmp, inline):
     assert [row["id"] for row in rows(tmp / "o")] == ["x", "y"]
 
 
+def check_dry_run(catalog, tiny, tmp, inline):
+    assert "2 tracks, 2 to do" in run_with(catalog, tiny, tmp / "o", "--dry-run").output
+    assert not (tmp / "o").exists()
+
+
 def check_as_json(catalog, tiny, tmp, inline):
     (catalog.parent / "songs" / "broken.wav").write_bytes(b"no audio")
     told = json.loads(call("run", catalog.parent / "songs", "-o", tmp / "p", "-p", tiny, "--json").stdout)
@@ -267,7 +272,7 @@ def check_as_json(catalog, tiny, tmp, inline):
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
-OPTIONS = [name for name in inspect.signature(cli.run).parameters if name != "manifest"]
+OPTIONS = [name for name in inspect.signature(cli.run).parameters if name not in ("context", "manifest")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
