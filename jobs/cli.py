@@ -228,19 +228,48 @@ def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_
 
 @app.command()
 def manifest(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Folders, globs, prefixes, files.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC...",
+            help="Folders, prefixes, globs, files; lists (.txt .csv .jsonl .parquet); S3 Inventory's manifest.json.",
+        ),
+    ],
     out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
+    probe: Annotated[bool, typer.Option("--probe", help="Read the headers: duration, rate, channels, codec.")] = False,
+    dedup: Annotated[
+        str | None, typer.Option(help="One row a content: etag (S3, nothing is read), or sha256 (files of one size are read).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The lists' column of URIs.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The lists' column of ids.")] = None,
+    input_root: Annotated[
+        str | None, typer.Option(help="What lists name on this machine has to lie below; without it a remote list may name none.")
+    ] = None,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Lists may name http and https.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
 ) -> None:
-    """Write a manifest (uri, id, size) of the audio below SRC.
+    """Write a manifest (uri, id, size, etag) of the audio below SRC, and of what lists name.
 
-    Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' -o songs.parquet
+    Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' --probe --dedup sha256 -o songs.parquet
     """
     with _one_line_errors():
-        from sep_batch.pipeline.manifest import scan, write
+        from rich.console import Console
 
-        table = scan(sources)
-        write(table, out)
-        typer.echo(f"{table.num_rows} tracks in {out}; next: sep-batch run {out}")
+        from sep_batch.jobs import access
+        from sep_batch.jobs.listing import Asked, run_manifest
+        from sep_batch.jobs.tally import Tally
+        from sep_batch.pipeline import storage
+        from sep_batch.pipeline.lists import Reading
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        how = Reading(uri_column, id_column, input_root, allow_http)
+        made = run_manifest(sources, out, Asked(probe, dedup, limit, how), Tally(Console(stderr=True)))
+        for warning in made.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        for line in made.lines():
+            typer.echo(line)
 
 
 @app.command()

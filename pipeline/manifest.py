@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
-import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, fence, storage, tables, uris
 from sep_batch.pipeline.fence import Fence
+from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, extension, left_out
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
-AUDIO_EXTENSIONS = (
-    *(".mp3", ".m4a", ".mp4", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wav", ".aif", ".aiff"),
-    *(".wma", ".ac3", ".mp2", ".mka", ".webm", ".caf", ".au", ".wv", ".ape", ".tta"),
-)
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
 LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
@@ -83,113 +76,27 @@ def read(
 
 
 def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
-    extension = _extension(uri)
-    if extension in MANIFEST_EXTENSIONS:
+    kind = extension(uri)
+    if kind in MANIFEST_EXTENSIONS:
         content = storage.read(uri)
         try:
-            table = tables.parse(extension, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+            table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
         except tables.UnreadableError as error:
             raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
         return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
-    if extension in AUDIO_EXTENSIONS and storage.exists(uri):
+    if kind in AUDIO_EXTENSIONS and storage.exists(uri):
         return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
         odd = list[str]()
-        names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri, odd)]
+        names = [found.uri[len(uri) :].lstrip("/") for found in audio_below(uri, odd)]
         listed = check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri, around=around)
-        return dataclasses.replace(listed, warnings=(*listed.warnings, *_left_out(odd)))
+        return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)))
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
     raise failures.ManifestError(
         f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
-
-
-def scan(sources: Sequence[str]) -> pa.Table:
-    """List the audio below folders, prefixes and globs.
-
-    Returns:
-        uri, id, size; in the order of the sources, each sorted.
-
-    Raises:
-        ManifestError: A source holds no audio.
-    """
-    found: dict[str, int] = {}
-    for source in sources:
-        uri = uris.absolute(source)
-        here: dict[str, int] = {}
-        odd: list[str] = []
-        try:
-            if any(char in uri for char in "*?[") and not storage.exists(uri):
-                matches = [storage.info(match) for match in storage.expand(uri) if _extension(match) in AUDIO_EXTENSIONS]
-                here = {match.uri: match.bytes for match in matches}
-            elif storage.is_folder(uri):
-                here = dict(_audio_below(uri, odd))
-            else:
-                here = {uri: storage.info(uri).bytes}
-        except failures.TrackError as error:
-            raise failures.ManifestError(f"source {error}") from error
-        found |= here
-        for warning in _left_out(odd):
-            logging.getLogger("sep_batch").warning("%s: %s", uris.shown(uri), warning)
-        if not here:
-            raise failures.ManifestError(f"source {uris.shown(uri)}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
-    listed = list(found)
-    nothing = [None] * len(listed)
-    return pa.table(
-        {
-            "uri": pa.array(listed, pa.string()),
-            "id": pa.array(map(made_id, listed, nothing, nothing), pa.string()),
-            "size": pa.array(found.values(), pa.int64()),
-        }
-    )
-
-
-def write(table: pa.Table, uri: str) -> None:
-    """Write a manifest as Parquet, CSV or JSONL, by its extension.
-
-    Raises:
-        UsageError: Another extension.
-        NotRunnableError: Storage did not take it.
-    """
-    extension, content = _extension(uri), io.BytesIO()
-    if extension in (".parquet", ".pq"):
-        pyarrow.parquet.write_table(table, content)
-    elif extension == ".csv":
-        pyarrow.csv.write_csv(table, content)
-    elif extension in (".jsonl", ".ndjson"):
-        content.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
-    else:
-        raise failures.UsageError(f"--out {uri}: expected {', '.join(MANIFEST_EXTENSIONS)}")
-    try:
-        storage.put(uris.absolute(uri), content.getvalue())
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"--out {error}") from error
-
-
-def _audio_below(uri: str, odd: list[str]) -> Iterable[tuple[str, int]]:
-    """Yield what lies below a folder with its size; names that no URI may have are added to `odd` instead."""
-    for found in storage.find(uri):
-        inside = found.uri[len(uri) :].lstrip("/")
-        hidden = any(component.startswith(".") for component in inside.split("/"))
-        if _extension(inside) in AUDIO_EXTENSIONS and not hidden:
-            try:
-                uris.check(inside)
-                uris.check(found.uri)
-            except failures.BadUri as error:
-                odd.append(str(error))
-            else:
-                yield found.uri, found.bytes
-
-
-def _left_out(odd: list[str]) -> list[str]:
-    return [f"{len(odd)} files are left out for their names, the first: {odd[0]}"] if odd else []
-
-
-def _extension(uri: str) -> str:
-    dot = uris.name(uri).rfind(".")
-    return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
 
 def check(

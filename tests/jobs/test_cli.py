@@ -381,17 +381,6 @@ def test_help_loads_neither_torch_nor_ray():
     assert told.stdout.strip().endswith("set()")
 
 
-def test_manifest_lists_folders_globs_and_files(catalog, tmp_path):
-    songs = catalog.parent / "songs"
-    told = call("manifest", songs, "-o", tmp_path / "all.parquet")
-    assert told.exit_code == 0, told.output
-    table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
-    assert table.column_names == ["uri", "id", "size"]
-    assert table.column("uri").to_pylist() == [str(songs / "300.wav"), str(songs / "500.wav")]
-    assert call("manifest", songs / "3*.wav", "-o", tmp_path / "some.csv").exit_code == 0
-    assert len((tmp_path / "some.csv").read_text().splitlines()) == 2
-
-
 def test_models_convert_show_and_list(tmp_path, monkeypatch):
     monkeypatch.setenv("SEP_BATCH_CACHE", str(tmp_path / "cache"))
     golden, mine = Path(__file__).parents[1] / "golden" / "4stems", tmp_path / "mine"
