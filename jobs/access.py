@@ -1,4 +1,4 @@
-"""How storage is reached: what `--endpoint-url` and `--storage-options` say."""
+"""How storage is reached, as `--endpoint-url` and `--storage-options` say; and whether a folder or prefix is an OUT."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import failures, index, lease, storage, uris
 
 
 def storage_options(endpoint_url: str | None, file: str | None) -> storage.Options:
@@ -37,3 +37,20 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
         if uris.is_local(prefix) or prefix.partition("://")[0] not in uris.SCHEMES:
             raise failures.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
     return options | told
+
+
+def refuse_no_out(out: str) -> None:
+    """Refuse what no run wrote to.
+
+    Args:
+        out: A path or URI, absolute.
+
+    Raises:
+        NotRunnableError: Says what was found there.
+    """
+    if not storage.is_folder(out):
+        found = "a file" if storage.exists(out) else "not found"
+        raise failures.NotRunnableError(f"OUT {out}: {found}; expected the folder or prefix that a run wrote to")
+    marks = (index.INDEX_FILE, "_sep/run.json")
+    if not any(storage.exists(f"{out}/{name}") for name in marks) and not lease.newest(out):
+        raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")

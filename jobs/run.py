@@ -184,7 +184,7 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest, *, overwr
         "run": run,
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
-        "manifest": {"uri": listed.uri, "sha256": listed.sha256},
+        "manifest": {"uri": listed.uri, "sha256": listed.sha256, "read_with": listed.read_with},
         "versions": {package: version(package) for package in PACKAGES},
     }
     storage.remove(f"{out}/_sep/parts")

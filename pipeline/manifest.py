@@ -47,12 +47,14 @@ class Manifest:
         sha256: Of what was read.
         tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
         warnings: What a person should know, a line each.
+        read_with: What `read` was told, so that it can be read again.
     """
 
     uri: str
     sha256: str
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
+    read_with: Mapping[str, str | bool | None] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -78,9 +80,10 @@ def read(
         UsageError: The root is no folder of this machine.
     """
     around = Fence.around(input_root, allow_http=allow_http)
+    told = {"uri_column": uri_column, "id_column": id_column, "input_root": input_root, "allow_http": allow_http}
     try:
         uris.check(uri, allow_http=allow_http)
-        return _read(uris.absolute(uri), (uri_column, id_column), around)
+        return dataclasses.replace(_read(uris.absolute(uri), (uri_column, id_column), around), read_with=told)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
 
@@ -447,6 +450,16 @@ def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str,
 def read_plan(uri: str) -> Iterator[pa.Table]:
     """Read one file of a plan: one block."""
     yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
+
+
+def planned(folder: str) -> int | None:
+    """Return how many tracks a plan holds, None where there is none: all its files but the last hold as many as the first."""
+    try:
+        files = [found.uri for found in storage.find(folder)]
+        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
+    except failures.NotFound:  # its run has ended meanwhile, and has removed it
+        return None
+    return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 
 def rows_per_block(todo: int, analyze_actors: int) -> int:
