@@ -1,4 +1,4 @@
-"""How storage is reached, as `--endpoint-url` and `--storage-options` say; and whether a folder or prefix is an OUT."""
+"""How storage is reached, as `--endpoint-url` and `--storage-options` say; and what makes a folder or prefix an OUT."""
 
 from __future__ import annotations
 
@@ -54,3 +54,19 @@ def refuse_no_out(out: str) -> None:
     marks = (index.INDEX_FILE, "_sep/run.json")
     if not any(storage.exists(f"{out}/{name}") for name in marks) and not lease.newest(out):
         raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")
+
+
+def last_run(out: str) -> dict[str, Any]:
+    """Read what the last run wrote of itself into OUT; where it has not come to that yet, objects that say nothing.
+
+    Raises:
+        NotRunnableError: It is not what a run writes.
+    """
+    uri, nothing = f"{out}/_sep/run.json", dict[str, Any](settings={}, manifest={}, versions={})
+    try:
+        told = nothing | dict(json.loads(storage.read(uri)))
+    except failures.NotFound:
+        return nothing
+    except (ValueError, TypeError) as error:
+        raise failures.NotRunnableError(f"{uri}: not what a run writes ({error})") from error
+    return told

@@ -6,10 +6,12 @@ status = run_status("s3://bucket/stems")
 
 from __future__ import annotations
 
-import json
+import io
 from typing import Any
 
-from sep_batch.jobs.access import refuse_no_out
+import pyarrow.parquet
+
+from sep_batch.jobs.access import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
 from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
 
@@ -35,7 +37,7 @@ def run_status(out: str) -> Status:
     status = Status(uris.absolute(out))
     try:
         refuse_no_out(status.out)
-        told = _run_json(status.out)
+        told = last_run(status.out)
         _tell_lease(status)
         with index.opened(status.out) as journal:
             _count(status, journal)
@@ -48,18 +50,6 @@ def run_status(out: str) -> Status:
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
     status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
     return status
-
-
-def _run_json(out: str) -> dict[str, Any]:
-    """Read what the last run wrote of itself; nothing, where it has not come to that yet."""
-    uri, nothing = f"{out}/_sep/run.json", dict[str, Any](settings={}, manifest={}, versions={})
-    try:
-        told = nothing | dict(json.loads(storage.read(uri)))
-    except failures.NotFound:
-        return nothing
-    except (ValueError, TypeError) as error:
-        raise failures.NotRunnableError(f"{uri}: not what a run writes ({error})") from error
-    return told
 
 
 def _tell_lease(status: Status) -> None:
@@ -92,7 +82,7 @@ def _count(status: Status, journal: index.Opened) -> None:
 
 def _count_down(status: Status, journal: index.Opened) -> None:
     """Say what the run at work has left to do, how fast it is, and how long it will take."""
-    status.planned = manifest.planned(f"{index.plan_folder(status.out, status.run)}/0") if status.run else None
+    status.planned = _planned(index.plan_folder(status.out, status.run)) if status.run else None
     if status.planned is None:
         status.unknown = "the run has no plan yet"
         return
@@ -105,6 +95,16 @@ def _count_down(status: Status, journal: index.Opened) -> None:
         status.tracks_a_minute = 60 * (count - 1) / seconds
         status.audio_s_a_minute = 60 * audio_s * (count - 1) / count / seconds
         status.eta_s = 60 * status.pending / status.tracks_a_minute
+
+
+def _planned(folder: str) -> int | None:
+    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many."""
+    try:
+        files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
+        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
+    except failures.NotFound:  # the run has ended meanwhile, and has removed it
+        return None
+    return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 
 def _compare(status: Status, journal: index.Opened, told: dict[str, Any]) -> None:

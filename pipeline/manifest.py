@@ -452,16 +452,6 @@ def read_plan(uri: str) -> Iterator[pa.Table]:
     yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
 
 
-def planned(folder: str) -> int | None:
-    """Return how many tracks a plan holds, None where there is none: all its files but the last hold as many as the first."""
-    try:
-        files = [found.uri for found in storage.find(folder)]
-        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
-    except failures.NotFound:  # its run has ended meanwhile, and has removed it
-        return None
-    return (len(files) - 1) * ends[0] + ends[1] if files else None
-
-
 def rows_per_block(todo: int, analyze_actors: int) -> int:
     """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
     return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))

@@ -89,6 +89,16 @@ def test_the_rate_is_that_of_the_last_minutes_not_of_the_whole_run(at_work):
     assert run_status(str(at_work)).tracks_a_minute == pytest.approx(10)
 
 
+@pytest.mark.parametrize("tracks", [1, 63, 64, 65, 200])
+def test_a_plans_size_is_known_from_two_of_its_files(tracks, tmp_path):
+    hold(tmp_path)
+    files = plan(tmp_path, tracks)
+    assert run_status(str(tmp_path)).planned == tracks
+    for file in files[1:-1]:
+        Path(file).write_bytes(b"")
+    assert run_status(str(tmp_path)).planned == tracks
+
+
 def test_tracks_of_earlier_runs_count_as_done_but_not_as_tried(at_work):
     hold(at_work, run="000002-beef")
     os.rename(at_work / "_sep" / "plan" / RUN, at_work / "_sep" / "plan" / "000002-beef")

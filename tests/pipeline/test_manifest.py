@@ -514,10 +514,3 @@ def test_a_table_survives_being_written_as_parquet_in_memory():
     table = pa.table({"uri": ["a.wav"], "year": pa.array([1999], pa.int16())})
     manifest.write(table, "memory://lists/m.parquet")
     assert pyarrow.parquet.read_table(io.BytesIO(storage.read("memory://lists/m.parquet"))).equals(table)
-
-
-@pytest.mark.parametrize("tracks", [0, 1, 63, 64, 65, 200])
-def test_a_plans_size_is_known_from_two_of_its_files(tracks, tmp_path):
-    table = pa.table({"id": [str(place) for place in range(tracks)]})
-    manifest.write_plan(table, storage.put, str(tmp_path / "plan"), rows_per_block=64)
-    assert manifest.planned(str(tmp_path / "plan")) == (tracks or None)
