@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -226,6 +227,25 @@ def _refuse_missing_gpus(asked: int) -> None:
         )
 
 
+def object_store_bytes(wanted: Options) -> int:
+    """Return how large the object store of a Ray of our own is."""
+    return OBJECT_STORE_BYTES * max(1, _gpus_wanted(wanted))
+
+
+def try_ray() -> str:
+    """Start Ray as a run does, or join the cluster of RAY_ADDRESS, end it again, and say what it had.
+
+    Raises:
+        NotRunnableError: It does not start.
+    """
+    wanted, begun = Options(), time.monotonic()
+    _prepare_ray(wanted)
+    with _ray(wanted) as resources:
+        how = "joined" if _cluster(wanted) else "started"
+        pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
+        return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
+
+
 def _gpus_wanted(wanted: Options) -> int:
     """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
@@ -282,7 +302,7 @@ def _ray(wanted: Options) -> Iterator[Resources]:
     if started:
         local: dict[str, Any] = {
             "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
-            "object_store_memory": OBJECT_STORE_BYTES * max(1, _gpus_wanted(wanted)),
+            "object_store_memory": object_store_bytes(wanted),
         }
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
