@@ -303,6 +303,68 @@ def verify(
 
 
 @app.command()
+def status(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run writes to, or wrote to: a folder or prefix.")],
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Tell from any machine whether a run is at work on OUT, what is done, failed and left, how fast it is and when it ends.
+
+    Example: sep-batch status s3://bucket/stems
+    """
+    with _one_line_errors():
+        from sep_batch.jobs import access
+        from sep_batch.jobs.status import run_status
+        from sep_batch.jobs.status_report import show
+        from sep_batch.pipeline import storage
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        show(run_status(out), as_json=as_json)
+
+
+@app.command()
+def failures(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
+    error_class: Annotated[str | None, typer.Option("--class", help="Only this class, as decode_error.")] = None,
+    to: Annotated[str | None, typer.Option(help="Write a manifest of these tracks, for run: .parquet, .csv or .jsonl.")] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Show what failed in OUT, by class and message, and what to do about it.
+
+    Example: sep-batch failures songs.stems --to failures.parquet
+    """
+    with _one_line_errors():
+        from sep_batch.jobs import access
+        from sep_batch.jobs.failed import run_failures
+        from sep_batch.jobs.failed_report import show
+        from sep_batch.pipeline import storage
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        show(run_failures(out, error_class=error_class, to=to), as_json=as_json)
+
+
+@app.command()
+def doctor(
+    uri: Annotated[str | None, typer.Argument(help="A folder or prefix that runs will read from or write to.")] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Check whether a run would work here: each thing it needs is ok, or what to do about it. Exit code 8 where one is wrong.
+
+    Example: sep-batch doctor s3://bucket/stems
+    """
+    with _one_line_errors():
+        from sep_batch.jobs.doctor import run_doctor, show
+
+        exit_code = show(run_doctor(uri, endpoint_url=endpoint_url, options_file=storage_options), as_json=as_json)
+    raise typer.Exit(exit_code)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,25 @@ def set_environment(wanted: Options) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+def object_store_bytes(wanted: Options) -> int:
+    """Return how large the object store of a Ray of our own is."""
+    return OBJECT_STORE_BYTES * max(1, machine.gpus_wanted(wanted))
+
+
+def try_ray() -> str:
+    """Start Ray as a run does, or join the cluster of RAY_ADDRESS, end it again, and say what it had.
+
+    Raises:
+        NotRunnableError: It does not start.
+    """
+    wanted, begun = Options(), time.monotonic()
+    set_environment(wanted)
+    with running(wanted) as resources:
+        how = "joined" if machine.cluster(wanted) else "started"
+        pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
+        return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
+
+
 @contextlib.contextmanager
 def running(wanted: Options) -> Iterator[Resources]:
     """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
@@ -52,7 +72,7 @@ def running(wanted: Options) -> Iterator[Resources]:
     if started:
         local: dict[str, Any] = {
             "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
-            "object_store_memory": OBJECT_STORE_BYTES * max(1, machine.gpus_wanted(wanted)),
+            "object_store_memory": object_store_bytes(wanted),
         }
         quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sep_batch.jobs import forecast, prepare
+from sep_batch.jobs import forecast, outs, prepare
 from sep_batch.jobs.amounts import Amounts, amounts
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.options import Options, check
@@ -74,8 +74,8 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     catalog = prepare.read_catalog(source, out, wanted)
     if not catalog.tracks.num_rows:
         return Planned(catalog.listed.uri, catalog.out, 0, warnings=catalog.listed.warnings)
-    with prepare.out_errors():
-        before = prepare.settings_before(catalog.out)
+    with outs.errors():
+        before = outs.last_run(catalog.out)["settings"] or None
         model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)
         settings = prepare.settings_of(wanted, model)
         with index.opened(catalog.out) as journal:

@@ -5,10 +5,7 @@ Nothing here writes to OUT.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,7 +96,7 @@ def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
 
     Args:
         name: As `--model` takes it.
-        before: OUT's settings, as `settings_before` gives them.
+        before: OUT's settings, as its last run wrote them.
     """
     if name in PRESETS and not (weights.cached(name) / weights.MODEL_FILE).exists():
         return Model(PRESETS[name], (before or {}).get("weights_sha256", ""), None)
@@ -142,27 +139,6 @@ def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     names.refuse_collisions(settings.filename, pairs, settings.stems, settings.format)
 
 
-def run_json(out: str) -> str:
-    """Return where a run describes itself."""
-    return f"{out}/_sep/run.json"
-
-
-def settings_before(out: str) -> dict[str, Any] | None:
-    """Return the settings that OUT's stems were made with, as plain values; None where no run was there.
-
-    Raises:
-        NotRunnableError: Its run.json is not what a run writes.
-    """
-    uri = run_json(out)
-    if not storage.exists(uri):
-        return None
-    try:
-        before: dict[str, Any] = json.loads(storage.read(uri))["settings"]
-    except (ValueError, KeyError) as error:
-        raise failures.NotRunnableError(f"{uri}: not what a run writes ({error}); remove it to start OUT anew") from error
-    return before
-
-
 def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:
     """Refuse to go on with other settings than those OUT was made with, where that was not asked for.
 
@@ -173,12 +149,3 @@ def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] |
         raise failures.SettingsDifferError(
             f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"
         )
-
-
-@contextmanager
-def out_errors() -> Iterator[None]:
-    """Say of what storage does not do that it is OUT's."""
-    try:
-        yield
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"OUT {error}") from error

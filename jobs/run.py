@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sep_batch.jobs import engine, forecast, prepare
+from sep_batch.jobs import engine, forecast, outs, prepare
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
@@ -65,8 +65,9 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     model = prepare.obtain_model(wanted.model)
     settings = prepare.settings_of(wanted, model)
     prepare.refuse_collisions(tracks, settings)
-    with prepare.out_errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
-        prepare.refuse_other_settings(out, settings, prepare.settings_before(out), overwrite=wanted.overwrite)
+    with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
+        before = outs.last_run(out)["settings"] or None
+        prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
         run = _open_out(out, settings, catalog.listed)
         plan = make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
         counts = plan.counts
@@ -118,13 +119,13 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:
         "run": run,
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
-        "manifest": {"uri": listed.uri, "sha256": listed.sha256},
+        "manifest": {"uri": listed.uri, "sha256": listed.sha256, "read_with": listed.read_with},
         "versions": {package: version(package) for package in PACKAGES},
     }
     storage.remove(f"{out}/_sep/parts")
     storage.remove(f"{out}/_sep/plan")
     content = json.dumps(described, indent=2, sort_keys=True).encode()
-    storage.put(prepare.run_json(out), content, scratch=index.parts_folder(out, run))
+    storage.put(f"{out}/{outs.RUN_JSON}", content, scratch=index.parts_folder(out, run))
     return run
 
 

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,14 @@ class Manifest:
         sha256: Of what was read.
         tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
         warnings: What a person should know, a line each.
+        read_with: What `read` was told, so that it can be read again.
     """
 
     uri: str
     sha256: str
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
+    read_with: Mapping[str, str | bool | None] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -68,9 +70,10 @@ def read(
         UsageError: The root is no folder of this machine.
     """
     around = Fence.around(input_root, allow_http=allow_http)
+    told = {"uri_column": uri_column, "id_column": id_column, "input_root": input_root, "allow_http": allow_http}
     try:
         uris.check(uri, allow_http=allow_http)
-        return _read(uris.absolute(uri), (uri_column, id_column), around)
+        return dataclasses.replace(_read(uris.absolute(uri), (uri_column, id_column), around), read_with=told)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
 
