@@ -35,6 +35,7 @@ class Summary:
         actors: Of each stage, at most.
         device: Torch's name of what the U-Nets ran on.
         stats: Ray Data's own account of the operators.
+        ray_logs: The folder of Ray's logs; None where there are none.
     """
 
     out: str
@@ -54,6 +55,7 @@ class Summary:
     actors: dict[str, int] = field(default_factory=dict)
     device: str = ""
     stats: str = ""
+    ray_logs: str | None = None
 
     @property
     def tried(self) -> int:
@@ -94,8 +96,12 @@ class Summary:
         self.exit_code = failures.OVER_MAX_FAILURES
         return True
 
-    def to_json(self) -> str:
-        """Return it as one line of JSON, without the operators' account."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return it without the operators' account, and what follows from it."""
         known = {name: value for name, value in vars(self).items() if name != "stats"}
         busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
-        return json.dumps(known | {"busy": busy, "bottleneck": self.bottleneck})
+        return known | {"busy": busy, "bottleneck": self.bottleneck}
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(self.as_dict())
