@@ -68,6 +68,11 @@ def _one_line_errors() -> Iterator[Handler]:
         except RunError as error:
             logger.error(str(error) if isinstance(error, BugError) else printable(str(error), MESSAGE_CHARS))  # noqa: TRY400 (one line)
             raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            if not handler.as_json:
+                raise
+            logger.exception("a defect of sep-batch")
+            raise typer.Exit(1) from error
 
 
 def _bitrate(text: str | None) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -63,7 +64,8 @@ def drawn(standing: Standing) -> RenderableType:
     lines = [Text(line) for line in standing.lines()]
     if not standing.todo:
         return Group(*lines)
-    return Group(ProgressBar(total=standing.todo, completed=standing.summary.tried), *lines)
+    bar = ProgressBar(total=standing.todo, completed=standing.summary.tried)
+    return Group(Padding(bar), *lines)  # padded by nothing: a bar alone does not end its line
 
 
 class Lines(Watcher):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from sep_batch.jobs.events import Events
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import flow
+from sep_batch.pipeline import flow, storage
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -31,7 +33,7 @@ def events_of(source, tiny, **options):
 
 @pytest.fixture
 def stopped(tmp_path, tiny, inline, monkeypatch):
-    """The events of a run with a failed track, that its deadline ended."""
+    """The events of a run with a failed track, that a signal ended."""
     write_tone(tmp_path / "songs" / "b.wav", 300)
     write_tone(tmp_path / "songs" / "c.wav", 500)
     (tmp_path / "songs" / "a.wav").write_bytes(b"no audio")
@@ -41,11 +43,14 @@ def stopped(tmp_path, tiny, inline, monkeypatch):
         rows = whole(dataset, work)
         yield next(rows)
         yield next(rows)
-        time.sleep(3)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not storage.exists(work.stop_uri):  # until the driver has seen it
+            time.sleep(0.02)
 
     monkeypatch.setattr(flow, "finished_rows", slow)
-    monkeypatch.setattr(progress, "EVERY_S", 0.2)
-    return events_of(tmp_path / "songs", tiny, deadline="2s")
+    monkeypatch.setattr(progress, "EVERY_S", 0.1)
+    return events_of(tmp_path / "songs", tiny)
 
 
 def test_every_event_is_told_in_its_order_with_time_and_run(stopped):
@@ -71,7 +76,7 @@ def test_the_events_say_what_was_done(stopped):
     assert failed["id"].startswith("a-")
     assert (last["progress"]["done"], last["progress"]["failed"], last["progress"]["tracks"]) == (2, 1, 3)
     assert last["progress"]["x_real_time"] > 0
-    assert last["stopping"]["why"] == "stopped at its deadline"
+    assert last["stopping"]["why"] == "stopped by SIGTERM"
     assert (last["summary"]["ok"], last["summary"]["failed"], last["summary"]["exit_code"]) == (1, {"unsupported_format": 1}, 7)
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import logs
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import index
+from sep_batch.pipeline import index, manifest
 
 
 def call(*arguments):
@@ -63,6 +63,14 @@ def test_an_error_ends_a_run_with_one_line_of_json(tmp_path, inline):
     assert told.exit_code == 5
     (line,) = told.stderr.splitlines()
     assert "no.parquet: not found" in json.loads(line)["message"]
+
+
+def test_a_defect_is_one_line_of_json_too(tmp_path, inline, monkeypatch):
+    monkeypatch.setattr(manifest, "read", lambda *_, **__: {}["planted"])
+    told = call("run", tmp_path / "no.parquet", "--log-format", "json")
+    assert told.exit_code == 1
+    (line,) = told.stderr.splitlines()
+    assert "KeyError: 'planted'" in json.loads(line)["message"]
 
 
 def test_as_text_a_line_is_its_message_and_an_error_says_that_it_is_one(capsys):

@@ -66,7 +66,7 @@ def test_the_display_refreshes_while_no_track_finishes_and_is_gone_at_the_end(so
     whole = flow.finished_rows
 
     def slow(dataset, work):
-        time.sleep(1.2)
+        time.sleep(1.5)
         yield from whole(dataset, work)
 
     monkeypatch.setattr(flow, "finished_rows", slow)
