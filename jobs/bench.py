@@ -128,7 +128,7 @@ def run_bench(
         tracks = write_catalog(folder, seconds)
         told.print(f"{tracks} tracks, {seconds:g} s together, synthesised; separating with {model}", soft_wrap=True)
         chosen = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
-        summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress(told), **chosen)
+        summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress.on(told), **chosen)
         _refuse_failed(summary)
         told.print(f"measuring each step {REPEATS} times", soft_wrap=True)
         settings = Settings.load(json.loads(storage.read(f"{summary.out}/_sep/run.json"))["settings"])

@@ -12,11 +12,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sep_batch.jobs import flags
+
+if TYPE_CHECKING:
+    from sep_batch.jobs.logs import Handler
 
 app = typer.Typer(
     name="sep-batch",
@@ -51,21 +54,27 @@ MESSAGE_CHARS = 4000  # a refused manifest names its first 20 rows
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors() -> Iterator[Handler]:
     """Turn what our own code raises into one line on stderr and its exit code."""
+    from sep_batch.jobs import logs
     from sep_batch.pipeline.failures import STOPPED, BugError, RunError
     from sep_batch.pipeline.uris import printable
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        typer.echo("stopped by a signal; run the same command again to resume", err=True)
-        raise typer.Exit(STOPPED) from error
-    except RunError as error:
-        words = str(error) if isinstance(error, BugError) else printable(str(error), MESSAGE_CHARS)
-        typer.echo(f"error: {words}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    logger = logging.getLogger("sep_batch")
+    with logs.shown() as handler:
+        try:
+            yield handler
+        except KeyboardInterrupt as error:
+            logger.warning("stopped by a signal; run the same command again to resume")
+            raise typer.Exit(STOPPED) from error
+        except RunError as error:
+            logger.error(str(error) if isinstance(error, BugError) else printable(str(error), MESSAGE_CHARS))  # noqa: TRY400 (one line)
+            raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            if not handler.as_json:
+                raise
+            logger.exception("a defect of sep-batch")
+            raise typer.Exit(1) from error
 
 
 @app.command()
@@ -125,22 +134,29 @@ def run(
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
+    metrics_port: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus there, by default on 127.0.0.1 only.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="Of the log on stderr: text or json.")] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON, the last one the summary.")] = False,
 ) -> None:
     """Separate every track of MANIFEST that is not done yet. The same command again resumes.
 
     Example: sep-batch run songs.parquet --gpus 8 --out s3://bucket/stems
     """
-    with _one_line_errors():
+    with _one_line_errors() as log:
         from rich.console import Console
 
         from sep_batch.jobs.progress import Progress
-        from sep_batch.jobs.report import show
+        from sep_batch.jobs.report import reach, show
         from sep_batch.jobs.run import run_job
 
         if dry_run:
             given = {name: context.params[name] for name in PLANNED}
             raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
+        log.speak(log_format)
+        progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
+        log.standing = progress.standing
         asked = flags.as_options(
             model=model,
             gpus=gpus,
@@ -171,8 +187,8 @@ def run(
             uri_column=uri_column,
             id_column=id_column,
         )
-        summary = run_job(manifest, out, progress=Progress(Console(stderr=True)), **asked)
-        show(summary, as_json=as_json)
+        summary = run_job(manifest, out, progress=progress, **asked)
+        show(summary, as_json=as_json, reach=reach(endpoint_url, storage_options))
     raise typer.Exit(summary.exit_code)
 
 

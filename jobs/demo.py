@@ -72,7 +72,9 @@ def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"FOLDER {error}") from error
     told.print(f"{made} files synthesised in {folder}/catalog; separating with {model}", soft_wrap=True)
-    summary = run_job(f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress(told), model=model, ok_with_failures=True)
+    summary = run_job(
+        f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress.on(told), model=model, ok_with_failures=True
+    )
     for line in lines(summary):
         told.print(line, soft_wrap=True)
     _show(folder)

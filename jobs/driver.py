@@ -22,6 +22,8 @@ from sep_batch.pipeline.work import Work
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
 PASSES = 3  # the flow, and twice more for what was lost with its process
+_FAILURE = ("error_class", "error_stage", "error", "transient")
+_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", *COLUMNS.values()]
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Driver:
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device, self.summary.format = pools.device, self.work.settings.format
+        self.summary.ray_logs = flow.logs()
+        self.progress.start(self.work.settings.sha256)
         try:
             if self.stop.is_asked:
                 self._end_early()
@@ -94,10 +98,13 @@ class Driver:
                     if not seen and not number:  # what the stages took for it is known, so the rest was their start
                         self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
                     seen.update(batch.column("id").to_pylist())
+                elif not seen:
+                    self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
                 if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
                     break
                 if self.stop.is_asked and not is_stopping:
                     self._put(self.work.stop_uri, b"")
+                    self.progress.stop(self.stop.why or "")
                     is_stopping = True
         finally:
             flow.stop(dataset)
@@ -113,7 +120,9 @@ class Driver:
     def _give_up(self, todo: pa.Table, tracks: int) -> None:
         """Fail the tracks that came out of none of the passes."""
         if todo.num_rows == tracks > 1:  # that is no poisonous track, and none shall be marked as one
-            raise failures.NotRunnableError(f"none of {tracks} tracks came out of the flow in {PASSES} passes; see Ray's logs")
+            raise failures.NotRunnableError(
+                f"none of {tracks} tracks came out of the flow in {PASSES} passes; Ray's logs: {self.summary.ray_logs}"
+            )
         self._take([worker_crash(row, self.work) for row in each(todo)])
 
     def _put(self, uri: str, content: bytes) -> None:
@@ -123,9 +132,9 @@ class Driver:
         """Journal and count finished rows."""
         for rows in finished:
             self.journal.add(rows)
-            for row in rows.select(["id", "status", "error_class", "error", "audio_s", *COLUMNS.values()]).to_pylist():
+            for row in rows.select(_TOLD).to_pylist():
                 self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
                 self.summary.spend(row)
-                self.progress.advance(row["audio_s"] or 0.0, failed=row["status"] != "ok")
+                self.progress.take(row)
                 if row["error_class"] == failures.BUG:
                     raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")

@@ -1,70 +1,113 @@
-"""The progress of a run: one live line on a terminal, a plain line every ten seconds elsewhere."""
+"""The progress of a run: keeps where it stands, and tells those who watch it; one of them shows it.
+
+The driver and jobs/run.py say what happens. A watcher is told of it at once, and every ten seconds where things stand.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import Self
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
+import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
-PLAIN_EVERY_S = 10.0
+from sep_batch.jobs.events import Events
+from sep_batch.jobs.standing import Standing
+from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.watchers import Display, Lines, Watcher
+
+EVERY_S = 10.0
 
 
 class Progress:
-    """Counts finished tracks and shows them."""
+    """Keeps where a run stands, and tells its watchers."""
 
-    def __init__(self, console: Console | None) -> None:
-        """Show on a console, or nowhere."""
-        self._console = console
-        self._bar: Bar | None = None
-        self._total = self._done = self._failed = 0
-        self._audio_s = 0.0
-        self._begun = self._shown = time.monotonic()
+    def __init__(self, *watchers: Watcher) -> None:
+        """Tell these; without any, nothing is shown."""
+        self.standing = Standing()
+        self._watchers = watchers
 
     @classmethod
-    def silent(cls) -> Self:
-        """Show nothing."""
-        return cls(None)
+    def on(cls, console: Console, *, as_json: bool = False, log_format: str = "text", metrics_port: str | None = None) -> Self:
+        """Show it live on a terminal, as a line of the log every ten seconds elsewhere.
 
-    @contextmanager
-    def showing(self, total: int) -> Iterator[None]:
-        """Show the progress of so many tracks until the block ends."""
-        self._total, self._begun = total, time.monotonic()
-        self._shown = self._begun
-        if self._console is None or not self._console.is_terminal:
+        Args:
+            console: What it is shown on.
+            as_json: Write events to stdout instead.
+            log_format: Of the log; what is live would tear its JSON.
+            metrics_port: Serve metrics there too, as PORT or HOST:PORT.
+        """
+        is_live = console.is_terminal and not console.is_dumb_terminal and not as_json and log_format == "text"
+        watchers: list[Watcher] = [Display(console)] if is_live else []
+        if metrics_port is not None:
+            from sep_batch.jobs.metrics import Metrics
+
+            watchers.insert(0, Metrics(metrics_port))
+        if as_json:
+            watchers.append(Events(sys.stdout))
+        return cls(*watchers, Lines(progress=not (is_live or as_json)))
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """Have the run watched until the block ends.
+
+        Raises:
+            NotRunnableError: A watcher cannot do what it is for.
+        """
+        with contextlib.ExitStack() as stack:
+            for watcher in self._watchers:
+                stack.enter_context(watcher.watching(self.standing))
+            stack.enter_context(self._ticking())
             yield
-            return
-        with Bar(BarColumn(16), TextColumn("{task.description}"), console=self._console, transient=False) as bar:
-            self._bar = bar
-            bar.add_task(self.line(), total=total)
+
+    def wait_for(self, what: str) -> None:
+        """Say what the run waits for, until its first track is finished."""
+        self.standing.waits_for = what
+
+    def plan(self, summary: Summary, todo: pa.Table) -> None:
+        """Say which tracks are to be done, and what will count them."""
+        self.standing.plan(summary, todo.column("duration_s"))
+
+    def start(self, settings_sha256: str) -> None:
+        """Say that the flow starts."""
+        self.standing.start(settings_sha256)
+        for watcher in self._watchers:
+            watcher.started(self.standing)
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Take one finished row, once the summary has counted it."""
+        self.standing.take(row["duration_s"])
+        if row["status"] != "ok":
+            for watcher in self._watchers:
+                watcher.failed(self.standing, row)
+
+    def stop(self, why: str) -> None:
+        """Say that the run takes nothing in any more."""
+        self.standing.stopping = why
+        for watcher in self._watchers:
+            watcher.stopping(self.standing, why)
+
+    def end(self, summary: Summary) -> None:
+        """Say what the run did."""
+        for watcher in self._watchers:
+            watcher.ended(summary)
+
+    @contextlib.contextmanager
+    def _ticking(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(EVERY_S):
+                for watcher in self._watchers:
+                    watcher.ticked(self.standing)
+
+        thread = threading.Thread(target=tick, daemon=True, name="progress")
+        thread.start()
+        try:
             yield
-
-    def advance(self, audio_s: float, *, failed: bool) -> None:
-        """Count one finished track."""
-        self._done += 1
-        self._failed += failed
-        self._audio_s += 0.0 if failed else audio_s
-        if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, description=self.line())
-        elif time.monotonic() - self._shown >= PLAIN_EVERY_S or self._done == self._total:
-            self._print()
-
-    def line(self) -> str:
-        """Return tracks, failed, audio hours, x real time, and the time left."""
-        passed = time.monotonic() - self._begun
-        left = timedelta(seconds=round(passed / self._done * (self._total - self._done))) if self._done else "-"
-        speed = self._audio_s / passed if passed else 0.0
-        return (
-            f"{self._done}/{self._total} tracks, {self._failed} failed, {self._audio_s / 3600:.2f} h, "
-            f"{speed:.1f} x real time, ETA {left}"
-        )
-
-    def _print(self) -> None:
-        self._shown = time.monotonic()
-        if self._console:
-            self._console.print(self.line(), highlight=False, soft_wrap=True)
+        finally:
+            over.set()
+            thread.join()

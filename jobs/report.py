@@ -1,29 +1,38 @@
-"""What a person is told at the end of a run."""
+"""What a person is told at the end of a run, and what to type next."""
 
 from __future__ import annotations
+
+import logging
+import shlex
 
 import typer
 
 from sep_batch.jobs import forecast
 from sep_batch.jobs.summary import Summary
+from sep_batch.pipeline.failures import WorkerCrash
 
 
-def show(summary: Summary, *, as_json: bool) -> None:
-    """Print a run's summary: one line of JSON on stdout, or a few words for a person."""
+def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
+    """Log a run's warnings, and print its summary in a few words; as JSON it was the last of the events.
+
+    Args:
+        summary: Of the run.
+        as_json: Whether it was told as events.
+        reach: Flags without which no command reaches OUT.
+    """
     for warning in summary.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    if as_json:
-        typer.echo(summary.to_json())
-        return
-    for line in lines(summary):
-        typer.echo(line)
+        logging.getLogger("sep_batch").warning("warning: %s", warning)
+    if not as_json:
+        for line in lines(summary, reach):
+            typer.echo(line)
 
 
-def lines(summary: Summary) -> list[str]:
-    """Return the summary in words."""
+def lines(summary: Summary, reach: str = "") -> list[str]:
+    """Return the summary in words, and the next command to type."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
-        return [f"nothing to do: {summary.tracks} tracks, {before}"]
+        told = [f"nothing to do: {summary.tracks} tracks, {before}"]
+        return [*told, _next("failures", summary, reach)] if summary.known_failed else told
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
     told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
@@ -33,6 +42,21 @@ def lines(summary: Summary) -> list[str]:
         told.append(summary.bottleneck)
     if summary.failed:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
-    if summary.stopped:
-        told.append(summary.stopped)
-    return [*told, f"stems and index: {summary.out}"]
+    if WorkerCrash.error_class in summary.failed and summary.ray_logs:
+        told.append(f"Ray's logs: {summary.ray_logs}")
+    told.append(f"stems and index: {summary.out}")
+    if summary.failed:
+        told.append(_next("failures", summary, reach))
+    elif not summary.stopped:
+        told.append(_next("verify", summary, reach))
+    return [*told, summary.stopped] if summary.stopped else told
+
+
+def reach(endpoint_url: str | None, storage_options: str | None) -> str:
+    """Return the flags that a command needs to reach the storage of a run that had these."""
+    given = (("--endpoint-url", endpoint_url), ("--storage-options", storage_options))
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in given if value)
+
+
+def _next(command: str, summary: Summary, reach: str) -> str:
+    return f"next: sep-batch {command} {shlex.quote(summary.out)}{reach}"

@@ -38,7 +38,7 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     Args:
         source: A manifest, a folder, or an audio file; a path or URI.
         out: Where to; by default beside the source, `songs.parquet` -> `songs.stems`.
-        progress: Told of every finished row; by default nothing is shown.
+        progress: Told of what happens; by default nothing is shown.
         options: The fields of `Options`.
 
     Returns:
@@ -51,8 +51,11 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     wanted = Options(**options)
     check(wanted)
     stop = Stop(seconds_until(wanted.deadline, datetime.now().astimezone()) if wanted.deadline else None)
-    with stop.on_signals():
-        return _run(source, out, wanted, stop, progress or Progress.silent())
+    told = progress or Progress()
+    with stop.on_signals(), told.showing():
+        summary = _run(source, out, wanted, stop, told)
+    told.end(summary)
+    return summary
 
 
 def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
@@ -62,9 +65,11 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
     if not tracks.num_rows:
         return summary
+    progress.wait_for("reading the weights")
     model = prepare.obtain_model(wanted.model)
     settings = prepare.settings_of(wanted, model)
     prepare.refuse_collisions(tracks, settings)
+    progress.wait_for("looking at what OUT holds")
     with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
         before = outs.last_run(out)["settings"] or None
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
@@ -78,6 +83,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
             if plan.tracks.num_rows:
                 summary.run = run
                 held.tell(run=run)
+                progress.plan(summary, plan.tracks)
                 work = _work(settings, summary, wanted, catalog.access)
                 _drive(plan.tracks, work, str(model.folder), summary, wanted, progress, stop, held)
     summary.job_s = time.monotonic() - begun
@@ -102,11 +108,11 @@ def _drive(
     from sep_batch.jobs.driver import Driver
 
     bound = MaxFailures.parse(wanted.max_failures)
+    progress.wait_for("starting Ray")
     with (
         engine.running(wanted) as resources,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
         index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
-        progress.showing(todo.num_rows),
         stop.draining(),
     ):
         Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo)

@@ -38,6 +38,7 @@ class Summary:
         device: Torch's name of what the U-Nets ran on.
         format: Of the stems.
         stats: Ray Data's own account of the operators.
+        ray_logs: The folder of Ray's logs; None where there are none.
     """
 
     out: str
@@ -60,6 +61,7 @@ class Summary:
     device: str = ""
     format: str = ""
     stats: str = ""
+    ray_logs: str | None = None
 
     @property
     def tried(self) -> int:
@@ -101,8 +103,12 @@ class Summary:
         self.exit_code = failures.OVER_MAX_FAILURES
         return True
 
-    def to_json(self) -> str:
-        """Return it as one line of JSON, without the operators' account."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return it without the operators' account, and what follows from it."""
         known = {name: value for name, value in vars(self).items() if name != "stats"}
         busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
-        return json.dumps(known | {"busy": busy, "bottleneck": self.bottleneck})
+        return known | {"busy": busy, "bottleneck": self.bottleneck}
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(self.as_dict())

@@ -142,9 +142,24 @@ def configure(resources: Resources) -> None:
     context.downstream_capacity_backpressure_ratio = READY_ON_GPU if resources.separate.gpus else READY_ON_CPU
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
     context.issue_detectors_config.detectors = []
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    _quiet()
     warnings.filterwarnings("ignore", module=r"ray\.data")
     context.execution_options.preserve_order = False
+
+
+def _quiet() -> None:
+    """Leave to Ray Data its file among Ray's logs and no terminal, and have Ray's own errors shown as ours are."""
+    data, ours = logging.getLogger("ray.data"), logging.getLogger("ray")
+    data.handlers = [handler for handler in data.handlers if not isinstance(handler, logging.StreamHandler)]
+    data.setLevel(logging.INFO)
+    ours.handlers.clear()
+    ours.propagate = True
+
+
+def logs() -> str:
+    """Return the folder of Ray's logs, on each machine that it runs on."""
+    here = ray.get_runtime_context()
+    return f"{here.get_temp_dir()}/{here.get_session_name()}/logs"
 
 
 def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> ray.data.Dataset:
@@ -174,7 +189,7 @@ def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
     Raises:
         NotRunnableError: Its actors could not start, or Ray itself failed.
     """
-    gathering, joins = Gathering(), list[ray.ObjectRef[pa.Table]]()
+    gathering, joins, where = Gathering(), list[ray.ObjectRef[pa.Table]](), logs()
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             finished, whole = gathering.take(batch)
@@ -187,7 +202,8 @@ def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-        raise failures.NotRunnableError(f"the flow could not run: {lines[-1] if lines else type(error).__name__}") from error
+        found = lines[-1] if lines else type(error).__name__
+        raise failures.NotRunnableError(f"the flow could not run: {found}; Ray's logs: {where}") from error
 
 
 @ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)
@@ -205,6 +221,13 @@ def _joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) ->
     for one in done:
         with contextlib.suppress(ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
             yield ray.get(one)
+
+
+def is_loading(dataset: ray.data.Dataset) -> bool:
+    """Tell whether every actor of Separate is still starting: loading torch and the model."""
+    executor = dataset._current_executor  # noqa: SLF001 (as in stop)
+    stages = (executor and executor._topology) or ()  # type: ignore[attr-defined]  # noqa: SLF001 (no other way to see actors)
+    return not any(stage.get_actor_info().running for stage in stages if Separate.__name__ in stage.name)
 
 
 def stop(dataset: ray.data.Dataset) -> None:

@@ -88,6 +88,8 @@ def inline(monkeypatch):
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
     monkeypatch.setattr(flow, "stop", lambda _dataset: None)
+    monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
+    monkeypatch.setattr(flow, "logs", lambda: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")
     monkeypatch.setattr(engine, "running", ray)
     return asked

@@ -6,6 +6,7 @@ import functools
 import http.server
 import inspect
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -264,11 +265,31 @@ def check_dry_run(catalog, tiny, tmp, inline):
     assert not (tmp / "o").exists()
 
 
+def check_metrics_port(catalog, tiny, tmp, inline):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--metrics-port", taken.getsockname()[1])
+    assert (told.exit_code, "Address already in use" in told.output, len(told.output.splitlines())) == (5, True, 1)
+    assert "metrics: http://127.0.0.1:" in run_with(catalog, tiny, tmp / "o", "--metrics-port", "127.0.0.1:0").stderr
+
+
+def check_log_format(catalog, tiny, tmp, inline):
+    assert not run_with(catalog, tiny, tmp / "a").stderr.startswith("{")
+    told = run_with(catalog, tiny, tmp / "b", "--log-format", "json").stderr
+    assert "2/2 tracks" in json.loads(told.splitlines()[-1])["message"]
+
+
+def last_event(told):
+    """Return the last line of what was told, all of it JSON."""
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    assert next(event["event"] for event in events if event["event"] != "progress") == "start"
+    return events[-1]
+
+
 def check_as_json(catalog, tiny, tmp, inline):
     (catalog.parent / "songs" / "broken.wav").write_bytes(b"no audio")
-    told = json.loads(call("run", catalog.parent / "songs", "-o", tmp / "p", "-p", tiny, "--json").stdout)
+    told = last_event(call("run", catalog.parent / "songs", "-o", tmp / "p", "-p", tiny, "--json"))
     assert (told["ok"], told["failed"], told["exit_code"]) == (2, {"unsupported_format": 1}, 3)
-    told = json.loads(run_with(catalog, tiny, tmp / "o", "--json").stdout)
+    told = last_event(run_with(catalog, tiny, tmp / "o", "--json"))
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
@@ -339,6 +360,8 @@ MISTAKES = {
     "no stem token": (lambda tmp: [tmp, "-f", "{id}.{ext}"], 2, "no {stem}"),
     "a path upwards": (lambda tmp: [tmp, "-f", "../{stem}.{ext}"], 2, "below OUT/stems"),
     "max failures": (lambda tmp: [tmp, "--max-failures", "some"], 2, "as 100 or 5%"),
+    "log format": (lambda tmp: [tmp, "--log-format", "xml"], 2, "expected text or json"),
+    "metrics port": (lambda tmp: [tmp, "--metrics-port", "http"], 2, "expected PORT or HOST:PORT"),
     "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, all"),
     "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import json
 import os
@@ -373,15 +372,3 @@ def test_same_samples_give_the_same_stems_in_any_out(catalog, tiny, inline, tmp_
     for name in ("a", "b"):
         run_job(str(catalog), str(tmp_path / name), model=tiny)
     assert stems_below(tmp_path / "a") == stems_below(tmp_path / "b")
-
-
-def test_progress_counts_tracks_failures_hours_and_speed(catalog, tiny, inline):
-    from rich.console import Console
-
-    from sep_batch.jobs.progress import Progress
-
-    (catalog.parent / "songs" / "500.wav").unlink()
-    shown = io.StringIO()
-    run_job(str(catalog), model=tiny, progress=Progress(Console(file=shown)))
-    assert "3/3 tracks, 1 failed, 0.00 h," in shown.getvalue()
-    assert "x real time, ETA 0:00:00" in shown.getvalue()

@@ -1,0 +1,101 @@
+"""Who watches a run for a person: a live display on a terminal, lines of the log elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from sep_batch.jobs.standing import Standing
+from sep_batch.jobs.summary import Summary
+
+FAILED_SHOWN = 20  # in a run; the index names them all
+REFRESHES_HZ = 4.0
+LOGGER = logging.getLogger("sep_batch")
+
+
+class Watcher:
+    """Told of what happens in a run. This one does nothing; each other does what it is for."""
+
+    def watching(self, standing: Standing) -> AbstractContextManager[None]:
+        """Watch a run until the block ends."""
+        return contextlib.nullcontext()
+
+    def started(self, standing: Standing) -> None:
+        """Take it that the flow starts."""
+
+    def ticked(self, standing: Standing) -> None:
+        """Take it that ten seconds have passed; called from a thread of its own."""
+
+    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+        """Take one failed row."""
+
+    def stopping(self, standing: Standing, why: str) -> None:
+        """Take it that the run is ending early."""
+
+    def ended(self, summary: Summary) -> None:
+        """Take what the run did."""
+
+
+class Display(Watcher):
+    """A live display of a few lines, that is gone when the run is over; what is printed meanwhile stands above it."""
+
+    def __init__(self, console: Console) -> None:
+        """Take the terminal's console."""
+        self._console = console
+
+    @contextlib.contextmanager
+    def watching(self, standing: Standing) -> Iterator[None]:
+        """Show it, and leave the terminal as it was."""
+        with Live(get_renderable=lambda: drawn(standing), console=self._console, refresh_per_second=REFRESHES_HZ, transient=True):
+            yield
+
+
+def drawn(standing: Standing) -> RenderableType:
+    """Return what a terminal shows: a bar as wide as it is once the tracks are known, and a few lines that wrap."""
+    lines = [Text(line) for line in standing.lines()]
+    if not standing.todo:
+        return Group(*lines)
+    bar = ProgressBar(total=standing.todo, completed=standing.summary.tried)
+    return Group(Padding(bar), *lines)  # padded by nothing: a bar alone does not end its line
+
+
+class Lines(Watcher):
+    """Lines of the log: failed tracks as they come, and where nothing is displayed, the progress."""
+
+    def __init__(self, *, progress: bool) -> None:
+        """Take whether the progress is told too."""
+        self._progress, self._failed = progress, 0
+
+    @contextlib.contextmanager
+    def watching(self, standing: Standing) -> Iterator[None]:
+        """Tell the progress once more when the flow is over."""
+        yield
+        if standing.summary.tried:
+            self.ticked(standing)
+
+    def ticked(self, standing: Standing) -> None:
+        """Tell the progress in one line."""
+        if self._progress:
+            LOGGER.info("; ".join(standing.lines()))
+
+    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+        """Tell a failed track in one line; in a run of many, only the first ones."""
+        self._failed += 1
+        if self._failed <= FAILED_SHOWN:
+            message = row["error"].strip().splitlines()[-1]  # of a traceback, what it ends with
+            LOGGER.warning("failed: %s: %s: %s", row["id"], row["error_class"], message, extra={"track": row["id"]})
+        if self._failed == FAILED_SHOWN:
+            LOGGER.warning("further failed tracks are only counted")
+
+    def stopping(self, standing: Standing, why: str) -> None:
+        """Tell that the run is ending early."""
+        LOGGER.warning(standing.doing)

@@ -1,0 +1,125 @@
+"""What a person sees of a run: a display that fits its terminal, lines elsewhere, the first failures."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+
+import pyarrow as pa
+import pytest
+from catalogs import write_tone
+from rich.console import Console
+
+from sep_batch.jobs import progress, watchers
+from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.run import run_job
+from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.watchers import Display, Lines, drawn
+from sep_batch.pipeline import flow
+
+
+@pytest.fixture
+def songs(tmp_path):
+    """Two tones and a file that is no audio."""
+    for hz in (300, 500):
+        write_tone(tmp_path / "songs" / f"{hz}.wav", hz)
+    (tmp_path / "songs" / "broken.wav").write_bytes(b"no audio")
+    return str(tmp_path / "songs")
+
+
+def terminal(width, **options):
+    """Return a console on a terminal of this width."""
+    return Console(file=io.StringIO(), force_terminal=True, width=width, _environ={"TERM": "xterm-256color"} | options)
+
+
+def big(stopping=None):
+    """Return the progress of a run with large numbers."""
+    told = Progress()
+    told.plan(Summary("out", 10_000_000, run="r", audio_s=4e8, ok=1_234_567), pa.table({"duration_s": [200.0] * 1000}))
+    told.standing.todo = 10_000_000
+    told.start("sha")
+    told.standing.stopping = stopping
+    return told
+
+
+@pytest.mark.parametrize("width", [120, 80, 40, 20])
+@pytest.mark.parametrize("stopping", [None, "stopped by SIGINT"])
+def test_the_display_fits_its_terminal(width, stopping):
+    lines = terminal(width).render_lines(drawn(big(stopping).standing), pad=False)
+    assert len(lines) >= 3
+    assert max(sum(part.cell_length for part in line) for line in lines) <= width
+    words = " ".join("".join(part.text for part in line).strip() for line in lines)
+    assert "1234567/10000000" in words
+
+
+def test_no_color_is_honoured_and_elsewhere_nothing_is_displayed(songs, tiny, inline, tmp_path):
+    for console in (terminal(80, NO_COLOR="1"), terminal(80)):
+        console.print(drawn(big().standing))
+        assert ("\x1b[38" in console.file.getvalue()) == (not console.no_color)
+    plain = io.StringIO()
+    run_job(songs, str(tmp_path / "out"), model=tiny, progress=Progress.on(Console(file=plain)))
+    assert not plain.getvalue()
+
+
+def test_the_display_refreshes_while_no_track_finishes_and_is_gone_at_the_end(songs, tiny, inline, monkeypatch):
+    whole = flow.finished_rows
+
+    def slow(dataset, work):
+        time.sleep(1.5)
+        yield from whole(dataset, work)
+
+    monkeypatch.setattr(flow, "finished_rows", slow)
+    console = terminal(80)
+    run_job(songs, model=tiny, progress=Progress(Display(console)))
+    shown = console.file.getvalue()
+    assert shown.count("0/3 tracks, 0 failed") >= 3
+    assert "first tracks under way" in shown
+    assert shown.index("\x1b[?25l") < shown.rindex("\x1b[?25h")
+    assert shown.endswith("\x1b[2K")  # the last line is wiped
+
+
+def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(songs, tiny, inline, monkeypatch, caplog):
+    whole = flow.finished_rows
+
+    def slow(dataset, work):
+        time.sleep(1)
+        yield from whole(dataset, work)
+
+    monkeypatch.setattr(flow, "finished_rows", slow)
+    monkeypatch.setattr(progress, "EVERY_S", 0.2)
+    with caplog.at_level(logging.INFO, "sep_batch"):
+        run_job(songs, model=tiny, progress=Progress(Lines(progress=True)))
+    waiting = [line for line in caplog.messages if line.startswith("0/3 tracks, 0 failed; ")]
+    assert len(waiting) >= 3
+    assert "so far" in waiting[-1]
+    assert caplog.messages[-1].startswith("3/3 tracks, 1 failed, 0.00 h, ")
+    assert "x real time, ETA 0:00:00; " in caplog.messages[-1]
+
+
+def test_a_failed_track_is_told_with_its_class_and_message(songs, tiny, inline, caplog):
+    run_job(songs, model=tiny, progress=Progress(Lines(progress=False)))
+    (told,) = caplog.messages
+    assert told.startswith("failed: broken-")
+    assert ": unsupported_format: " in told
+    assert caplog.records[0].track.startswith("broken-")
+
+
+def test_of_many_failures_the_first_are_told_and_the_rest_only_counted(caplog):
+    lines, standing = Lines(progress=False), Progress().standing
+    for number in range(watchers.FAILED_SHOWN + 30):
+        lines.failed(standing, {"id": f"t{number}", "error_class": "bug", "error": "Traceback\n  File x\nKeyError: 'planted'\n"})
+    assert caplog.messages[0] == "failed: t0: bug: KeyError: 'planted'"
+    assert caplog.messages[watchers.FAILED_SHOWN :] == ["further failed tracks are only counted"]
+
+
+def test_without_watchers_nothing_is_told(songs, tiny, inline, caplog, capsys):
+    run_job(songs, model=tiny)
+    assert (caplog.messages, capsys.readouterr()) == ([], ("", ""))
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
+    dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert [type(one) for one in Progress.on(dumb)._watchers] == [Lines]
+    assert [type(one) for one in Progress.on(terminal(80))._watchers] == [Display, Lines]
+    assert [type(one) for one in Progress.on(terminal(80), log_format="json")._watchers] == [Lines]
