@@ -9,8 +9,8 @@ import torch
 from sep_batch.jobs import amounts as module
 from sep_batch.jobs.amounts import amounts
 from sep_batch.jobs.past import Past
+from sep_batch.model.parts import split_parts
 from sep_batch.model.spec import PRESETS
-from sep_batch.model.spectrogram import split_parts
 from sep_batch.pipeline import manifest
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
@@ -100,7 +100,7 @@ def test_the_largest_part_is_as_large_as_a_run_makes_it(patches):
     samples = round(patches * SPEC.patch_samples)
     (part,) = split_parts([torch.zeros(2, samples)], SPEC, PATCHES_PER_PART)
     found = of(uri=["a.mp3", "b.mp3"], probed_s=[1.0, samples / 44_100])
-    assert part.spectrum.nbytes <= found.spectrum_bytes <= part.spectrum.nbytes + 2**23
+    assert part.payload.nbytes <= found.spectrum_bytes <= part.payload.nbytes + 2**23
     assert found.stems_bytes == pytest.approx(2 * samples * 4, abs=16)
 
 
