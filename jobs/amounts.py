@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sep_batch.jobs.past import Past
 from sep_batch.pipeline import audio, failures, storage, uris
@@ -82,7 +83,7 @@ def _seconds(todo: pa.Table, settings: Settings, past: Past) -> tuple[list[float
         if whole := past.seconds.get(id) or length:
             known.append(excerpt(whole))
         elif most is not None:
-            known.append(most)
+            known.append(excerpt(math.inf))
         elif size:
             estimated.append(excerpt(size / _bytes_s(uri, past)))
         else:
@@ -111,22 +112,19 @@ def _size(uri: str) -> int | None:
 
 
 def _excerpt(begin: float, most: float | None) -> Excerpt:
-    """Return what offset and duration leave of a length."""
-    return lambda whole: min(max(0.0, whole - begin), math.inf if most is None else most)
+    """Return what offset and duration leave of a length; no more than a track may last."""
+    longest = audio.MAX_S if most is None else min(most, audio.MAX_S)
+    return lambda whole: min(max(0.0, whole - begin), longest)
 
 
 def _column(todo: pa.Table, names: Iterable[str]) -> list[float | None]:
     """Return the first of these further columns that holds numbers, what is no length left out; nothing but None without one."""
-    extra = todo.column(EXTRA).combine_chunks() if EXTRA in todo.column_names else None
+    kinds = {field.name: field.type for field in todo.schema.field(EXTRA).type} if EXTRA in todo.column_names else {}
     for name in names:
-        place = -1 if extra is None else extra.type.get_field_index(name)
-        if extra is not None and place >= 0 and _is_number(extra.type.field(place).type):
-            return [value if value and 0 < value < math.inf else None for value in extra.field(place).to_pylist()]
+        if name in kinds and (pa.types.is_integer(kinds[name]) or pa.types.is_floating(kinds[name])):
+            values = pc.struct_field(todo.column(EXTRA), name).to_pylist()
+            return [value if value and 0 < value < math.inf else None for value in values]
     return [None] * todo.num_rows
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _bytes_s(uri: str, past: Past) -> float:

@@ -7,6 +7,7 @@ slope of finished audio over time, which neither the start nor the end of the me
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from sep_batch.pipeline.settings import Settings
 MEASURED_S = 60.0  # after which the run takes no more in
 LEAST_TRACKS = 4  # for a slope
 MOST_TRACKS = 5000
-MOST_BYTES = 4 << 30  # of stems, in the temporary folder
+MOST_BYTES = 16 << 30  # of stems in the temporary folder, and at most half of what is free there
 SHORTEST_S = 1.0
 _OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
 
@@ -91,7 +92,8 @@ def _write_manifest(folder: str, track_s: float, settings: Settings) -> None:
     """Write one MP3 and one FLAC, and a manifest that names them in turn, more often than the time lasts."""
     write_catalog(folder, 2 * track_s)
     pcm = track_s * settings.spec.sample_rate_hz * settings.spec.channels * settings.codec.bytes_a_value * len(settings.stems)
-    count = max(LEAST_TRACKS, min(MOST_TRACKS, int(MOST_BYTES / pcm)))
+    room = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
+    count = max(LEAST_TRACKS, min(MOST_TRACKS, int(room / pcm)))
     uris = [f"catalog/{('0000.mp3', '0001.flac')[number % 2]}" for number in range(count)]
     table = pa.table({"uri": uris, "id": [f"{number:04}" for number in range(count)]})
     pyarrow.parquet.write_table(table, f"{folder}/tracks.parquet")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -76,27 +76,34 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
         return Planned(catalog.listed.uri, catalog.out, 0, warnings=catalog.listed.warnings)
     with outs.errors():
         before = outs.last_run(catalog.out)["settings"] or None
-        model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)
-        settings = prepare.settings_of(wanted, model)
-        with index.opened(catalog.out) as journal:
-            finished = index.newest(journal)
-            plan = make_plan(catalog.tracks, finished, settings.sha256, wanted.retry)
-            much = amounts(plan.tracks, settings, past(journal, plan.tracks, settings, before)) if plan.tracks.num_rows else None
-        warnings = (*catalog.listed.warnings, *_warnings(wanted, model, catalog.out))
-    refusal = _refusal(catalog, settings, before, wanted)
+    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)
+    settings = prepare.settings_of(wanted, model)
+    with outs.errors():
+        planned = _planned(catalog, settings, before, wanted)
+        planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(wanted, model, catalog.out)))
+    if refusal := _refusal(catalog, settings, before, wanted):
+        return replace(planned, refused=str(refusal), exit_code=refusal.exit_code)
+    if calibrate and planned.amounts:
+        return replace(planned, forecast=_forecast(wanted, settings, planned, planned.amounts))
+    return planned
+
+
+def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> Planned:
+    """Set the catalog beside OUT's journal."""
+    with index.opened(catalog.out) as journal:
+        finished = index.newest(journal)
+        plan = make_plan(catalog.tracks, finished, settings.sha256, wanted.retry)
+        todo = plan.tracks
+        much = amounts(todo, settings, past(journal, todo, settings, before)) if todo.num_rows else None
     return Planned(
         catalog.listed.uri,
         catalog.out,
         catalog.tracks.num_rows,
-        plan.tracks.num_rows,
-        dict(plan.counts.most_common()),
+        todo.num_rows,
+        dict[str, int](plan.counts.most_common()),
         _examples(plan, catalog.tracks, finished),
         settings.differences(before) if before is not None else {},
-        warnings,
-        much,
-        _forecast(wanted, settings, much, plan, catalog.out) if calibrate and much and not refusal else None,
-        str(refusal) if refusal else None,
-        refusal.exit_code if refusal else 0,
+        amounts=much,
     )
 
 
@@ -130,10 +137,14 @@ def _examples(plan: Plan, tracks: pa.Table, finished: Mapping[str, Finished]) ->
     return found
 
 
-def _forecast(wanted: Options, settings: Settings, much: Amounts, plan: Plan, out: str) -> Forecast:
+def _forecast(wanted: Options, settings: Settings, planned: Planned, much: Amounts) -> Forecast:
     from sep_batch.jobs.calibrate import calibrate
 
-    logging.getLogger("sep_batch").warning("measuring this machine for a minute, on synthesised tracks")
-    found = calibrate(wanted, settings, much, plan.tracks.num_rows)
-    forecast.keep(found, out, settings.sha256)
+    told = logging.getLogger("sep_batch")
+    told.warning("measuring this machine for a minute, on synthesised tracks")
+    found = calibrate(wanted, settings, much, planned.todo)
+    try:
+        forecast.keep(found, planned.out, settings.sha256)
+    except failures.TrackError as error:
+        told.warning("the run will not know of this forecast: %s", error)
     return found

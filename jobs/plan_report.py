@@ -98,8 +98,8 @@ def _amounts(much: Amounts) -> Iterator[str]:
     yield told + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
     yield f"output: {_bytes(much.output_bytes)}, {much.output}"
     yield (
-        f"memory: the largest part has {_bytes(much.spectrum_bytes)} of spectrum and {_bytes(much.stems_bytes)} of stems, "
-        "and each stage holds one or two"
+        f"memory: the largest part is {_bytes(much.spectrum_bytes)} of spectrum on its way to the U-Nets, "
+        f"and {_bytes(much.stems_bytes)} of stems after them"
     )
 
 

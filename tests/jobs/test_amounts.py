@@ -48,6 +48,11 @@ def test_offset_and_duration_of_the_settings_count_where_a_row_says_nothing():
     assert of(wanted=settings(offset_s=30, duration_s=20), uri=["a.mp3", "b.mp3"], probed_s=[40.0, 100.0]).audio_s == 30
 
 
+@pytest.mark.parametrize("columns", [{"probed_s": [1e308]}, {"duration_s": [1e9]}, {"size": [2**62]}])
+def test_no_track_is_planned_longer_than_it_may_last(columns):
+    assert of(uri=["a.mp3"], **columns).audio_s == 24 * 3600
+
+
 def test_a_size_gives_an_estimate_by_the_kind_of_file():
     found = of(uri=["a.mp3", "b.wav"], size=[100 * MP3_S, 100 * 176_400])
     assert (found.audio_s, found.estimated_s, found.unknown) == (200, 200, 0)

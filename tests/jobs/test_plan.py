@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from catalogs import stems_below, write_tone
 from typer.testing import CliRunner
 
+from sep_batch.jobs import cli
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
@@ -157,6 +159,12 @@ def test_a_run_that_is_at_work_is_told_and_not_waited_for(catalog, tiny):
         found = plan(catalog, tiny)
     assert "works on it since" in found.warnings[-1]
     assert (found.exit_code, found.todo) == (0, 3)
+
+
+def test_every_flag_of_run_that_changes_what_is_done_is_one_of_plan():
+    how = {"max_failures", "ok_with_failures", "scratch", "deadline", "wait", "time_limit"}  # it is done, and told
+    flags = {name: set(inspect.signature(getattr(cli, name)).parameters) for name in ("run", "plan")}
+    assert flags["run"] - how - {"dry_run"} == flags["plan"] - {"calibrate"}
 
 
 def test_the_next_command_is_the_one_that_was_typed(catalog, tiny):
