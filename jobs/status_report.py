@@ -83,7 +83,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio")
     classes = ", ".join(f"{count:,} {name}" for name, count in status.failed.items())
     yield _line(
-        "failed", f"{sum(status.failed.values()):,}" + (f": {classes} ; sep-batch failures {status.out}" if classes else "")
+        "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")
     )
     if status.marked:
         yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")

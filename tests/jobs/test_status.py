@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -209,3 +211,50 @@ def test_no_permission_is_exit_5_in_one_line(ran, monkeypatch):
     told = call("status", ran)
     assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
     assert "access denied" in told.output
+
+
+def many(folder, tracks, done, rows_a_file=250):
+    """Write an OUT midway through a run of so many tracks: manifest, plan, lease, run.json, and a journal of what is done."""
+    out, uris = folder / "songs.stems", [f"s3://catalog/artist {n % 997}/{n:07d} song.mp3" for n in range(tracks)]
+    ids = [f"track-{n:07d}" for n in range(tracks)]
+    pyarrow.parquet.write_table(pa.table({"uri": uris, "id": ids}), folder / "songs.parquet")
+    stem = {
+        "uri": "stems/ab/track-0000000/vocals.flac",
+        "codec": "flac",
+        "bytes": 9_000_000,
+        "sha256": "5" * 64,
+        "frames": 1 << 23,
+    }
+    one = dict.fromkeys(JOURNAL.names) | {
+        "status": "ok", "run_id": RUN, "finished_at": NOW, "audio_s": 240.0, "settings_sha256": "a" * 64, "attempts": 1,
+        "stems": [stem | {"stem": "vocals"}, stem | {"stem": "accompaniment"}],
+    }
+    lost = one | {"status": "failed", "error_class": "not_found", "stems": None, "audio_s": None}
+    alike = pa.Table.from_pylist([lost, *[one] * (rows_a_file - 1)], JOURNAL)
+    (out / "_sep" / "journal").mkdir(parents=True)
+    for number, start in enumerate(range(0, done, rows_a_file)):
+        named = alike.set_column(0, "id", [ids[start : start + rows_a_file]])
+        named = named.set_column(1, "uri", [uris[start : start + rows_a_file]])
+        times = [NOW + timedelta(seconds=0.1 * (start + place)) for place in range(rows_a_file)]
+        place = JOURNAL.names.index("finished_at")
+        named = named.set_column(place, JOURNAL.field(place), pa.array(times, JOURNAL.field(place).type))
+        pyarrow.parquet.write_table(named, out / "_sep" / "journal" / f"{RUN}-{number:06d}.parquet")
+    hold(out)
+    manifest.write_plan(
+        manifest.read(str(folder / "songs.parquet")).tracks, storage.put, f"{out}/_sep/plan/{RUN}/0", rows_per_block=64
+    )
+    sha256 = hashlib.sha256((folder / "songs.parquet").read_bytes()).hexdigest()
+    described = {"settings_sha256": "a" * 64, "manifest": {"uri": str(folder / "songs.parquet"), "sha256": sha256}}
+    (out / "_sep" / "run.json").write_text(json.dumps(described))
+    return out
+
+
+@pytest.mark.slow
+def test_an_out_of_100_000_tracks_is_told_in_5_seconds_of_work_while_a_run_is_at_work_and_after_it(tmp_path):
+    out = many(tmp_path, 100_000, 99_000)
+    for ended, pending in ((False, 1_000), (True, 1_000)):
+        hold(out, ended=ended)
+        begun = time.process_time()
+        status = run_status(str(out))
+        assert (status.done, status.failed, status.pending) == (99_000 - 396, {"not_found": 396}, pending)
+        assert time.process_time() - begun < 5
