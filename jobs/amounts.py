@@ -1,34 +1,23 @@
 """How much a plan is: seconds of audio, known or estimated; bytes of stems; memory of its largest part.
 
-Arithmetic only, but for the sizes of some files, which storage is asked for where nothing else is known.
+Arithmetic only, but for the headers that jobs/lengths.py may read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sep_batch.jobs.lengths import lengths
 from sep_batch.jobs.past import Past
-from sep_batch.pipeline import audio, failures, storage, uris
-from sep_batch.pipeline.rows import EXTRA
+from sep_batch.pipeline import audio
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 
-LENGTHS = ("probed_s", "duration", "manifest_audio_s")  # further columns of a manifest that say how long a file is
-SIZE = "size"
-ASKED = 200  # files whose size is asked for; the mean of so many stands for all
-ASKED_AT_ONCE = 16
-BYTES_S = {"wav": 176_400.0, "aif": 176_400.0, "aiff": 176_400.0, "flac": 100_000.0, "opus": 16_000.0, "ogg": 20_000.0}
-OTHER_BYTES_S = 24_000.0  # 192 kbit/s: mp3, m4a and the like
-FLAC_OF_PCM = {"16": 0.38, "24": 0.59}  # the 8 songs, 2 stems; 24 bits hold the same music and 8 bits of noise
-
-Excerpt = Callable[[float], float]
+FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # stems of 8 songs; of 24 bits, what excerpts of them take more
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class Amounts:
 
     Attributes:
         audio_s: Seconds to separate, as far as anything is known.
-        estimated_s: Of these, those estimated from sizes, or from the mean of the other tracks.
+        estimated_s: Of these, those estimated from sizes, or the mean of the other tracks.
         unknown: Tracks of which nothing is known, and which are counted nowhere.
         output_bytes: Of the stems.
         output: How that was reckoned, in words.
@@ -62,74 +51,14 @@ def amounts(todo: pa.Table, settings: Settings, past: Past) -> Amounts:
         settings: Of the run.
         past: What OUT's journal knows.
     """
-    known, estimated, unknown = _seconds(todo, settings, past)
-    seconds = [*known, *estimated]
+    found = lengths(todo, settings, past)
+    seconds = [*found.known, *found.estimated]
     bytes_frame, fixed, words = _packing(settings, past)
     frames, stems = sum(seconds) * settings.spec.sample_rate_hz, len(settings.stems)
-    longest = max(seconds, default=math.inf if unknown else 0.0)
+    longest = max(seconds, default=math.inf if found.unknown else 0.0)
     spectrum, waves = _part(longest, settings)
     output = round(stems * (frames * bytes_frame + fixed * len(seconds)))
-    return Amounts(sum(seconds), sum(estimated), unknown, output, words, spectrum, waves)
-
-
-def _seconds(todo: pa.Table, settings: Settings, past: Past) -> tuple[list[float], list[float], int]:
-    """Return the seconds of each track that are known, those that are estimated, and of how many tracks nothing is known."""
-    known, estimated, unheard = list[float](), list[float](), list[tuple[str, Excerpt]]()
-    lengths, sizes = _column(todo, LENGTHS), _column(todo, (SIZE,))
-    rows = zip(*(todo.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s")), strict=True)
-    for (id, uri, offset, duration), length, size in zip(rows, lengths, sizes, strict=True):
-        most = settings.duration_s if duration is None else duration
-        excerpt = _excerpt(settings.offset_s if offset is None else offset, most)
-        if whole := past.seconds.get(id) or length:
-            known.append(excerpt(whole))
-        elif most is not None:
-            known.append(excerpt(math.inf))
-        elif size:
-            estimated.append(excerpt(size / _bytes_s(uri, past)))
-        else:
-            unheard.append((uri, excerpt))
-    if not unheard:
-        return known, estimated, 0
-    answers = _answers(unheard[:: math.ceil(len(unheard) / ASKED)], past)
-    others = answers or [*known, *estimated]
-    if not others:
-        return known, estimated, len(unheard)
-    return known, [*estimated, *answers, *[sum(others) / len(others)] * (len(unheard) - len(answers))], 0
-
-
-def _answers(asked: list[tuple[str, Excerpt]], past: Past) -> list[float]:
-    """Return the seconds of these files, by their sizes, as far as storage gives them."""
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-        sizes = list(threads.map(_size, (uri for uri, _ in asked)))
-    return [excerpt(size / _bytes_s(uri, past)) for (uri, excerpt), size in zip(asked, sizes, strict=True) if size]
-
-
-def _size(uri: str) -> int | None:
-    try:
-        return storage.info(uri).bytes
-    except failures.TrackError:  # the run will say what it is
-        return None
-
-
-def _excerpt(begin: float, most: float | None) -> Excerpt:
-    """Return what offset and duration leave of a length; no more than a track may last."""
-    longest = audio.MAX_S if most is None else min(most, audio.MAX_S)
-    return lambda whole: min(max(0.0, whole - begin), longest)
-
-
-def _column(todo: pa.Table, names: Iterable[str]) -> list[float | None]:
-    """Return the first of these further columns that holds numbers, what is no length left out; nothing but None without one."""
-    kinds = {field.name: field.type for field in todo.schema.field(EXTRA).type} if EXTRA in todo.column_names else {}
-    for name in names:
-        if name in kinds and (pa.types.is_integer(kinds[name]) or pa.types.is_floating(kinds[name])):
-            values = pc.struct_field(todo.column(EXTRA), name).to_pylist()
-            return [value if value and 0 < value < math.inf else None for value in values]
-    return [None] * todo.num_rows
-
-
-def _bytes_s(uri: str, past: Past) -> float:
-    extension = uris.name(uri).rpartition(".")[2].lower()
-    return past.source_bytes_s.get(extension) or BYTES_S.get(extension, OTHER_BYTES_S)
+    return Amounts(sum(seconds), sum(found.estimated), found.unknown, output, words, spectrum, waves)
 
 
 def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:

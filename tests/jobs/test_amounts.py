@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pyarrow as pa
 import pytest
 import torch
+from catalogs import write_tone
 
-from sep_batch.jobs import amounts as module
+from sep_batch.jobs import lengths
 from sep_batch.jobs.amounts import amounts
 from sep_batch.jobs.past import Past
 from sep_batch.model.parts import split_parts
@@ -64,13 +68,25 @@ def test_what_out_knows_is_preferred_to_sizes():
     assert (found.audio_s, found.estimated_s) == (120, 50)
 
 
-def test_where_nothing_is_known_storage_is_asked_for_some_sizes_and_their_mean_stands_for_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ASKED", 2)
-    uris = [str(tmp_path / f"{number}.mp3") for number in range(6)]
-    for number, uri in enumerate(uris):
-        (tmp_path / uri).write_bytes(b"x" * (MP3_S if number in (0, 3) else 1))
-    found = of(uri=uris)
-    assert found.audio_s == found.estimated_s == pytest.approx(6)
+def test_where_nothing_says_a_length_some_headers_are_read_and_the_sizes_of_the_others_go_by_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(lengths, "HEADERS", 2)
+    for name, seconds in (("0.wav", 1.0), ("1.wav", 1.0), ("2.wav", 3.0)):
+        write_tone(tmp_path / name, seconds=seconds, rate_hz=22_050)
+    uris = [str(tmp_path / f"{number}.wav") for number in range(3)]
+    assert of(uri=uris).audio_s == pytest.approx(1 + 3 + 2)
+    found = of(uri=uris, size=[(tmp_path / uri).stat().st_size for uri in uris])
+    assert (found.audio_s, found.estimated_s) == (pytest.approx(5, rel=0.01), pytest.approx(1, rel=0.01))
+
+
+def test_headers_that_do_not_come_are_not_waited_for(tmp_path, monkeypatch):
+    write_tone(tmp_path / "0.wav")
+    come = threading.Event()
+    monkeypatch.setattr(lengths, "HEADERS_S", 0.1)
+    monkeypatch.setattr(lengths.storage, "open_ranges", lambda *_: come.wait(60))
+    begun = time.monotonic()
+    assert of(uri=[str(tmp_path / "0.wav"), "gone.wav"]).unknown == 2
+    assert time.monotonic() - begun < 30
+    come.set()
 
 
 def test_tracks_of_which_nothing_can_be_known_are_counted_and_have_the_mean_of_the_others():

@@ -226,7 +226,12 @@ def many(folder, tracks, done, rows_a_file=250):
         "frames": 1 << 23,
     }
     one = dict.fromkeys(JOURNAL.names) | {
-        "status": "ok", "run_id": RUN, "finished_at": NOW, "audio_s": 240.0, "settings_sha256": "a" * 64, "attempts": 1,
+        "status": "ok",
+        "run_id": RUN,
+        "finished_at": NOW,
+        "audio_s": 240.0,
+        "settings_sha256": "a" * 64,
+        "attempts": 1,
         "stems": [stem | {"stem": "vocals"}, stem | {"stem": "accompaniment"}],
     }
     lost = one | {"status": "failed", "error_class": "not_found", "stems": None, "audio_s": None}
