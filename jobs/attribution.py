@@ -13,12 +13,12 @@ BUSY = 0.6  # of the time: a stage below it holds nothing up; the first and last
 _CAUSE = {
     "Analyze": "fetching, decoding and STFT bound; add CPU nodes, or bring the storage nearer",
     "Separate": "U-Net bound; add GPUs",
-    "Write": "encoding and storing bound; add CPU nodes, or use --format wav",
+    "Write": "encoding and storing bound; add CPU nodes{wav}",
 }
 _ON_CPU = {
     "Analyze": "fetching, decoding and STFT bound, not the U-Nets; more CPUs or nearer storage would shift it",
     "Separate": "U-Net bound; a GPU would shift it",
-    "Write": "encoding and storing bound, not the U-Nets; more CPUs or --format wav would shift it",
+    "Write": "encoding and storing bound, not the U-Nets; more CPUs{wav} would shift it",
 }
 
 
@@ -54,7 +54,7 @@ def bottleneck(shares: Mapping[str, float], device: str) -> str | None:
     return max(busy, key=lambda stage: busy[stage], default=None)
 
 
-def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: float, device: str) -> str | None:
+def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: float, *, device: str, format: str) -> str | None:
     """Say what held a run up and what would shift it, in one line.
 
     Args:
@@ -62,6 +62,7 @@ def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: fl
         actors: Of each stage, at most.
         wall_s: Of the flow, without the start of its actors.
         device: Torch's name of what Separate ran on.
+        format: Of the stems.
 
     Returns:
         None where no stage did any work.
@@ -75,4 +76,5 @@ def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: fl
     busy += " of the time, on the CPUs that all stages share" if on_cpu else ""
     if stage is None:
         return f"{busy}: no stage held the run up, waiting did; more tracks would tell"
-    return f"{busy}: {(_ON_CPU if on_cpu else _CAUSE)[stage]}"
+    wav = "" if format == "wav" else " or --format wav" if on_cpu else ", or use --format wav"
+    return f"{busy}: {(_ON_CPU if on_cpu else _CAUSE)[stage].format(wav=wav)}"

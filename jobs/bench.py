@@ -30,8 +30,10 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.model import weights
+from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
-from sep_batch.model.spectrogram import Part, magnitude, split_parts
+from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spectrogram import magnitude, spectrum_of
 from sep_batch.pipeline import audio, failures, stems, storage, uris
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
@@ -47,12 +49,13 @@ MP3_BITRATE = 192_000
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to measure: what to call, and how much audio and how many bytes go through it."""
+    """One thing to measure: what to call, how much audio and how many bytes go through it, and the device it is on."""
 
     name: str
     audio_s: float
     call: Callable[[], object]
     bytes: int = 0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class Rate:
         name: The step's.
         x_real_time: Seconds of audio a second.
         mb_s: Megabytes a second, where that says something.
+        device: Torch's name of what it ran on; where that is the CPU, on one thread.
     """
 
     name: str
     x_real_time: float
     mb_s: float | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ def run_bench(
     gpus: str | int = "auto",
     cpus: int | None = None,
     format: str = "flac",
+    precision: str = options.Options.precision,
+    stft: str = options.Options.stft,
 ) -> Measured:
     """Run the whole pipeline over a synthesised catalog, then measure its steps one by one.
 
@@ -114,7 +121,7 @@ def run_bench(
     """
     if not 1 <= seconds < float("inf"):
         raise failures.UsageError(f"--seconds {seconds:g}: expected 1 or more")
-    wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format)
+    wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
     options.check(wanted)
     told = Console(stderr=True, highlight=False)
     with _folder(out) as folder:
@@ -126,7 +133,7 @@ def run_bench(
         told.print(f"measuring each step {REPEATS} times", soft_wrap=True)
         settings = Settings.load(json.loads(storage.read(f"{summary.out}/_sep/run.json"))["settings"])
         device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # a cluster's may not be here
-        rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S))))
+        rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))
     return Measured(device, rates, summary)
 
 
@@ -182,7 +189,7 @@ def _refuse_failed(summary: Summary) -> None:
         raise error
 
 
-def steps(settings: Settings, model: str, device: str, folder: str, seconds: float) -> Iterator[Step]:
+def steps(settings: Settings, model: str, device: str, folder: str, seconds: float, *, stft: str) -> Iterator[Step]:
     """Yield what is measured, in the order in which a track meets it, by the code that a run calls.
 
     Args:
@@ -191,13 +198,15 @@ def steps(settings: Settings, model: str, device: str, folder: str, seconds: flo
         device: Of the U-Nets, masks and inverse.
         folder: Where `put` writes to.
         seconds: Of audio for the steps on a CPU.
+        stft: As `run` takes it.
     """
     played = list(_played(seconds).values())
     mix = np.sum(played, axis=0)
     for codec in (MP3, FLAC):
         yield Step(f"decode {codec.container}", seconds, _decoding(_encoded(mix, codec), settings))
-    yield Step("STFT", seconds, lambda: list(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
-    yield from _on_device(settings, model, device, next(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
+    if stft == "cpu":
+        yield Step("STFT", seconds, lambda: list(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
+    yield from _on_device(settings, model, device, mix, stft=stft)
     waves = [audio.raw(wave, settings.codec) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
     yield Step(f"encode {settings.format}", seconds, lambda: [_written(frames, settings) for frames in waves])
     contents = {f"{folder}/put/{stem}": _written(frames, settings) for stem, frames in zip(settings.stems, waves, strict=True)}
@@ -213,31 +222,39 @@ def _decoding(content: bytes, settings: Settings) -> Callable[[], object]:
     return call
 
 
-def _on_device(settings: Settings, model: str, device: str, part: Part) -> Iterator[Step]:
-    """Yield Separate's two halves, each over one full batch of patches, which a short part fills by repeating."""
+def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, stft: str) -> Iterator[Step]:
+    """Yield what Separate does, each step over one full batch of patches, which a short mix fills by repeating."""
     spec = settings.spec
     place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.cache_folder() / "brought")
     separator = Separate(Work(settings, "", "", "", ""), str(place), device=device).separator
     rest = WithoutUNets(spec, weights.load(place)[1], device=device)
-    frames, seconds = separator.batch * spec.patch_frames, separator.batch * spec.patch_samples / spec.sample_rate_hz
-    spectrum = np.resize(part.spectrum, (frames, *part.spectrum.shape[1:]))
-    batch = torch.from_numpy(spectrum).unflatten(0, (separator.batch, -1)).to(device).transpose(1, 2)
+    seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
+    samples = separator.batch * spec.patch_samples - spec.frame_length
+    (part,) = split_parts([torch.from_numpy(np.resize(mix.T, (samples, 2)).T)], spec, separator.batch)
+    batch = torch.from_numpy(part.payload).unflatten(0, (separator.batch, -1)).to(device).transpose(1, 2)
     magnitudes = magnitude(batch[..., : spec.bins])
-    whole = Part(spectrum, spec.frame_length, separator.batch * spec.patch_samples - spec.frame_length)
+    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, _seen(spec)))).to(device)
+    if stft == "gpu":
+        yield Step("STFT", seconds, lambda: _done(spectrum_of(waves, spec)), device=device)
+    yield Step("U-Nets", seconds, lambda: _done(separator.estimates(magnitudes)), device=device)
+    yield Step("masks + inverse", seconds, lambda: _inverse(rest, part, settings), device=device)
 
-    def unets() -> None:
-        separator.estimates(magnitudes)
-        if device == "cuda":
-            torch.cuda.synchronize()
 
-    yield Step("U-Nets", seconds, unets)
-    yield Step("masks + inverse", seconds, lambda: _inverse(rest, whole, settings))
+def _seen(spec: ModelSpec) -> int:
+    """Return how many samples the frames of a patch see."""
+    return spec.patch_samples + spec.frame_length - spec.hop
+
+
+def _done(result: Tensor) -> None:
+    """Wait until a device has computed something."""
+    if result.is_cuda:
+        torch.cuda.synchronize()
 
 
 def _inverse(rest: Separator, part: Part, settings: Settings) -> None:
     waves = stems.Stems(settings, part.samples)
-    for _, piece in rest.separate_parts([part], settings.stems):
-        waves.add(piece)
+    for piece in rest.separate_parts([part], settings.stems):
+        waves.add(piece.waves)
     waves.measured()
 
 
@@ -258,7 +275,7 @@ def measure(measured: Sequence[Step]) -> tuple[Rate, ...]:
     rounds = [[_seconds(step) for step in measured] for _ in range(1 + REPEATS)]
     medians = [statistics.median(taken) for taken in zip(*rounds[1:], strict=True)]
     return tuple(
-        Rate(step.name, step.audio_s / taken, step.bytes / 1e6 / taken if step.bytes else None)
+        Rate(step.name, step.audio_s / taken, step.bytes / 1e6 / taken if step.bytes else None, step.device)
         for step, taken in zip(measured, medians, strict=True)
     )
 
@@ -283,8 +300,7 @@ def show(measured: Measured, *, as_json: bool) -> None:
     for name in ("x real time", "MB/s"):
         table.add_column(name, justify="right")
     for rate in measured.rates:
-        where = measured.device if rate.name in ("U-Nets", "masks + inverse") else "one thread"
-        where = f"{where}, one thread" if where == "cpu" else where
+        where = "one thread" if rate.device == "cpu" else rate.device
         table.add_row(rate.name, where, f"{rate.x_real_time:.1f}", f"{rate.mb_s:.0f}" if rate.mb_s else "")
     pools = ", ".join(f"{stage} {actors}" for stage, actors in run.actors.items())
     table.add_row("whole run", pools, f"{_speed(run):.1f}", "")

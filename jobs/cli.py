@@ -12,9 +12,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sep_batch.jobs import flags
 
 if TYPE_CHECKING:
     from sep_batch.jobs.logs import Handler
@@ -75,20 +77,9 @@ def _one_line_errors() -> Iterator[Handler]:
             raise typer.Exit(1) from error
 
 
-def _bitrate(text: str | None) -> int | None:
-    """Read 128k, 320000."""
-    from sep_batch.pipeline.failures import UsageError
-
-    if text is None:
-        return None
-    number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
-    if not number.isdigit():
-        raise UsageError(f"--bitrate {text}: expected bits per second, as 128k or 320000")
-    return int(number) * factor
-
-
 @app.command()
 def run(
+    context: typer.Context,
     manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
@@ -103,6 +94,10 @@ def run(
     precision: Annotated[
         str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
     ] = "float32",
+    stft: Annotated[
+        str,
+        typer.Option(help="Who does the STFT: cpu, the stage that decodes; gpu, the one that has the U-Nets, wherever they run."),
+    ] = "cpu",
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
         str,
@@ -138,6 +133,7 @@ def run(
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
     metrics_port: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus there, by default on 127.0.0.1 only.")
     ] = None,
@@ -155,33 +151,34 @@ def run(
         from sep_batch.jobs.report import reach, show
         from sep_batch.jobs.run import run_job
 
+        if dry_run:
+            given = {name: context.params[name] for name in PLANNED}
+            raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
         log.speak(log_format)
         progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
         log.standing = progress.standing
-        summary = run_job(
-            manifest,
-            out,
-            progress=progress,
+        asked = flags.as_options(
             model=model,
             gpus=gpus,
             cpus=cpus,
             format=format,
             bit_depth=bit_depth,
             precision=precision,
-            bitrate=_bitrate(bitrate),
+            stft=stft,
+            bitrate=bitrate,
             filename=filename,
-            stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
+            stems=stems,
             limit=limit,
-            offset_s=offset,
-            duration_s=duration,
+            offset=offset,
+            duration=duration,
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
             retry=retry,
             overwrite=overwrite,
             scratch=scratch,
             deadline=deadline,
-            wait_s=wait,
-            time_limit_s=time_limit,
+            wait=wait,
+            time_limit=time_limit,
             input_root=input_root,
             allow_http=allow_http,
             endpoint_url=endpoint_url,
@@ -190,25 +187,105 @@ def run(
             uri_column=uri_column,
             id_column=id_column,
         )
+        summary = run_job(manifest, out, progress=progress, **asked)
         show(summary, as_json=as_json, reach=reach(endpoint_url, storage_options))
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
-def manifest(
-    sources: Annotated[list[str], typer.Argument(metavar="SRC...", help="Folders, globs, prefixes, files.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
-) -> None:
-    """Write a manifest (uri, id, size) of the audio below SRC.
+PLANNED = (  # those of run's flags that change what would be done
+    *(
+        "out",
+        "model",
+        "gpus",
+        "cpus",
+        "format",
+        "bit_depth",
+        "precision",
+        "stft",
+        "bitrate",
+        "filename",
+        "stems",
+        "limit",
+        "offset",
+    ),
+    *("duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
+    *("uri_column", "id_column"),
+)
 
-    Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' -o songs.parquet
+
+@app.command()
+@flags.shared_with(run, PLANNED)
+def plan(
+    context: typer.Context,
+    manifest: Annotated[str, typer.Argument(help="As of run.")],
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast what the run will take.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    **given: Any,
+) -> None:
+    """Say what run would do with MANIFEST and why, how much that is, and what it will take. OUT is only read.
+
+    Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
     """
     with _one_line_errors():
-        from sep_batch.pipeline.manifest import scan, write
+        exit_code = _plan(context, manifest, calibrate=calibrate, as_json=as_json, **given)
+    raise typer.Exit(exit_code)
 
-        table = scan(sources)
-        write(table, out)
-        typer.echo(f"{table.num_rows} tracks in {out}; next: sep-batch run {out}")
+
+def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_json: bool, **given: Any) -> int:
+    from sep_batch.jobs.plan import run_plan
+    from sep_batch.jobs.plan_report import show
+
+    planned = run_plan(manifest, calibrate=calibrate, **flags.as_options(**given))
+    show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
+    return planned.exit_code
+
+
+@app.command()
+def manifest(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC...",
+            help="Folders, prefixes, globs, files; lists (.txt .csv .jsonl .parquet); S3 Inventory's manifest.json.",
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
+    probe: Annotated[bool, typer.Option("--probe", help="Read the headers: duration, rate, channels, codec.")] = False,
+    dedup: Annotated[
+        str | None, typer.Option(help="One row a content: etag (S3, nothing is read), or sha256 (files of one size are read).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The lists' column of URIs.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The lists' column of ids.")] = None,
+    input_root: Annotated[
+        str | None, typer.Option(help="What lists name on this machine has to lie below; without it a remote list may name none.")
+    ] = None,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Lists may name http and https.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+) -> None:
+    """Write a manifest (uri, id, size, etag) of the audio below SRC, and of what lists name.
+
+    Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' --probe --dedup sha256 -o songs.parquet
+    """
+    with _one_line_errors():
+        from rich.console import Console
+
+        from sep_batch.jobs import access
+        from sep_batch.jobs.listing import Asked, run_manifest
+        from sep_batch.jobs.tally import Tally
+        from sep_batch.pipeline import storage
+        from sep_batch.pipeline.lists import Reading
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        how = Reading(uri_column, id_column, input_root, allow_http)
+        made = run_manifest(sources, out, Asked(probe, dedup, limit, how), Tally(Console(stderr=True)))
+        for warning in made.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        for line in made.lines():
+            typer.echo(line)
 
 
 @app.command()
@@ -242,6 +319,68 @@ def verify(
 
 
 @app.command()
+def status(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run writes to, or wrote to: a folder or prefix.")],
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Tell from any machine whether a run is at work on OUT, what is done, failed and left, how fast it is and when it ends.
+
+    Example: sep-batch status s3://bucket/stems
+    """
+    with _one_line_errors():
+        from sep_batch.jobs import access
+        from sep_batch.jobs.status import run_status
+        from sep_batch.jobs.status_report import show
+        from sep_batch.pipeline import storage
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        show(run_status(out), as_json=as_json)
+
+
+@app.command()
+def failures(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
+    error_class: Annotated[str | None, typer.Option("--class", help="Only this class, as decode_error.")] = None,
+    to: Annotated[str | None, typer.Option(help="Write a manifest of these tracks, for run: .parquet, .csv or .jsonl.")] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Show what failed in OUT, by class and message, and what to do about it.
+
+    Example: sep-batch failures songs.stems --to failures.parquet
+    """
+    with _one_line_errors():
+        from sep_batch.jobs import access
+        from sep_batch.jobs.failed import run_failures
+        from sep_batch.jobs.failed_report import show
+        from sep_batch.pipeline import storage
+
+        storage.use(access.storage_options(endpoint_url, storage_options))
+        show(run_failures(out, error_class=error_class, to=to), as_json=as_json)
+
+
+@app.command()
+def doctor(
+    uri: Annotated[str | None, typer.Argument(help="A folder or prefix that runs will read from or write to.")] = None,
+    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Check whether a run would work here: each thing it needs is ok, or what to do about it. Exit code 8 where one is wrong.
+
+    Example: sep-batch doctor s3://bucket/stems
+    """
+    with _one_line_errors():
+        from sep_batch.jobs.doctor import run_doctor, show
+
+        exit_code = show(run_doctor(uri, endpoint_url=endpoint_url, options_file=storage_options), as_json=as_json)
+    raise typer.Exit(exit_code)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
 ) -> None:
@@ -263,13 +402,16 @@ def bench(
     gpus: Annotated[str, typer.Option(help="As of run.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="As of run.")] = None,
     format: Annotated[str, typer.Option("--format", "-c", help="As of run.")] = "flac",
+    precision: Annotated[str, typer.Option(help="As of run.")] = "float32",
+    stft: Annotated[str, typer.Option(help="As of run.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Measure each step and a whole run on this machine, and name what holds it up."""
     with _one_line_errors():
         from sep_batch.jobs.bench import run_bench, show
 
-        show(run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format), as_json=as_json)
+        measured = run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+        show(measured, as_json=as_json)
 
 
 @models.command("list")

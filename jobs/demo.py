@@ -13,7 +13,7 @@ from rich.table import Table
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.report import lines
-from sep_batch.pipeline import audio, failures, index, manifest, storage
+from sep_batch.pipeline import audio, failures, index, lists, storage
 
 WIDTH = 100  # of the table where there is no terminal
 BROKEN_BYTES = 40_000
@@ -101,7 +101,7 @@ def write_catalog(folder: Path) -> int:
         "uri": [f"catalog/{file}" for file, _ in rows],
         "artist": [artist for _, artist in rows],
     }
-    manifest.write(pa.table(columns), f"{folder}/catalog.parquet")
+    lists.write(pa.table(columns), f"{folder}/catalog.parquet")
     return len(missing) + broken
 
 

@@ -14,7 +14,8 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, flow, index, manifest, storage
+from sep_batch.pipeline import failures, flow, index, storage
+from sep_batch.pipeline.plan import rows_per_block, write_plan
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages import worker_crash
 from sep_batch.pipeline.work import Work
@@ -62,7 +63,7 @@ class Driver:
         begun, tracks = time.monotonic(), todo.num_rows
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
-        self.summary.device = pools.device
+        self.summary.device, self.summary.format = pools.device, self.work.settings.format
         self.summary.ray_logs = flow.logs()
         self.progress.start(self.work.settings.sha256)
         try:
@@ -83,9 +84,9 @@ class Driver:
 
     def _pass(self, todo: pa.Table, number: int) -> set[str]:
         """Run one pass, and return the ids that came out of it."""
-        rows = 1 if number else manifest.rows_per_block(todo.num_rows, self.resources.analyze.actors)
+        rows = 1 if number else rows_per_block(todo.num_rows, self.resources.analyze.actors)
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
-        plan = manifest.write_plan(todo, self._put, folder, rows_per_block=rows)
+        plan = write_plan(todo, self._put, folder, rows_per_block=rows)
         resources = self.resources.one_at_a_time() if number else self.resources
         begun, seen = time.monotonic(), set[str]()
         dataset = flow.build(plan, self.work, self.model, resources)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sep_batch.pipeline import audio, failures, index, names
-from sep_batch.pipeline.manifest import Retry
+from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
+from sep_batch.pipeline.work import Stft
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"
@@ -51,6 +52,7 @@ class Options:
         format: One of flac, wav, mp3.
         bit_depth: 16, 24 or float.
         precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
+        stft: Who does the STFT: "cpu", the stage that decodes; "gpu", the one that has the U-Nets, wherever they run.
         bitrate: Bits per second of a lossy format.
         filename: Template of the stems' paths below OUT/stems.
         stems: Those to write; None is all.
@@ -82,6 +84,7 @@ class Options:
     format: str = "flac"
     bit_depth: str = "16"
     precision: str = "float32"
+    stft: str = "cpu"
     bitrate: int | None = None
     filename: str = names.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None
@@ -130,6 +133,8 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
     if wanted.precision not in get_args(Precision):
         raise failures.UsageError(f"--precision {wanted.precision}: expected one of {', '.join(get_args(Precision))}")
+    if wanted.stft not in get_args(Stft):
+        raise failures.UsageError(f"--stft {wanted.stft}: expected one of {', '.join(get_args(Stft))}")
     if wanted.retry not in get_args(Retry):
         raise failures.UsageError(f"--retry {wanted.retry}: expected one of {', '.join(get_args(Retry))}")
     _check_format(wanted)

@@ -7,6 +7,7 @@ import shlex
 
 import typer
 
+from sep_batch.jobs import forecast
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline.failures import WorkerCrash
 
@@ -35,6 +36,8 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
     told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    if summary.forecast_s and not summary.stopped:
+        told.append(forecast.beside(summary.forecast_s, summary.job_s))
     if summary.bottleneck:
         told.append(summary.bottleneck)
     if summary.failed:

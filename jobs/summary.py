@@ -30,10 +30,13 @@ class Summary:
         audio_s: Seconds of audio separated in this run.
         seconds: Of the flow, the start of its actors included.
         start_s: Of these, what the start of the actors took.
+        job_s: Of the whole job, from reading the manifest to the published index.
+        forecast_s: What `plan --calibrate` said of these; None where it said nothing of this run.
         stopped: Why the run ended early, if it did.
         stage_s: Seconds of work of each stage, over the tracks of this run.
         actors: Of each stage, at most.
         device: Torch's name of what the U-Nets ran on.
+        format: Of the stems.
         stats: Ray Data's own account of the operators.
         ray_logs: The folder of Ray's logs; None where there are none.
     """
@@ -48,12 +51,15 @@ class Summary:
     audio_s: float = 0.0
     seconds: float = 0.0
     start_s: float = 0.0
+    job_s: float = 0.0
+    forecast_s: float | None = None
     exit_code: int = 0
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
     actors: dict[str, int] = field(default_factory=dict)
     device: str = ""
+    format: str = ""
     stats: str = ""
     ray_logs: str | None = None
 
@@ -78,7 +84,8 @@ class Summary:
     @property
     def bottleneck(self) -> str | None:
         """What held the run up and what would shift it; None where nothing was done."""
-        return sentence(self.stage_s, self.actors, self.seconds - self.start_s, self.device)
+        wall_s = self.seconds - self.start_s
+        return sentence(self.stage_s, self.actors, wall_s, device=self.device, format=self.format)
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Give a run that went to its end its exit code."""

@@ -12,9 +12,10 @@ from contextlib import nullcontext
 
 from sep_batch.jobs import findings
 from sep_batch.jobs.deep import read_stems
+from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.jobs.repair import mend
 from sep_batch.jobs.verify_report import Report
-from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline import failures, index, lease, uris
 from sep_batch.pipeline.manifest import SHOWN
 
 TOLD_EVERY_S = 10.0
@@ -48,7 +49,7 @@ def run_verify(
         raise failures.UsageError("--yes: only with --repair, of which it removes orphans")
     out, begun = uris.absolute(out), time.monotonic()
     try:
-        _refuse_no_out(out)
+        refuse_no_out(out)
         at_work = None if repair else _run_at_work(out)
         with lease.hold(out) if repair else nullcontext() as held, index.opened(out, skip_unreadable=True) as journal:
             findings.collect(journal, out)
@@ -64,19 +65,6 @@ def run_verify(
     report.at_work = at_work
     report.seconds = time.monotonic() - begun
     return report
-
-
-def _refuse_no_out(out: str) -> None:
-    """Refuse what no run wrote to.
-
-    Raises:
-        NotRunnableError: Says what was found there.
-    """
-    if not storage.is_folder(out):
-        found = "a file" if storage.exists(out) else "not found"
-        raise failures.NotRunnableError(f"OUT {out}: {found}; expected the folder or prefix that a run wrote to")
-    if not any(storage.exists(f"{out}/{name}") for name in (index.INDEX_FILE, "_sep/run.json")):
-        raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {index.INDEX_FILE} nor _sep/run.json")
 
 
 def _run_at_work(out: str) -> str | None:

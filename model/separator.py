@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from sep_batch.model import weights
 from sep_batch.model.inference import Place, inference_form
+from sep_batch.model.parts import Part, energies, split_parts
 from sep_batch.model.spec import ModelSpec
-from sep_batch.model.spectrogram import Part, Synthesis, as_stereo, magnitude, overlap_add, patch_count, split_parts
+from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
 from sep_batch.model.unet import UNet
 
 EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
@@ -40,6 +41,29 @@ def _use(precision: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
+class Piece(NamedTuple):
+    """The next piece of a part's stems.
+
+    Attributes:
+        place: Of the part among those that are separated.
+        waves: (stems, channels, samples) float32 on the Separator's device.
+        energy: Of the part's own spectrum below it, where the part travels as its wave; else 0, for the part says it.
+        energy_above_f: The same of the bins from F up.
+    """
+
+    place: int
+    waves: Tensor
+    energy: float
+    energy_above_f: float
+
+
+class _Batch(NamedTuple):
+    """What became of a batch: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, and energies (patches, 2)."""
+
+    sums: Tensor
+    energies: Tensor
+
+
 class Separator:
     """All U-Nets of a model on one device.
 
@@ -49,6 +73,7 @@ class Separator:
         batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
         room: Patches that the device has had room for at once: `batch`, or less after it ran out of memory.
         threads: Batches worked on at once, each by one thread. No result depends on it.
+        precision: What the U-Nets count in.
     """
 
     def __init__(
@@ -79,7 +104,7 @@ class Separator:
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.room, self._went_well = self.batch, 0
-        self.threads = threads
+        self.threads, self.precision = threads, precision
         self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
         unets = {stem: UNet(spec) for stem in spec.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
@@ -133,31 +158,33 @@ class Separator:
         return torch.cat([masks, above], dim=-1)
 
     @torch.inference_mode()
-    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[tuple[int, Tensor]]:
+    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Piece]:
         """Separate several parts, their patches packed into batches of one shape whatever track they come from.
 
         Args:
-            parts: Of any tracks.
+            parts: Of any tracks; all spectra or all waves.
             stems: Those wanted, in this order; by default all.
 
         Yields:
-            The place of a part among them, in order, and the next piece of its stems' waves: (stems, channels, samples)
-            float32 on the Separator's device. The pieces of a part together are as long as the part says.
+            The pieces of each part, part after part. Those of one part together are as long as the part says.
         """
-        length = self.spec.patch_frames
         chosen = [self.spec.stems.index(stem) for stem in stems or self.spec.stems]
-        places = [(place, first) for place, part in enumerate(parts) for first in range(0, len(part.spectrum), length)]
-        batches = [places[begin : begin + self.batch] for begin in range(0, len(places), self.batch)]
-        joined = [Synthesis(part, self.spec) for part in parts]
-        patches = ([parts[place].spectrum[first : first + length] for place, first in batch] for batch in batches)
-        for batch, sums in zip(batches, self._ahead(patches, chosen), strict=True):
+        patches = [(place, patch) for place, part in enumerate(parts) for patch in part.patches(self.spec)]
+        batches = [patches[begin : begin + self.batch] for begin in range(0, len(patches), self.batch)]
+        joined = [Synthesis(part.skip, part.samples, self.spec) for part in parts]
+        context = [part.context(self.spec) for part in parts]
+        made = self._ahead(([patch for _, patch in batch] for batch in batches), chosen)
+        for batch, (sums, energy) in zip(batches, made, strict=True):
             for place, run in itertools.groupby(range(len(batch)), key=lambda number: batch[number][0]):
                 numbers = list(run)
-                yield place, joined[place].add(sums[numbers[0] : numbers[-1] + 1])
+                first, end = numbers[0], numbers[-1] + 1
+                own = energy[first + context[place] : end].sum(dim=0).tolist()
+                context[place] = 0
+                yield Piece(place, joined[place].add(sums[first:end]), *own)
 
-    def _ahead(self, batches: Iterable[Sequence[np.ndarray]], chosen: Sequence[int]) -> Iterator[Tensor]:
-        """Yield each batch's synthesis in order, while as many threads as there are work on the next ones."""
-        waiting: deque[Future[Tensor]] = deque()
+    def _ahead(self, batches: Iterable[Sequence[np.ndarray]], chosen: Sequence[int]) -> Iterator[_Batch]:
+        """Yield what becomes of each batch, in order, while as many threads as there are work on the next ones."""
+        waiting: deque[Future[_Batch]] = deque()
         try:
             for batch in batches:
                 waiting.append(self._threads.submit(self._synthesis, batch, chosen))
@@ -169,13 +196,10 @@ class Separator:
             for future in waiting:
                 future.cancel()
 
-    def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> Tensor:
-        """Separate one batch: (patches, stems, channels, T + 3, hop), as `overlap_add` fills it.
-
-        Where the device has no room for it, it is halved at once; after some that went well it is doubled again.
-        """
-        done: list[Tensor] = []
-        while (begin := sum(map(len, done))) < len(patches):
+    def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> _Batch:
+        """Separate one batch. Where the device has no room for it, it is halved at once; after some that went well it grows."""
+        done: list[_Batch] = []
+        while (begin := sum(len(batch.sums) for batch in done)) < len(patches):
             try:
                 done.append(self._synthesis_of(patches[begin : begin + self.room], chosen, self.room))
             except torch.OutOfMemoryError:
@@ -187,23 +211,41 @@ class Separator:
             self._went_well += 1
             if self._went_well >= GROWN_AFTER and self.room < self.batch:
                 self.room, self._went_well = min(2 * self.room, self.batch), 0
-        return done[0] if len(done) == 1 else torch.cat(done)
+        return done[0] if len(done) == 1 else _Batch(*map(torch.cat, zip(*done, strict=True)))
 
     @torch.inference_mode()
-    def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int], room: int) -> Tensor:
+    def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int], room: int) -> _Batch:
         spec = self.spec
-        batch = torch.zeros((room, spec.patch_frames, spec.channels, spec.kept_bins), dtype=torch.complex64)
-        for place, patch in enumerate(patches):
-            batch.numpy()[place, : len(patch)] = patch
-        spectrum = batch.to(self.device).transpose(1, 2)  # (batch, channels, T, kept bins)
+        spectrum, frames, energy = self._spectra(patches, room)
         estimates = self.estimates(magnitude(spectrum[..., : spec.bins]))
-        used = slice(len(patches)), slice(None), slice(max(map(len, patches)))  # what follows is frame by frame
+        used = slice(len(patches)), slice(None), slice(frames)  # what follows is frame by frame
         masks = self.masks(estimates[(slice(None), *used)])
         shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
         sums = torch.zeros(shape, device=self.device)
         for place, stem in enumerate(chosen):  # one after another: what they need between is four times what they give
             overlap_add(sums[:, place], masks[stem] * spectrum[used], spec)
-        return sums
+        return _Batch(sums, energy)
+
+    def _spectra(self, patches: Sequence[np.ndarray], room: int) -> tuple[Tensor, int, Tensor]:
+        """Bring patches to the device.
+
+        Returns:
+            Their spectrum (room, channels, T, kept bins), how many of the T frames the longest one has, and where the patches
+            came as waves the energies (patches, 2) of their spectrum: all bins, and those from F up.
+        """
+        spec, longest = self.spec, max(map(len, patches))
+        shape = (room, spec.patch_frames, spec.channels, spec.kept_bins)
+        if patches[0].ndim == 3:
+            brought = _stacked(patches, torch.zeros(shape, dtype=torch.complex64)).to(self.device)
+            return brought.transpose(1, 2), longest, torch.zeros((len(patches), 2))
+        waves = torch.zeros((room, spec.channels, longest))
+        _stacked(patches, waves.transpose(1, 2))
+        whole = spectrum_of(waves.to(self.device), spec)
+        own, frames = whole[: len(patches)], whole.shape[-2]
+        energy = torch.stack([energies(own), energies(own[..., spec.bins :])], dim=-1)
+        kept = torch.zeros(shape, dtype=torch.complex64, device=self.device).transpose(1, 2)  # laid out as spectra that travel
+        kept[:, :, :frames] = whole[..., : spec.kept_bins]
+        return kept, frames, energy
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Separate one wave at the model's sampling rate.
@@ -223,5 +265,12 @@ class Separator:
             raise ValueError(f"wave: found shape {tuple(given.shape)}, expected (channels, samples) with at least one sample")
         stereo = as_stereo(given)
         (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec))
-        waves = torch.cat([piece.cpu() for _, piece in self.separate_parts([part])], dim=-1)
+        waves = torch.cat([piece.waves.cpu() for piece in self.separate_parts([part])], dim=-1)
         return dict(zip(self.spec.stems, waves, strict=True))
+
+
+def _stacked(patches: Sequence[np.ndarray], out: Tensor) -> Tensor:
+    """Copy each patch to the front of its place, and return the whole."""
+    for place, patch in enumerate(patches):
+        out.numpy()[place, : len(patch)] = patch
+    return out

@@ -102,6 +102,23 @@ class Found:
     nonfinite_samples: int = 0
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says; None where it says nothing.
+
+    Attributes:
+        seconds: How long it is; a guess from the bitrate where the container does not say: raw AAC and AC-3, MP3 without a tag.
+        rate_hz: Its own.
+        channels: Its own.
+        codec: FFmpeg's name of it.
+    """
+
+    seconds: float | None
+    rate_hz: int | None
+    channels: int | None
+    codec: str
+
+
 def container_of(head: bytes) -> str | None:
     """Name FFmpeg's demuxer for a container by its first bytes (4 kB are enough), None for one that is not read."""
     signs: tuple[tuple[Callable[[bytes], bool], str], ...] = (
@@ -155,18 +172,34 @@ def decode(
     return _pieces(source, rate_hz, offset_s, duration_s, found), found
 
 
+def probe(source: IO[bytes]) -> Header:
+    """Read what a file's header says, and decode nothing.
+
+    Args:
+        source: Seekable, at its start.
+
+    Raises:
+        EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` does.
+    """
+    name, _, _ = _container(source)
+    _bound_allocations(max(_LARGEST_ALLOCATION.values()))  # files of all kinds are probed at once
+    with Watched(source) as watched:
+        try:
+            with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
+                reader = _Reader(container, MAX_RATE_HZ, Found(), watched)
+                codec = reader.stream.codec_context
+                reader.found.rate_hz = codec.sample_rate
+                seconds = reader.declared_s()
+                return Header(
+                    seconds if seconds > 0 else None, codec.sample_rate or None, codec.layout.nb_channels or None, codec.name
+                )
+        except av.error.FFmpegError as error:
+            watched.settle()
+            raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+
+
 def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
-    size = source.seek(0, io.SEEK_END)
-    source.seek(0)
-    head = source.read(4096)
-    source.seek(0)
-    if not head:
-        raise failures.EmptyAudio("the file holds no bytes")
-    name = container_of(head)
-    if name is None:
-        raise failures.UnsupportedFormat(f"first bytes {head[:8].hex(' ')}: no audio container that is read")
-    if size > MAX_BYTES:
-        raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
+    name, size, head = _container(source)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
     cut_short = duration_s is None and _is_cut_short(source, size, head)
     _bound_allocations(_LARGEST_ALLOCATION.get(name, _LARGEST_ALLOCATION_BYTES))
@@ -182,6 +215,22 @@ def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float 
         except av.error.FFmpegError as error:
             watched.settle()
             raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+
+
+def _container(source: IO[bytes]) -> tuple[str, int, bytes]:
+    """Return FFmpeg's demuxer for a file, its size and its first bytes; refuse what is not read."""
+    size = source.seek(0, io.SEEK_END)
+    source.seek(0)
+    head = source.read(4096)
+    source.seek(0)
+    if not head:
+        raise failures.EmptyAudio("the file holds no bytes")
+    name = container_of(head)
+    if name is None:
+        raise failures.UnsupportedFormat(f"first bytes {head[:8].hex(' ')}: no audio container that is read")
+    if size > MAX_BYTES:
+        raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
+    return name, size, head
 
 
 def _samples(seconds: float, rate_hz: int) -> int:

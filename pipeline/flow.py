@@ -1,7 +1,7 @@
 """The stages as a Ray Data pipeline: Read -> Analyze -> Separate -> Write, with the resources each may use.
 
-Ray is in this file and in jobs/run.py only. What Ray Data 2.60 does unasked and we do not want is set here, with its reason: it
-retries for ever, and it hangs where actors ask for all the CPUs.
+Ray is in this file and in jobs/engine.py only. What Ray Data 2.60 does unasked and we do not want is set here, with its reason:
+it retries for ever, and it hangs where actors ask for all the CPUs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ray.data.block import BlockMetadata
 
 from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.join import Gathering, join
-from sep_batch.pipeline.manifest import read_plan
+from sep_batch.pipeline.plan import read_plan
 from sep_batch.pipeline.stages import Analyze, Separate, Write
 from sep_batch.pipeline.work import Work
 

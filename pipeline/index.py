@@ -12,8 +12,10 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,12 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.plan import Finished
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 ROW_GROUP_ROWS = 100_000
+FETCHED_AT_ONCE = 16  # journal files
 INDEX_FILE = "index.parquet"
 _COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
 _JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
@@ -126,10 +129,15 @@ class Journal:
 def finished(out: str) -> dict[str, Finished]:
     """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
     with opened(out) as journal:
-        rows: list[tuple[Any, ...]] = journal.database.sql(
-            "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
-            "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
-        ).fetchall()
+        return newest(journal)
+
+
+def newest(journal: Opened) -> dict[str, Finished]:
+    """Return what `finished` does, of a journal that is open."""
+    rows: list[tuple[Any, ...]] = journal.database.sql(
+        "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
+        "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
+    ).fetchall()
     return {name: Finished(*values) for name, *values in rows}
 
 
@@ -229,7 +237,8 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
     files = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
     with tempfile.TemporaryDirectory() as name, duckdb.connect(config={"temp_directory": name}) as connection:
         folder = Path(name)
-        paths = {uri: here(uri, folder) for uri in files}
+        with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:  # a long run leaves hundreds of small files
+            paths = dict(zip(files, pool.map(partial(here, folder=folder), files), strict=True))
         unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
         journal = Opened(connection, len(files) - len(unreadable), unreadable, folder)
         pyarrow.parquet.write_table(JOURNAL.empty_table(), folder / _COLUMNS_FILE)

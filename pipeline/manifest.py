@@ -1,38 +1,28 @@
-"""The manifest: read, check, give ids. And the plan: of its tracks, those that are left to do."""
+"""The manifest: read, check, give ids."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
-import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, fence, storage, tables, uris
 from sep_batch.pipeline.fence import Fence
+from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, extension, left_out
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
-AUDIO_EXTENSIONS = (
-    *(".mp3", ".m4a", ".mp4", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wav", ".aif", ".aiff"),
-    *(".wma", ".ac3", ".mp2", ".mka", ".webm", ".caf", ".au", ".wv", ".ape", ".tta"),
-)
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
-MAX_ATTEMPTS = 3  # over all runs, of a transient failure
-PLAN_BLOCK_ROWS = 64
 LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
-Retry = Literal["none", "transient", "all"]
 
 _ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
@@ -47,12 +37,14 @@ class Manifest:
         sha256: Of what was read.
         tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
         warnings: What a person should know, a line each.
+        read_with: What `read` was told, so that it can be read again.
     """
 
     uri: str
     sha256: str
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
+    read_with: Mapping[str, str | bool | None] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -78,121 +70,36 @@ def read(
         UsageError: The root is no folder of this machine.
     """
     around = Fence.around(input_root, allow_http=allow_http)
+    told = {"uri_column": uri_column, "id_column": id_column, "input_root": input_root, "allow_http": allow_http}
     try:
         uris.check(uri, allow_http=allow_http)
-        return _read(uris.absolute(uri), (uri_column, id_column), around)
+        return dataclasses.replace(_read(uris.absolute(uri), (uri_column, id_column), around), read_with=told)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
 
 
 def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
-    extension = _extension(uri)
-    if extension in MANIFEST_EXTENSIONS:
+    kind = extension(uri)
+    if kind in MANIFEST_EXTENSIONS:
         content = storage.read(uri)
         try:
-            table = tables.parse(extension, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+            table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
         except tables.UnreadableError as error:
             raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
         return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
-    if extension in AUDIO_EXTENSIONS and storage.exists(uri):
+    if kind in AUDIO_EXTENSIONS and storage.exists(uri):
         return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
         odd = list[str]()
-        names = [found[len(uri) :].lstrip("/") for found, _ in _audio_below(uri, odd)]
+        names = [found.uri[len(uri) :].lstrip("/") for found in audio_below(uri, odd)]
         listed = check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri, around=around)
-        return dataclasses.replace(listed, warnings=(*listed.warnings, *_left_out(odd)))
+        return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)))
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
     raise failures.ManifestError(
         f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
-
-
-def scan(sources: Sequence[str]) -> pa.Table:
-    """List the audio below folders, prefixes and globs.
-
-    Returns:
-        uri, id, size; in the order of the sources, each sorted.
-
-    Raises:
-        ManifestError: A source holds no audio.
-    """
-    found: dict[str, int] = {}
-    for source in sources:
-        uri = uris.absolute(source)
-        here: dict[str, int] = {}
-        odd: list[str] = []
-        try:
-            if any(char in uri for char in "*?[") and not storage.exists(uri):
-                matches = [storage.info(match) for match in storage.expand(uri) if _extension(match) in AUDIO_EXTENSIONS]
-                here = {match.uri: match.bytes for match in matches}
-            elif storage.is_folder(uri):
-                here = dict(_audio_below(uri, odd))
-            else:
-                here = {uri: storage.info(uri).bytes}
-        except failures.TrackError as error:
-            raise failures.ManifestError(f"source {error}") from error
-        found |= here
-        for warning in _left_out(odd):
-            logging.getLogger("sep_batch").warning("%s: %s", uris.shown(uri), warning)
-        if not here:
-            raise failures.ManifestError(f"source {uris.shown(uri)}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
-    listed = list(found)
-    nothing = [None] * len(listed)
-    return pa.table(
-        {
-            "uri": pa.array(listed, pa.string()),
-            "id": pa.array(map(made_id, listed, nothing, nothing), pa.string()),
-            "size": pa.array(found.values(), pa.int64()),
-        }
-    )
-
-
-def write(table: pa.Table, uri: str) -> None:
-    """Write a manifest as Parquet, CSV or JSONL, by its extension.
-
-    Raises:
-        UsageError: Another extension.
-        NotRunnableError: Storage did not take it.
-    """
-    extension, content = _extension(uri), io.BytesIO()
-    if extension in (".parquet", ".pq"):
-        pyarrow.parquet.write_table(table, content)
-    elif extension == ".csv":
-        pyarrow.csv.write_csv(table, content)
-    elif extension in (".jsonl", ".ndjson"):
-        content.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
-    else:
-        raise failures.UsageError(f"--out {uri}: expected {', '.join(MANIFEST_EXTENSIONS)}")
-    try:
-        storage.put(uris.absolute(uri), content.getvalue())
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"--out {error}") from error
-
-
-def _audio_below(uri: str, odd: list[str]) -> Iterable[tuple[str, int]]:
-    """Yield what lies below a folder with its size; names that no URI may have are added to `odd` instead."""
-    for found in storage.find(uri):
-        inside = found.uri[len(uri) :].lstrip("/")
-        hidden = any(component.startswith(".") for component in inside.split("/"))
-        if _extension(inside) in AUDIO_EXTENSIONS and not hidden:
-            try:
-                uris.check(inside)
-                uris.check(found.uri)
-            except failures.BadUri as error:
-                odd.append(str(error))
-            else:
-                yield found.uri, found.bytes
-
-
-def _left_out(odd: list[str]) -> list[str]:
-    return [f"{len(odd)} files are left out for their names, the first: {odd[0]}"] if odd else []
-
-
-def _extension(uri: str) -> str:
-    dot = uris.name(uri).rfind(".")
-    return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
 
 def check(
@@ -364,91 +271,3 @@ def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, lis
 
 def _kind(table: pa.Table, name: str) -> str:
     return uris.printable(str(table.schema.field(name).type))
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What the journal's newest row says of a track: all that decides whether it is done."""
-
-    status: str
-    uri: str
-    offset_s: float | None
-    duration_s: float | None
-    source_etag: str | None
-    settings_sha256: str
-    transient: bool
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is left to do.
-
-    Attributes:
-        tracks: TRACK's columns and `extra`; `attempts` counts the tries so far.
-        done: Tracks of the manifest that are ok already.
-        known_failed: Tracks that failed before and are not tried again.
-    """
-
-    tracks: pa.Table
-    done: int
-    known_failed: int
-
-
-def make_plan(tracks: pa.Table, finished: Mapping[str, Finished], settings_sha256: str, retry: Retry) -> Plan:
-    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again."""
-    places, attempts, done, known_failed = [], [], 0, 0
-    rows = zip(*(tracks.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s", "source_etag")), strict=True)
-    for place, (name, *source) in enumerate(rows):
-        before = finished.get(name)
-        if before is None or before.status == "deleted" or not _same(before, source, settings_sha256):
-            places.append(place)
-            attempts.append(0)
-        elif before.status == "ok":
-            done += 1
-        elif _again(before, retry):
-            places.append(place)
-            attempts.append(before.attempts)
-        else:
-            known_failed += 1
-    todo = tracks.take(pa.array(places, pa.int64()))
-    column = todo.column_names.index("attempts")
-    return Plan(todo.set_column(column, TRACK.field("attempts"), pa.array(attempts, pa.int32())), done, known_failed)
-
-
-def _same(before: Finished, source: list[Any], settings_sha256: str) -> bool:
-    uri, offset, duration, etag = source
-    return (
-        (before.uri, before.offset_s, before.duration_s) == (uri, offset, duration)
-        and before.settings_sha256 == settings_sha256
-        and (etag is None or etag == before.source_etag)
-    )
-
-
-def _again(before: Finished, retry: Retry) -> bool:
-    return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
-
-
-def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
-    """Write a plan as Parquet, one file a block of tracks.
-
-    Returns:
-        The files' URIs, in the manifest's order.
-    """
-    files = []
-    for number, start in enumerate(range(0, tracks.num_rows, rows_per_block)):
-        out = io.BytesIO()
-        pyarrow.parquet.write_table(tracks.slice(start, rows_per_block), out)
-        files.append(f"{folder}/{number:06d}.parquet")
-        put(files[-1], out.getvalue())
-    return files
-
-
-def read_plan(uri: str) -> Iterator[pa.Table]:
-    """Read one file of a plan: one block."""
-    yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
-
-
-def rows_per_block(todo: int, analyze_actors: int) -> int:
-    """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
-    return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))

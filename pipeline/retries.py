@@ -7,7 +7,9 @@ here with back-off; or the storage's own (credentials, bucket, a full disk), whi
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -25,6 +27,8 @@ UNUSABLE_CODES = (  # of S3: nothing in that bucket can be read or written with 
 _UNUSABLE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NOWHERE = (errno.ELOOP, errno.ENAMETOOLONG)
 _CLIENTS = ("aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google")
+
+_most_tries = ContextVar("most_tries", default=TRIES)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,12 +97,22 @@ def _tried(call: Callable[P, T], ours: Callable[[str, Exception], Exception]) ->
     return wrapper
 
 
+@contextmanager
+def brief(tries: int = 2) -> Iterator[None]:
+    """Try no more often than that within the block: somebody waits for an answer, be it an error."""
+    token = _most_tries.set(tries)
+    try:
+        yield
+    finally:
+        _most_tries.reset(token)
+
+
 def patience() -> tenacity.Retrying:
     """Return what tries again where an error may pass, and at last raises it."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(PAUSE_S, LONGEST_PAUSE_S),
-        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(LONGEST_S),
+        stop=tenacity.stop_after_attempt(min(TRIES, _most_tries.get())) | tenacity.stop_after_delay(LONGEST_S),
         reraise=True,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -44,11 +45,15 @@ class Settings(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash the settings: the same on every machine."""
-        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+        return sha256_of(self.canonical())
 
     def differing(self, other: dict[str, Any]) -> list[str]:
         """Return the names of the settings that differ, spec fields as `spec.name`."""
-        return sorted(_differing(self.canonical(), other))
+        return sorted(self.differences(other))
+
+    def differences(self, other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return of each setting that differs its name, spec fields as `spec.name`, and both values: the other's, ours."""
+        return _differences(self.canonical(), other)
 
     @classmethod
     def load(cls, values: dict[str, Any]) -> Self:
@@ -56,12 +61,17 @@ class Settings(BaseModel):
         return cls.model_validate(values)
 
 
-def _differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    names: list[str] = []
-    for key in ours.keys() | theirs.keys():
+def sha256_of(canonical: Mapping[str, Any]) -> str:
+    """Hash settings as `canonical` gives them, be they of another version of this program."""
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
+
+
+def _differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, dict) and isinstance(other, dict):
-            names += _differing(mine, other, f"{prefix}{key}.")
+            found |= _differences(mine, other, f"{prefix}{key}.")
         elif mine != other:
-            names.append(prefix + key)
-    return names
+            found[prefix + key] = other, mine
+    return found

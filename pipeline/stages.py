@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
@@ -27,7 +28,7 @@ from sep_batch.pipeline.timelimit import limited
 from sep_batch.pipeline.work import Work, failed
 
 if TYPE_CHECKING:
-    from sep_batch.model.spectrogram import Part
+    from sep_batch.model.parts import Part
 
 PATCHES_PER_PART = 20  # 3 min 57 s, 168 MB of spectrum: most songs are one part
 
@@ -61,7 +62,7 @@ def _is_failed(row: pa.Table) -> bool:
 
 
 class Analyze:
-    """Fetch, decode and STFT: track rows in, parts with their spectrum out."""
+    """Fetch, decode and STFT: track rows in, parts with their spectrum out; with their wave, where Separate does the STFT."""
 
     def __init__(self, work: Work, *, niceness: int = 0) -> None:
         """Prepare the process.
@@ -89,7 +90,7 @@ class Analyze:
     def _parts(self, row: pa.Table) -> Iterator[pa.Table]:
         import torch
 
-        from sep_batch.model.spectrogram import split_parts
+        from sep_batch.model.parts import split_parts
 
         begun, settings = time.perf_counter(), self.work.settings
         spec, known = settings.spec, 0
@@ -102,7 +103,8 @@ class Analyze:
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
             )
-            for number, part in enumerate(split_parts(map(torch.from_numpy, pieces), spec, PATCHES_PER_PART)):
+            blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
+            for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
                 known += part.samples
                 yield fill(
                     row,
@@ -124,14 +126,14 @@ class Analyze:
                     samples=part.samples,
                     energy=part.energy,
                     energy_above_f=part.energy_above_f,
-                    payload=part.spectrum,
+                    payload=part.payload,
                 )
                 del part  # before the next one is made
                 begun = time.perf_counter()
 
 
 class Separate:
-    """The U-Nets: parts with a spectrum in, parts with their stems out, measured and rounded as they are written."""
+    """The U-Nets: parts with a spectrum (or wave) in, parts with their stems out, measured and rounded as they are written."""
 
     def __init__(self, work: Work, model: str, *, device: str, threads: int = 1) -> None:
         """Load the model.
@@ -171,13 +173,16 @@ class Separate:
         try:
             parts, begun = [_part(row) for row in waiting], time.perf_counter()
             waves: stems.Stems | None = None
-            for place, piece in self.separator.separate_parts(parts, self.work.settings.stems):
+            energy = np.zeros(2)
+            for piece in self.separator.separate_parts(parts, self.work.settings.stems):
                 if waves is None:
-                    waves = stems.Stems(self.work.settings, parts[place].samples)
-                waves.add(piece)
+                    waves = stems.Stems(self.work.settings, parts[piece.place].samples)
+                waves.add(piece.waves)
+                energy += piece.energy, piece.energy_above_f
                 if waves.is_complete:
-                    yield self._separated(waiting[place], waves, time.perf_counter() - begun)
-                    waves, done, begun = None, place + 1, time.perf_counter()
+                    row = _with_energy(waiting[piece.place], *energy) if parts[piece.place].is_wave else waiting[piece.place]
+                    yield self._separated(row, waves, time.perf_counter() - begun)
+                    waves, energy, done, begun = None, np.zeros(2), piece.place + 1, time.perf_counter()
         except Exception as error:  # noqa: BLE001 (a failure is a row)
             for row in waiting[done:]:
                 yield failed(row, _own(error), "separate", self.work)
@@ -199,9 +204,14 @@ class Separate:
 
 
 def _part(row: pa.Table) -> Part:
-    from sep_batch.model.spectrogram import Part
+    from sep_batch.model.parts import Part
 
     return Part(payload(row), value(row, "skip"), value(row, "samples"))
+
+
+def _with_energy(row: pa.Table, energy: float, above_f: float) -> pa.Table:
+    """Say of a part what Analyze says where it makes the spectrum."""
+    return fill(row, PART, energy=energy, energy_above_f=above_f, above_f_db=stems.ratio_db(above_f, energy))
 
 
 def _own(error: Exception) -> Exception:

@@ -146,13 +146,30 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
     found = _asked(uri)
     filesystem, path = _place(uri, allow_http=True)
     if found.bytes > WHOLE_READ_BYTES:
-        if isinstance(filesystem, LocalFileSystem):
-            return filesystem.open(path, "rb"), found
-        return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=RANGE_BYTES))), found
+        return _ranges(uri, filesystem, path, RANGE_BYTES), found
     content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
     if len(content) != found.bytes:
         raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
     return io.BytesIO(content), found
+
+
+@reading
+def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes]:
+    """Open an object as a seekable file read by ranges; storage is asked nothing before the first read.
+
+    Args:
+        uri: Where it lies.
+        size: In bytes, as a listing says.
+        range_bytes: Fetched at once.
+    """
+    filesystem, path = _place(uri, allow_http=True)
+    return _ranges(uri, filesystem, path, range_bytes, size=size)
+
+
+def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: int) -> IO[bytes]:
+    if isinstance(filesystem, LocalFileSystem):
+        return cast("IO[bytes]", filesystem.open(path, "rb"))
+    return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=range_bytes, **known)))
 
 
 class Ranges(io.RawIOBase):
@@ -291,10 +308,67 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-@reading
 def find(uri: str) -> Iterator[Info]:
-    """List every object below a folder or prefix, in the order of their names; none where there is no such folder."""
+    """List every object below a folder or prefix, in the order of their names; none where there is no such folder.
+
+    They come as storage gives them, so a listing of millions takes no memory. On a disk, links to files are followed, links
+    to folders are not.
+    """
     filesystem, path = _place(uri)
+    if isinstance(filesystem, LocalFileSystem):
+        return _below_folder(uri.removesuffix(path), path)
+    return _below_prefix(uri, filesystem, path) if uri.startswith("s3://") else _all_below(uri, filesystem, path)
+
+
+def _below_folder(scheme: str, path: str) -> Iterator[Info]:
+    waiting = _entries(path)[::-1]
+    while waiting:
+        entry = waiting.pop()
+        if entry.is_dir(follow_symlinks=False):
+            waiting += _entries(entry.path)[::-1]
+        elif not os.path.isdir(entry.path):
+            yield _info_of_entry(f"{scheme}{entry.path}", entry)
+
+
+@reading
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, in the order of what lies below; nothing where it is gone."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _info_of_entry(uri: str, entry: os.DirEntry[str]) -> Info:
+    try:
+        found = entry.stat()
+    except OSError:  # a link to nowhere, or just removed
+        return Info(uri, 0, None)
+    return _info(uri, {"size": found.st_size, "mtime": found.st_mtime})
+
+
+def _below_prefix(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
+    bucket, _, key = path.partition("/")
+    prefix = f"{key}/" if key else ""
+    asked = {"Bucket": bucket, "Prefix": prefix, **filesystem.req_kw}
+    while True:
+        page = _page(uri, filesystem, asked)
+        for found in page.get("Contents", ()):
+            yield _info(f"{uri.rstrip('/')}/{found['Key'][len(prefix) :]}", {**found, "size": found["Size"]})
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+@reading
+def _page(uri: str, filesystem: Any, asked: dict[str, str]) -> dict[str, Any]:  # noqa: ARG001 (the URI is for errors)
+    page: dict[str, Any] = filesystem.call_s3("list_objects_v2", **asked)
+    return page
+
+
+@reading
+def _all_below(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
     try:
         found = filesystem.find(path, detail=True)
     except FileNotFoundError as error:
@@ -302,15 +376,18 @@ def find(uri: str) -> Iterator[Info]:
             raise unusable from error
         return iter(())
     below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
-    return (_info(f"{uri.rstrip('/')}{key[below:]}" if "://" in uri else key, found[key]) for key in sorted(found))
+    return (_info(f"{uri.rstrip('/')}{key[below:]}", found[key]) for key in sorted(found))
 
 
 @reading
-def expand(pattern: str) -> list[str]:
+def expand(pattern: str) -> list[Info]:
     """Return the objects that a glob pattern names, sorted."""
     filesystem, path = _place(pattern)
-    found = sorted(filesystem.glob(path))
-    return [filesystem.unstrip_protocol(key) if "://" in pattern else key for key in found]
+    if isinstance(filesystem, LocalFileSystem):
+        return [_asked(key) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
+    found = filesystem.glob(path, detail=True)
+    files = [key for key in sorted(found) if found[key]["type"] != "directory"]
+    return [_info(filesystem.unstrip_protocol(key), found[key]) for key in files]
 
 
 @writing

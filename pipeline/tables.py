@@ -34,7 +34,7 @@ def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.T
     Args:
         extension: One of manifest.MANIFEST_EXTENSIONS.
         content: The file.
-        text_columns: Those that are text whatever they look like, where it is CSV.
+        text_columns: Those that are text whatever they look like: numbers in CSV, points in time in JSONL too.
 
     Raises:
         UnreadableError: It is none.
@@ -63,7 +63,12 @@ def _table(kind: str, content: bytes, text_columns: Collection[str]) -> pa.Table
     for number, line in enumerate(io.BytesIO(content), 1):
         if _depth(line) > DEEPEST:
             raise pa.ArrowInvalid(f"line {number} is nested deeper than {DEEPEST}")
-    return pyarrow.json.read_json(io.BytesIO(content))
+    table = pyarrow.json.read_json(io.BytesIO(content))
+    dated = [name for name in text_columns if name in table.column_names and pa.types.is_timestamp(table[name].type)]
+    if not dated:
+        return table
+    as_text = pyarrow.json.ParseOptions(explicit_schema=pa.schema([(name, pa.string()) for name in dated]))
+    return pyarrow.json.read_json(io.BytesIO(content), parse_options=as_text)
 
 
 def _depth(line: bytes) -> int:

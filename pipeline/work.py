@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from sep_batch.pipeline.rows import PART, fill, value
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import Options
 
+Stft = Literal["cpu", "gpu"]  # who does the STFT
 LIMIT_S = 600.0
 LOOK_S = 2.0  # between two looks for the mark that stops a run
 
@@ -31,6 +32,7 @@ class Work:
         parts: Folder or prefix for the parts of long tracks, in OUT.
         scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
         limit_s: How long a stage may be at work on one part of a track.
+        stft: Of `Stft`: Analyze does it, on a CPU, or Separate, on its device.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
 
@@ -40,6 +42,7 @@ class Work:
     parts: str
     scratch: str
     limit_s: float = LIMIT_S
+    stft: str = "cpu"
     storage: Options = field(default_factory=dict, repr=False)
 
     @property

@@ -58,9 +58,9 @@ def tiny(tiny_models):
 @pytest.fixture
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
-    from sep_batch.jobs import run
+    from sep_batch.jobs import engine
     from sep_batch.pipeline import flow, join, stages
-    from sep_batch.pipeline.manifest import read_plan
+    from sep_batch.pipeline.plan import read_plan
 
     asked = []
 
@@ -91,7 +91,7 @@ def inline(monkeypatch):
     monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
     monkeypatch.setattr(flow, "logs", lambda: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")
-    monkeypatch.setattr(run, "_ray", ray)
+    monkeypatch.setattr(engine, "running", ray)
     return asked
 
 

@@ -13,9 +13,9 @@ import torch
 from catalogs import decoded
 
 from sep_batch.model import checkpoint
+from sep_batch.model.parts import Part
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
-from sep_batch.model.spectrogram import Part
 
 torch.set_num_threads(1)  # models this small gain nothing from more; threads that wait for a busy core lose much
 
@@ -60,8 +60,8 @@ def song() -> np.ndarray:
 def waves_of(separator: Separator, parts: Sequence[Part]) -> list[torch.Tensor]:
     """Return the stems' waves of each part, (stems, channels, samples)."""
     pieces: list[list[torch.Tensor]] = [[] for _ in parts]
-    for place, piece in separator.separate_parts(parts):
-        pieces[place].append(piece)
+    for piece in separator.separate_parts(parts):
+        pieces[piece.place].append(piece.waves)
     return [torch.cat(waves, dim=-1) for waves in pieces]
 
 

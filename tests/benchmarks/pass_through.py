@@ -2,7 +2,7 @@
 
 python tests/benchmarks/pass_through.py clips CLIPS --count 2000     write a catalog of clips of 5 s
 python tests/benchmarks/pass_through.py long FILE --hours 10         write one long file, .flac or .wav
-python tests/benchmarks/pass_through.py run SOURCE OUT [--format wav --bit-depth float] [--unets]
+python tests/benchmarks/pass_through.py run SOURCE OUT [--format wav --bit-depth float] [--stft gpu] [--unets]
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def main() -> None:
     of_run.add_argument("out")
     of_run.add_argument("--format", default="flac")
     of_run.add_argument("--bit-depth", default="16")
+    of_run.add_argument("--stft", default="cpu")
     of_run.add_argument("--unets", action="store_true", help="Run the U-Nets too.")
     given = vars(parser.parse_args())
     match given.pop("todo"):

@@ -14,7 +14,7 @@ from catalogs import stems_below, write_tone
 from witness import watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index, manifest, storage
+from sep_batch.pipeline import failures, index, manifest, scan, storage
 
 CANARY = "CANARY7f3a"  # a secret of somebody's: it must appear nowhere
 LONGEST_LINE = 8000  # twenty rows of at most 400 characters
@@ -303,4 +303,6 @@ def test_names_that_no_uri_may_have_are_left_out_of_a_folder_with_a_warning(tmp_
     (warning,) = found.warnings
     assert warning.startswith("3 files are left out for their names, the first: ")
     assert warning.isprintable()
-    assert manifest.scan([str(tmp_path)]).column("uri").to_pylist() == [str(tmp_path / "good.wav")]
+    scanned = scan.scan([str(tmp_path)])
+    assert scanned.table.column("uri").to_pylist() == [str(tmp_path / "good.wav")]
+    assert scanned.warnings == (f"{tmp_path}: {warning}",)

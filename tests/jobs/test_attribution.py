@@ -17,10 +17,11 @@ WALL_S = 100.0
 ACTORS = {"Analyze": 4, "Separate": 2, "Write": 4}
 
 
-def told(analyze, separate, write, device="cuda"):
+def told(analyze, separate, write, device="cuda", format="flac"):
     """Return the sentence for actors that were busy for these shares of the time."""
     shares = dict(zip(COLUMNS, (analyze, separate, write), strict=True))
-    return sentence({stage: share * ACTORS[stage] * WALL_S for stage, share in shares.items()}, ACTORS, WALL_S, device)
+    seconds = {stage: share * ACTORS[stage] * WALL_S for stage, share in shares.items()}
+    return sentence(seconds, ACTORS, WALL_S, device=device, format=format)
 
 
 def test_a_share_is_seconds_over_actors_and_wall_time():
@@ -43,6 +44,11 @@ def test_busy_gpus_are_the_unets_and_more_gpus_shift_it():
 
 def test_busy_writers_beside_idle_gpus_are_the_encoding():
     assert told(0.3, 0.07, 0.97).endswith("encoding and storing bound; add CPU nodes, or use --format wav")
+
+
+def test_who_writes_wav_already_is_not_told_to():
+    assert told(0.3, 0.07, 0.97, format="wav").endswith("encoding and storing bound; add CPU nodes")
+    assert told(0.2, 0.4, 0.95, "cpu", "wav").endswith("not the U-Nets; more CPUs would shift it")
 
 
 def test_busy_analyze_beside_idle_gpus_is_fetching_and_decoding():
@@ -75,7 +81,7 @@ def test_the_start_of_the_actors_is_no_time_that_a_stage_was_idle():
 def test_a_run_that_did_nothing_names_nothing():
     assert told(0.0, 0.0, 0.0) is None
     assert Summary("out", 3).bottleneck is None
-    assert sentence({}, {}, 0.0, "cpu") is None
+    assert sentence({}, {}, 0.0, device="cpu", format="flac") is None
 
 
 def test_the_summary_of_a_run_holds_the_indexs_seconds_and_tells_the_sentence(tmp_path, tiny, inline):

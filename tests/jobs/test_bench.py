@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs import bench, synth
 from sep_batch.jobs.cli import app
 from sep_batch.model import weights
+from sep_batch.model.separator import Separator
 from sep_batch.pipeline import audio, failures, storage
 
 STEPS = ["decode mp3", "decode flac", "STFT", "U-Nets", "masks + inverse", "encode flac", "put"]
@@ -90,6 +91,19 @@ def test_format_is_what_is_encoded(tiny, inline, puts):
     names = [rate["name"] for rate in as_json(tiny, "--format", "wav")["rates"]]
     assert "encode wav" in names
     assert any(uri.endswith("vocals.wav") for uri in puts)
+
+
+def test_stft_and_precision_are_what_is_run_and_measured(tiny, inline, monkeypatch):
+    seen, whole = [], Separator.separate_parts
+
+    def separate_parts(self, parts, stems):
+        seen.append((parts[0].is_wave, self.precision))
+        return whole(self, parts, stems)
+
+    monkeypatch.setattr(Separator, "separate_parts", separate_parts)
+    told = as_json(tiny, "--stft", "gpu", "--precision", "bfloat16")
+    assert sorted(rate["name"] for rate in told["rates"]) == sorted(STEPS)
+    assert seen[0] == (True, "bfloat16")
 
 
 def test_model_is_what_is_measured(tiny_models, inline, puts):

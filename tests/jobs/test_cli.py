@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import cli
 from sep_batch.jobs.cli import app
+from sep_batch.model.separator import Separator
 from sep_batch.pipeline import audio, index, lease, retries, stages, storage
 
 SECONDS = 0.5
@@ -113,6 +114,15 @@ def check_precision(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--precision", "bfloat16")
     assert rows(tmp / "o")[0]["precision"] == "bfloat16"
     assert stem(tmp / "o")[1] != default_run(catalog, tiny, tmp / "p")[1]
+
+
+def check_stft(catalog, tiny, tmp, inline):
+    with pytest.MonkeyPatch.context() as patch:
+        seen, whole = [], Separator.separate_parts
+        patch.setattr(Separator, "separate_parts", lambda self, parts, stems: seen.extend(parts) or whole(self, parts, stems))
+        run_with(catalog, tiny, tmp / "o", "--stft", "gpu")
+    assert all(part.is_wave for part in seen)
+    assert stem(tmp / "o")[1] == default_run(catalog, tiny, tmp / "p")[1]
 
 
 def check_scratch(catalog, tiny, tmp, inline):
@@ -250,6 +260,11 @@ def check_id_column(catalog, tiny, tmp, inline):
     assert [row["id"] for row in rows(tmp / "o")] == ["x", "y"]
 
 
+def check_dry_run(catalog, tiny, tmp, inline):
+    assert "2 tracks, 2 to do" in run_with(catalog, tiny, tmp / "o", "--dry-run").output
+    assert not (tmp / "o").exists()
+
+
 def check_metrics_port(catalog, tiny, tmp, inline):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--metrics-port", taken.getsockname()[1])
@@ -278,7 +293,7 @@ def check_as_json(catalog, tiny, tmp, inline):
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
-OPTIONS = [name for name in inspect.signature(cli.run).parameters if name != "manifest"]
+OPTIONS = [name for name in inspect.signature(cli.run).parameters if name not in ("context", "manifest")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -336,6 +351,7 @@ MISTAKES = {
     "unknown stem": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "--stems", "voc"], 2, "has vocals, accompaniment"),
     "bitrate of flac": (lambda tmp: [tmp, "-b", "128k"], 2, "flac is lossless"),
     "bitrate no number": (lambda tmp: [tmp, "-c", "mp3", "-b", "fast"], 2, "as 128k or 320000"),
+    "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of cpu, gpu"),
     "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
     "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),
     "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has none"),
@@ -386,17 +402,6 @@ def test_help_loads_neither_torch_nor_ray():
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout.strip().endswith("set()")
-
-
-def test_manifest_lists_folders_globs_and_files(catalog, tmp_path):
-    songs = catalog.parent / "songs"
-    told = call("manifest", songs, "-o", tmp_path / "all.parquet")
-    assert told.exit_code == 0, told.output
-    table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
-    assert table.column_names == ["uri", "id", "size"]
-    assert table.column("uri").to_pylist() == [str(songs / "300.wav"), str(songs / "500.wav")]
-    assert call("manifest", songs / "3*.wav", "-o", tmp_path / "some.csv").exit_code == 0
-    assert len((tmp_path / "some.csv").read_text().splitlines()) == 2
 
 
 def test_models_convert_show_and_list(tmp_path, monkeypatch):

@@ -18,7 +18,8 @@ from signals import RATE_HZ
 
 from sep_batch.jobs import driver, stop
 from sep_batch.jobs.options import MaxFailures
-from sep_batch.jobs.run import default_out, run_job
+from sep_batch.jobs.prepare import default_out
+from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, lease, retries, stages, stems, storage, work
 

@@ -7,8 +7,9 @@ import torch
 from golden_models import waves_of
 from signals import noise, snr_db, tone
 
+from sep_batch.model.parts import split_parts
 from sep_batch.model.separator import Separator
-from sep_batch.model.spectrogram import as_stereo, inverse_stft, split_parts, stft
+from sep_batch.model.spectrogram import as_stereo, inverse_stft, stft
 
 BFLOAT16_DB = 20  # eight bits of mantissa, through twelve layers
 GOLDEN_DB = 90  # TensorFlow Spleeter and this, two float32 computations
@@ -134,8 +135,8 @@ def test_a_wave_without_samples_or_of_another_shape_is_refused(wave):
         golden_models.separator("2stems").separate(wave)
 
 
-def part_of(wave, spec):
-    (part,) = split_parts([as_stereo(torch.from_numpy(wave))], spec, patches_per_part=100)
+def part_of(wave, spec, *, as_waves=False):
+    (part,) = split_parts([as_stereo(torch.from_numpy(wave))], spec, patches_per_part=100, as_waves=as_waves)
     return part
 
 
@@ -241,16 +242,17 @@ def test_only_the_stems_wanted_are_given_in_the_order_wanted(wanted):
     separator = golden_models.small_separator("2stems")
     part = part_of(noise(5000), separator.spec)
     (every,) = waves_of(separator, [part])
-    ((_, found),) = separator.separate_parts([part], wanted)
-    assert torch.equal(found, every[[separator.spec.stems.index(stem) for stem in wanted]])
+    (found,) = separator.separate_parts([part], wanted)
+    assert torch.equal(found.waves, every[[separator.spec.stems.index(stem) for stem in wanted]])
 
 
+@pytest.mark.parametrize("as_waves", [False, True], ids=["spectra", "waves"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 32])
-def test_several_tracks_in_one_batch_keep_their_own_results(batch):
+def test_several_tracks_in_one_batch_keep_their_own_results(batch, as_waves):
     separator = golden_models.small_separator("2stems", batch=batch)
     patch = separator.spec.patch_samples
     lengths = (2000, patch + 1, 3 * patch, 1)
-    parts = [part_of(noise(samples, seed=samples), separator.spec) for samples in lengths]
+    parts = [part_of(noise(samples, seed=samples), separator.spec, as_waves=as_waves) for samples in lengths]
     together = waves_of(separator, parts)
     assert [stems.shape[-1] for stems in together] == list(lengths)
     for part, stems in zip(parts, together, strict=True):

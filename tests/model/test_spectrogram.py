@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import math
 
-import golden_models
 import numpy as np
 import pytest
 import torch
@@ -16,18 +14,14 @@ from sep_batch.model.spectrogram import (
     inverse_stft,
     join_patches,
     patch_count,
-    patch_spectrum,
-    split_parts,
     split_patches,
     stft,
 )
 
 ROUND_TRIP_DB = 100
-ENERGY_DB = 0.01
 PURE_TONE_DB = 100  # of a tone in the middle of a bin, against what leaks beyond Hann's three bins
 SPEC = PRESETS["spleeter:2stems"]
 LENGTHS = (1, 4095, 4096, 520_191, 520_192, 520_193)  # 520,192: the first patch is full
-TWO_PATCHES = 2 * SPEC.patch_samples - SPEC.frame_length  # 1,044,480: two patches are full
 
 
 def test_mono_is_doubled_and_of_more_channels_the_first_two_are_kept():
@@ -99,54 +93,3 @@ def test_patches_join_to_the_spectrum_they_were_cut_from(frames):
     assert patches.shape == (math.ceil(frames / 512), 2, 512, 32)
     assert torch.equal(join_patches(patches, frames), spectrum)
     assert not patches.transpose(0, 1).flatten(1, 2)[:, frames:].any()
-
-
-def test_a_part_says_what_of_it_counts():
-    wave = torch.from_numpy(noise(TWO_PATCHES + 1))
-    first, second = split_parts([wave], SPEC, patches_per_part=2)
-    assert (first.skip, first.samples, first.last) == (4096, TWO_PATCHES, False)
-    assert (second.skip, second.samples, second.last) == (2 * 262_144, 1, True)
-    assert first.spectrum.shape == (1024, 2, 1024)
-    assert second.spectrum.shape == (512 + 1, 2, 1024)  # the patch before it, and the frame that fills no patch
-    assert np.array_equal(second.spectrum[:512], first.spectrum[512:])
-
-
-def test_the_energy_of_parts_is_that_of_the_whole():
-    wave = torch.from_numpy(noise(TWO_PATCHES + 5000))
-    spectrum = torch.cat([patch_spectrum(wave, patch, SPEC) for patch in range(3)], dim=1).to(torch.complex128)
-    parts = list(split_parts([wave], SPEC, patches_per_part=1))
-    for found, expected in (
-        (sum(part.energy for part in parts), float(spectrum.abs().square().sum())),
-        (sum(part.energy_above_f for part in parts), float(spectrum[..., 1024:].abs().square().sum())),
-    ):
-        assert abs(10 * math.log10(found / expected)) < ENERGY_DB
-
-
-def separated_in_parts(separator, wave, patches_per_part):
-    parts = split_parts(torch.from_numpy(wave).split(100_000, dim=1), separator.spec, patches_per_part)
-    return [golden_models.waves_of(separator, [part])[0] for part in parts]
-
-
-def assert_parts_join(separator, samples, patches_per_part, parts):
-    wave = noise(samples)
-    (whole,) = separated_in_parts(separator, wave, patches_per_part=100)
-    found = separated_in_parts(separator, wave, patches_per_part)
-    assert len(found) == parts
-    assert whole.shape == (len(separator.spec.stems), 2, samples)
-    ends = list(itertools.accumulate(stems.shape[-1] for stems in found))
-    assert ends[-1] == samples
-    for stems, end in zip(found, ends, strict=True):
-        assert torch.equal(stems, whole[..., end - stems.shape[-1] : end])
-
-
-@pytest.mark.parametrize(("samples", "patches_per_part"), [(TWO_PATCHES - 1, 1), (TWO_PATCHES, 1), (TWO_PATCHES + 1, 2)])
-def test_stems_of_parts_join_to_exactly_the_stems_of_the_whole(samples, patches_per_part):
-    assert_parts_join(golden_models.separator("2stems"), samples, patches_per_part, parts=2)
-
-
-@pytest.mark.parametrize("model", ["2stems", "2stems-16kHz-average"])
-@pytest.mark.parametrize(("more", "parts"), [(-1, 3), (0, 3), (1, 4), (3 * 128, 4), (3 * 128 + 1, 4), (16_384 + 100, 5)])
-def test_many_parts_join_to_exactly_the_stems_of_the_whole(model, more, parts):
-    separator = golden_models.small_separator(model)
-    samples = 6 * separator.spec.patch_samples - separator.spec.frame_length + more
-    assert_parts_join(separator, samples, 2, parts)

@@ -13,7 +13,7 @@ import pytest
 
 from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.index import Journal
-from sep_batch.pipeline.manifest import Finished
+from sep_batch.pipeline.plan import Finished
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, fill
 
 RUN = "000001-aaaa"

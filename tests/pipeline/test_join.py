@@ -74,6 +74,13 @@ def in_one_part(work, model, path, monkeypatch):
         return row.to_pylist()[0]
 
 
+def test_a_track_whose_parts_travel_as_waves_gives_the_bytes_and_the_row_of_one_whose_spectra_do(work, model, tmp_path):
+    path = song(tmp_path)
+    of_spectra, of_waves = (joined(dataclasses.replace(work, stft=stft), model, path) for stft in ("cpu", "gpu"))
+    assert of_waves["stems"] == of_spectra["stems"]
+    assert of_waves["above_f_db"] == pytest.approx(of_spectra["above_f_db"], abs=0.001)
+
+
 @pytest.mark.parametrize("samples", [PART_SAMPLES + 1, LONG])
 @pytest.mark.parametrize(
     "changes",

@@ -52,6 +52,12 @@ def test_every_setting_changes_the_hash_and_is_named_where_it_differs(name):
     assert differing == (["spec.bins", "spec.name"] if name == "spec" else [name])
 
 
+def test_what_differs_is_told_with_both_values():
+    changed = settings(bit_depth="24", spec=PRESETS["spleeter:2stems-16kHz"]).canonical()
+    expected = {"bit_depth": ("24", "16"), "spec.bins": (1536, 1024), "spec.name": ("spleeter:2stems-16kHz", "spleeter:2stems")}
+    assert settings().differences(changed) == expected
+
+
 def test_equal_settings_have_one_hash_and_differ_in_nothing():
     assert settings().sha256 == settings().sha256
     assert settings().differing(settings().canonical()) == []

@@ -111,6 +111,18 @@ def test_an_ok_row_is_complete_and_its_stems_are_there(work, model, tmp_path):
         assert snr_db(expected_stems[stem].numpy(), wave) > SIXTEEN_BITS_DB
 
 
+def test_where_separate_does_the_stft_the_row_and_the_stems_are_the_same_and_the_wave_travels(work, model, tmp_path):
+    path, there = song(tmp_path), dataclasses.replace(work, stft="gpu")
+    (part,) = Analyze(there)(track("x", path))
+    assert (payload(part).dtype, payload(part).shape) == (np.float32, ((48 - 1) * 1024 + 4096, 2))
+    (expected,), (found,) = (run_through(where, model, track("x", path)) for where in (work, there))
+    changing = {"decode_s", "separate_s", "write_s", "finished_at", "above_f_db"}
+    assert {name: found[name] for name in found if name not in changing} == {
+        name: expected[name] for name in expected if name not in changing
+    }
+    assert found["above_f_db"] == pytest.approx(expected["above_f_db"], abs=0.001)
+
+
 def test_every_row_that_leaves_a_stage_has_the_columns_of_its_schema(work, model, tmp_path):
     block = pa.concat_tables([track("x", song(tmp_path)), track("y", tmp_path / "absent.wav")])
     analyzed = list(Analyze(work)(block))

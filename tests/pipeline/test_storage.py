@@ -203,10 +203,59 @@ def test_find_below_nothing_finds_nothing(folder):
     assert list(storage.find(f"{folder}/absent")) == []
 
 
+def test_a_listing_says_of_each_object_what_asking_for_it_says(folder, tmp_path):
+    storage.put(f"{folder}/a.bin", b"x")
+    if not folder.startswith("memory"):
+        (tmp_path / "aim").write_bytes(b"beyond")
+        (tmp_path / "link.bin").symlink_to(tmp_path / "aim")
+        os.utime(tmp_path / "link.bin", (1e9, 1e9), follow_symlinks=False)
+        os.utime(tmp_path / "aim", (1.5e9, 1.5e9))
+    assert [storage.info(found.uri) for found in storage.find(folder)] == list(storage.find(folder))
+
+
+def test_a_listing_follows_no_link_to_a_folder_and_tells_of_links_to_nowhere(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    for name, aim in (("lost.bin", "nowhere"), ("self.bin", "self.bin")):
+        (tmp_path / name).symlink_to(aim)
+    assert list(storage.find(str(tmp_path))) == [storage.Info(f"{tmp_path}/{name}.bin", 0, None) for name in ("lost", "self")]
+
+
+def test_a_listing_of_s3_comes_by_pages_and_in_order(s3, monkeypatch):
+    names = [f"pages/{number}.bin" for number in range(5)]
+    for name in names:
+        storage.put(f"{s3}/{name}", name.encode())
+    storage.put(f"{s3}/pages2.bin", b"beside")
+    asked, page = [], storage._page
+    monkeypatch.setattr(storage, "_page", lambda *args: asked.append(args) or page(*args[:2], {**args[2], "MaxKeys": 2}))
+    found = list(storage.find(f"{s3}/pages/"))
+    assert [info.uri for info in found] == [f"{s3}/{name}" for name in names]
+    assert len(asked) == 3
+    assert found == [storage.info(info.uri) for info in found]
+    assert list(storage.find(f"{s3}/page")) == []
+
+
+def test_a_listing_of_a_bucket_that_is_not_there_says_so(s3):
+    with pytest.raises(failures.StorageUnusable, match="NoSuchBucket"):
+        list(storage.find("s3://not-there/songs"))
+
+
+@pytest.mark.parametrize("size", [0, 5, 100_000])
+def test_a_file_read_by_ranges_is_the_file(folder, size):
+    content = bytes(range(256)) * 400
+    storage.put(f"{folder}/a.bin", content[:size])
+    with storage.open_ranges(f"{folder}/a.bin", size, 1000) as file:
+        assert file.read() == content[:size]
+        file.seek(size // 2)
+        assert file.read(3000) == content[size // 2 :][: min(3000, size - size // 2)]
+
+
 def test_a_pattern_is_expanded_in_order(tmp_path):
     for name in ("b.wav", "a.wav", "c.txt"):
         storage.put(f"{tmp_path}/{name}", b"x")
-    assert storage.expand(f"{tmp_path}/*.wav") == [f"{tmp_path}/a.wav", f"{tmp_path}/b.wav"]
+    found = storage.expand(f"{tmp_path}/*.wav")
+    assert [info.uri for info in found] == [f"{tmp_path}/a.wav", f"{tmp_path}/b.wav"]
+    assert found == [storage.info(info.uri) for info in found]
 
 
 def test_a_folder_is_removed_with_all_it_holds_and_nothing_beside_it(folder):

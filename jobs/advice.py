@@ -1,0 +1,21 @@
+"""What to do about each class of failure: one line each."""
+
+from __future__ import annotations
+
+ADVICE = {
+    "not_found": "nothing lies at these URIs: check the manifest's against the storage, and what relative ones are relative to",
+    "access_denied": "these objects may not be read with these credentials: give them the right to, then --retry all",
+    "fetch_timeout": "storage did not answer in time, eight times over: the same run again tries them, three times in all",
+    "bad_uri": "URIs of a form that is not read: correct the manifest",
+    "storage_unusable": "wrong credentials, no such bucket, a full disk: sep-batch doctor URI tells; then the same run again",
+    "unsupported_format": "no audio, or a codec that is not read: convert these files, or take them out of the manifest",
+    "decode_error": "these files are broken: bring them anew from where they came, then --retry all",
+    "empty_audio": "no samples, or none between offset and duration: check those, and the files' length",
+    "too_long": "longer than 24 hours: give offset_s and duration_s in the manifest, or cut the files",
+    "nonfinite": "these files hold nothing but NaN and Inf: make them anew",
+    "track_timeout": "over --time-limit: the same run again tries them; give it a higher one where files are on slow storage",
+    "out_of_memory": "no room even for the smallest batch: the same run again, with nothing else on that GPU or machine",
+    "worker_crash": "each killed its process three times: see Ray's logs on the node, and open an issue with one such file",
+    "write_error": "OUT's storage did not take the stems: sep-batch doctor OUT tells; then the same run again",
+    "bug": "a defect of sep-batch: open an issue with its traceback, which the index has in the column error",
+}

@@ -1,0 +1,99 @@
+"""A forecast's measurement: a run of a minute over synthesised tracks, as long as the plan's are, with the same model and stems.
+
+What a run takes is its start and then a rate; a short run's own speed would say too little of a long one. So the rate is the
+slope of finished audio over time, which neither the start nor the end of the measurement is part of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from statistics import linear_regression
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.jobs.amounts import Amounts
+from sep_batch.jobs.bench import TRACK_S, write_catalog
+from sep_batch.jobs.forecast import Forecast
+from sep_batch.jobs.machine import cluster
+from sep_batch.jobs.options import Options
+from sep_batch.jobs.run import run_job
+from sep_batch.pipeline import failures, index
+from sep_batch.pipeline.settings import Settings
+
+MEASURED_S = 60.0  # after which the run takes no more in
+LEAST_TRACKS = 4  # for a slope
+MOST_TRACKS = 5000
+MOST_BYTES = 16 << 30  # of stems in the temporary folder, and at most half of what is free there
+SHORTEST_S = 1.0
+_OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
+
+
+def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:
+    """Measure how fast this machine is, and say what a plan will take it.
+
+    Args:
+        wanted: What is asked of the run.
+        settings: Of the run.
+        planned: How much it is.
+        tracks: To do.
+
+    Raises:
+        UsageError: It will run on a cluster.
+        NotRunnableError: Nothing is known of the tracks' length, or nothing was done in the time.
+    """
+    if address := cluster(wanted):
+        raise failures.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
+    if not planned.audio_s:
+        raise failures.NotRunnableError("--calibrate: nothing is known of the tracks' length")
+    track_s = max(SHORTEST_S, min(TRACK_S, planned.audio_s / (tracks - planned.unknown)))
+    with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
+        _write_manifest(folder, track_s, settings)
+        begun = time.monotonic()
+        defaults = {name: getattr(Options, name) for name in _OF_MANIFEST}
+        asked = dataclasses.replace(wanted, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
+        given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+        summary = run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **given)
+        took_s = time.monotonic() - begun
+        if summary.exit_code == failures.STOPPED and took_s < MEASURED_S:
+            raise KeyboardInterrupt  # a signal, not the end of the time
+        if not summary.ok or summary.failed:
+            counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
+            raise failures.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
+        rows = index.read(f"{folder}/stems").select(["finished_at", "audio_s"]).to_pylist()
+    ends = sorted((row["finished_at"].timestamp(), row["audio_s"]) for row in rows)
+    rate = slope(ends) or summary.audio_s / max(summary.seconds - summary.start_s, 1e-3)
+    return Forecast(tracks, planned.audio_s, max(0.0, took_s - summary.audio_s / rate), rate)
+
+
+def slope(ends: Sequence[tuple[float, float]]) -> float | None:
+    """Return seconds of audio a second.
+
+    Args:
+        ends: When each track was finished, in order, and its seconds of audio.
+
+    Returns:
+        The slope of the line through what was finished by when; None where too few tracks say nothing.
+    """
+    if len(ends) < LEAST_TRACKS or ends[0][0] == ends[-1][0]:
+        return None
+    done, finished = 0.0, list[float]()
+    for _, seconds in ends:
+        done += seconds
+        finished.append(done)
+    return linear_regression([at for at, _ in ends], finished).slope
+
+
+def _write_manifest(folder: str, track_s: float, settings: Settings) -> None:
+    """Write one MP3 and one FLAC, and a manifest that names them in turn, more often than the time lasts."""
+    write_catalog(folder, 2 * track_s)
+    pcm = track_s * settings.spec.sample_rate_hz * settings.spec.channels * settings.codec.bytes_a_value * len(settings.stems)
+    room = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
+    count = max(LEAST_TRACKS, min(MOST_TRACKS, int(room / pcm)))
+    uris = [f"catalog/{('0000.mp3', '0001.flac')[number % 2]}" for number in range(count)]
+    table = pa.table({"uri": uris, "id": [f"{number:04}" for number in range(count)]})
+    pyarrow.parquet.write_table(table, f"{folder}/tracks.parquet")

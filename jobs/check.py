@@ -1,0 +1,38 @@
+"""One check of `doctor`: what was found, and what to do where it is not as it should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        name: Of what was checked.
+        found: In words.
+        state: ok; note: runs will work, worse than they could; wrong: they will not.
+        advice: What to do; empty where it is ok.
+    """
+
+    name: str
+    found: str
+    state: Literal["ok", "note", "wrong"] = "ok"
+    advice: str = ""
+
+
+def note(name: str, found: str, advice: str) -> Check:
+    """Return what runs will work with, worse than they could."""
+    return Check(name, found, "note", advice)
+
+
+def wrong(name: str, found: str, advice: str) -> Check:
+    """Return what runs will not work with."""
+    return Check(name, found, "wrong", advice)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

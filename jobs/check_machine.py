@@ -1,0 +1,121 @@
+"""What `doctor` asks of the machine: Python, CPUs, memory, /dev/shm, open files; of a container, its own bounds."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+from pathlib import Path
+
+from sep_batch.jobs.check import Check, note, wrong
+from sep_batch.jobs.engine import object_store_bytes
+from sep_batch.jobs.options import Options
+
+RUN_BYTES = 4_000_000_000  # of memory that a run took at most on two CPUs, all its processes together
+OPEN_FILES = 8192  # that Ray recommends at least
+RAISED_FILES = 65536  # to which Ray raises the limit itself, where it may
+SLOW_BYTES = 10**10  # above it Ray refuses to have its object store elsewhere than in /dev/shm
+SHM = "/dev/shm"  # noqa: S108 (Ray's, not a file of ours)
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_UNBOUNDED = 1 << 60  # version 1 says no bound as the largest number of pages
+
+
+def python() -> Check:
+    """Tell which Python this is."""
+    return Check("Python", f"{platform.python_version()}, {platform.machine()}, {platform.platform(terse=True)}")
+
+
+def cpus() -> Check:
+    """Tell how many CPUs there are, and how many of them may be used."""
+    seen, quota = len(os.sched_getaffinity(0)), _quota()
+    found = f"{seen} of {os.cpu_count()}" if seen != os.cpu_count() else f"{seen}"
+    if quota is None or quota >= seen:
+        return Check("CPUs", found)
+    bound = max(1, math.floor(quota))
+    return note("CPUs", f"{found}, of which this container may use {quota:g}", f"run with --cpus {bound}, or give it more")
+
+
+def memory() -> Check:
+    """Tell how much memory there is, the container's bound counted, and how much of it is free."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    bound = min(total, _memory_bound() or total)
+    free = min(bound, _available() or total)
+    found = f"{_gb(bound)}{', the bound of this container' if bound < total else ''}, {_gb(free)} free"
+    if bound < RUN_BYTES:
+        return wrong("memory", found, f"a run takes some {_gb(RUN_BYTES)}: give it more")
+    if free < RUN_BYTES:
+        return note("memory", found, f"a run takes some {_gb(RUN_BYTES)}: end what takes the rest")
+    return Check("memory", found)
+
+
+def shm() -> Check:
+    """Tell whether Ray's object store finds room in shared memory."""
+    wanted = object_store_bytes(Options())
+    free = 0
+    if os.path.isdir(SHM):
+        there = os.statvfs(SHM)
+        free = there.f_bavail * there.f_frsize
+    found = f"{_gb(free)} free, Ray's object store takes {_gb(wanted)}"
+    if free >= wanted:
+        return Check(SHM, found)
+    otherwise = "Ray will not start" if wanted > SLOW_BYTES else "it goes to a disk, which is slow"
+    size = math.ceil(1.2 * wanted / 1e9)
+    advice = f"docker run --shm-size {size}g; in Kubernetes an emptyDir of medium Memory on {SHM}; or delete what fills it"
+    return wrong(SHM, f"{found}: {otherwise}", advice)
+
+
+def open_files() -> Check:
+    """Tell how many files a process may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(soft, min(hard, RAISED_FILES)) if hard != resource.RLIM_INFINITY else max(soft, RAISED_FILES)
+    if soft == resource.RLIM_INFINITY or most >= OPEN_FILES:
+        return Check("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{most:,}, as Ray raises the limit")
+    advice = f"ulimit -Hn {RAISED_FILES} as root, docker run --ulimit nofile={RAISED_FILES}, or limits.conf"
+    return note("open files", f"at most {most:,}, Ray wants {OPEN_FILES:,}", advice)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _quota() -> float | None:
+    """Return how many CPUs the control group may use; None where it is not bound."""
+    bounds = []
+    for folder in _folders("cpu"):
+        if (told := _words(folder / "cpu.max")) and told[0] != "max":
+            bounds.append(int(told[0]) / int(told[1]))
+        quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
+        if quota and period and int(quota[0]) > 0:
+            bounds.append(int(quota[0]) / int(period[0]))
+    return min(bounds, default=None)
+
+
+def _memory_bound() -> int | None:
+    """Return how many bytes the control group may use; None where it is not bound."""
+    found = (_words(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
+    return min((int(told[0]) for told in found if told and told[0] != "max" and int(told[0]) < _UNBOUNDED), default=None)
+
+
+def _folders(controller: str) -> list[Path]:
+    """Return where bounds of a controller's may stand: this process's own control group and those around it."""
+    folders = []
+    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", controller) or controller in controllers.split(","):
+            root = CGROUPS / controllers if controllers else CGROUPS
+            own = root / path.lstrip("/")
+            folders += [own, *(folder for folder in own.parents if folder == root or root in folder.parents)]
+    return folders
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
+
+
+def _available() -> int | None:
+    found = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return next((int(words[1]) * 1024 for words in found if words[0] == "MemAvailable:"), None)

@@ -1,0 +1,96 @@
+"""Ray, started on this machine or joined where it runs, and what it gives shared out among the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sep_batch.jobs import machine
+from sep_batch.jobs.options import Options
+from sep_batch.pipeline import failures
+
+if TYPE_CHECKING:
+    from sep_batch.pipeline.flow import Resources
+
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
+
+
+def set_environment(wanted: Options) -> None:
+    """Set what Ray reads once, when it is first imported.
+
+    No usage statistics, no noise, and for a Ray of our own a token, since its ports listen beyond this machine.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15; who gives way to whom is said in flow.py
+    if not machine.cluster(wanted):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def object_store_bytes(wanted: Options) -> int:
+    """Return how large the object store of a Ray of our own is."""
+    return OBJECT_STORE_BYTES * max(1, machine.gpus_wanted(wanted))
+
+
+def try_ray() -> str:
+    """Start Ray as a run does, or join the cluster of RAY_ADDRESS, end it again, and say what it had.
+
+    Raises:
+        NotRunnableError: It does not start.
+    """
+    wanted, begun = Options(), time.monotonic()
+    set_environment(wanted)
+    with running(wanted) as resources:
+        how = "joined" if machine.cluster(wanted) else "started"
+        pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
+        return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
+
+
+@contextlib.contextmanager
+def running(wanted: Options) -> Iterator[Resources]:
+    """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
+
+    Raises:
+        NotRunnableError: It cannot be had, or has fewer GPUs than asked for.
+    """
+    address = machine.cluster(wanted)
+    import ray
+
+    from sep_batch.pipeline import flow
+
+    started = not ray.is_initialized()
+    if started:
+        local: dict[str, Any] = {
+            "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
+            "object_store_memory": object_store_bytes(wanted),
+        }
+        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            ray.init(address=address, **({} if address else local), **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {str(error).splitlines()[0]}") from error
+    try:
+        there = ray.cluster_resources()
+        cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
+        if gpus > on_hand:
+            raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+        if gpus and not wanted.device and not address:
+            machine.refuse_missing_gpus(gpus)
+        usable = min(cpus, wanted.cpus) if wanted.cpus else cpus
+        resources = flow.plan_resources(max(1, usable), gpus, device=wanted.device)
+        flow.configure(resources)
+        yield resources
+    finally:
+        if started:
+            ray.shutdown()

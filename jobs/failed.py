@@ -1,0 +1,121 @@
+"""`failures`: what failed in an OUT, by class and message, what to do about it, and a manifest of it to run again.
+
+from sep_batch.jobs.failed import run_failures
+report = run_failures("songs.stems", to="failures.parquet")
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.jobs.advice import ADVICE
+from sep_batch.jobs.failed_report import Group, Report
+from sep_batch.jobs.outs import refuse_no_out
+from sep_batch.pipeline import failures, index, lists, manifest, storage, uris
+from sep_batch.pipeline.plan import MAX_ATTEMPTS
+from sep_batch.pipeline.rows import JOURNAL
+
+_FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, file_row_number, error),
+    trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
+    string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
+    FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
+_ALIKE = (  # what differs between two messages that say the same, and what stands for it
+    (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
+    (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
+    (r"\b[0-9a-fA-F]{8,}\b|\b[0-9]+", "N"),  # digests and numbers
+    (r"N([.,:-]N)+", "N"),
+)
+_GROUPS = """SELECT error_class, error_stage, coalesce(transient, false) AS transient, alike, count(*) AS tracks,
+    count(*) FILTER (transient AND coalesce(attempts, 1) < $attempts), min(id), arg_min(uri, id), arg_min(error, id)
+    FROM (SELECT *, {alike} AS alike FROM failed)
+    GROUP BY ALL ORDER BY tracks DESC, error_class, alike"""
+_AGAIN = ("uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "error")
+_SUPERSEDED = ("manifest_error_class", "manifest_error")  # as these two are carried where such a manifest is run
+
+
+def run_failures(out: str, *, error_class: str | None = None, to: str | None = None) -> Report:
+    """Say what failed in an OUT.
+
+    Args:
+        out: OUT, a path or URI.
+        error_class: Only this class.
+        to: Where to write a manifest of what failed: .parquet, .csv or .jsonl.
+
+    Raises:
+        UsageError: No such class, or a manifest that cannot be written so.
+        NotRunnableError: OUT is none, its storage or journal cannot be read, or the manifest was not taken.
+    """
+    if error_class is not None and error_class not in ADVICE:
+        raise failures.UsageError(f"--class {error_class}: expected one of {', '.join(ADVICE)}")
+    out = uris.absolute(out)
+    try:
+        refuse_no_out(out)
+        if to is not None:
+            _refuse_target(to, out)
+        with index.opened(out) as journal:
+            sql = journal.database.execute
+            sql(_FAILED, {"class": error_class})
+            (tracks,) = sql("SELECT count(*) FROM newest").fetchall()[0]
+            query = _GROUPS.format(alike=_alike(out))
+            groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
+            table = _manifest(journal) if to else None
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"OUT {error}") from error
+    if to and table is not None:
+        _write(table, to)
+    return Report(out, tracks, sum(group.tracks for group in groups), groups, to)
+
+
+def _alike(out: str) -> str:
+    """Return SQL for a message without what is its track's own: two that are alike say the same."""
+    text = f"replace(replace(if(error_class = 'bug', last_line, error), uri, '/…'), '{_escaped(out)}', '/…')"
+    for pattern, stands in _ALIKE:
+        text = f"regexp_replace({text}, '{pattern}', '{stands}', 'g')"
+    return f"if(contains(error, id), regexp_replace({text}, '\\b' || replace(id, '.', '\\.') || '\\b', '…', 'g'), {text})"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _manifest(journal: index.Opened) -> pa.Table:
+    """Return what failed as a manifest: the tracks as they are, why they failed, and their manifest's own columns."""
+    table = journal.database.sql("SELECT * EXCLUDE (last_line) FROM failed ORDER BY id").to_arrow_table()
+    own = [name for name in table.column_names if name not in (*JOURNAL.names, *_SUPERSEDED)]
+    return table.select([*_AGAIN, *own])
+
+
+def _refuse_target(to: str, out: str) -> None:
+    expected = ", ".join(manifest.MANIFEST_EXTENSIONS)
+    if not to.lower().endswith(manifest.MANIFEST_EXTENSIONS):
+        raise failures.UsageError(f"--to {to}: expected a name that ends in one of {expected}")
+    if f"{uris.absolute(to)}/".startswith(f"{out}/"):
+        raise failures.UsageError(f"--to {to}: lies in OUT; expected a place of its own")
+    try:
+        there = storage.read(uris.absolute(to)) if storage.exists(uris.absolute(to)) else b""
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"--to {error}") from error
+    if there and b"error_class" not in there:  # the name of a column, in all three formats
+        raise failures.UsageError(f"--to {to}: is there, and not of this command; expected a place of its own")
+
+
+def _write(table: pa.Table, to: str) -> None:
+    """Write a manifest; one that its format cannot hold is refused."""
+    broken = (
+        name
+        for name in table.column_names
+        if pa.types.is_string(table.schema.field(name).type) and _has_lines(table.column(name))
+    )
+    if to.lower().endswith(".csv") and (name := next(broken, None)):
+        raise failures.UsageError(f"--to {to}: column {name} holds texts of several lines, which CSV cannot; take .parquet")
+    try:
+        lists.write(table, to)
+    except (pa.ArrowException, TypeError) as error:
+        raise failures.UsageError(f"--to {to}: its format cannot hold all columns ({error}); take .parquet") from error
+    except failures.NotRunnableError as error:
+        raise failures.NotRunnableError(str(error).replace("--out", "--to", 1)) from error
+
+
+def _has_lines(column: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py())

@@ -1,0 +1,63 @@
+"""What a run needs of this machine: GPUs that torch can use, and a precision that the U-Nets' device has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sep_batch.jobs.options import Options
+from sep_batch.pipeline import failures
+
+
+def cluster(wanted: Options) -> str | None:
+    """Return the address of the cluster to join, None for a Ray of our own."""
+    return wanted.address or os.environ.get("RAY_ADDRESS")
+
+
+def refuse_unfit(wanted: Options) -> None:
+    """Refuse what this machine cannot do; a cluster is looked at once it is joined.
+
+    Raises:
+        NotRunnableError: Fewer GPUs than asked for.
+        UsageError: A precision that the CPU does not have.
+    """
+    if cluster(wanted):
+        return
+    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
+    if asked and not wanted.device:
+        refuse_missing_gpus(asked)
+    _refuse_precision(wanted)
+
+
+def refuse_missing_gpus(asked: int) -> None:
+    """Refuse more GPUs than torch can use on this machine.
+
+    Raises:
+        NotRunnableError: Names what was found.
+    """
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked > found:
+        raise failures.NotRunnableError(
+            f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
+            "ask for fewer, or --gpus 0 for the CPU"
+        )
+
+
+def gpus_wanted(wanted: Options) -> int:
+    """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
+
+
+def _refuse_precision(wanted: Options) -> None:
+    if wanted.precision == Options.precision or wanted.device:
+        return
+    import torch
+
+    from sep_batch.model.separator import CPU_PRECISIONS
+
+    on_cpu = str(wanted.gpus) == "0" or (wanted.gpus == "auto" and not torch.cuda.is_available())
+    if on_cpu and wanted.precision not in CPU_PRECISIONS:
+        expected = ", ".join(CPU_PRECISIONS)
+        raise failures.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")

@@ -1,0 +1,69 @@
+"""What OUT's journal knows that tells how much is left: lengths of tracks, bytes a second of sources, bytes a sample of stems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from sep_batch.pipeline.index import Opened
+from sep_batch.pipeline.settings import Settings, sha256_of
+
+_SOUND = ("offset_s", "duration_s")  # the settings that change how long a track is
+_PACKED = ("format", "bit_depth", "bitrate")  # and those that change how small its stems are
+_STEMS = """
+    SELECT sum(s.bytes), sum(s.frames)
+    FROM (SELECT unnest(stems) AS s FROM newest WHERE status = 'ok' AND settings_sha256 = $made)
+"""
+_LENGTHS = """
+    SELECT newest.id, newest.audio_s FROM newest JOIN todo ON newest.id = todo.id AND newest.uri = todo.uri
+    WHERE settings_sha256 = $made AND audio_s > 0 AND offset_s IS NULL AND duration_s IS NULL
+"""
+_RATES = """
+    SELECT lower(regexp_extract(uri, '[.]([A-Za-z0-9]+)$', 1)), sum(source_bytes) / sum(audio_s) FROM newest
+    WHERE status = 'ok' AND settings_sha256 = $made AND offset_s IS NULL AND duration_s IS NULL AND source_bytes > 0
+    GROUP BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was measured before.
+
+    Attributes:
+        seconds: Of whole tracks, by id.
+        source_bytes_s: Bytes a second, by the source's extension.
+        stem_bytes_frame: Bytes a sample of all channels, of stems as today's settings ask for them; None where there are none.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    source_bytes_s: Mapping[str, float] = field(default_factory=dict)
+    stem_bytes_frame: float | None = None
+
+
+def past(journal: Opened, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> Past:
+    """Ask OUT's journal.
+
+    Args:
+        journal: Open.
+        todo: The tracks that are left to do.
+        settings: Today's.
+        before: Those of OUT's last run; rows of other runs are left aside, since what they took of a track is not known.
+    """
+    if before is None:
+        return Past()
+    database, made = journal.database, {"made": sha256_of(before)}
+    database.register("todo", todo.select(["id", "uri"]))
+
+    def asked(sql: str) -> list[tuple[Any, ...]]:
+        return list(database.sql(sql, params=made).fetchall())
+
+    ratio = None
+    if all(before.get(name) == settings.canonical()[name] for name in _PACKED):
+        ((bytes_, frames),) = asked(_STEMS)
+        ratio = bytes_ / frames if frames else None
+    if any(before.get(name) != Settings.model_fields[name].default for name in _SOUND):
+        return Past(stem_bytes_frame=ratio)
+    return Past(dict(asked(_LENGTHS)), dict(asked(_RATES)), ratio)

@@ -1,0 +1,151 @@
+"""What a run and a plan begin with, so that no plan says what its run does not do: catalog, model, settings, OUT as it is.
+
+Nothing here writes to OUT.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from sep_batch.jobs import machine
+from sep_batch.jobs.access import storage_options
+from sep_batch.jobs.options import Options
+from sep_batch.model import weights
+from sep_batch.model.spec import PRESETS, ModelSpec
+from sep_batch.pipeline import audio, failures, manifest, names, storage, uris
+from sep_batch.pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is to be separated, and where to.
+
+    Attributes:
+        listed: The manifest.
+        tracks: Its tracks, as far as they are wanted.
+        out: OUT.
+        access: How storage is reached; it may hold secrets.
+    """
+
+    listed: manifest.Manifest
+    tracks: pa.Table
+    out: str
+    access: storage.Options
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's description, the sha256 of its weights, and the folder where they lie; None where they are not here."""
+
+    spec: ModelSpec
+    weights_sha256: str
+    folder: str | None
+
+
+def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
+    """Check the machine, set how storage is reached, and read the manifest.
+
+    Raises:
+        RunError: Something cannot be meant, is not there, or is not clear.
+    """
+    machine.refuse_unfit(wanted)
+    access = storage_options(wanted.endpoint_url, wanted.storage_options)
+    storage.use(access)
+    listed = manifest.read(
+        source,
+        uri_column=wanted.uri_column,
+        id_column=wanted.id_column,
+        input_root=wanted.input_root,
+        allow_http=wanted.allow_http,
+    )
+    return Catalog(listed, listed.tracks.slice(0, wanted.limit), uris.absolute(out) if out else default_out(listed.uri), access)
+
+
+def default_out(source: str) -> str:
+    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`."""
+    base = uris.name(source)
+    return f"{uris.parent(source)}/{base.rpartition('.')[0] or base}.stems"
+
+
+def obtain_model(name: str) -> Model:
+    """Have a model's weights verified, fetched where they are not here.
+
+    Raises:
+        UsageError: No such model.
+        NotRunnableError: Its weights cannot be had, or are not what they should be.
+    """
+    try:
+        if not uris.is_local(name):
+            folder = storage.bring(name, weights.cache_folder() / "brought")
+        else:
+            folder = weights.obtain(name, say=logging.getLogger("sep_batch").warning)
+        spec, tensors = weights.load(folder, preset=name)
+    except weights.UnknownModelError as error:
+        raise failures.UsageError(f"--model: {error}") from error
+    except (weights.WeightsError, failures.TrackError) as error:
+        raise failures.NotRunnableError(f"weights: {error}") from error
+    return Model(spec, weights.sha256_of(tensors), str(folder))
+
+
+def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
+    """Return a model without fetching a published one: where its weights are not here, they are taken for those of OUT.
+
+    Args:
+        name: As `--model` takes it.
+        before: OUT's settings, as its last run wrote them.
+    """
+    if name in PRESETS and not (weights.cached(name) / weights.MODEL_FILE).exists():
+        return Model(PRESETS[name], (before or {}).get("weights_sha256", ""), None)
+    return obtain_model(name)
+
+
+def settings_of(wanted: Options, model: Model) -> Settings:
+    """Return the settings of a run.
+
+    Raises:
+        UsageError: The model has no such stem.
+    """
+    spec = model.spec
+    if unknown := set(wanted.stems or ()) - set(spec.stems):
+        raise failures.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
+    lossy = audio.is_lossy(wanted.format)
+    return Settings.load(
+        {
+            "weights_sha256": model.weights_sha256,
+            "spec": asdict(spec),
+            "stems": [stem for stem in spec.stems if stem in (wanted.stems or spec.stems)],
+            "format": wanted.format,
+            "bit_depth": wanted.bit_depth,
+            "bitrate": (wanted.bitrate or audio.DEFAULT_BITRATE) if lossy else None,
+            "precision": wanted.precision,
+            "filename": wanted.filename,
+            "offset_s": wanted.offset_s,
+            "duration_s": wanted.duration_s,
+        }
+    )
+
+
+def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
+    """Refuse tracks whose stems would have one path.
+
+    Raises:
+        UsageError: With the first few pairs.
+    """
+    pairs = zip(tracks.column("id").to_pylist(), tracks.column("uri").to_pylist(), strict=True)
+    names.refuse_collisions(settings.filename, pairs, settings.stems, settings.format)
+
+
+def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:
+    """Refuse to go on with other settings than those OUT was made with, where that was not asked for.
+
+    Raises:
+        SettingsDifferError: With their names.
+    """
+    if before is not None and (differing := settings.differing(before)) and not overwrite:
+        raise failures.SettingsDifferError(
+            f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"
+        )

@@ -1,0 +1,126 @@
+"""`status`: what the run on an OUT is doing, and what OUT holds. From its journal and lease alone, so from any machine.
+
+from sep_batch.jobs.status import run_status
+status = run_status("s3://bucket/stems")
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow.parquet
+
+from sep_batch.jobs.outs import last_run, refuse_no_out
+from sep_batch.jobs.status_report import RATE_S, Status
+from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
+from sep_batch.pipeline.plan import make_plan
+
+_TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
+    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
+_LAST_RUN = "SELECT max(run_id) FROM rows WHERE status <> 'deleted'"  # that is what verify --repair writes
+_OF_RUN = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
+    strftime(min(finished_at), $iso), strftime(max(finished_at), $iso)
+    FROM rows WHERE run_id = $run AND status <> 'deleted'"""
+_RECENT = """SELECT count(*), coalesce(sum(audio_s) FILTER (status = 'ok'), 0), epoch(max(finished_at) - min(finished_at))
+    FROM rows WHERE run_id = $run AND status <> 'deleted' AND finished_at > $last::TIMESTAMPTZ - to_seconds($seconds)"""
+
+
+def run_status(out: str) -> Status:
+    """Tell what the run on an OUT is doing, and what OUT holds; nothing is written, and no run is disturbed.
+
+    Args:
+        out: OUT, a path or URI.
+
+    Raises:
+        NotRunnableError: OUT is none, or its storage or journal cannot be read.
+    """
+    status = Status(uris.absolute(out))
+    try:
+        refuse_no_out(status.out)
+        told = last_run(status.out)
+        _tell_lease(status)
+        with index.opened(status.out) as journal:
+            _count(status, journal)
+            if status.state in ("running", "silent"):
+                _count_down(status, journal)
+            else:
+                _compare(status, journal, told)
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"OUT {error}") from error
+    status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
+    status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
+    return status
+
+
+def _tell_lease(status: Status) -> None:
+    """Say who holds the lease, and how he does."""
+    if (found := lease.newest(status.out)) is None:
+        return
+    status.heartbeat_s = found.silent_s
+    status.run, status.host, status.pid, status.since = (found.says.get(name) for name in ("run", "host", "pid", "since"))
+    if found.is_over:
+        status.state = "ended" if found.says.get("ended") else "gone"
+    else:
+        status.state = "running" if found.silent_s < lease.DEAD_S else "silent"
+
+
+def _count(status: Status, journal: index.Opened) -> None:
+    """Count OUT's tracks, and those of its run."""
+    sql = journal.database.execute
+    for state, error_class, count, audio_s in sql(_TRACKS).fetchall():
+        if state == "ok":
+            status.done, status.audio_s = status.done + count, status.audio_s + audio_s
+        elif state == "failed":
+            status.failed[error_class] = count
+        else:
+            status.marked += count
+    if status.state not in ("running", "silent"):
+        (status.run,) = sql(_LAST_RUN).fetchall()[0]
+    of_run = sql(_OF_RUN, {"run": status.run, "iso": "%Y-%m-%dT%H:%M:%S.%fZ"}).fetchall()[0]
+    status.tried, status.tried_failed, status.began, status.last = of_run
+
+
+def _count_down(status: Status, journal: index.Opened) -> None:
+    """Say what the run at work has left to do, how fast it is, and how long it will take."""
+    status.planned = _planned(index.plan_folder(status.out, status.run)) if status.run else None
+    if status.planned is None:
+        status.unknown = "the run has no plan yet"
+        return
+    status.pending = max(0, status.planned - status.tried)
+    if status.state == "silent" or status.last is None:
+        return
+    wanted = {"run": status.run, "last": status.last, "seconds": RATE_S}
+    count, audio_s, seconds = journal.database.execute(_RECENT, wanted).fetchall()[0]
+    if seconds:  # between the first of them and the last lie one track fewer
+        status.tracks_a_minute = 60 * (count - 1) / seconds
+        status.audio_s_a_minute = 60 * audio_s * (count - 1) / count / seconds
+        status.eta_s = 60 * status.pending / status.tracks_a_minute
+
+
+def _planned(folder: str) -> int | None:
+    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many."""
+    try:
+        files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
+        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
+    except failures.NotFound:  # the run has ended meanwhile, and has removed it
+        return None
+    return (len(files) - 1) * ends[0] + ends[1] if files else None
+
+
+def _compare(status: Status, journal: index.Opened, told: dict[str, Any]) -> None:
+    """Say what the next run of the last one's manifest would have to do, if that manifest is still what it was."""
+    before = told["manifest"]
+    try:
+        listed = manifest.read(before["uri"], **before.get("read_with", {}))
+    except KeyError:
+        status.unknown = "no run has said of which manifest"
+    except failures.RunError as error:
+        status.unknown = str(error)
+    else:
+        if listed.sha256 != before.get("sha256"):
+            status.unknown = f"manifest {uris.shown(listed.uri)} has changed since"
+            return
+        finished, settings = index.newest(journal), told.get("settings_sha256", "")
+        status.planned = listed.tracks.num_rows
+        status.pending = make_plan(listed.tracks, finished, settings, "transient").tracks.num_rows

@@ -1,0 +1,132 @@
+"""A track's wave cut into parts: runs of whole patches that are separated on their own, and join by plain concatenation.
+
+A part travels as its spectrum, or as its wave, of which whoever separates it makes the same spectrum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spectrogram import frame_count, patch_wave, spectrum_of
+
+
+class Part(NamedTuple):
+    """A run of whole patches of one track, with the patch before it where it is not the first.
+
+    Attributes:
+        payload: Its spectrum, (frames, channels, bins) complex64, or its wave with the zeros before and after the track,
+            (samples, channels) float32. Only the track's last part has frames that fill no patch.
+        skip: Samples of this part's own synthesis that belong to the part before, or to the padding.
+        samples: Samples of the track that this part gives.
+        last: Whether the track ends here.
+        energy: Sum of squares of this part's own spectrum, all bins; 0 where it travels as its wave.
+        energy_above_f: The same of the bins from F up.
+    """
+
+    payload: np.ndarray
+    skip: int
+    samples: int
+    last: bool = True
+    energy: float = 0.0
+    energy_above_f: float = 0.0
+
+    @property
+    def is_wave(self) -> bool:
+        """Whether it travels as its wave."""
+        return self.payload.ndim == 2
+
+    def patches(self, spec: ModelSpec) -> list[np.ndarray]:
+        """Return its patches, each as long as it goes, of the same kind as the payload and not copied."""
+        step, tail = _stride(spec, as_waves=self.is_wave)
+        return [self.payload[begin : begin + step + tail] for begin in range(0, len(self.payload) - tail, step)]
+
+    def context(self, spec: ModelSpec) -> int:
+        """Return how many of its patches are the part before's."""
+        return int(self.skip >= spec.patch_samples)
+
+
+def _stride(spec: ModelSpec, *, as_waves: bool) -> tuple[int, int]:
+    """Return how far apart patches begin in a payload, and how far each reaches into the next."""
+    return (spec.patch_samples, spec.frame_length - spec.hop) if as_waves else (spec.patch_frames, 0)
+
+
+def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int, *, as_waves: bool = False) -> Iterator[Part]:
+    """Cut a streamed wave into parts.
+
+    Of the wave never more is held than a patch and a block, and where the parts are waves, a part.
+
+    Args:
+        blocks: A wave in pieces, each (2, samples) float32; together at least one sample.
+        spec: The model's description.
+        patches_per_part: Whole patches that each part but the last gives.
+        as_waves: Whether the parts travel as waves; else as spectra, with the bins that a stem can hold.
+
+    Yields:
+        Parts in order. The last one is yielded after the blocks have ended.
+    """
+    step, tail = _stride(spec, as_waves=as_waves)
+    payload, context, begin = _empty(patches_per_part, spec, as_waves=as_waves), 0, 0
+    energy = above = 0.0
+    for patch, (wave, samples) in enumerate(_patch_waves(iter(blocks), spec)):
+        place = (patch % patches_per_part + context) * step
+        if as_waves:
+            new = wave.transpose(0, 1)
+        else:
+            whole = spectrum_of(wave, spec)
+            new = whole[..., : spec.kept_bins].transpose(0, 1)
+            energy, above = energy + float(energies(whole)), above + float(energies(whole[..., spec.bins :]))
+        filled = place + len(new)
+        payload[place:filled] = new
+        last = samples is not None
+        if not last and (patch + 1) % patches_per_part:
+            continue
+        end = (patch + 1) * spec.patch_samples - spec.frame_length if samples is None else samples
+        skip = spec.patch_samples if context else spec.frame_length
+        is_short = 2 * filled < len(payload)  # many short tracks lie side by side
+        kept = payload[:filled].clone() if is_short else payload[:filled]
+        yield Part(kept.numpy(), skip, end - begin, last, energy, above)
+        del kept
+        if not last:
+            before, payload = payload[-step - tail :], _empty(patches_per_part + 1, spec, as_waves=as_waves)
+            payload[: step + tail] = before
+            context, begin, energy, above = 1, end, 0.0, 0.0
+            del before
+
+
+def energies(spectrum: Tensor) -> Tensor:
+    """Return the sum of squares of each patch's spectrum: (..., channels, frames, bins) to (...)."""
+    norms: Tensor = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=(-4, -3, -2, -1))
+    return norms.square()
+
+
+def _empty(patches: int, spec: ModelSpec, *, as_waves: bool) -> Tensor:
+    step, tail = _stride(spec, as_waves=as_waves)
+    if as_waves:
+        return torch.empty((patches * step + tail, spec.channels), dtype=torch.float32)
+    return torch.empty((patches * step, spec.channels, spec.kept_bins), dtype=torch.complex64)
+
+
+def _patch_waves(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[Tensor, int | None]]:
+    """Yield each patch's `patch_wave`, the last one as far as it goes, and with it how many samples the wave had."""
+    held, begin = torch.empty((spec.channels, 0)), 0
+    for patch in itertools.count():
+        next_begin = max((patch + 1) * spec.patch_samples - spec.frame_length, 0)
+        pieces, missing = [held], next_begin + spec.frame_length - spec.hop - begin - held.shape[1]
+        while missing > 0 and (block := next(blocks, None)) is not None:
+            pieces.append(block)
+            missing -= block.shape[1]
+        held = torch.cat(pieces, dim=1) if len(pieces) > 1 else held
+        samples = begin + held.shape[1]
+        if samples <= next_begin:
+            frames = frame_count(samples, spec) - patch * spec.patch_frames
+            yield patch_wave(held, patch, spec, begin=begin, frames=frames), samples
+            return
+        yield patch_wave(held, patch, spec, begin=begin), None
+        held, begin = held[:, next_begin - begin :], next_begin

@@ -1,0 +1,101 @@
+"""One question to every file of a manifest, many at once. A file that gives no answer stays, with nulls, and is told of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage import Info
+
+KNOWN = pa.schema([("size", pa.int64()), ("source_etag", pa.string())])
+BLOCK_ROWS = 10_000  # of answers, as Python's values
+SHOWN = 5  # of files without an answer
+Question = Callable[[Info], tuple[Any, ...]]
+Seen = Callable[[int], None]
+
+
+@dataclass
+class Unanswered:
+    """Files that gave no answer.
+
+    Attributes:
+        count: How many.
+        first: The first of them, each with its reason.
+    """
+
+    count: int = 0
+    first: tuple[str, ...] = ()
+
+    def add(self, reason: str) -> None:
+        """Count one more."""
+        self.count += 1
+        self.first = (*self.first, reason)[:SHOWN]
+
+    def told(self, what: str) -> list[str]:
+        """Return what a person should know, nothing where there are none; `what` goes on as: 3 files ..."""
+        return [f"{self.count} files {what}: {'; '.join(self.first)}{'; ...' * (self.count > SHOWN)}"] if self.count else []
+
+
+def ask(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> tuple[pa.Table, Unanswered]:
+    """Add to a manifest what a question gives for each of its files; and size and etag where they were not known.
+
+    Args:
+        table: With uri, size and source_etag.
+        question: Called in threads; returns the values of `answers`.
+        answers: The columns to add, or to replace.
+        seen: Told of so many files more.
+
+    Raises:
+        NotRunnableError: Storage gives nothing at all: wrong credentials, no such bucket.
+    """
+    schema, unanswered, blocks = pa.schema([*KNOWN, *answers]), Unanswered(), list[pa.Table]()
+    replies = _replies(table, partial(_reply, question, len(answers)), unanswered, seen)
+    while block := list(itertools.islice(replies, BLOCK_ROWS)):
+        columns = zip(*block, strict=True)
+        blocks.append(
+            pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+        )
+    found = pa.concat_tables(blocks) if blocks else schema.empty_table()
+    for field in schema:
+        column = found.column(field.name)
+        if field.name not in table.column_names:
+            table = table.append_column(field, column)
+            continue
+        new = pc.coalesce(table.column(field.name), column) if field.name in KNOWN.names else column
+        table = table.set_column(table.column_names.index(field.name), field, new)
+    return table, unanswered
+
+
+def _replies(
+    table: pa.Table, reply: Callable[[dict[str, Any]], tuple[Any, ...]], unanswered: Unanswered, seen: Seen
+) -> Iterator[tuple[Any, ...]]:
+    files = (row for batch in table.select(["uri", *KNOWN.names]).to_batches(BLOCK_ROWS) for row in batch.to_pylist())
+    try:
+        for *found, failure in spread(reply, files):
+            if failure:
+                unanswered.add(failure)
+            seen(1)
+            yield tuple(found)
+    except failures.StorageUnusable as error:
+        raise failures.NotRunnableError(str(error)) from error
+
+
+def _reply(question: Question, count: int, file: dict[str, Any]) -> tuple[Any, ...]:
+    """Return size, etag, the answer's values (nulls where there are none), and why there are none."""
+    uri, known = file["uri"], Info(file["uri"], file["size"], file["source_etag"])
+    try:
+        known = known if known.bytes is not None else storage.info(uri)
+        return known.bytes, known.etag, *question(known), ""
+    except failures.StorageUnusable:
+        raise
+    except Exception as error:  # noqa: BLE001 (one file's failure is told, and is no reason to lose the others)
+        shown, text = uris.shown(uri), f"{failures.describe(error, 'probe')['error']}".strip().rpartition("\n")[2]
+        return known.bytes, known.etag, *[None] * count, text if text.startswith(shown) else f"{shown}: {text}"

@@ -1,0 +1,101 @@
+"""Files of one content: the first by name stays in a manifest, the others are left out and told of."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.asking import Seen, ask
+from sep_batch.pipeline.storage import Info
+
+Content = Literal["etag", "sha256"]
+SHOWN = 5
+READ_BYTES = 1 << 20
+_MD5 = re.compile(r"[0-9a-f]{32}")  # S3's etag of what was put at once; one of parts ends in - and their number
+_KEY, _PLACE = "_sep_content", "_sep_place"
+_EXCERPT = ("offset_s", "duration_s")  # two excerpts of one file are two tracks
+
+
+def leave_out(table: pa.Table, by: Content, seen: Seen) -> tuple[pa.Table, list[str]]:
+    """Leave out files of a content that another one has.
+
+    Args:
+        table: As `scan` makes it.
+        by: etag: as storage gives it, nothing is read; sha256: all files are read whose size is another one's too.
+        seen: Told of so many files more.
+
+    Returns:
+        The manifest, and what a person should know: what was left out, and what could not be compared.
+
+    Raises:
+        UsageError: etag, where storage gives none of a file's content.
+        NotRunnableError: Storage gives nothing at all.
+    """
+    keyed, told = _by_etag(table, seen) if by == "etag" else _by_sha256(table, seen)
+    kept, repeated = _first_by_name(keyed)
+    return kept.drop_columns(_KEY), [*told, *repeated]
+
+
+def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
+    elsewhere = table.column("uri").filter(pc.invert(pc.starts_with(table.column("uri"), "s3://")))
+    if len(elsewhere):
+        raise failures.UsageError(
+            f"--dedup etag: {uris.shown(elsewhere[0].as_py())} is not on S3, so it has no etag of its content; use --dedup sha256"
+        )
+    keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
+    unsure = keyed.column(_KEY).null_count - unanswered.count
+    told = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
+    return keyed, [*told, *unanswered.told("could not be compared, and are listed all the same")]
+
+
+def _content_etag(file: Info) -> tuple[str | None]:
+    return (f"{file.etag} {file.bytes}" if file.etag and _MD5.fullmatch(file.etag) else None,)
+
+
+def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
+    sized, unanswered = ask(table, lambda _file: (), pa.schema([]), lambda _count: None)
+    sizes = pc.value_counts(sized.column("size"))
+    shared = sizes.filter(pc.greater(sizes.field("counts"), 1)).field("values")
+    places = np.flatnonzero(pc.is_in(sized.column("size"), shared, skip_nulls=True).to_numpy())
+    seen(table.num_rows - len(places))
+    hashed, unread = ask(sized.take(pa.array(places)), _sha256, pa.schema([(_KEY, pa.string())]), seen)
+    keys = np.full(table.num_rows, None, object)
+    keys[places] = hashed.column(_KEY).to_numpy()
+    told = [*unanswered.told("did not say their size"), *unread.told("could not be read, and are listed all the same")]
+    return sized.append_column(_KEY, pa.array(keys, pa.string())), told
+
+
+def _sha256(file: Info) -> tuple[str]:
+    digest = hashlib.sha256()
+    with storage.open_ranges(file.uri, file.bytes) as source:
+        while block := source.read(READ_BYTES):
+            digest.update(block)
+    return (digest.hexdigest(),)
+
+
+def _first_by_name(keyed: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Keep of rows with one key, offset and duration the first by URI, and those without a key; in their order."""
+    columns = [_KEY, *(name for name in _EXCERPT if name in keyed.column_names)]
+    placed = keyed.select(["uri", *columns]).append_column(_PLACE, pa.array(np.arange(keyed.num_rows)))
+    named = placed.filter(pc.is_valid(placed.column(_KEY))).sort_by("uri")
+    first = named.group_by(columns, use_threads=False).aggregate([("uri", "first"), (_PLACE, "first")])
+    dropped = named.filter(pc.invert(pc.is_in(named.column(_PLACE), first.column(f"{_PLACE}_first"))))
+    kept = keyed.filter(pc.invert(pc.is_in(placed.column(_PLACE), dropped.column(_PLACE).combine_chunks())))
+    return kept, _repeated(dropped, first, columns)
+
+
+def _repeated(dropped: pa.Table, first: pa.Table, columns: list[str]) -> list[str]:
+    if not dropped.num_rows:
+        return []
+    shown = dropped.slice(0, SHOWN).to_pylist()
+    named = first.filter(pc.is_in(first.column(_KEY), pa.array([row[_KEY] for row in shown]))).to_pylist()
+    original = {tuple(row[name] for name in columns): row["uri_first"] for row in named}
+    pairs = [f"{uris.shown(row['uri'])} is {uris.shown(original[tuple(row[name] for name in columns)])}" for row in shown]
+    more = "; ..." * (dropped.num_rows > SHOWN)
+    return [f"{dropped.num_rows} files have the content of another, and are left out: {'; '.join(pairs)}{more}"]

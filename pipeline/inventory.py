@@ -1,0 +1,137 @@
+"""S3 Inventory as a source of a manifest: what AWS lists of a bucket, daily or weekly, read instead of asking for it.
+
+A `manifest.json` names its files, CSV (gzipped, without a header, keys URL-encoded) or Parquet. Of versioned buckets only the
+latest versions count. Files are read a block at a time.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from sep_batch.pipeline import failures, storage, tables, uris
+from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_of
+from sep_batch.pipeline.storage import Info
+
+EXTENSION = ".json"
+MOST_BYTES = 16 << 20  # of a manifest.json; one names some hundred bytes a file
+BLOCK_BYTES = 4 << 20  # of CSV, at once
+BLOCK_ROWS = 10_000  # of Parquet, at once
+_BUCKET_ARN = "arn:aws:s3:::"
+_WANTED = {"bucket", "key", "size", "etag", "islatest", "isdeletemarker"}  # as both formats spell them, but for _ and capitals
+_NEEDED = {"bucket", "key"}
+_AUDIO = rf"(?i)\.({'|'.join(one.removeprefix('.') for one in AUDIO_EXTENSIONS)})$"
+_BROKEN = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
+
+
+@dataclass(frozen=True)
+class _Inventory:
+    uri: str
+    is_csv: bool
+    columns: tuple[str, ...]  # of CSV, in order
+    files: tuple[tuple[str, int], ...]  # URI and size
+
+    @property
+    def said(self) -> str:
+        return f"inventory {uris.shown(self.uri)}"
+
+
+def read(uri: str, odd: list[str]) -> Iterator[list[Info]]:
+    """Yield the audio files that an inventory lists, some thousands at a time.
+
+    Args:
+        uri: Its manifest.json.
+        odd: Given what is wrong with keys that no URI may have; these objects are left out.
+
+    Raises:
+        ManifestError: It is none, its format is not read, or one of its files is not what it says.
+    """
+    inventory = _described(uri)
+    for file, size in inventory.files:
+        if (found := storage.info(file).bytes) != size:
+            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)} has {found:,} bytes, expected {size:,}")
+        try:
+            with storage.open_ranges(file, size) as opened:
+                for block in _blocks(inventory, opened):
+                    yield list(_audio(block, inventory, odd))
+        except _BROKEN as error:
+            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {tables.reason(error)}") from error
+
+
+def _described(uri: str) -> _Inventory:
+    said = f"inventory {uris.shown(uri)}"
+    if (size := storage.info(uri).bytes) > MOST_BYTES:
+        raise failures.ManifestError(f"{said}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
+    try:
+        told = json.loads(storage.read(uri))
+        target, kind, schema = (str(told[name]) for name in ("destinationBucket", "fileFormat", "fileSchema"))
+        files = tuple((str(file["key"]), int(file["size"])) for file in told["files"])
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise failures.ManifestError(
+            f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {tables.reason(error)})"
+        ) from error
+    if kind.upper() not in ("CSV", "PARQUET"):
+        raise failures.ManifestError(f"{said}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")
+    bucket = target.removeprefix(_BUCKET_ARN)
+    located = tuple((f"s3://{bucket}/{key}", size) for key, size in files)
+    for file, _ in located:
+        uris.check(file)
+    return _Inventory(uri, kind.upper() == "CSV", tuple(map(_name, schema.split(","))), located)
+
+
+def _name(column: str) -> str:
+    return column.strip().replace("_", "").lower()
+
+
+def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
+    """Yield a file's rows as they come, all columns text: those of `_WANTED` that it has."""
+    if inventory.is_csv:
+        _refuse_missing(inventory, set(inventory.columns))
+        wanted = [name for name in inventory.columns if name in _WANTED]
+        plain = pa.PythonFile(gzip.GzipFile(fileobj=opened), mode="r")
+        batches = pyarrow.csv.open_csv(
+            plain,
+            read_options=pyarrow.csv.ReadOptions(column_names=list(inventory.columns), block_size=BLOCK_BYTES, use_threads=False),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=wanted, column_types=dict.fromkeys(inventory.columns, pa.string())
+            ),
+        )
+        yield from (pa.Table.from_batches([batch]) for batch in batches)
+        return
+    file = pyarrow.parquet.ParquetFile(pa.PythonFile(opened, mode="r"))
+    names = {name: _name(name) for name in file.schema_arrow.names if _name(name) in _WANTED}
+    _refuse_missing(inventory, set(names.values()))
+    for batch in file.iter_batches(BLOCK_ROWS, columns=list(names), use_threads=False):
+        batch.validate(full=True)
+        columns = {names[name]: batch.column(name).cast(pa.string()) for name in batch.schema.names}
+        yield pa.table(columns)
+
+
+def _refuse_missing(inventory: _Inventory, there: set[str]) -> None:
+    if missing := _NEEDED - there:
+        raise failures.ManifestError(f"{inventory.said}: no column {', '.join(sorted(missing))}")
+
+
+def _audio(block: pa.Table, inventory: _Inventory, odd: list[str]) -> Iterator[Info]:
+    """Return what a block lists, as a listing of its bucket would."""
+    kept = block.filter(pc.match_substring_regex(block.column("key"), _AUDIO))
+    for name, wanted in (("islatest", "true"), ("isdeletemarker", "false")):
+        if name in kept.column_names:
+            kept = kept.filter(pc.equal(pc.utf8_lower(kept.column(name)), wanted))
+    for row in kept.to_pylist():
+        key = unquote_plus(row["key"]) if inventory.is_csv else row["key"]
+        size, etag = row.get("size"), row.get("etag")
+        found = Info(f"s3://{row['bucket']}/{key}", int(size) if size else 0, etag.strip('"') if etag else None)
+        yield from audio_of([found], f"s3://{row['bucket']}", odd)

@@ -1,0 +1,105 @@
+"""Lists of files, read as sources of a manifest and written as one: CSV, JSONL, Parquet; plain text, a URI a line, is read too.
+
+A list keeps what it says: ids, offsets, durations, etags and all further columns. Its rows are checked as a manifest's are, so
+what is made of it is the manifest that the list itself would have been.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from sep_batch.pipeline import failures, manifest, storage, tables, uris
+from sep_batch.pipeline.fence import Fence
+from sep_batch.pipeline.folders import extension
+from sep_batch.pipeline.rows import EXTRA
+
+TEXT = ".txt"
+EXTENSIONS = (*manifest.MANIFEST_EXTENSIONS, TEXT)
+BLOCK_ROWS = 1000  # of JSONL, made at once
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How lists are read; the words of `manifest.read`."""
+
+    uri_column: str | None = None
+    id_column: str | None = None
+    input_root: str | None = None
+    allow_http: bool = False
+
+
+def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
+    """Read a list.
+
+    Returns:
+        uri (absolute), id, offset_s, duration_s, source_etag, size, and its further columns; and what a person should know.
+
+    Raises:
+        ManifestError: It is not readable, or not clear about its files.
+    """
+    listed = _text(uri, how) if extension(uri) == TEXT else manifest.read(uri, **asdict(how))
+    tracks = listed.tracks
+    columns = {name: tracks.column(name) for name in ("uri", "id", "offset_s", "duration_s", "source_etag")}
+    columns["size"] = pa.nulls(tracks.num_rows, pa.int64())
+    if EXTRA in tracks.column_names:
+        extra = tracks.column(EXTRA).combine_chunks()
+        for place, field in enumerate(extra.type):
+            is_text = field.name == "size" and not pa.types.is_integer(field.type)
+            columns["manifest_size" if is_text else field.name] = extra.field(place)
+    columns["size"] = columns["size"].cast(pa.int64())
+    return pa.table(columns), listed.warnings
+
+
+def _text(uri: str, how: Reading) -> manifest.Manifest:
+    around = Fence.around(how.input_root, allow_http=how.allow_http)
+    try:
+        lines = storage.read(uri).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise failures.ManifestError(f"list {uris.shown(uri)}: not readable as text ({error.reason})") from error
+    given = [line.strip() for line in lines if line.strip()]
+    return manifest.check(pa.table({"uri": pa.array(given, pa.string())}), uri, uris.parent(uri), around=around)
+
+
+def refuse_target(uri: str) -> None:
+    """Refuse to write a manifest under another extension.
+
+    Raises:
+        UsageError: Names those that there are.
+    """
+    if extension(uri) not in manifest.MANIFEST_EXTENSIONS:
+        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(manifest.MANIFEST_EXTENSIONS)}")
+
+
+def write(table: pa.Table, uri: str) -> None:
+    """Write a manifest as Parquet, CSV or JSONL, by its extension: whole or not at all.
+
+    Raises:
+        UsageError: Another extension, or one that cannot hold what the table does.
+        NotRunnableError: Storage did not take it.
+    """
+    refuse_target(uri)
+    content = io.BytesIO()
+    try:
+        _write(table, extension(uri), content)
+    except pa.ArrowException as error:
+        raise failures.UsageError(f"--out {uris.shown(uri)}: {tables.reason(error)}; Parquet holds every column") from error
+    try:
+        storage.put(uris.absolute(uri), content.getbuffer())
+    except failures.TrackError as error:
+        raise failures.NotRunnableError(f"--out {error}") from error
+
+
+def _write(table: pa.Table, kind: str, content: io.BytesIO) -> None:
+    if kind in (".parquet", ".pq"):
+        pyarrow.parquet.write_table(table, content)
+    elif kind == ".csv":
+        pyarrow.csv.write_csv(table, content)
+    else:
+        rows = (row for batch in table.to_batches(BLOCK_ROWS) for row in batch.to_pylist())
+        content.writelines(f"{json.dumps(row, default=str)}\n".encode() for row in rows)

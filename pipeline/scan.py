@@ -1,0 +1,157 @@
+"""A manifest made: the audio below folders, prefixes and globs, and what lists and inventories name, as one table.
+
+A file's `source_etag` is what a run will find of it, from the same listing that names it: so a manifest made again has the run
+separate again what has changed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.pipeline import failures, inventory, lists, storage, uris
+from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
+from sep_batch.pipeline.lists import Reading
+from sep_batch.pipeline.manifest import made_id
+from sep_batch.pipeline.storage import Info
+
+LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])
+BLOCK_ROWS = 1000  # a page of S3's listing
+EXCERPT = ("offset_s", "duration_s")  # beside the URI, what makes a row of a list another track
+_WILD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What was found.
+
+    Attributes:
+        table: LISTED's columns, those of `EXCERPT` where a list has them, and lists' further ones.
+        warnings: What a person should know, a line each.
+    """
+
+    table: pa.Table
+    warnings: tuple[str, ...] = ()
+
+
+def scan(
+    sources: Sequence[str],
+    *,
+    limit: int | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+    seen: Callable[[int], None] = lambda _count: None,
+) -> Scanned:
+    """List the audio of folders, prefixes, globs, files, lists and inventories.
+
+    Args:
+        sources: Paths or URIs.
+        limit: Only the first so many.
+        how: How lists are read.
+        seen: Told of so many files more.
+
+    Returns:
+        In the order of the sources, each sorted, lists in their own order; what another source has already is there once.
+
+    Raises:
+        ManifestError: A source is not there, holds no audio, or says one id of two files.
+    """
+    warnings = list[str]()
+    blocks = (block for source in sources for block in _found(uris.absolute(source), how, warnings))
+    kept = list(_first(blocks, limit, seen))
+    return Scanned(_whole(_once(kept) if len(sources) > 1 else kept), tuple(warnings))
+
+
+def _first(blocks: Iterator[pa.Table], limit: int | None, seen: Callable[[int], None]) -> Iterator[pa.Table]:
+    left = limit
+    for block in blocks:
+        kept = block if left is None else block.slice(0, left)
+        seen(kept.num_rows)
+        yield kept
+        if left is not None and not (left := left - kept.num_rows):
+            return
+
+
+def _found(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
+    """Yield a source's files, a block at a time."""
+    odd, count = list[str](), 0
+    try:
+        uris.check(uri, allow_http=how.allow_http)
+        for block in _blocks(uri, how, warnings, odd):
+            count += block.num_rows
+            yield block
+    except failures.TrackError as error:
+        raise failures.ManifestError(f"source {error}") from error
+    if not count:
+        raise failures.ManifestError(f"source {uris.shown(uri)}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
+    warnings += [f"{uris.shown(uri)}: {warning}" for warning in left_out(odd)]
+
+
+def _blocks(uri: str, how: Reading, warnings: list[str], odd: list[str]) -> Iterator[pa.Table]:
+    if extension(uri) in lists.EXTENSIONS:
+        table, told = lists.read(uri, how)
+        warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
+        yield table
+    elif extension(uri) == inventory.EXTENSION:
+        yield from map(_table, inventory.read(uri, odd))
+    else:
+        yield from map(_table, _batched(_listed(uri, odd)))
+
+
+def _listed(uri: str, odd: list[str]) -> Iterable[Info]:
+    if (wild := _WILD.search(uri)) and not storage.exists(uri):
+        return audio_of(storage.expand(uri), uri[: wild.start()], odd)
+    return audio_below(uri, odd) if storage.is_folder(uri) else [storage.info(uri)]
+
+
+def _batched(found: Iterable[Info]) -> Iterator[list[Info]]:
+    infos = iter(found)
+    while batch := list(itertools.islice(infos, BLOCK_ROWS)):
+        yield batch
+
+
+def _table(found: list[Info]) -> pa.Table:
+    columns = (
+        [one.uri for one in found],
+        [made_id(one.uri, None, None) for one in found],
+        [one.bytes for one in found],
+        [one.etag for one in found],
+    )
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, LISTED, strict=True)], schema=LISTED)
+
+
+def _once(blocks: list[pa.Table]) -> list[pa.Table]:
+    """Leave out rows that repeat an earlier one.
+
+    Raises:
+        ManifestError: Two that are left have one id.
+    """
+    table = _joined(blocks)
+    keys = ["uri", *(name for name in EXCERPT if name in table.column_names)]
+    places = table.select(keys).append_column("_sep_place", pa.array(np.arange(table.num_rows)))
+    first = places.group_by(keys, use_threads=False).aggregate([("_sep_place", "min")]).column("_sep_place_min")
+    kept = table.take(first.take(pc.sort_indices(first)))
+    ids = pc.value_counts(pc.utf8_lower(kept.column("id")))
+    if doubled := ids.filter(pc.greater(ids.field("counts"), 1)).field("values").slice(0, 20).to_pylist():
+        raise failures.ManifestError(f"ids that two sources give to different files: {', '.join(doubled)}")
+    return [kept]
+
+
+def _joined(blocks: list[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(blocks, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise failures.ManifestError(f"the lists' columns do not fit together: {uris.printable(str(error))}") from error
+
+
+def _whole(blocks: list[pa.Table]) -> pa.Table:
+    """Return one table, LISTED's columns first, without offsets and durations where there are none."""
+    table = _joined(blocks).combine_chunks()
+    further = [name for name in table.column_names if name not in LISTED.names]
+    empty = {name for name in EXCERPT if name in further and table.column(name).null_count == table.num_rows}
+    return table.select([*LISTED.names, *(name for name in further if name not in empty)])

@@ -1,0 +1,115 @@
+"""How much a plan is: what is known comes before what is estimated, and the arithmetic is that of a run."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+import torch
+
+from sep_batch.jobs import amounts as module
+from sep_batch.jobs.amounts import amounts
+from sep_batch.jobs.past import Past
+from sep_batch.model.parts import split_parts
+from sep_batch.model.spec import PRESETS
+from sep_batch.pipeline import manifest
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import PATCHES_PER_PART
+
+SPEC = PRESETS["spleeter:2stems"]
+MP3_S = 24_000  # bytes a second at 192 kbit/s
+
+
+def settings(**changes):
+    return Settings(**{"weights_sha256": "a" * 64, "spec": SPEC, "stems": SPEC.stems} | changes)
+
+
+def of(past=None, wanted=None, **columns):
+    tracks = manifest.check(pa.table({"id": [f"t{n}" for n in range(len(columns["uri"]))]} | columns), "m.csv", "/music").tracks
+    return amounts(tracks, wanted or settings(), past or Past())
+
+
+@pytest.mark.parametrize("column", ["probed_s", "duration", "audio_s"])
+def test_a_column_of_lengths_is_known(column):
+    found = of(uri=["a.mp3", "b.mp3"], **{column: [100.0, 50]})
+    assert (found.audio_s, found.estimated_s, found.unknown) == (150, 0, 0)
+
+
+@pytest.mark.parametrize("lengths", [["3:20", "0:50"], [-1.0, 0.0], [float("nan"), float("inf")]])
+def test_what_is_no_length_is_not_taken_for_one(lengths):
+    assert of(uri=["a.mp3", "b.mp3"], duration=lengths).unknown == 2
+
+
+def test_a_duration_that_the_manifest_asks_for_is_known_and_cut_where_the_file_ends():
+    found = of(uri=["a.mp3", "b.mp3"], offset_s=[95.0, 0.0], duration_s=[10.0, 10.0], probed_s=[100.0, None])
+    assert (found.audio_s, found.estimated_s) == (15, 0)
+
+
+def test_offset_and_duration_of_the_settings_count_where_a_row_says_nothing():
+    assert of(wanted=settings(offset_s=30, duration_s=20), uri=["a.mp3", "b.mp3"], probed_s=[40.0, 100.0]).audio_s == 30
+
+
+@pytest.mark.parametrize("columns", [{"probed_s": [1e308]}, {"duration_s": [1e9]}, {"size": [2**62]}])
+def test_no_track_is_planned_longer_than_it_may_last(columns):
+    assert of(uri=["a.mp3"], **columns).audio_s == 24 * 3600
+
+
+def test_a_size_gives_an_estimate_by_the_kind_of_file():
+    found = of(uri=["a.mp3", "b.wav"], size=[100 * MP3_S, 100 * 176_400])
+    assert (found.audio_s, found.estimated_s, found.unknown) == (200, 200, 0)
+
+
+def test_what_out_knows_is_preferred_to_sizes():
+    past = Past(seconds={"t0": 70.0}, source_bytes_s={"mp3": 2 * MP3_S})
+    found = of(past, uri=["a.mp3", "b.mp3"], size=[100 * MP3_S] * 2)
+    assert (found.audio_s, found.estimated_s) == (120, 50)
+
+
+def test_where_nothing_is_known_storage_is_asked_for_some_sizes_and_their_mean_stands_for_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ASKED", 2)
+    uris = [str(tmp_path / f"{number}.mp3") for number in range(6)]
+    for number, uri in enumerate(uris):
+        (tmp_path / uri).write_bytes(b"x" * (MP3_S if number in (0, 3) else 1))
+    found = of(uri=uris)
+    assert found.audio_s == found.estimated_s == pytest.approx(6)
+
+
+def test_tracks_of_which_nothing_can_be_known_are_counted_and_have_the_mean_of_the_others():
+    assert of(uri=["a.mp3", "b.mp3"]).unknown == 2
+    found = of(uri=["a.mp3", "b.mp3", "c.mp3"], probed_s=[10.0, 30.0, None])
+    assert (found.audio_s, found.estimated_s, found.unknown) == (60, 20, 0)
+
+
+@pytest.mark.parametrize(("bit_depth", "bytes_frame", "header"), [("16", 4, 44), ("24", 6, 68), ("float", 8, 58)])
+def test_wav_is_exact_to_its_header(bit_depth, bytes_frame, header):
+    found = of(wanted=settings(format="wav", bit_depth=bit_depth), uri=["a.mp3"], probed_s=[10.0])
+    assert found.output_bytes == pytest.approx(2 * (10 * 44_100 * bytes_frame + header), abs=200)
+
+
+def test_mp3_is_its_bitrate_and_flac_a_share_of_pcm_that_out_knows_better():
+    seconds = {"uri": ["a.mp3"], "probed_s": [10.0]}
+    assert of(wanted=settings(format="mp3", bitrate=128_000), **seconds).output_bytes == 2 * 10 * 16_000
+    flac = of(**seconds)
+    assert (flac.output_bytes, "8 songs" in flac.output) == (round(0.38 * 2 * 10 * 176_400), True)
+    measured = of(Past(stem_bytes_frame=1.0), **seconds)
+    assert (measured.output_bytes, "OUT's own" in measured.output) == (2 * 10 * 44_100, True)
+
+
+def test_fewer_stems_are_fewer_bytes():
+    one, two = (of(wanted=settings(stems=stems), uri=["a.mp3"], probed_s=[10.0]) for stems in (("vocals",), SPEC.stems))
+    assert two.output_bytes == 2 * one.output_bytes
+    assert two.stems_bytes == 2 * one.stems_bytes
+
+
+@pytest.mark.parametrize("patches", [0.5, 2.5])
+def test_the_largest_part_is_as_large_as_a_run_makes_it(patches):
+    samples = round(patches * SPEC.patch_samples)
+    (part,) = split_parts([torch.zeros(2, samples)], SPEC, PATCHES_PER_PART)
+    found = of(uri=["a.mp3", "b.mp3"], probed_s=[1.0, samples / 44_100])
+    assert part.payload.nbytes <= found.spectrum_bytes <= part.payload.nbytes + 2**23
+    assert found.stems_bytes == pytest.approx(2 * samples * 4, abs=16)
+
+
+def test_no_part_is_larger_than_parts_are_however_long_a_track():
+    hour, day = (of(uri=["a.mp3"], probed_s=[hours * 3600.0]) for hours in (1, 24))
+    assert hour.spectrum_bytes == day.spectrum_bytes == (PATCHES_PER_PART + 1) * 512 * 2 * 1024 * 8
+    assert of(uri=["a.mp3"]).spectrum_bytes == day.spectrum_bytes

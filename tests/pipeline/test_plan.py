@@ -1,0 +1,124 @@
+"""The plan: what is left to do and why, and how it travels to the flow."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from sep_batch.pipeline import manifest, storage
+from sep_batch.pipeline.plan import Finished, make_plan, read_plan, rows_per_block, write_plan
+from sep_batch.pipeline.rows import EXTRA, TRACK
+
+SETTINGS = "a" * 64
+
+
+def column(tracks, name):
+    return tracks.column(name).to_pylist()
+
+
+def extra(tracks):
+    return column(tracks, EXTRA)
+
+
+def checked(**columns):
+    return manifest.check(pa.table(columns), "songs.parquet", "/music")
+
+
+def tracks_of(*ids, etag=None):
+    return checked(uri=[f"{id}.wav" for id in ids], id=list(ids), source_etag=pa.array([etag] * len(ids), pa.string())).tracks
+
+
+def was(status="ok", **changes):
+    usual = {
+        "status": status,
+        "uri": "/music/a.wav",
+        "offset_s": None,
+        "duration_s": None,
+        "source_etag": None,
+        "settings_sha256": SETTINGS,
+        "transient": False,
+        "attempts": 1,
+    }
+    return Finished(**usual | changes)
+
+
+def test_a_plan_without_a_past_is_the_whole_manifest():
+    plan = make_plan(tracks_of("a", "b"), {}, SETTINGS, "transient")
+    assert (column(plan.tracks, "id"), plan.counts) == (["a", "b"], {"new": 2})
+    assert plan.tracks.schema.equals(TRACK)
+
+
+def test_what_is_done_is_subtracted_and_the_rest_keeps_its_order_and_columns():
+    tracks = checked(uri=["c.wav", "a.wav", "b.wav"], id=["c", "a", "b"], n=[3, 1, 2]).tracks
+    plan = make_plan(tracks, {"a": was(), "z": was(uri="/music/z.wav")}, SETTINGS, "transient")
+    assert (column(plan.tracks, "id"), list(plan.reasons)) == (["c", "b"], ["new", "done", "new"])
+    assert extra(plan.tracks) == [{"n": 3}, {"n": 2}]
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"settings_sha256": "b" * 64}, "settings_differ"),
+        ({"uri": "/music/other.wav"}, "source_changed"),
+        ({"offset_s": 0.0}, "source_changed"),
+        ({"duration_s": 5.0}, "source_changed"),
+        ({"source_etag": "yesterday"}, "source_changed"),
+        ({"uri": "/music/other.wav", "settings_sha256": "b" * 64}, "source_changed"),
+    ],
+)
+def test_a_track_that_is_not_what_it_was_is_done_again_from_the_first_attempt(status, changes, reason):
+    past = {"a": was(status, source_etag="today", attempts=3)}
+    tracks = tracks_of("a", etag="today")
+    assert make_plan(tracks, past, SETTINGS, "none").tracks.num_rows == 0
+    past = {"a": was(status, **{"source_etag": "today", "attempts": 3} | changes)}
+    plan = make_plan(tracks, past, SETTINGS, "none")
+    assert (column(plan.tracks, "id"), column(plan.tracks, "attempts"), plan.reasons) == (["a"], [0], [reason])
+
+
+def test_an_etag_that_the_manifest_does_not_give_is_not_compared():
+    assert make_plan(tracks_of("a"), {"a": was(source_etag="any")}, SETTINGS, "transient").reasons == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("retry", "transient", "attempts", "again"),
+    [
+        ("transient", True, 1, True),
+        ("transient", True, 2, True),
+        ("transient", True, 3, False),
+        ("transient", False, 1, False),
+        ("none", True, 1, False),
+        ("none", False, 1, False),
+        ("all", False, 1, True),
+        ("all", True, 99, True),
+    ],
+)
+def test_what_failed_is_tried_again_as_the_retry_says(retry, transient, attempts, again):
+    past = {"a": was("failed", transient=transient, attempts=attempts)}
+    plan = make_plan(tracks_of("a"), past, SETTINGS, retry)
+    assert plan.reasons == ["failed_before" if again else "known_failed"]
+    assert column(plan.tracks, "attempts") == ([attempts] if again else [])
+
+
+@pytest.mark.parametrize("retry", ["none", "transient", "all"])
+def test_a_deleted_track_is_done_again_from_the_first_attempt_whatever_the_retry(retry):
+    past = {"a": was("deleted", transient=True, attempts=3), "b": was("deleted", transient=False, attempts=1)}
+    plan = make_plan(tracks_of("a", "b"), past, SETTINGS, retry)
+    assert plan.counts == {"deleted": 2}
+    assert (column(plan.tracks, "id"), column(plan.tracks, "attempts")) == (["a", "b"], [0, 0])
+
+
+def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
+    tracks = checked(uri=[f"{n}.wav" for n in range(10)], n=list(range(10))).tracks
+    uris = write_plan(tracks, storage.put, str(tmp_path / "plan"), rows_per_block=4)
+    assert [uri.rpartition("/")[2] for uri in uris] == ["000000.parquet", "000001.parquet", "000002.parquet"]
+    blocks = [block for uri in uris for block in read_plan(uri)]
+    assert [block.num_rows for block in blocks] == [4, 4, 2]
+    assert pa.concat_tables(blocks).equals(tracks)
+
+
+@pytest.mark.parametrize(
+    ("todo", "actors", "rows"), [(1, 1, 1), (0, 1, 1), (8, 1, 2), (9, 1, 3), (256, 1, 64), (10_000_000, 100, 64), (100, 100, 1)]
+)
+def test_blocks_are_small_enough_that_every_actor_has_its_share(todo, actors, rows):
+    assert rows_per_block(todo, actors) == rows
