@@ -97,5 +97,6 @@ class Lines(Watcher):
             LOGGER.warning("further failed tracks are only counted")
 
     def stopping(self, standing: Standing, why: str) -> None:
-        """Tell that the run is ending early."""
-        LOGGER.warning(standing.doing)
+        """Tell that the run is ending early, where that is not displayed."""
+        if self._progress:
+            LOGGER.warning(standing.doing)
