@@ -6,13 +6,16 @@ report = run_failures("songs.stems", to="failures.parquet")
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import refuse_no_out
-from sep_batch.pipeline import failures, index, lists, manifest, storage, uris
+from sep_batch.pipeline import failures, index, lists, storage, uris
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.rows import JOURNAL
 
@@ -86,35 +89,36 @@ def _manifest(journal: index.Opened) -> pa.Table:
     return table.select([*_AGAIN, *own])
 
 
-def _refuse_target(to: str, out: str) -> None:
-    expected = ", ".join(manifest.MANIFEST_EXTENSIONS)
-    if not to.lower().endswith(manifest.MANIFEST_EXTENSIONS):
-        raise failures.UsageError(f"--to {to}: expected a name that ends in one of {expected}")
-    if f"{uris.absolute(to)}/".startswith(f"{out}/"):
-        raise failures.UsageError(f"--to {to}: lies in OUT; expected a place of its own")
+@contextmanager
+def _of_target() -> Iterator[None]:
+    """Say of what is wrong with a manifest's place that it is `--to`'s."""
     try:
-        there = storage.read(uris.absolute(to)) if storage.exists(uris.absolute(to)) else b""
+        yield
+    except (failures.UsageError, failures.NotRunnableError) as error:
+        raise type(error)(str(error).replace("--out", "--to", 1)) from error
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"--to {error}") from error
+
+
+def _refuse_target(to: str, out: str) -> None:
+    place = uris.absolute(to)
+    with _of_target():
+        lists.refuse_target(to)
+        there = storage.read(place) if storage.exists(place) else b""
+    if f"{place}/".startswith(f"{out}/"):
+        raise failures.UsageError(f"--to {to}: lies in OUT; expected a place of its own")
     if there and b"error_class" not in there:  # the name of a column, in all three formats
         raise failures.UsageError(f"--to {to}: is there, and not of this command; expected a place of its own")
 
 
 def _write(table: pa.Table, to: str) -> None:
     """Write a manifest; one that its format cannot hold is refused."""
-    broken = (
-        name
-        for name in table.column_names
-        if pa.types.is_string(table.schema.field(name).type) and _has_lines(table.column(name))
-    )
-    if to.lower().endswith(".csv") and (name := next(broken, None)):
-        raise failures.UsageError(f"--to {to}: column {name} holds texts of several lines, which CSV cannot; take .parquet")
-    try:
+    texts = (field.name for field in table.schema if pa.types.is_string(field.type))
+    broken = next((name for name in texts if _has_lines(table.column(name))), None)
+    if broken and to.lower().endswith(".csv"):
+        raise failures.UsageError(f"--to {to}: column {broken} holds texts of several lines, which CSV cannot; take .parquet")
+    with _of_target():
         lists.write(table, to)
-    except (pa.ArrowException, TypeError) as error:
-        raise failures.UsageError(f"--to {to}: its format cannot hold all columns ({error}); take .parquet") from error
-    except failures.NotRunnableError as error:
-        raise failures.NotRunnableError(str(error).replace("--out", "--to", 1)) from error
 
 
 def _has_lines(column: pa.ChunkedArray) -> bool:

@@ -7,6 +7,7 @@ status = run_status("s3://bucket/stems")
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.parquet
@@ -40,12 +41,14 @@ def run_status(out: str) -> Status:
         refuse_no_out(status.out)
         told = last_run(status.out)
         _tell_lease(status)
-        with index.opened(status.out) as journal:
-            _count(status, journal)
-            if status.state in ("running", "silent"):
-                _count_down(status, journal)
-            else:
-                _compare(status, journal, told)
+        with ThreadPoolExecutor(1) as pool:
+            listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
+            with index.opened(status.out) as journal:
+                _count(status, journal)
+                if listed is None:
+                    _count_down(status, journal)
+                else:
+                    _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
@@ -75,7 +78,7 @@ def _count(status: Status, journal: index.Opened) -> None:
             status.failed[error_class] = count
         else:
             status.marked += count
-    if status.state not in ("running", "silent"):
+    if not status.is_at_work:
         (status.run,) = sql(_LAST_RUN).fetchall()[0]
     of_run = sql(_OF_RUN, {"run": status.run, "iso": "%Y-%m-%dT%H:%M:%S.%fZ"}).fetchall()[0]
     status.tried, status.tried_failed, status.began, status.last = of_run
@@ -108,19 +111,23 @@ def _planned(folder: str) -> int | None:
     return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 
-def _compare(status: Status, journal: index.Opened, told: dict[str, Any]) -> None:
-    """Say what the next run of the last one's manifest would have to do, if that manifest is still what it was."""
+def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
+    """Return the manifest of the last run, or why it is not known what that was."""
     before = told["manifest"]
+    if "uri" not in before:
+        return "no run has said of which manifest"
     try:
         listed = manifest.read(before["uri"], **before.get("read_with", {}))
-    except KeyError:
-        status.unknown = "no run has said of which manifest"
     except failures.RunError as error:
-        status.unknown = str(error)
-    else:
-        if listed.sha256 != before.get("sha256"):
-            status.unknown = f"manifest {uris.shown(listed.uri)} has changed since"
-            return
-        finished, settings = index.newest(journal), told.get("settings_sha256", "")
-        status.planned = listed.tracks.num_rows
-        status.pending = make_plan(listed.tracks, finished, settings, "transient").tracks.num_rows
+        return str(error)
+    same = listed.sha256 == before.get("sha256")
+    return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"
+
+
+def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | str, settings_sha256: str) -> None:
+    """Say what the next run of the last one's manifest would have to do."""
+    if isinstance(listed, str):
+        status.unknown = listed
+        return
+    status.planned = listed.tracks.num_rows
+    status.pending = make_plan(listed.tracks, index.newest(journal), settings_sha256, "transient").tracks.num_rows

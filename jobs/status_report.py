@@ -67,6 +67,11 @@ class Status:
     version: str | None = None
     manifest: str | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Tell whether a run works on OUT, or perhaps does."""
+        return self.state in ("running", "silent")
+
 
 def show(status: Status, *, as_json: bool) -> None:
     """Print a status: one line of JSON, or words for a person."""
@@ -136,7 +141,7 @@ def _heard(seconds: float) -> str:
 def _pending(status: Status) -> str:
     if status.pending is None:
         return f"not known: {status.unknown}"
-    if status.state in ("running", "silent"):
+    if status.is_at_work:
         return f"{status.pending:,} of the {status.planned:,} tracks that this run set out to do"
     return f"{status.pending:,} of the manifest's {status.planned:,} tracks, for the next run"
 

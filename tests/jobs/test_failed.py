@@ -185,8 +185,8 @@ def test_a_place_that_would_overwrite_something_is_refused(ran):
 
 
 def test_a_manifest_that_cannot_be_written_so_is_refused_in_one_line(out, tmp_path):
-    made = out({}, {}, tags=[["a"], ["b"]], text=["one\ntwo", ""], added=[datetime.now(UTC)] * 2)
-    for name, words in (("f.txt", "ends in one of"), ("f.csv", "texts of several lines"), ("f.jsonl", "take .parquet")):
+    made = out({}, {}, text=["one\ntwo", ""])
+    for name, words in (("f.txt", "expected .parquet"), ("f.csv", "texts of several lines")):
         code, told = refusal(made, "--to", tmp_path / name)
         assert (code, words in told) == (2, True), told
         assert not (tmp_path / name).exists()
@@ -195,6 +195,15 @@ def test_a_manifest_that_cannot_be_written_so_is_refused_in_one_line(out, tmp_pa
     assert (code, told.startswith("error: --to "), "could not be written" in told) == (5, True, True)
     assert refusal(made, "--to", "ftp://host/f.parquet")[1].startswith("error: --to ftp://host/f.parquet: scheme 'ftp'")
     assert call("failures", made, "--to", tmp_path / "f.parquet").exit_code == 0
+
+
+def test_a_column_that_csv_cannot_hold_is_refused_and_parquet_and_jsonl_hold_it(out, tmp_path):
+    made = out({}, {}, tags=[["a"], ["b"]], added=[datetime.now(UTC)] * 2)
+    code, told = refusal(made, "--to", tmp_path / "f.csv")
+    assert (code, told.startswith("error: --to "), "Parquet holds every column" in told) == (2, True, True)
+    for name in ("f.parquet", "f.jsonl"):
+        assert call("failures", made, "--to", tmp_path / name).exit_code == 0
+        assert manifest.read(str(tmp_path / name)).tracks.num_rows == 2
 
 
 def test_what_is_no_out_is_exit_5_in_one_line(tmp_path):

@@ -20,6 +20,7 @@ from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.status_report import lines
 from sep_batch.pipeline import index, lease, manifest, storage
+from sep_batch.pipeline.plan import write_plan
 from sep_batch.pipeline.rows import JOURNAL
 
 RUN = "000001-abcd"
@@ -51,7 +52,7 @@ def plan(out, tracks):
     """Write the plan of a run with so many tracks."""
     table = pa.table({"id": [f"t{place}" for place in range(tracks)]})
     folder = f"{index.plan_folder(str(out), RUN)}/0"
-    return manifest.write_plan(table, storage.put, folder, rows_per_block=64)
+    return write_plan(table, storage.put, folder, rows_per_block=64)
 
 
 def words(status):
@@ -196,7 +197,7 @@ def test_what_is_no_out_is_exit_5_in_one_line(ran, path):
 def test_a_journal_file_or_a_run_json_that_cannot_be_read_is_exit_5_in_one_line(ran):
     (ran / "_sep" / "run.json").write_text("[1]")
     assert "not what a run writes" in call("status", ran).output
-    (ran / "_sep" / "run.json").write_text("{}")
+    (ran / "_sep" / "run.json").write_text('{"settings": {}}')
     next((ran / "_sep" / "journal").glob("*")).write_bytes(b"PAR1")
     told = call("status", ran)
     assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
@@ -245,11 +246,13 @@ def many(folder, tracks, done, rows_a_file=250):
         named = named.set_column(place, JOURNAL.field(place), pa.array(times, JOURNAL.field(place).type))
         pyarrow.parquet.write_table(named, out / "_sep" / "journal" / f"{RUN}-{number:06d}.parquet")
     hold(out)
-    manifest.write_plan(
-        manifest.read(str(folder / "songs.parquet")).tracks, storage.put, f"{out}/_sep/plan/{RUN}/0", rows_per_block=64
-    )
+    write_plan(manifest.read(str(folder / "songs.parquet")).tracks, storage.put, f"{out}/_sep/plan/{RUN}/0", rows_per_block=64)
     sha256 = hashlib.sha256((folder / "songs.parquet").read_bytes()).hexdigest()
-    described = {"settings_sha256": "a" * 64, "manifest": {"uri": str(folder / "songs.parquet"), "sha256": sha256}}
+    described = {
+        "settings": {},
+        "settings_sha256": "a" * 64,
+        "manifest": {"uri": str(folder / "songs.parquet"), "sha256": sha256},
+    }
     (out / "_sep" / "run.json").write_text(json.dumps(described))
     return out
 
