@@ -16,7 +16,7 @@ from sep_batch.pipeline.storage import Info
 
 Content = Literal["etag", "sha256"]
 SHOWN = 5
-READ_BYTES = 1 << 20
+READ_BYTES = 4 << 20  # two of them are held of each file that is being read
 _MD5 = re.compile(r"[0-9a-f]{32}")  # S3's etag of what was put at once; one of parts ends in - and their number
 _KEY, _PLACE = "_sep_content", "_sep_place"
 _EXCERPT = ("offset_s", "duration_s")  # two excerpts of one file are two tracks
@@ -73,7 +73,7 @@ def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
 
 def _sha256(file: Info) -> tuple[str]:
     digest = hashlib.sha256()
-    with storage.open_ranges(file.uri, file.bytes) as source:
+    with storage.open_ranges(file.uri, file.bytes, READ_BYTES) as source:
         while block := source.read(READ_BYTES):
             digest.update(block)
     return (digest.hexdigest(),)
