@@ -49,7 +49,7 @@ def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
             f"--dedup etag: {uris.shown(elsewhere[0].as_py())} is not on S3, so it has no etag of its content; use --dedup sha256"
         )
     keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
-    unsure = keyed.column(_KEY).null_count - unanswered.count
+    unsure = len(keyed.filter(pc.is_null(keyed.column(_KEY))).column("uri").unique()) - unanswered.count
     told = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
     return keyed, [*told, *unanswered.told("could not be compared, and are listed all the same")]
 
@@ -60,7 +60,7 @@ def _content_etag(file: Info) -> tuple[str | None]:
 
 def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
     sized, unanswered = ask(table, lambda _file: (), pa.schema([]), lambda _count: None)
-    sizes = pc.value_counts(sized.column("size"))
+    sizes = pc.value_counts(sized.group_by(["uri", "size"]).aggregate([]).column("size"))
     shared = sizes.filter(pc.greater(sizes.field("counts"), 1)).field("values")
     places = np.flatnonzero(pc.is_in(sized.column("size"), shared, skip_nulls=True).to_numpy())
     seen(table.num_rows - len(places))
