@@ -280,8 +280,9 @@ def manifest(
         from sep_batch.pipeline.lists import Reading
 
         storage.use(access.storage_options(endpoint_url, storage_options))
-        how = Reading(uri_column, id_column, input_root, allow_http)
-        made = run_manifest(sources, out, Asked(probe, dedup, limit, how), Tally(Console(stderr=True)))
+        how = Reading(uri_column=uri_column, id_column=id_column, input_root=input_root, allow_http=allow_http)
+        asked = Asked(probe=probe, dedup=dedup, limit=limit, how=how)
+        made = run_manifest(sources, out, asked, Tally(Console(stderr=True)))
         for warning in made.warnings:
             typer.echo(f"warning: {warning}", err=True)
         for line in made.lines():

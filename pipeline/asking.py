@@ -18,6 +18,7 @@ from sep_batch.pipeline.storage import Info
 KNOWN = pa.schema([("size", pa.int64()), ("source_etag", pa.string())])
 BLOCK_ROWS = 10_000  # of answers, as Python's values
 SHOWN = 5  # of files without an answer
+MOST_IN_A_ROW = 100  # files that storage does not answer for
 Question = Callable[[Info], tuple[Any, ...]]
 Seen = Callable[[int], None]
 
@@ -48,22 +49,23 @@ def ask(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> 
     """Add to a manifest what a question gives for each of its files; and size and etag where they were not known.
 
     Args:
-        table: With uri, size and source_etag.
+        table: With uri, size and source_etag. Excerpts of one file ask for it once.
         question: Called in threads; returns the values of `answers`.
         answers: The columns to add, or to replace.
-        seen: Told of so many files more.
+        seen: Told of so many rows more.
 
     Raises:
-        NotRunnableError: Storage gives nothing at all: wrong credentials, no such bucket.
+        NotRunnableError: Storage gives nothing at all: wrong credentials, no such bucket, no answer to many in a row.
     """
+    files = table.group_by("uri", use_threads=False).aggregate([(name, "max") for name in KNOWN.names])
+    files = files.select(["uri", *(f"{name}_max" for name in KNOWN.names)]).rename_columns(["uri", *KNOWN.names])
+    seen(table.num_rows - files.num_rows)
     schema, unanswered, blocks = pa.schema([*KNOWN, *answers]), Unanswered(), list[pa.Table]()
-    replies = _replies(table, partial(_reply, question, len(answers)), unanswered, seen)
+    replies = _replies(files, partial(_reply, question, len(answers)), unanswered, seen)
     while block := list(itertools.islice(replies, BLOCK_ROWS)):
-        columns = zip(*block, strict=True)
-        blocks.append(
-            pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
-        )
-    found = pa.concat_tables(blocks) if blocks else schema.empty_table()
+        columns = zip(schema, zip(*block, strict=True), strict=True)
+        blocks.append(pa.table([pa.array(column, field.type) for field, column in columns], schema=schema))
+    found = pa.concat_tables([schema.empty_table(), *blocks]).take(pc.index_in(table.column("uri"), files.column("uri")))
     for field in schema:
         column = found.column(field.name)
         if field.name not in table.column_names:
@@ -75,27 +77,31 @@ def ask(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> 
 
 
 def _replies(
-    table: pa.Table, reply: Callable[[dict[str, Any]], tuple[Any, ...]], unanswered: Unanswered, seen: Seen
+    files: pa.Table, reply: Callable[[dict[str, Any]], tuple[Any, ...]], unanswered: Unanswered, seen: Seen
 ) -> Iterator[tuple[Any, ...]]:
-    files = (row for batch in table.select(["uri", *KNOWN.names]).to_batches(BLOCK_ROWS) for row in batch.to_pylist())
-    try:
-        for *found, failure in spread(reply, files):
-            if failure:
-                unanswered.add(failure)
-            seen(1)
-            yield tuple(found)
-    except failures.StorageUnusable as error:
-        raise failures.NotRunnableError(str(error)) from error
+    rows = (row for batch in files.to_batches(BLOCK_ROWS) for row in batch.to_pylist())
+    in_a_row = 0
+    for *found, error in spread(reply, rows):
+        in_a_row = in_a_row + 1 if isinstance(error, failures.FetchTimeout) else 0
+        if in_a_row == MOST_IN_A_ROW or isinstance(error, failures.StorageUnusable):
+            raise failures.NotRunnableError(f"storage: {error}") from error
+        if error is not None:
+            unanswered.add(_said(error))
+        seen(1)
+        yield tuple(found)
 
 
 def _reply(question: Question, count: int, file: dict[str, Any]) -> tuple[Any, ...]:
-    """Return size, etag, the answer's values (nulls where there are none), and why there are none."""
+    """Return size, etag, the answer's values, or as many nulls and why there are none."""
     uri, known = file["uri"], Info(file["uri"], file["size"], file["source_etag"])
     try:
         known = known if known.bytes is not None else storage.info(uri)
-        return known.bytes, known.etag, *question(known), ""
-    except failures.StorageUnusable:
-        raise
+        return known.bytes, known.etag, *question(known), None
     except Exception as error:  # noqa: BLE001 (one file's failure is told, and is no reason to lose the others)
-        shown, text = uris.shown(uri), f"{failures.describe(error, 'probe')['error']}".strip().rpartition("\n")[2]
-        return known.bytes, known.etag, *[None] * count, text if text.startswith(shown) else f"{shown}: {text}"
+        error.add_note(uris.shown(uri))
+        return known.bytes, known.etag, *[None] * count, error
+
+
+def _said(error: Exception) -> str:
+    uri, text = error.__notes__[-1], str(failures.describe(error, "probe")["error"]).strip().rpartition("\n")[2]
+    return text if text.startswith(uri) else f"{uri}: {text}"

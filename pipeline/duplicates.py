@@ -16,7 +16,7 @@ from sep_batch.pipeline.storage import Info
 
 Content = Literal["etag", "sha256"]
 SHOWN = 5
-READ_BYTES = 1 << 20
+READ_BYTES = 4 << 20  # two of them are held of each file that is being read
 _MD5 = re.compile(r"[0-9a-f]{32}")  # S3's etag of what was put at once; one of parts ends in - and their number
 _KEY, _PLACE = "_sep_content", "_sep_place"
 _EXCERPT = ("offset_s", "duration_s")  # two excerpts of one file are two tracks
@@ -49,7 +49,7 @@ def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
             f"--dedup etag: {uris.shown(elsewhere[0].as_py())} is not on S3, so it has no etag of its content; use --dedup sha256"
         )
     keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
-    unsure = keyed.column(_KEY).null_count - unanswered.count
+    unsure = len(keyed.filter(pc.is_null(keyed.column(_KEY))).column("uri").unique()) - unanswered.count
     told = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
     return keyed, [*told, *unanswered.told("could not be compared, and are listed all the same")]
 
@@ -60,7 +60,7 @@ def _content_etag(file: Info) -> tuple[str | None]:
 
 def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
     sized, unanswered = ask(table, lambda _file: (), pa.schema([]), lambda _count: None)
-    sizes = pc.value_counts(sized.column("size"))
+    sizes = pc.value_counts(sized.group_by(["uri", "size"]).aggregate([]).column("size"))
     shared = sizes.filter(pc.greater(sizes.field("counts"), 1)).field("values")
     places = np.flatnonzero(pc.is_in(sized.column("size"), shared, skip_nulls=True).to_numpy())
     seen(table.num_rows - len(places))
@@ -73,7 +73,7 @@ def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
 
 def _sha256(file: Info) -> tuple[str]:
     digest = hashlib.sha256()
-    with storage.open_ranges(file.uri, file.bytes) as source:
+    with storage.open_ranges(file.uri, file.bytes, READ_BYTES) as source:
         while block := source.read(READ_BYTES):
             digest.update(block)
     return (digest.hexdigest(),)

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sep_batch.pipeline import failures, fence, storage, tables, uris
 from sep_batch.pipeline.fence import Fence
 from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, extension, left_out
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
+from sep_batch.pipeline.storage import Info
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
@@ -88,11 +89,10 @@ def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Ma
             raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
         return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
     if kind in AUDIO_EXTENSIONS and storage.exists(uri):
-        return check(pa.table({"uri": [uris.name(uri)]}), uri, uris.parent(uri), around=around)
+        return check(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
         odd = list[str]()
-        names = [found.uri[len(uri) :].lstrip("/") for found in audio_below(uri, odd)]
-        listed = check(pa.table({"uri": pa.array(names, pa.string())}), uri, uri, around=around)
+        listed = check(_listed(audio_below(uri, odd), uri), uri, uri, around=around)
         return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)))
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
@@ -100,6 +100,12 @@ def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Ma
         f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
+
+
+def _listed(found: Iterable[Info], folder: str) -> pa.Table:
+    """Return a manifest of files: their URIs relative to a folder, and their etags, so that what has changed is done again."""
+    rows = [{"uri": one.uri[len(folder) :].lstrip("/"), "source_etag": one.etag} for one in found]
+    return pa.Table.from_pylist(rows, schema=pa.schema([("uri", pa.string()), ("source_etag", pa.string())]))
 
 
 def check(

@@ -163,10 +163,11 @@ def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes
         range_bytes: Fetched at once.
     """
     filesystem, path = _place(uri, allow_http=True)
-    return _ranges(uri, filesystem, path, range_bytes, size=size)
+    two_blocks = {"cache_type": "blockcache", "cache_options": {"maxblocks": 2}}  # a header is read at both ends of a file
+    return _ranges(uri, filesystem, path, range_bytes, size=size, **two_blocks)
 
 
-def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: int) -> IO[bytes]:
+def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: Any) -> IO[bytes]:
     if isinstance(filesystem, LocalFileSystem):
         return cast("IO[bytes]", filesystem.open(path, "rb"))
     return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=range_bytes, **known)))

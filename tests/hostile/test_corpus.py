@@ -80,6 +80,18 @@ def test_a_hostile_file_becomes_what_the_table_says(name):
     assert outcome(make()) == expected
 
 
+@pytest.mark.parametrize("name", BAD)
+def test_the_header_of_a_hostile_file_says_something_sensible_or_is_refused(name):
+    try:
+        header = audio.probe(io.BytesIO(BAD[name][1]()))
+    except failures.TrackError:
+        return
+    assert header.codec in audio.DECODERS
+    assert header.seconds is None or 0 < header.seconds < math.inf
+    assert header.rate_hz is None or audio.MIN_RATE_HZ <= header.rate_hz <= audio.MAX_RATE_HZ
+    assert header.channels is None or 1 <= header.channels <= audio.MAX_CHANNELS
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_that_lies_there_is_read_where_it_tells_the_truth(format):
     assert outcome(whole(format)) == "ok"

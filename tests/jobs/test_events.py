@@ -45,7 +45,8 @@ def stopped(tmp_path, tiny, inline, monkeypatch):
         yield next(rows)
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
-        while not storage.exists(work.stop_uri):  # until the driver has seen it
+        deadline = time.monotonic() + 20
+        while not storage.exists(work.stop_uri) and time.monotonic() < deadline:  # until the driver has seen it
             time.sleep(0.02)
 
     monkeypatch.setattr(flow, "finished_rows", slow)

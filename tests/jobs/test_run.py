@@ -348,6 +348,14 @@ def test_a_folder_and_a_file_stand_for_a_manifest(catalog, tiny, inline, tmp_pat
     assert run_job(str(catalog.parent / "songs" / "300.wav"), str(tmp_path / "b"), model=tiny).ok == 1
 
 
+def test_a_file_of_a_folder_that_has_changed_is_separated_again_and_no_other(catalog, tiny, inline, tmp_path):
+    folder, out = str(catalog.parent / "songs"), str(tmp_path / "out")
+    assert (run_job(folder, out, model=tiny).ok, run_job(folder, out, model=tiny).done_before) == (3, 3)
+    write_tone(catalog.parent / "songs" / "300.wav", 310)
+    again = run_job(folder, out, model=tiny)
+    assert (again.ok, again.done_before) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("source", "out"),
     [("/a/songs.parquet", "/a/songs.stems"), ("s3://b/k/songs.csv", "s3://b/k/songs.stems"), ("/a/songs", "/a/songs.stems")],

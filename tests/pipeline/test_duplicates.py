@@ -58,6 +58,13 @@ def test_two_excerpts_of_one_file_are_two_tracks(tmp_path):
     assert f"{tmp_path}/b.wav is {tmp_path}/a.wav" in told
 
 
+def test_excerpts_of_one_file_are_not_read_to_be_compared_with_themselves(tmp_path, monkeypatch):
+    fill(tmp_path, a=b"1", b=b"22")
+    (tmp_path / "l.csv").write_text("uri,offset_s\na.wav,0\na.wav,10\nb.wav,0\n")
+    monkeypatch.setattr(storage, "open_ranges", lambda *_args: pytest.fail("read"))
+    assert kept("sha256", tmp_path / "l.csv") == (["a.wav", "a.wav", "b.wav"], [])
+
+
 def test_what_cannot_be_read_stays_and_is_told_of(tmp_path):
     fill(tmp_path, a=b"same", b=b"same")
     (tmp_path / "l.csv").write_text("uri,size\na.wav,4\nabsent.wav,4\nnowhere.wav,\n")

@@ -119,3 +119,26 @@ def test_storage_that_gives_nothing_at_all_ends_it(s3):
     )
     with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
         probe.probe(table, lambda _count: None)
+
+
+def test_excerpts_of_one_file_read_its_header_once(songs, monkeypatch):
+    (songs / "l.csv").write_text("uri,offset_s\na.wav,0\nb.flac,0\na.wav,1\n")
+    opened, open_ranges = [], storage.open_ranges
+    monkeypatch.setattr(storage, "open_ranges", lambda uri, *args: opened.append(uri) or open_ranges(uri, *args))
+    rows, _ = probed(songs / "l.csv")
+    assert [row["probed_rate_hz"] for row in rows] == [44_100, 48_000, 44_100]
+    assert sorted(opened) == [f"{songs}/a.wav", f"{songs}/b.flac"]
+
+
+def test_storage_that_answers_for_none_of_many_files_ends_it(monkeypatch):
+    asked = []
+
+    def never(uri):
+        asked.append(uri)
+        raise failures.FetchTimeout(f"{uri}: no answer")
+
+    monkeypatch.setattr(storage, "info", never)
+    columns = {"uri": [f"s3://songs/{n}.wav" for n in range(5000)], "size": pa.nulls(5000, pa.int64())}
+    with pytest.raises(failures.NotRunnableError, match="no answer"):
+        probe.probe(pa.table(columns | {"source_etag": pa.nulls(5000, pa.string())}), lambda _count: None)
+    assert len(asked) < 1000
