@@ -98,6 +98,7 @@ def test_an_actor_whose_gpu_torch_cannot_use_ends_the_run_and_fails_no_track(one
     with pytest.raises(failures.NotRunnableError, match="(?i)cuda|nvidia") as refused:
         run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=1, device="cuda")
     assert len(str(refused.value).splitlines()) == 1
+    assert Path(str(refused.value).partition("Ray's logs: ")[2]).is_dir()
     assert not storage.exists(str(tmp_path / "out" / "index.parquet"))
 
 
