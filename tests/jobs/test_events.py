@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -41,8 +42,7 @@ def stopped(tmp_path, tiny, inline, monkeypatch):
 
     def slow(dataset, work):
         rows = whole(dataset, work)
-        yield next(rows)
-        yield next(rows)
+        yield from itertools.islice(rows, 2)
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + 20
