@@ -31,7 +31,7 @@ LEAST_TRACKS = 4  # for a slope
 MOST_TRACKS = 5000
 MOST_BYTES = 16 << 30  # of stems in the temporary folder, and at most half of what is free there
 SHORTEST_S = 1.0
-LONGEST_PATCHES = 9.75  # of ten: as small a share of the last one is empty as of a song of four minutes
+LONGEST_PATCHES = 4.875  # of five: as small a share of them is empty as of a song of four minutes
 _OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
 
 
@@ -102,7 +102,7 @@ def slope(ends: Sequence[tuple[float, float]]) -> float | None:
 
 def _write_manifest(folder: str, track_s: float, settings: Settings) -> None:
     """Write one MP3 and one FLAC, and a manifest that names them in turn, more often than the time lasts."""
-    write_catalog(folder, 2 * track_s, track_s=track_s)
+    write_catalog(folder, 2 * track_s)
     pcm = track_s * settings.spec.sample_rate_hz * settings.spec.channels * settings.codec.bytes_a_value * len(settings.stems)
     room = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
     count = max(LEAST_TRACKS, min(MOST_TRACKS, int(room / pcm)))
