@@ -37,6 +37,9 @@ def main() -> None:
     The interpreter is not torn down: all is durable by then, and its teardown was seen to abort, once in some fifteen runs, with
     threads of the libraries still there. That would make exit code 134 of a run that went well.
     """
+    from sep_batch.jobs import quiet
+
+    quiet.move_stderr()
     code = 0
     try:
         app()

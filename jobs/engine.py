@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sep_batch.jobs import machine
+from sep_batch.jobs import machine, quiet
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
 
@@ -84,9 +84,10 @@ def running(wanted: Options) -> Iterator[Resources]:
             "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
             "object_store_memory": object_store_bytes(wanted),
         }
-        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            ray.init(address=address, **({} if address else local), **quiet)
+            with quiet.natively():
+                ray.init(address=address, **({} if address else local), **silent)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {str(error).splitlines()[0]}") from error
     try:

@@ -12,14 +12,17 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 
 from sep_batch.pipeline import failures, storage
@@ -34,6 +37,7 @@ READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is d
 NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they work while Separate waits
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
+_EXECUTORS: weakref.WeakKeyDictionary[ray.data.Dataset, StreamingExecutor] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,20 @@ def configure(resources: Resources) -> None:
 
 
 def _quiet() -> None:
-    """Leave to Ray Data its file among Ray's logs and no terminal, and have Ray's own errors shown as ours are."""
+    """Leave to Ray Data its file among Ray's logs and no terminal, and have Ray's own errors shown as ours are.
+
+    What its other machines and actors report, Ray prints to stdout, asked for or not, as that an actor we ended was ended.
+    """
+    ray._private.worker.print_to_stdstream = _note  # type: ignore[assignment]  # noqa: SLF001 (nothing else stops it)
     data, ours = logging.getLogger("ray.data"), logging.getLogger("ray")
     data.handlers = [handler for handler in data.handlers if not isinstance(handler, logging.StreamHandler)]
     data.setLevel(logging.INFO)
     ours.handlers.clear()
     ours.propagate = True
+
+
+def _note(reported: dict[str, Any], *_: object, **__: object) -> None:
+    logging.getLogger("ray").info("; ".join(reported["lines"]))
 
 
 def logs() -> str:
@@ -180,7 +192,15 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
     rows = _stage(rows, Analyze, (work,), giving_way, analyze, minimum=1)
     options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
     rows = _stage(rows, Separate, (work, model), options, separate, minimum=separate.actors)
-    return _stage(rows, Write, (work,), giving_way, write, minimum=1)
+    rows = _stage(rows, Write, (work,), giving_way, write, minimum=1)
+    rows._create_executor = partial(_created, rows, rows._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
+    return rows
+
+
+def _created(dataset: ray.data.Dataset, create: Callable[[], StreamingExecutor]) -> StreamingExecutor:
+    """Keep a flow's executor from its start on; the dataset itself names it only once there is a first row."""
+    _EXECUTORS[dataset] = create()
+    return _EXECUTORS[dataset]
 
 
 def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
@@ -225,8 +245,8 @@ def _joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) ->
 
 def is_loading(dataset: ray.data.Dataset) -> bool:
     """Tell whether every actor of Separate is still starting: loading torch and the model."""
-    executor = dataset._current_executor  # noqa: SLF001 (as in stop)
-    stages = (executor and executor._topology) or ()  # type: ignore[attr-defined]  # noqa: SLF001 (no other way to see actors)
+    executor = _EXECUTORS.get(dataset)
+    stages = (executor and executor._topology) or ()  # noqa: SLF001 (no other way to see actors)
     return not any(stage.get_actor_info().running for stage in stages if Separate.__name__ in stage.name)
 
 

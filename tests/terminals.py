@@ -76,7 +76,7 @@ class OnTerminal:
     """A command on a pseudo-terminal, in a session of its own as a shell starts it."""
 
     def __init__(self, command: list[str], columns: int, **options) -> None:
-        self.screen, self._read = Screen(columns), ""
+        self.screen, self._read = Screen(columns), b""
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         command = [sys.executable, "-c", _TAKE_TERMINAL, *command]
@@ -87,20 +87,25 @@ class OnTerminal:
         """Type a key."""
         os.write(self._ours, key)
 
+    @property
+    def shown(self) -> str:
+        """All that was written so far; a character that is cut in two comes with the rest of it."""
+        return self._read.decode(errors="replace")
+
     def wait_for(self, words: str, limit_s: float) -> str:
         """Wait until these words were shown, and return all that was written so far."""
         limit = time.monotonic() + limit_s
-        while words not in self._read:
-            assert time.monotonic() < limit, f"{words!r} was never shown:\n{self._read[-4000:]}"
-            self._take()
-        return self._read
+        while words not in self.shown:
+            more = self._take() and time.monotonic() < limit
+            assert more or words in self.shown, f"{words!r} was never shown:\n{self.shown[-4000:]}"
+        return self.shown
 
     def end(self, limit_s: float) -> int:
         """Wait for the end, have the screen show it all, and return the exit code."""
         limit = time.monotonic() + limit_s
         while self._take():
-            assert time.monotonic() < limit, f"it did not end:\n{self._read[-4000:]}"
-        self.screen.feed(self._read)
+            assert time.monotonic() < limit, f"it did not end:\n{self.shown[-4000:]}"
+        self.screen.feed(self.shown)
         return self.popen.wait(10)
 
     def _take(self) -> bool:
@@ -108,7 +113,7 @@ class OnTerminal:
         if not select.select([self._ours], [], [], 0.2)[0]:
             return True
         try:
-            self._read += os.read(self._ours, 1 << 16).decode(errors="replace")
+            self._read += os.read(self._ours, 1 << 16)
         except OSError:  # that is how a terminal says that nobody writes to it any more
             return False
         return True
