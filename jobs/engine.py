@@ -37,15 +37,6 @@ def set_environment(wanted: Options) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def quieten(ray: Any) -> None:
-    """Have what Ray publishes to its drivers go to Ray's logger: it prints it on stdout, which is ours."""
-
-    def log(told: dict[str, Any], **_how: object) -> None:
-        logging.getLogger("ray").info("%s", told["lines"])
-
-    ray._private.worker.print_to_stdstream = log  # noqa: SLF001 (there is no setting)
-
-
 def object_store_bytes(wanted: Options) -> int:
     """Return how large the object store of a Ray of our own is."""
     return OBJECT_STORE_BYTES * max(1, machine.gpus_wanted(wanted))
@@ -79,7 +70,6 @@ def running(wanted: Options) -> Iterator[Resources]:
 
     started = not ray.is_initialized()
     if started:
-        quieten(ray)
         local: dict[str, Any] = {
             "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
             "object_store_memory": object_store_bytes(wanted),
