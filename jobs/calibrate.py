@@ -1,4 +1,4 @@
-"""A forecast's measurement: a run of a minute over synthesised tracks, as long as the plan's are, with the same model and stems.
+"""A forecast's measurement: a run of a minute over synthesised tracks, as long as the plan's, with the same model and stems.
 
 What a run takes is its start and then a rate; a short run's own speed would say too little of a long one. So the rate is the
 slope of finished audio over time, which neither the start nor the end of the measurement is part of.
@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.jobs.amounts import Amounts
-from sep_batch.jobs.bench import TRACK_S, write_catalog
+from sep_batch.jobs.bench import write_catalog
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.machine import cluster
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
+from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, index
 from sep_batch.pipeline.settings import Settings
 
@@ -30,6 +31,7 @@ LEAST_TRACKS = 4  # for a slope
 MOST_TRACKS = 5000
 MOST_BYTES = 16 << 30  # of stems in the temporary folder, and at most half of what is free there
 SHORTEST_S = 1.0
+LONGEST_PATCHES = 4.875  # of five: as small a share of them is empty as of a song of four minutes
 _OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
 
 
@@ -50,24 +52,34 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
         raise failures.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
     if not planned.audio_s:
         raise failures.NotRunnableError("--calibrate: nothing is known of the tracks' length")
-    track_s = max(SHORTEST_S, min(TRACK_S, planned.audio_s / (tracks - planned.unknown)))
+    longest_s = LONGEST_PATCHES * settings.spec.patch_samples / settings.spec.sample_rate_hz
+    track_s = max(SHORTEST_S, min(longest_s, planned.audio_s / (tracks - planned.unknown)))
     with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
         _write_manifest(folder, track_s, settings)
         begun = time.monotonic()
-        defaults = {name: getattr(Options, name) for name in _OF_MANIFEST}
-        asked = dataclasses.replace(wanted, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
-        given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
-        summary = run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **given)
+        summary = _run(folder, wanted)
         took_s = time.monotonic() - begun
-        if summary.exit_code == failures.STOPPED and took_s < MEASURED_S:
-            raise KeyboardInterrupt  # a signal, not the end of the time
-        if not summary.ok or summary.failed:
-            counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-            raise failures.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
+        _refuse_unmeasured(summary, took_s)
         rows = index.read(f"{folder}/stems").select(["finished_at", "audio_s"]).to_pylist()
     ends = sorted((row["finished_at"].timestamp(), row["audio_s"]) for row in rows)
     rate = slope(ends) or summary.audio_s / max(summary.seconds - summary.start_s, 1e-3)
     return Forecast(tracks, planned.audio_s, max(0.0, took_s - summary.audio_s / rate), rate)
+
+
+def _run(folder: str, wanted: Options) -> Summary:
+    """Run for `MEASURED_S`, with what is wanted but for what is said of the manifest and of OUT."""
+    defaults = {name: getattr(Options, name) for name in _OF_MANIFEST}
+    asked = dataclasses.replace(wanted, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
+    given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+    return run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **given)
+
+
+def _refuse_unmeasured(summary: Summary, took_s: float) -> None:
+    if summary.exit_code == failures.STOPPED and took_s < MEASURED_S:
+        raise KeyboardInterrupt  # a signal, not the end of the time
+    if not summary.ok or summary.failed:
+        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
+        raise failures.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
 
 
 def slope(ends: Sequence[tuple[float, float]]) -> float | None:

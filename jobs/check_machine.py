@@ -23,7 +23,7 @@ _UNBOUNDED = 1 << 60  # version 1 says no bound as the largest number of pages
 
 def python() -> Check:
     """Tell which Python this is."""
-    return Check("Python", f"{platform.python_version()}, {platform.machine()}, {platform.platform(terse=True)}")
+    return Check("Python", f"{platform.python_version()}, {platform.system()}, {platform.machine()}")
 
 
 def cpus() -> Check:

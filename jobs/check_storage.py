@@ -13,7 +13,7 @@ from sep_batch.jobs.check import Check, note, wrong
 from sep_batch.pipeline import failures, retries, storage, uris
 
 CONTENT = b"written by sep-batch doctor\n"
-FREE_BYTES = 10_000_000_000  # some 150 songs of two stems as FLAC
+FREE_BYTES = 10_000_000_000  # some 200 songs of four minutes, two stems each, as FLAC
 CLOCKS_S = 60.0  # that two may be apart: a lease is dead after 90 s
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a profile in --storage-options"
 _DISK = {

@@ -85,7 +85,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _table(groups: list[Group]) -> Iterator[str]:
-    """Yield two lines a group: what they have in common, and one of them."""
+    """Yield two lines a group: what they share, and one of them."""
     widths = [max(len(text) for text in column) for column in zip(*map(_cells, groups), strict=True)]
     head = ("tracks", "class", "stage", "transient")
     widths = [max(width, len(name)) for width, name in zip(widths, head, strict=True)]

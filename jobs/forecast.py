@@ -47,11 +47,14 @@ def keep(forecast: Forecast, out: str, settings_sha256: str) -> None:
     storage.put(str(_place(out, settings_sha256)), json.dumps(asdict(forecast)).encode())
 
 
-def kept(out: str, settings_sha256: str, tracks: int) -> Forecast | None:
-    """Return the forecast of a run of so many tracks; None where none was made, or one of another plan."""
+def take(out: str, settings_sha256: str, tracks: int) -> Forecast | None:
+    """Return the forecast of a run of so many tracks, once; None where none was made, or one of another plan."""
+    place = _place(out, settings_sha256)
     with contextlib.suppress(OSError, ValueError, TypeError):  # a forecast that cannot be read is none
-        found = Forecast(**json.loads(_place(out, settings_sha256).read_bytes()))
-        return found if found.tracks == tracks else None
+        found = Forecast(**json.loads(place.read_bytes()))
+        if found.tracks == tracks:
+            place.unlink()
+            return found
     return None
 
 

@@ -77,7 +77,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         plan = make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
         counts = plan.counts
         summary.done_before, summary.known_failed = counts["done"], counts["known_failed"]
-        if expected := forecast.kept(out, settings.sha256, plan.tracks.num_rows):
+        if expected := forecast.take(out, settings.sha256, plan.tracks.num_rows):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
             if plan.tracks.num_rows:

@@ -19,12 +19,13 @@ from sep_batch.pipeline.plan import make_plan
 
 _TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
-_LAST_RUN = "SELECT max(run_id) FROM rows WHERE status <> 'deleted'"  # that is what verify --repair writes
+_TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
+    FROM rows WHERE status <> 'deleted'"""  # those that are, verify --repair wrote
+_LAST_RUN = "SELECT max(run_id) FROM tried"
 _OF_RUN = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
-    strftime(min(finished_at), $iso), strftime(max(finished_at), $iso)
-    FROM rows WHERE run_id = $run AND status <> 'deleted'"""
+    strftime(min(finished_at), $iso), strftime(max(finished_at), $iso) FROM tried WHERE run_id = $run"""
 _RECENT = """SELECT count(*), coalesce(sum(audio_s) FILTER (status = 'ok'), 0), epoch(max(finished_at) - min(finished_at))
-    FROM rows WHERE run_id = $run AND status <> 'deleted' AND finished_at > $last::TIMESTAMPTZ - to_seconds($seconds)"""
+    FROM tried WHERE run_id = $run AND finished_at > $last::TIMESTAMPTZ - to_seconds($seconds)"""
 
 
 def run_status(out: str) -> Status:
@@ -78,6 +79,7 @@ def _count(status: Status, journal: index.Opened) -> None:
             status.failed[error_class] = count
         else:
             status.marked += count
+    sql(_TRIED)
     if not status.is_at_work:
         (status.run,) = sql(_LAST_RUN).fetchall()[0]
     of_run = sql(_OF_RUN, {"run": status.run, "iso": "%Y-%m-%dT%H:%M:%S.%fZ"}).fetchall()[0]

@@ -95,7 +95,9 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     yield _line("pending", _pending(status))
     if status.tracks_a_minute and status.audio_s_a_minute is not None:
         speed = status.audio_s_a_minute / 60
-        yield _line("rate", f"{status.tracks_a_minute:,.1f} tracks a minute, {speed:,.1f} x real time, in its last minutes")
+        yield _line(
+            "rate", f"{status.tracks_a_minute:,.1f} tracks a minute, {speed:,.1f} x real time, over the last {_span(RATE_S)}"
+        )
     if status.eta_s is not None:
         end = now + timedelta(seconds=status.eta_s)
         yield _line("ETA", f"{_span(status.eta_s)}, at {end:%Y-%m-%d %H:%M} UTC")

@@ -74,21 +74,47 @@ def test_constraints_name_versions_and_nothing_else(path):
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+( ; .+)?", line) for line in lines if line and line[0] != "#")
 
 
-def test_the_readme_names_every_flag_of_run_every_column_and_nothing_that_is_not_there():
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
     group = typer.main.get_command(app)
-    commands = {**group.commands, **group.commands["models"].commands}
-    flags = {name: {option for parameter in command.params for option in parameter.opts} for name, command in commands.items()}
+    return {**group.commands, **group.commands["models"].commands}
+
+
+def flags_in(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
+    flags = {
+        name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        for name, command in commands().items()
+    }
+    every = set().union(*flags.values())
+    of_others = {"--help", "--constraint", "--editable", "--check", "--hours", "--install-completion"}  # pip's, ruff's, typer's
+    named = {path.name: flags_in(path.read_text()) for path in DOCS}
+    assert set().union(*named.values()) - of_others - every == set()
+    assert every - set().union(*named.values()) == set()
+    assert flags["run"] - named["README.md"] == set()
+
+
+def test_readme_and_docs_name_every_command_and_none_that_is_not_there():
+    text = "\n".join(path.read_text() for path in DOCS)
+    named = set(re.findall(r"sep-batch(?: models)? ([a-z]+)\b", text)) - {"models"}
+    assert named - set(commands()) == set()
+    assert {name for name in commands() if name != "models"} - named == {"list", "show"}  # of models, told by its help
+
+
+def test_the_readme_names_every_column():
     text = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-    of_others = {"--help", "--constraint", "--editable", "--check"}  # of every command, of pip, of ruff
-    assert named - of_others - set().union(*flags.values()) == set()
-    assert {flag for flag in flags["run"] if flag.startswith("--")} - named == set()
     table = text[text.index("<!-- columns -->") : text.index("<!-- /columns -->")]
     assert set(re.findall(r"`([a-z_0-9]+)`", table)) == set(JOURNAL.names)
     for field in STEM:
         assert field.name in table
 
 
-def test_every_file_that_the_readme_links_is_there():
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_file_that_readme_and_docs_link_is_there(path):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
+        assert (path.parent / link).exists(), link

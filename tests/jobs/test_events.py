@@ -1,4 +1,4 @@
-"""`--json`: events as lines of JSON, as the README's table says."""
+"""`--json`: events as lines of JSON, as the table in docs/operate.md says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import flow, storage
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
 
 
 def events_of(source, tiny, **options):
@@ -82,7 +82,7 @@ def test_the_events_say_what_was_done(stopped):
 
 
 def test_the_readmes_table_names_every_event_and_its_keys(stopped):
-    table = README[README.index("<!-- events -->") : README.index("<!-- /events -->")]
+    table = OPERATE[OPERATE.index("<!-- events -->") : OPERATE.index("<!-- /events -->")]
     told = {
         name: set(re.findall(r"`([a-z_0-9]+)`", keys))
         for name, keys in re.findall(r"^\| `([a-z]+)` \| .* \| (.*) \|$", table, re.MULTILINE)
@@ -91,7 +91,7 @@ def test_the_readmes_table_names_every_event_and_its_keys(stopped):
     found = {event["event"]: event.keys() - always for event in stopped}
     assert told == found
     assert always <= set(
-        re.findall(r"`([a-z]+)`", README[README.index("## What an operator sees") : README.index("<!-- events -->")])
+        re.findall(r"`([a-z]+)`", OPERATE[OPERATE.index("## Run, and watch") : OPERATE.index("<!-- events -->")])
     )
 
 

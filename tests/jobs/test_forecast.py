@@ -63,10 +63,10 @@ def test_too_few_tracks_give_no_rate(ends):
     assert slope(ends) is None
 
 
-def test_a_forecast_is_kept_for_its_out_its_settings_and_so_many_tracks():
+def test_a_forecast_is_kept_for_its_out_its_settings_and_so_many_tracks_and_given_once():
     forecast.keep(KEPT, "/out", "a" * 64)
-    assert forecast.kept("/out", "a" * 64, 8) == KEPT
-    assert [forecast.kept(*other) for other in (("/o", "a" * 64, 8), ("/out", "b" * 64, 8), ("/out", "a" * 64, 7))] == [None] * 3
+    assert [forecast.take(*other) for other in (("/o", "a" * 64, 8), ("/out", "b" * 64, 8), ("/out", "a" * 64, 7))] == [None] * 3
+    assert [forecast.take("/out", "a" * 64, 8) for _ in range(2)] == [KEPT, None]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"tracks": 8}', b"\xff"])
@@ -74,7 +74,7 @@ def test_a_forecast_that_cannot_be_read_is_none(content, tmp_path):
     forecast.keep(KEPT, "/out", "a" * 64)
     (file,) = (tmp_path / "cache" / "forecasts").iterdir()
     file.write_bytes(content)
-    assert forecast.kept("/out", "a" * 64, 8) is None
+    assert forecast.take("/out", "a" * 64, 8) is None
 
 
 def test_how_it_turned_out_is_said_with_its_sign():

@@ -17,7 +17,7 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import failures, flow, index
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
 
 
 def parsed(text):
@@ -73,7 +73,7 @@ def test_during_a_run_the_counts_grow_to_what_the_index_says(scrapes):
 
 
 def test_the_readme_names_every_metric_and_no_other(scrapes):
-    table = README[README.index("<!-- metrics -->") : README.index("<!-- /metrics -->")]
+    table = OPERATE[OPERATE.index("<!-- metrics -->") : OPERATE.index("<!-- /metrics -->")]
     assert set(re.findall(r"`(sep_batch_[a-z_]+)", table)) == {name for name, _ in scrapes[0][-1]}
 
 
