@@ -220,8 +220,8 @@ def test_an_out_that_cannot_be_read_is_one_line_and_exit_5(out, words, catalog, 
 
 
 PEAK = (  # it leaves as the command does, without waiting for headers that do not come
-    "import os, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, {'torch', 'ray'} & set(sys.modules), flush=True)"
-    "; os._exit(0)"
+    "import os, resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+    "print(peak, {'torch', 'ray'} & set(sys.modules), flush=True); os._exit(0)"
 )
 
 
