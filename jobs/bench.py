@@ -154,15 +154,14 @@ def _folder(out: str | None) -> Iterator[str]:
         raise failures.NotRunnableError(f"--out {error}") from error
 
 
-def write_catalog(folder: str, seconds: float, *, track_s: float | None = None) -> int:
-    """Write tracks, MP3 and FLAC in turn, and return how many: at least one of each.
+def write_catalog(folder: str, seconds: float) -> int:
+    """Write tracks of about a minute, MP3 and FLAC in turn, and return how many: at least one of each.
 
     Args:
         folder: They go to `catalog` below it.
         seconds: Of all together.
-        track_s: Of each, about; by default a minute.
     """
-    tracks = max(2, round(seconds / (track_s or TRACK_S)))
+    tracks = max(2, round(seconds / TRACK_S))
     wave = np.sum(list(_played(seconds / tracks).values()), axis=0)
     for number in range(tracks):
         codec = (MP3, FLAC)[number % 2]

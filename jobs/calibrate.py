@@ -1,7 +1,8 @@
 """A forecast's measurement: a run of a minute over synthesised tracks, as long as the plan's, with the same model and stems.
 
 What a run takes is its start and then a rate; a short run's own speed would say too little of a long one. So the rate is the
-slope of finished audio over time, which neither the start nor the end of the measurement is part of.
+slope of finished audio over time, which neither the start nor the end of the measurement is part of; and the start is longer by
+what the plan's longer tracks take to come through the first time.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import linear_regression
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.jobs.amounts import Amounts
+from sep_batch.jobs.attribution import COLUMNS
 from sep_batch.jobs.bench import write_catalog
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.machine import cluster
@@ -25,6 +28,7 @@ from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, index
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import PATCHES_PER_PART
 
 MEASURED_S = 60.0  # after which the run takes no more in
 LEAST_TRACKS = 4  # for a slope
@@ -52,18 +56,31 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
         raise failures.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
     if not planned.audio_s:
         raise failures.NotRunnableError("--calibrate: nothing is known of the tracks' length")
-    longest_s = LONGEST_PATCHES * settings.spec.patch_samples / settings.spec.sample_rate_hz
-    track_s = max(SHORTEST_S, min(longest_s, planned.audio_s / (tracks - planned.unknown)))
+    mean_s, patch_s = planned.audio_s / (tracks - planned.unknown), settings.spec.patch_samples / settings.spec.sample_rate_hz
+    track_s = max(SHORTEST_S, min(LONGEST_PATCHES * patch_s, mean_s))
     with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
         _write_manifest(folder, track_s, settings)
         begun = time.monotonic()
         summary = _run(folder, wanted)
         took_s = time.monotonic() - begun
         _refuse_unmeasured(summary, took_s)
-        rows = index.read(f"{folder}/stems").select(["finished_at", "audio_s"]).to_pylist()
+        rows = index.read(f"{folder}/stems").select(["finished_at", "audio_s", *COLUMNS.values()]).to_pylist()
     ends = sorted((row["finished_at"].timestamp(), row["audio_s"]) for row in rows)
     rate = slope(ends) or summary.audio_s / max(summary.seconds - summary.start_s, 1e-3)
-    return Forecast(tracks, planned.audio_s, max(0.0, took_s - summary.audio_s / rate), rate)
+    start_s = took_s - summary.audio_s / rate + longer_way_s(rows, min(mean_s, PATCHES_PER_PART * patch_s) - track_s, rate)
+    return Forecast(tracks, planned.audio_s, max(0.0, start_s), rate)
+
+
+def longer_way_s(rows: Sequence[Mapping[str, Any]], longer_s: float, rate: float) -> float:
+    """Return how much longer the plan's first part is on its way through the stages than a measured one, with none behind it yet.
+
+    Args:
+        rows: Of the measured tracks.
+        longer_s: Seconds of audio that the plan's parts have more.
+        rate: Seconds of audio a second, which the first part's counts with too.
+    """
+    way: float = sum(row[column] for row in rows for column in COLUMNS.values()) / sum(row["audio_s"] for row in rows)
+    return longer_s * max(0.0, way - 1 / rate)
 
 
 def _run(folder: str, wanted: Options) -> Summary:

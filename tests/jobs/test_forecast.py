@@ -63,6 +63,12 @@ def test_too_few_tracks_give_no_rate(ends):
     assert slope(ends) is None
 
 
+def test_longer_tracks_take_longer_to_come_through_the_first_time():
+    rows = [{"audio_s": 60.0, "decode_s": 2.0, "separate_s": 4.0, "write_s": 6.0}] * 4
+    assert calibrate.longer_way_s(rows, 140.0, rate=20.0) == pytest.approx(140 * (0.2 - 0.05))
+    assert calibrate.longer_way_s(rows, 0.0, rate=20.0) == calibrate.longer_way_s(rows, 140.0, rate=4.0) == 0
+
+
 def test_a_forecast_is_kept_for_its_out_its_settings_and_so_many_tracks_and_given_once():
     forecast.keep(KEPT, "/out", "a" * 64)
     assert [forecast.take(*other) for other in (("/o", "a" * 64, 8), ("/out", "b" * 64, 8), ("/out", "a" * 64, 7))] == [None] * 3
