@@ -108,7 +108,7 @@ class Driver:
                     is_stopping = True
         finally:
             flow.stop(dataset)
-        if is_stopping and len(seen) < todo.num_rows:
+        if self.stop.is_asked and len(seen) < todo.num_rows:
             self._end_early()
         self.summary.stats += flow.stats(dataset)
         return seen

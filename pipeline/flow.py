@@ -252,7 +252,7 @@ def is_loading(dataset: ray.data.Dataset) -> bool:
 
 def stop(dataset: ray.data.Dataset) -> None:
     """End a flow that is not wanted any more; what it was at work on is lost."""
-    executor = dataset._current_executor  # noqa: SLF001 (Ray Data ends it only with the dataset)
+    executor = _EXECUTORS.get(dataset)  # Ray Data ends it only with the dataset
     if executor is not None:
         executor.shutdown(force=True)
 
