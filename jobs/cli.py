@@ -6,11 +6,12 @@ Nothing heavy is imported before a command needs it: `--help` loads neither torc
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from sep_batch.jobs import flags
 
 if TYPE_CHECKING:
     from sep_batch.jobs.logs import Handler
+    from sep_batch.jobs.summary import Summary
 
 app = typer.Typer(
     name="sep-batch",
@@ -148,18 +150,11 @@ def run(
     Example: sep-batch run songs.parquet --gpus 8 --out s3://bucket/stems
     """
     with _one_line_errors() as log:
-        from rich.console import Console
-
-        from sep_batch.jobs.progress import Progress
-        from sep_batch.jobs.report import reach, show
         from sep_batch.jobs.run import run_job
 
         if dry_run:
             given = {name: context.params[name] for name in PLANNED}
             raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
-        log.speak(log_format)
-        progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
-        log.standing = progress.standing
         asked = flags.as_options(
             model=model,
             gpus=gpus,
@@ -190,30 +185,41 @@ def run(
             uri_column=uri_column,
             id_column=id_column,
         )
-        summary = run_job(manifest, out, progress=progress, **asked)
-        show(summary, as_json=as_json, reach=reach(endpoint_url, storage_options))
-    raise typer.Exit(summary.exit_code)
+        telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
+        exit_code = _separate(run_job, log, manifest, out, asked, **telling)
+    raise typer.Exit(exit_code)
+
+
+def _separate(
+    job: Callable[..., Summary],
+    log: Handler,
+    source: str,
+    out: str | None,
+    asked: dict[str, Any],
+    *,
+    as_json: bool,
+    log_format: str,
+    metrics_port: str | None,
+) -> int:
+    from rich.console import Console
+
+    from sep_batch.jobs.progress import Progress
+    from sep_batch.jobs.report import reach, show
+
+    log.speak(log_format)
+    progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
+    log.standing = progress.standing
+    summary = job(source, out, progress=progress, **asked)
+    show(summary, as_json=as_json, reach=reach(asked["endpoint_url"], asked["storage_options"]))
+    return summary.exit_code
 
 
 PLANNED = (  # those of run's flags that change what would be done
-    *(
-        "out",
-        "model",
-        "gpus",
-        "cpus",
-        "format",
-        "bit_depth",
-        "precision",
-        "stft",
-        "bitrate",
-        "filename",
-        "stems",
-        "limit",
-        "offset",
-    ),
-    *("duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
+    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "filename", "stems", "limit"),
+    *("offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
     *("uri_column", "id_column"),
 )
+NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 
 
 @app.command()
@@ -243,6 +249,25 @@ def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_
     planned = run_plan(manifest, calibrate=calibrate, **flags.as_options(**given))
     show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
     return planned.exit_code
+
+
+@app.command()
+@flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
+def sync(
+    source: Annotated[str, typer.Argument(help="A folder or prefix that holds audio.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where to.")],
+    **given: Any,
+) -> None:
+    """Bring OUT up to SOURCE: what is new or has changed is separated, what is gone is told and kept. The nightly job.
+
+    Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
+    """
+    with _one_line_errors() as log:
+        from sep_batch.jobs.sync import run_sync
+
+        telling = {name: given.pop(name) for name in ("as_json", "log_format", "metrics_port")}
+        exit_code = _separate(run_sync, log, source, out, flags.as_options(**given), **telling)
+    raise typer.Exit(exit_code)
 
 
 @app.command()

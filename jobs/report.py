@@ -11,6 +11,8 @@ from sep_batch.jobs import forecast
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline.failures import WorkerCrash
 
+SHOWN = 5
+
 
 def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
     """Log a run's warnings, and print its summary in a few words; as JSON it was the last of the events.
@@ -31,7 +33,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     """Return the summary in words, and the next command to type."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
-        told = [f"nothing to do: {summary.tracks} tracks, {before}"]
+        told = [f"nothing to do: {summary.tracks} tracks, {before}", *_vanished(summary)]
         return [*told, _next("failures", summary, reach)] if summary.known_failed else told
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
@@ -44,12 +46,20 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
         told.append(f"Ray's logs: {summary.ray_logs}")
-    told.append(f"stems and index: {summary.out}")
+    told += [*_vanished(summary), f"stems and index: {summary.out}"]
     if summary.failed:
         told.append(_next("failures", summary, reach))
     elif not summary.stopped:
         told.append(_next("verify", summary, reach))
     return [*told, summary.stopped] if summary.stopped else told
+
+
+def _vanished(summary: Summary) -> list[str]:
+    """Say which sources are gone."""
+    if not (gone := summary.vanished):
+        return []
+    first = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
+    return [f"{len(gone)} tracks of OUT are no longer in the folder that was listed, their stems stay: {first}"]
 
 
 def reach(endpoint_url: str | None, storage_options: str | None) -> str:

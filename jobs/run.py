@@ -23,7 +23,7 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import index, lease, manifest, storage, uris
-from sep_batch.pipeline.plan import make_plan
+from sep_batch.pipeline.plan import make_plan, vanished
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,8 +74,11 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         before = outs.last_run(out)["settings"] or None
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
         run = _open_out(out, settings, catalog.listed)
-        plan = make_plan(tracks, index.finished(out), settings.sha256, wanted.retry)
+        finished = index.finished(out)
+        plan = make_plan(tracks, finished, settings.sha256, wanted.retry)
         counts = plan.counts
+        if catalog.listed.is_folder:
+            summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, finished)
         summary.done_before, summary.known_failed = counts["done"], counts["known_failed"]
         if expected := forecast.take(out, settings.sha256, plan.tracks.num_rows):
             summary.forecast_s = expected.seconds

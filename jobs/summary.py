@@ -33,6 +33,7 @@ class Summary:
         job_s: Of the whole job, from reading the manifest to the published index.
         forecast_s: What `plan --calibrate` said of these; None where it said nothing of this run.
         stopped: Why the run ended early, if it did.
+        vanished: Ids of tracks of OUT whose source is no longer in the folder that is run; their stems stay.
         stage_s: Seconds of work of each stage, over the tracks of this run.
         actors: Of each stage, at most.
         device: Torch's name of what the U-Nets ran on.
@@ -56,6 +57,7 @@ class Summary:
     exit_code: int = 0
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
+    vanished: list[str] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
     actors: dict[str, int] = field(default_factory=dict)
     device: str = ""

@@ -39,6 +39,7 @@ class Manifest:
         tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
         warnings: What a person should know, a line each.
         read_with: What `read` was told, so that it can be read again.
+        is_folder: Whether it is the listing of a folder or prefix.
     """
 
     uri: str
@@ -46,6 +47,7 @@ class Manifest:
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
     read_with: Mapping[str, str | bool | None] = dataclasses.field(default_factory=dict)
+    is_folder: bool = False
 
 
 def read(
@@ -93,7 +95,7 @@ def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Ma
     if storage.is_folder(uri):
         odd = list[str]()
         listed = check(_listed(audio_below(uri, odd), uri), uri, uri, around=around)
-        return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)))
+        return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)), is_folder=True)
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
     raise failures.ManifestError(

@@ -94,6 +94,13 @@ def _again(before: Finished, retry: Retry) -> bool:
     return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
 
 
+def vanished(tracks: pa.Table, folder: str, finished: Mapping[str, Finished]) -> list[str]:
+    """Return the ids of tracks that were separated from below a folder and are not in its listing any more."""
+    listed = set(tracks.column("id").to_pylist())
+    below = folder.rstrip("/") + "/"
+    return [name for name, was in finished.items() if was.status == "ok" and name not in listed and was.uri.startswith(below)]
+
+
 def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
     """Write a plan as Parquet, one file a block of tracks.
 

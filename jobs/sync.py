@@ -1,0 +1,44 @@
+"""`sync`: the nightly job. What is new below a folder or prefix, or has changed, is separated; what is gone is told, and kept.
+
+from sep_batch.jobs.sync import run_sync
+summary = run_sync("s3://bucket/songs", "s3://bucket/stems")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sep_batch.jobs.access import storage_options
+from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.run import run_job
+from sep_batch.jobs.summary import Summary
+from sep_batch.pipeline import failures, storage, uris
+
+
+def run_sync(source: str, out: str, *, progress: Progress | None = None, **options: Any) -> Summary:
+    """Bring OUT up to a folder or prefix. Its listing is the manifest: a file's etag, or time, says whether it has changed.
+
+    Args:
+        source: A folder or prefix that holds audio.
+        out: Where to.
+        progress: As `run_job` takes it.
+        options: As `run_job` takes them.
+
+    Returns:
+        What was done, as `run_job` does. What failed for good on another night changes no exit code.
+
+    Raises:
+        ManifestError: The source is no folder, or holds no audio: perhaps a mistake, and no reason to call OUT up to date.
+        RunError: As `run_job`.
+    """
+    storage.use(storage_options(options.get("endpoint_url"), options.get("storage_options")))
+    said = f"SOURCE {uris.shown(uris.absolute(source))}"
+    try:
+        if not storage.is_folder(uris.absolute(source)):
+            raise failures.ManifestError(f"{said}: expected a folder or prefix that holds audio, and is there")
+    except failures.TrackError as error:
+        raise failures.ManifestError(f"SOURCE {error}") from error
+    summary = run_job(source, out, progress=progress, **options)
+    if not summary.tracks:
+        raise failures.ManifestError(f"{said}: found no audio file")
+    return summary
