@@ -19,7 +19,7 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import cli
+from sep_batch.jobs import cli_run
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import audio, index, lease, retries, stages, storage
@@ -293,7 +293,7 @@ def check_as_json(catalog, tiny, tmp, inline):
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
-OPTIONS = [name for name in inspect.signature(cli.run).parameters if name not in ("context", "manifest")]
+OPTIONS = [name for name in inspect.signature(cli_run.run).parameters if name not in ("context", "manifest")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -1,0 +1,204 @@
+"""The commands that separate, or say what would be separated: run, plan, sync. Declared once, run's flags are theirs too."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sep_batch.jobs import flags
+from sep_batch.jobs.cli_app import app, one_line_errors
+
+if TYPE_CHECKING:
+    from sep_batch.jobs.logs import Handler
+    from sep_batch.jobs.summary import Summary
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-p", help="A preset (see models list), or a folder or URI of a converted model.")
+    ] = "spleeter:2stems",
+    gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
+    cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
+    format: Annotated[str, typer.Option("--format", "-c", help="What stems are written as: flac, wav or mp3.")] = "flac",
+    bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
+    precision: Annotated[
+        str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
+    ] = "float32",
+    stft: Annotated[
+        str,
+        typer.Option(help="Who does the STFT: cpu, the stage that decodes; gpu, the one that has the U-Nets, wherever they run."),
+    ] = "cpu",
+    bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
+    filename: Annotated[
+        str,
+        typer.Option(
+            "--filename",
+            "-f",
+            help="Stems' paths below OUT/stems: {id} {stem} {ext} {filename} {foldername} {instrument} {codec} {shard}.",
+        ),
+    ] = "{shard}/{id}/{stem}.{ext}",
+    stems: Annotated[str | None, typer.Option(help="Only these, as vocals,drums. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,
+    offset: Annotated[float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.")] = 0.0,
+    duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds to separate of each track.")] = None,
+    max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
+    ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
+    retry: Annotated[str, typer.Option(help="Which failed tracks are tried again: none, transient or all.")] = "transient",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
+    scratch: Annotated[
+        str | None,
+        typer.Option(help="Folder for long tracks' temporary files, where OUT is no disk. Default: the system's."),
+    ] = None,
+    deadline: Annotated[str | None, typer.Option(help="When to end, in order: a duration, as 6h, or a time, as 06:00.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another run works on OUT.")] = 0.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds that a stage may be at work on four minutes of a track.")] = 600.0,
+    input_root: Annotated[
+        str | None, typer.Option(help="Local sources have to lie below this folder; without it a remote manifest may name none.")
+    ] = None,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Read http and https sources too.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(help="Of the S3 server, where it is not AWS.")] = None,
+    storage_options: Annotated[
+        str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
+    metrics_port: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus there, by default on 127.0.0.1 only.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="Of the log on stderr: text or json.")] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON, the last one the summary.")] = False,
+) -> None:
+    """Separate every track of MANIFEST that is not done yet. The same command again resumes.
+
+    Example: sep-batch run songs.parquet --gpus 8 --out s3://bucket/stems
+    """
+    with one_line_errors() as log:
+        from sep_batch.jobs.run import run_job
+
+        if dry_run:
+            given = {name: context.params[name] for name in PLANNED}
+            raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
+        asked = flags.as_options(
+            model=model,
+            gpus=gpus,
+            cpus=cpus,
+            format=format,
+            bit_depth=bit_depth,
+            precision=precision,
+            stft=stft,
+            bitrate=bitrate,
+            filename=filename,
+            stems=stems,
+            limit=limit,
+            offset=offset,
+            duration=duration,
+            max_failures=max_failures,
+            ok_with_failures=ok_with_failures,
+            retry=retry,
+            overwrite=overwrite,
+            scratch=scratch,
+            deadline=deadline,
+            wait=wait,
+            time_limit=time_limit,
+            input_root=input_root,
+            allow_http=allow_http,
+            endpoint_url=endpoint_url,
+            storage_options=storage_options,
+            address=address,
+            uri_column=uri_column,
+            id_column=id_column,
+        )
+        telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
+        exit_code = _separate(run_job, log, manifest, out, asked, **telling)
+    raise typer.Exit(exit_code)
+
+
+def _separate(
+    job: Callable[..., Summary],
+    log: Handler,
+    source: str,
+    out: str | None,
+    asked: dict[str, Any],
+    *,
+    as_json: bool,
+    log_format: str,
+    metrics_port: str | None,
+) -> int:
+    from rich.console import Console
+
+    from sep_batch.jobs.progress import Progress
+    from sep_batch.jobs.report import reach, show
+
+    log.speak(log_format)
+    progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
+    log.standing = progress.standing
+    summary = job(source, out, progress=progress, **asked)
+    show(summary, as_json=as_json, reach=reach(asked["endpoint_url"], asked["storage_options"]))
+    return summary.exit_code
+
+
+PLANNED = (  # those of run's flags that change what would be done
+    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "filename", "stems", "limit"),
+    *("offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
+    *("uri_column", "id_column"),
+)
+NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
+
+
+@app.command()
+@flags.shared_with(run, PLANNED)
+def plan(
+    context: typer.Context,
+    manifest: Annotated[str, typer.Argument(help="As of run.")],
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast what the run will take.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    **given: Any,
+) -> None:
+    """Say what run would do with MANIFEST and why, how much that is, and what it will take. OUT is only read.
+
+    Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
+    """
+    with one_line_errors():
+        exit_code = _plan(context, manifest, calibrate=calibrate, as_json=as_json, **given)
+    raise typer.Exit(exit_code)
+
+
+def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_json: bool, **given: Any) -> int:
+    from sep_batch.jobs.plan import run_plan
+    from sep_batch.jobs.plan_report import show
+
+    planned = run_plan(manifest, calibrate=calibrate, **flags.as_options(**given))
+    show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
+    return planned.exit_code
+
+
+@app.command()
+@flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
+def sync(
+    source: Annotated[str, typer.Argument(help="A folder or prefix that holds audio.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where to.")],
+    **given: Any,
+) -> None:
+    """Bring OUT up to SOURCE: what is new or has changed is separated, what is gone is told and kept. The nightly job.
+
+    Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
+    """
+    with one_line_errors() as log:
+        from sep_batch.jobs.sync import run_sync
+
+        telling = {name: given.pop(name) for name in ("as_json", "log_format", "metrics_port")}
+        exit_code = _separate(run_sync, log, source, out, flags.as_options(**given), **telling)
+    raise typer.Exit(exit_code)
