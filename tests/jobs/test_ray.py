@@ -165,14 +165,8 @@ def journaled(out: Path) -> int:
     return sum(pyarrow.parquet.read_metadata(path).num_rows for path in files)
 
 
-KILLS = [
-    pytest.param(0.5),
-    pytest.param(0.1, marks=pytest.mark.slow),
-    pytest.param(0.7, marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize("share", KILLS)
+@pytest.mark.slow  # tests/faults/test_kills.py kills with every test run
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.7])
 def test_a_run_killed_midway_and_run_again_equals_an_undisturbed_one(one_ray, tiny, tmp_path, share):
     tracks = 40
     for number in range(tracks):
