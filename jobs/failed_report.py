@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-
-import typer
+from dataclasses import dataclass
 
 from sep_batch.jobs.advice import ADVICE
+from sep_batch.jobs.tell import tell
 from sep_batch.pipeline.failures import BUG
 from sep_batch.pipeline.manifest import SHOWN
 from sep_batch.pipeline.uris import printable
@@ -59,11 +57,7 @@ class Report:
 
 def show(report: Report, *, as_json: bool) -> None:
     """Print a report: one line of JSON, or words for a person."""
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-        return
-    for line in lines(report):
-        typer.echo(line)
+    tell(report, lines(report), as_json=as_json)
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import typer
-
+from sep_batch.jobs.tell import tell
 from sep_batch.pipeline import lease
 
 RATE_S = 300.0  # of a run, the last, that its rate is taken over
@@ -75,11 +73,7 @@ class Status:
 
 def show(status: Status, *, as_json: bool) -> None:
     """Print a status: one line of JSON, or words for a person."""
-    if as_json:
-        typer.echo(json.dumps(asdict(status)))
-        return
-    for line in lines(status, datetime.now(UTC)):
-        typer.echo(line)
+    tell(status, lines(status, datetime.now(UTC)), as_json=as_json)
 
 
 def lines(status: Status, now: datetime) -> Iterator[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-
-import typer
+from dataclasses import dataclass
 
 from sep_batch.jobs.findings import BROKEN, KINDS
 from sep_batch.jobs.repair import REMOVED_FROM, SET_ASIDE
+from sep_batch.jobs.tell import tell
 
 _HOURS = f"{REMOVED_FROM.total_seconds() / 3600:g} h"
 _HINTS = {  # by the kinds of findings that they help with
@@ -60,11 +58,7 @@ class Report:
 
 def show(report: Report, *, as_json: bool) -> None:
     """Print a report: one line of JSON, or words for a person."""
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-        return
-    for line in lines(report):
-        typer.echo(line)
+    tell(report, lines(report), as_json=as_json)
 
 
 def lines(report: Report) -> Iterator[str]:
