@@ -110,11 +110,15 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
     ours, packages = machines.versions(), machines.PACKAGES
 
     def versions() -> Mapping[str, str]:  # goes to the node as it is: sep-batch itself may not be there
+        import contextlib
         import platform
         from importlib import metadata
 
-        installed = {found.metadata["Name"].lower(): found.version for found in reversed(list(metadata.distributions()))}
-        return {"python": platform.python_version()} | {name: installed.get(name, "not installed") for name in packages}
+        found = {"python": platform.python_version()}
+        for package in packages:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[package] = metadata.version(package)
+        return found
 
     asked = {
         node: ray.remote(versions)

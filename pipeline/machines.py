@@ -6,7 +6,7 @@ import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from sep_batch.pipeline import failures
 
@@ -15,13 +15,7 @@ PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter, on this machine."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 
 def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
