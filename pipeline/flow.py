@@ -288,13 +288,19 @@ def _stage(
     rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool
 ) -> ray.data.Dataset:
     """Add one stage. The public map_batches refuses whole blocks on a GPU; its inner form takes them."""
+    actors = ActorPoolStrategy(
+        min_size=pool.minimum,
+        max_size=pool.actors,
+        initial_size=pool.actors if pool.gpus else pool.minimum,  # so that GPUs that are not there yet are asked for
+        max_tasks_in_flight_per_actor=pool.tasks,
+    )
     return rows.map_batches_internal(
         stage,
         batch_size=None,
         batch_format="pyarrow",
         fn_constructor_args=arguments,
         fn_constructor_kwargs=options,
-        compute=ActorPoolStrategy(min_size=pool.minimum, max_size=pool.actors, max_tasks_in_flight_per_actor=pool.tasks),
+        compute=actors,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         max_restarts=-1,
