@@ -18,7 +18,9 @@ def submit(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Of the cluster's dashboard, as http://head:8265. Default: RAY_API_SERVER_ADDRESS, or on this machine."),
+        typer.Option(
+            help="Of the cluster's dashboard, as http://head:8265. Default: $RAY_API_SERVER_ADDRESS, or this machine's."
+        ),
     ] = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Print the job's ID and leave, at once.")] = False,
     submission_id: Annotated[

@@ -45,7 +45,9 @@ def check_name(flag: str, name: str) -> str:
         UsageError: It is none.
     """
     if not _NAME.fullmatch(name):
-        raise failures.UsageError(f"{flag} {uris.printable(name)}: expected at most 100 of A-Z a-z 0-9 . _ -, first a letter or digit")
+        raise failures.UsageError(
+            f"{flag} {uris.printable(name)}: expected at most 100 of A-Z a-z 0-9 . _ -, first a letter or digit"
+        )
     return name
 
 
@@ -89,7 +91,10 @@ def start_job(api: JobApi, name: str, words: Sequence[str], environment: dict[st
             time.sleep(AGAIN_S * 2**tried)
             continue
         if job.command != command:
-            raise failures.UsageError(f"--submission-id {name}: the cluster has a job of that name with another command, {job.command}")
+            theirs = uris.printable(job.command.removeprefix("exec "))
+            raise failures.UsageError(
+                f"--submission-id {name}: the cluster has a job of that name with another command, {theirs}"
+            )
         if not tried:
             logger.warning("job %s is there already (%s), nothing is started", name, job.status)
         return

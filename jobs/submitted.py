@@ -45,7 +45,9 @@ def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
     root = context.find_root()
     name, command, rest = root.command.resolve_command(root, list(words))  # type: ignore[attr-defined]  # it is a group
     if name in HERE_ONLY:
-        raise failures.UsageError(f"{name}: works on the machine it is typed on, expected run, sync or another that a cluster can do")
+        raise failures.UsageError(
+            f"{name}: works on the machine it is typed on, expected run, sync or another that a cluster does"
+        )
     return command.make_context(name, rest, parent=root)
 
 
@@ -70,4 +72,5 @@ def _refuse_local(name: str, shown: str, text: str, *, is_shared: bool) -> None:
         )
     is_path = name in (*PLACES, *FILES) or (name == "model" and os.path.exists(text))
     if is_path and not text.startswith(("/", "file:///")):
-        raise failures.UsageError(f"{shown} {uris.shown(text)}: relative to a folder of this machine; expected the nodes' own path, from / on")
+        said = f"{shown} {uris.shown(text)}"
+        raise failures.UsageError(f"{said}: relative to a folder of this machine; expected the nodes' own path, from / on")
