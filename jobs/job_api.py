@@ -62,9 +62,8 @@ def url_of(address: str | None) -> str:
     Raises:
         UsageError: It is no URL of a dashboard.
     """
-    name, text = next(
-        ((name, text) for name, text in (("--address", address), *_named()) if text), ("--address", DEFAULT_ADDRESS)
-    )
+    given = {"--address": address} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    name, text = next(((name, text) for name, text in given.items() if text), ("--address", DEFAULT_ADDRESS))
     found = _ADDRESS.fullmatch(text)
     if not found or (name == "RAY_ADDRESS" and not found[1]):
         raise failures.UsageError(
@@ -73,11 +72,6 @@ def url_of(address: str | None) -> str:
     scheme, host, port, path = found.groups()
     default = _PORT if (scheme or "http") == "http" else 443
     return f"{scheme or 'http'}://{host}:{port or default}{(path or '').rstrip('/')}"
-
-
-def _named() -> Iterator[tuple[str, str | None]]:
-    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
-        yield name, os.environ.get(name)
 
 
 class JobApi:
