@@ -76,7 +76,8 @@ def _submit(
 ) -> int:
     from sep_batch.jobs import submit as job
     from sep_batch.jobs import submitted
-    from sep_batch.jobs.job_api import JobApi, url_of
+    from sep_batch.jobs.job_api import JobApi
+    from sep_batch.jobs.job_client import url_of
 
     submitted.check(context, command)
     variables, url = job.carried(env), url_of(address)
@@ -93,7 +94,8 @@ def _submit(
 
 
 def _follow(address: str | None, name: str) -> int:
-    from sep_batch.jobs.job_api import JobApi, url_of
+    from sep_batch.jobs.job_api import JobApi
+    from sep_batch.jobs.job_client import url_of
     from sep_batch.jobs.submit import attend, follow_job
 
     api = JobApi(url_of(address))
@@ -101,7 +103,8 @@ def _follow(address: str | None, name: str) -> int:
 
 
 def _stop(address: str | None, name: str, *, no_follow: bool) -> int:
-    from sep_batch.jobs.job_api import JobApi, url_of
+    from sep_batch.jobs.job_api import JobApi
+    from sep_batch.jobs.job_client import url_of
     from sep_batch.jobs.submit import attend, stop_job
 
     api = JobApi(url_of(address))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from sep_batch.jobs import stop
-from sep_batch.jobs.job_api import Job, JobApi, NoAnswer
+from sep_batch.jobs.job_api import Job, JobApi
+from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.pipeline import failures
 
 QUIET_S = 10.0  # without a word, after which the job is asked after: a node that is gone closes no connection

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from sep_batch.jobs.follow import AGAIN_S, Write, follow, patiently
-from sep_batch.jobs.job_api import Job, JobApi, NoAnswer
+from sep_batch.jobs.job_api import Job, JobApi
+from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.jobs.stop import DRAIN_S, Stop
 from sep_batch.pipeline import failures, uris
 

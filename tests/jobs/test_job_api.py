@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
-from sep_batch.jobs import job_api
-from sep_batch.jobs.job_api import Job, JobApi, NoAnswer
+from sep_batch.jobs import job_client
+from sep_batch.jobs.job_api import Job, JobApi
+from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.pipeline import failures
 
 DETAILS = {"type": "SUBMISSION", "submission_id": "a", "status": "FAILED", "entrypoint": "exec x", "driver_exit_code": 3}
@@ -104,7 +105,7 @@ def test_where_nothing_listens_it_says_what_was_expected():
 
 
 def test_what_never_answers_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(job_api, "REACH_S", 0.2)
+    monkeypatch.setattr(job_client, "REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(NoAnswer, match="timed out"):
         JobApi(f"http://127.0.0.1:{mute.getsockname()[1]}")
 

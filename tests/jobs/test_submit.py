@@ -11,9 +11,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from sep_batch.jobs import follow, job_api, stop, submit
+from sep_batch.jobs import follow, job_api, job_client, stop, submit
 from sep_batch.jobs.cli import app
-from sep_batch.jobs.job_api import Job, NoAnswer
+from sep_batch.jobs.job_api import Job
+from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.pipeline import failures
 
 RUN = ("run", "s3://bucket/songs.parquet")
@@ -209,14 +210,14 @@ def test_the_address_is_the_flag_then_the_environment_then_this_machine(given, s
         monkeypatch.delenv(name, raising=False)
         if value:
             monkeypatch.setenv(name, value)
-    assert job_api.url_of(given) == url
+    assert job_client.url_of(given) == url
 
 
 def test_the_address_of_ray_itself_is_not_taken_for_the_dashboards(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(failures.UsageError, match=r"RAY_ADDRESS 10.0.0.1:6379: expected the URL of the cluster's dashboard"):
-        job_api.url_of(None)
+        job_client.url_of(None)
 
 
 def test_an_answer_that_is_lost_starts_no_second_job():
