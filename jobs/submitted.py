@@ -37,8 +37,11 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
         fields = {field.name for field in dataclasses.fields(options.Options)}
         read = flags.as_options(**given)
         options.check(options.Options(**{name: value for name, value in read.items() if name in fields}))
-    for name, shown, place in _named(parsed):
-        _refuse_local(name, shown, place, is_shared=bool(given.get("shared_filesystem")))
+    for name, shown, text in _named(parsed):
+        if not uris.is_local(text):
+            _refuse_unread(name, shown, text, allow_http=bool(given.get("allow_http")))
+        else:
+            _refuse_local(name, shown, text, is_shared=bool(given.get("shared_filesystem")))
 
 
 def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
@@ -62,9 +65,16 @@ def _named(parsed: Any) -> Iterator[tuple[str, str, str]]:
                 yield parameter.name, shown, str(text)
 
 
-def _refuse_local(name: str, shown: str, text: str, *, is_shared: bool) -> None:
-    if not uris.is_local(text):
+def _refuse_unread(name: str, shown: str, text: str, *, allow_http: bool) -> None:
+    if name not in (*PLACES, "model"):
         return
+    try:
+        uris.check(text, allow_http=allow_http)
+    except failures.BadUri as error:  # one with credentials would be there for all to read
+        raise failures.UsageError(f"{shown} {error}") from error
+
+
+def _refuse_local(name: str, shown: str, text: str, *, is_shared: bool) -> None:
     if name in PLACES and not is_shared:
         raise failures.UsageError(
             f"{shown} {uris.shown(text)}: a path of this machine, which the cluster does not see; "

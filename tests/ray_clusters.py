@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ PORTS = (
     *("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port"),
     *("ray-client-server-port", "node-manager-port", "object-manager-port", "metrics-export-port"),
 )
+GIVEN_TO_NOBODY = range(20_000, 32_000)
 START_S, STOP_S = 120.0, 30.0
 
 
@@ -41,6 +44,8 @@ def cluster(token: str, num_cpus: int = 2) -> Iterator[str]:
         try:
             wait_for(url, head, Path(folder) / "start.log")
             yield url
+            if head.poll() is not None:
+                raise RuntimeError(f"Ray ended by itself: {(Path(folder) / 'start.log').read_text()}")
         finally:
             head.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -51,19 +56,26 @@ def cluster(token: str, num_cpus: int = 2) -> Iterator[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return ports that nobody listens on, all different, and none that the system hands out before Ray listens there."""
+    return list(itertools.islice(filter(is_free, random.sample(GIVEN_TO_NOBODY, len(GIVEN_TO_NOBODY))), count))
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port."""
+    with socket.socket() as one:
+        try:
+            one.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def environment(token: str) -> dict[str, str]:
     """Return what the nodes of a cluster have: no credentials, and of Ray's variables the token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return kept | {"PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0"}
+    rays = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+    return kept | rays | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def wait_for(url: str, head: subprocess.Popen, log: Path) -> None:

@@ -140,6 +140,11 @@ MISTAKES = {
     "a local OUT": (("--", *RUN, "-o", "/stems"), "--out /stems: a path of this machine"),
     "a local source": (("--", "sync", "songs", "s3://bucket/stems"), "SOURCE songs: a path of this machine"),
     "a local source in a list": (("--", "manifest", "s3://bucket/songs", "more"), "SRC more: a path of this machine"),
+    "a secret in a URI": (
+        ("--", "run", "s3://KEY:secret@bucket/songs.parquet"),
+        "MANIFEST s3://...: credentials and chained URIs",
+    ),
+    "a scheme": (("--", *RUN, "-o", "ftp://host/stems"), "--out ftp://host/stems: scheme 'ftp'"),
     "a file of this folder": (("--", *RUN, "--storage-options", "a.json"), "relative to a folder of this machine"),
     "a model of this folder": (("--", *RUN, "--model", "tests"), "--model tests: relative to a folder of this machine"),
     "an address of the job": (("--", *RUN, "--address", "auto"), "--address after the command: expected before it"),
