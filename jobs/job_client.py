@@ -99,7 +99,8 @@ def one_line(url: str) -> Iterator[None]:
             told = f"expects a token, found none; expected it {_TOKEN}"
         raise failures.NotRunnableError(f"{url} {told}") from error
     except (OSError, RuntimeError, LookupError, TypeError) as error:  # requests' errors are OSErrors
-        raise NoAnswer(f"{url}: {last_line(error)}") from error
+        is_gone = type(error).__name__ == "ConnectionError"  # requests' own, and Python's
+        raise NoAnswer(f"{url} does not answer" if is_gone else f"{url}: {last_line(error)}") from error
 
 
 def last_line(error: BaseException | None) -> str:

@@ -104,6 +104,13 @@ def test_where_nothing_listens_it_says_what_was_expected():
             JobApi(url)
 
 
+def test_a_cluster_that_goes_away_is_told_without_the_words_of_a_library(answers, monkeypatch):
+    api = JobApi(answers.url)
+    monkeypatch.setattr(api._client, "_address", "http://127.0.0.1:1")
+    with pytest.raises(NoAnswer, match=r"^http://127.0.0.1:\d+ does not answer$"):
+        api.find("a")
+
+
 def test_what_never_answers_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(job_client, "REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(NoAnswer, match="timed out"):

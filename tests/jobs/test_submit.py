@@ -183,19 +183,9 @@ def test_a_typo_in_the_command_is_told_here_as_the_command_itself_tells_it(words
     assert expected in told.output
 
 
-def test_local_paths_may_be_submitted_where_every_node_sees_them(reached, monkeypatch):
-    from sep_batch.jobs import submitted
-
-    parsed = submitted._parsed
-
-    def shared(context, words):
-        command = parsed(context, words)
-        command.params["shared_filesystem"] = True
-        return command
-
-    monkeypatch.setattr(submitted, "_parsed", shared)
-    assert call("--no-follow", "--", "run", "/shared/songs.parquet").exit_code == 0
-    told = call("--", "run", "songs.parquet")
+def test_local_paths_may_be_submitted_where_every_node_sees_them(reached):
+    assert call("--no-follow", "--", "run", "/shared/songs.parquet", "--shared-filesystem").exit_code == 0
+    told = call("--", "run", "songs.parquet", "--shared-filesystem")
     assert (told.exit_code, "relative to a folder of this machine" in told.output) == (2, True)
 
 

@@ -67,6 +67,7 @@ def carried():
     return [word for name in CARRIED for word in ("--env", name)]
 
 
+@pytest.mark.slow
 def test_a_job_on_a_cluster_separates_from_s3_to_s3_and_its_log_and_exit_code_come_back(cluster, songs, s3, tiny):
     out = f"{s3}/stems of a job's"
     code, stdout, stderr = submit(cluster, *carried(), "--", "run", songs, "-o", out, "-p", tiny, "--gpus", 0)
