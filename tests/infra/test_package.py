@@ -118,7 +118,7 @@ def release_notes(tmp_path):
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "release-notes", tmp_path / ".ci")
     (tmp_path / "CHANGELOG.md").write_text(
-        "# Changelog\n\n## [0.3.0] - unreleased\n\n- three\n\n## [0.2.0] - 2026-12-01\n\n- two\n\n## [0.2] - 2026-11-01\n\n- one\n"
+        "# Changelog\n\n## [0.3.0] - unreleased\n\n- 3\n\n## [0.2.0] - 2026-12-01\n\n- two\n\n## [0.2] - 2026-11-01\n\n- 1\n"
     )
     return lambda version: subprocess.run(
         [tmp_path / ".ci" / "release-notes", version], capture_output=True, text=True, check=False
