@@ -21,7 +21,7 @@ KINDS = {"", ".md", ".sbatch", ".service", ".timer", ".yaml"}
 SAYS = [path for path in sorted(INFRA.rglob("*")) if path.is_file() and path.suffix in KINDS]
 SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "release-notes", INFRA / "slurm" / "sep-batch.sbatch"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-CALL = re.compile(r"(?<![\w./-])(?:\S*/bin/)?sep-batch (models )?([a-z]+)\b([^\n`;|&]*)")
+CALL = re.compile(r"(?<![\w./=-])(?:\S*/bin/)?sep-batch (models )?([a-z]+)\b([^\n`;|&]*)")
 
 
 def commands(path):
@@ -35,6 +35,7 @@ def commands(path):
 def calls(path):
     """Return each command line of sep-batch in a file: command, and its flags."""
     text = re.sub(r"\n\s+(?=--)", " ", join_lines(commands(path)))  # as YAML folds it, too
+    text = re.sub(r"(sep-batch submit\b.*?) -- ", r"\1\nsep-batch ", text)
     for is_of_models, command, rest in CALL.findall(text):
         yield f"{is_of_models}{command}", set(re.findall(r"(?<!\S)--[a-z][a-z-]+", rest))
 
