@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,21 @@ from sep_batch.pipeline import failures
 
 SERVICE, TIMER = (INFRA / "systemd" / f"sep-batch-sync.{kind}" for kind in ("service", "timer"))
 SBATCH = INFRA / "slurm" / "sep-batch.sbatch"
+SOME_S = 30.0
 FAKE = """#!/bin/bash
 echo "$@"
-trap "exit 7" TERM
-[ "$CODE" = asked ] && { echo ready; sleep 20 & wait; }
+trap 'kill $!; exit 7' TERM
+[ "$CODE" = asked ] && { sleep 60 & echo ready; wait; }
 exit "$CODE"
 """
+
+
+def wait_for(is_so):
+    """Wait until something is so."""
+    over = time.monotonic() + SOME_S
+    while not is_so():
+        assert time.monotonic() < over
+        time.sleep(0.05)
 
 
 def script(path, text):
@@ -52,7 +62,7 @@ CODES = [("0", 0), ("1", 1), ("3", 0), ("4", 4), ("5", 5), ("7", 0), ("75", 0), 
 @pytest.mark.parametrize(("code", "expected"), CODES)
 def test_the_nightly_pod_fails_only_where_somebody_has_to_look(nightly, code, expected):
     with nightly(code) as pod:
-        assert pod.wait(10) == expected
+        assert pod.wait(SOME_S) == expected
 
 
 def test_the_nightly_pod_that_is_asked_to_end_lets_sep_batch_end_in_order(nightly):
@@ -60,7 +70,7 @@ def test_the_nightly_pod_that_is_asked_to_end_lets_sep_batch_end_in_order(nightl
         assert pod.stdout.readline().startswith("sync in out --gpus 1")
         assert pod.stdout.readline() == "ready\n"
         pod.terminate()
-        assert pod.wait(10) == 0
+        assert pod.wait(SOME_S) == 0
 
 
 def test_systemd_takes_the_units(tmp_path):
@@ -101,7 +111,8 @@ def job(tmp_path, sep_batch):
     script(tmp_path / "srun", SRUN)
     script(tmp_path / "scontrol", f'#!/bin/bash\necho scontrol "$@" >> {tmp_path}/log\n')
     say = f'echo ray "$@" "${{#RAY_AUTH_TOKEN}}" >> {tmp_path}/log'
-    script(tmp_path / "ray", f"#!/bin/bash\n[ $1 = health-check ] && exit 0\n{say}\nexec sleep 20\n")
+    look = f"grep -qs -- --head {tmp_path}/log"
+    script(tmp_path / "ray", f"#!/bin/bash\n[ $1 = health-check ] && {{ {look}; exit; }}\n{say}\nexec sleep 60\n")
 
     def start(code, *arguments):
         env = sep_batch | JOB | {"CODE": code}
@@ -115,7 +126,7 @@ def test_a_slurm_job_queues_again_where_its_time_was_over(job, code, is_queued_a
     start, log = job
     with start(code, "songs.parquet", "--out", "stems") as running:
         called = running.stdout.readline()
-        assert running.wait(10) == int(code)
+        assert running.wait(SOME_S) == int(code)
     assert re.fullmatch(r"run --address \S+:20041 --gpus 2 --log-format json songs.parquet --out stems\n", called)
     assert ("scontrol requeue 41" in log.read_text()) == is_queued_again
 
@@ -125,8 +136,9 @@ def test_a_slurm_job_starts_a_head_and_the_other_nodes_with_a_token_that_no_comm
     with start("asked") as running:
         assert running.stdout.readline().startswith("run")
         assert running.stdout.readline() == "ready\n"
+        wait_for(lambda: log.read_text().count("ray start") == 2)
         running.terminate()
-        assert running.wait(10) == 7
+        assert running.wait(SOME_S) == 7
     head, other = sorted(line for line in log.read_text().splitlines() if line.startswith("ray"))[::-1]
     assert re.match(r"ray start --head --node-ip-address=\S+ --port=20041 --temp-dir=/tmp/ray-41 .*--num-gpus=1 64$", head)
     assert re.match(r"ray start --address=\S+:20041 --block --num-cpus=2 --num-gpus=1 64$", other)
