@@ -69,7 +69,11 @@ def run(
     storage_options: Annotated[
         str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join. Default: $RAY_ADDRESS.")] = None,
+    min_gpus: Annotated[int | None, typer.Option(min=1, help="Start once the cluster has so many of --gpus.")] = None,
+    shared_filesystem: Annotated[
+        bool, typer.Option("--shared-filesystem", help="Every node of the cluster sees the paths that are given.")
+    ] = False,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
@@ -116,6 +120,8 @@ def run(
             endpoint_url=endpoint_url,
             storage_options=storage_options,
             address=address,
+            min_gpus=min_gpus,
+            shared_filesystem=shared_filesystem,
             uri_column=uri_column,
             id_column=id_column,
         )

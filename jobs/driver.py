@@ -16,12 +16,13 @@ from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, storage
 from sep_batch.pipeline.plan import rows_per_block, write_plan
+from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages import worker_crash
 from sep_batch.pipeline.work import Work
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
-PASSES = 3  # the flow, and twice more for what was lost with its process
+PASSES = 3  # the flow, and twice more for what was lost with its process or node: a row a block, and then each alone
 _FAILURE = ("error_class", "error_stage", "error", "transient")
 _TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", *COLUMNS.values()]
 
@@ -53,7 +54,7 @@ class Driver:
     breaker: Breaker
 
     def run(self, todo: pa.Table) -> None:
-        """Run the flow; then twice more, a row a block and one task in flight, over what was lost with its process.
+        """Run the flow; then over what was lost with its process a row a block, and over what was lost again each track alone.
 
         Raises:
             BugError: A row is a defect of ours.
@@ -87,12 +88,14 @@ class Driver:
         rows = 1 if number else rows_per_block(todo.num_rows, self.resources.analyze.actors)
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_block=rows)
-        resources = self.resources.one_at_a_time() if number else self.resources
+        resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
+        pools = Pools()
         begun, seen = time.monotonic(), set[str]()
         dataset = flow.build(plan, self.work, self.model, resources)
         is_stopping = False
         try:
             for batch in ticking(flow.finished_rows(dataset, self.work)):
+                flow.watch(dataset, pools)
                 if batch is not None:
                     self._take(self.breaker.take(batch))
                     if not seen and not number:  # what the stages took for it is known, so the rest was their start

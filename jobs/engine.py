@@ -8,12 +8,13 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sep_batch.jobs import machine, quiet
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
+from sep_batch.pipeline.machines import Machine
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
@@ -50,18 +51,24 @@ def try_ray() -> str:
     """
     wanted, begun = Options(), time.monotonic()
     set_environment(wanted)
-    with running(wanted) as resources:
+    with running(wanted, Machine()) as resources:
         how = "joined" if machine.cluster(wanted) else "started"
         pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
         return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
 
 
 @contextlib.contextmanager
-def running(wanted: Options) -> Iterator[Resources]:
+def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda _: None) -> Iterator[Resources]:
     """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
 
+    Args:
+        wanted: What the run is asked for.
+        like: What the machines of a cluster have to be like.
+        say: Told what a cluster is waited for.
+
     Raises:
-        NotRunnableError: It cannot be had, or has fewer GPUs than asked for.
+        NotRunnableError: It cannot be had, has fewer GPUs than asked for, or nodes that are not as the driver's.
+        UsageError: A path of this machine, for a cluster of several.
     """
     address = machine.cluster(wanted)
     import ray
@@ -70,28 +77,58 @@ def running(wanted: Options) -> Iterator[Resources]:
 
     started = not ray.is_initialized()
     if started:
-        local: dict[str, Any] = {
-            "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
-            "object_store_memory": object_store_bytes(wanted),
-        }
-        silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            with quiet.natively():
-                ray.init(address=address, **({} if address else local), **silent)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {str(error).splitlines()[0]}") from error
+        _start(wanted, address)
     try:
-        there = ray.cluster_resources()
-        cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-        gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
-        if gpus > on_hand:
-            raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
-        if gpus and not wanted.device and not address:
-            machine.refuse_missing_gpus(gpus)
-        usable = min(cpus, wanted.cpus) if wanted.cpus else cpus
-        resources = flow.plan_resources(max(1, usable), gpus, device=wanted.device)
+        resources = _joined(wanted, like, say) if address else _own(wanted)
         flow.configure(resources)
         yield resources
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(wanted: Options, address: str | None) -> None:
+    import ray
+
+    local: dict[str, Any] = {
+        "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
+        "object_store_memory": object_store_bytes(wanted),
+    }
+    silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        with quiet.natively():
+            ray.init(address=address, **({} if address else local), **silent)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).splitlines()[0]
+        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {found}") from error
+
+
+def _own(wanted: Options) -> Resources:
+    import ray
+
+    from sep_batch.pipeline import flow
+
+    there = ray.cluster_resources()
+    cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
+    if gpus > on_hand:
+        raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+    if gpus and not wanted.device:
+        machine.refuse_missing_gpus(gpus)
+    return flow.plan_resources(max(1, min(cpus, wanted.cpus or cpus)), gpus, device=wanted.device)
+
+
+def _joined(wanted: Options, like: Machine, say: Callable[[str], None]) -> Resources:
+    from sep_batch.jobs import cluster
+    from sep_batch.pipeline import flow
+
+    cluster.refuse_others_disk(cluster.nodes(), like)
+    there = cluster.wait_for_gpus(wanted, say)
+    nodes = cluster.nodes()
+    cluster.refuse_others_disk(nodes, like)
+    cluster.refuse_other_versions(nodes)
+    cpus = sum(node.cpus for node in nodes)
+    bound = wanted.cpus if wanted.cpus and cluster.can_grow() else min(cpus, wanted.cpus or cpus)
+    gpus = there if wanted.gpus == "auto" else int(wanted.gpus)
+    on = [node.cpus for node in nodes if node.cpus]
+    return flow.plan_resources(max(1, bound), gpus, device=wanted.device, min_gpus=min(there, gpus), nodes=on)

@@ -19,10 +19,12 @@ def refuse_unfit(wanted: Options) -> None:
 
     Raises:
         NotRunnableError: Fewer GPUs than asked for.
-        UsageError: A precision that the CPU does not have.
+        UsageError: A precision that the CPU does not have; a wait for GPUs that will not come.
     """
     if cluster(wanted):
         return
+    if wanted.min_gpus is not None:
+        raise failures.UsageError(f"--min-gpus {wanted.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
     asked = None if wanted.gpus == "auto" else int(wanted.gpus)
     if asked and not wanted.device:
         refuse_missing_gpus(asked)

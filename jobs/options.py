@@ -72,6 +72,8 @@ class Options:
         endpoint_url: Of the S3 server.
         storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
         address: Of a running Ray cluster.
+        min_gpus: Of a cluster's GPUs, those that suffice to start; the others take part once they are there.
+        shared_filesystem: Whether every node of the cluster sees the paths that are given.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
         device: Torch's device, for tests on logical GPUs.
@@ -104,6 +106,8 @@ class Options:
     endpoint_url: str | None = None
     storage_options: str | None = None
     address: str | None = None
+    min_gpus: int | None = None
+    shared_filesystem: bool = False
     uri_column: str | None = None
     id_column: str | None = None
     device: str | None = None
@@ -129,6 +133,10 @@ def check(wanted: Options) -> None:
             raise failures.UsageError(f"{name} {found}: expected more than 0")
     if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():
         raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
+    if wanted.min_gpus is not None and not 0 < wanted.min_gpus <= int(wanted.gpus if str(wanted.gpus).isdigit() else 0):
+        raise failures.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
+    if wanted.address and wanted.address.startswith("ray://"):
+        raise failures.UsageError(f"--address {wanted.address}: expected HOST:PORT of a cluster that this machine is a node of")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
     if wanted.precision not in get_args(Precision):

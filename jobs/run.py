@@ -12,24 +12,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sep_batch.jobs import engine, forecast, outs, prepare
+from sep_batch.jobs import engine, forecast, machine, outs, prepare
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import index, lease, manifest, storage, uris
+from sep_batch.pipeline import index, lease, machines, manifest, storage, uris
+from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.plan import make_plan, vanished
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.work import Work
-
-PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 
 def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
@@ -87,20 +86,30 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
                 summary.run = run
                 held.tell(run=run)
                 progress.plan(summary, plan.tracks)
-                work = _work(settings, summary, wanted, catalog.access)
+                work = _work(settings, summary, wanted, catalog.access, _machine(wanted, out, plan.tracks))
                 _drive(plan.tracks, work, str(model.folder), summary, wanted, progress, stop, held)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
 
 
-def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options) -> Work:
+def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options, machine: Machine) -> Work:
     from sep_batch.pipeline.work import Work
 
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
-    return Work(settings, summary.out, run, parts, scratch, limit_s=wanted.time_limit_s, stft=wanted.stft, storage=access)
+    telling: dict[str, Any] = {"limit_s": wanted.time_limit_s, "stft": wanted.stft, "storage": access, "machine": machine}
+    return Work(settings, summary.out, run, parts, scratch, **telling)
+
+
+def _machine(wanted: Options, out: str, todo: pa.Table) -> Machine:
+    """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
+    if not machine.cluster(wanted):
+        return Machine()
+    local = pc.invert(pc.match_substring(todo.column("uri"), "://"))
+    disk = out if uris.is_local(out) else pc.first(todo.column("uri").filter(local)).as_py()
+    return Machine(machines.versions(), None if wanted.shared_filesystem else disk)
 
 
 def _drive(
@@ -113,7 +122,7 @@ def _drive(
     bound = MaxFailures.parse(wanted.max_failures)
     progress.wait_for("starting Ray")
     with (
-        engine.running(wanted) as resources,
+        engine.running(wanted, work.machine, progress.wait_for) as resources,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
         index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
         stop.draining(),
@@ -129,7 +138,7 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
         "manifest": {"uri": listed.uri, "sha256": listed.sha256, "read_with": listed.read_with},
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": machines.versions(),
     }
     storage.remove(f"{out}/_sep/parts")
     storage.remove(f"{out}/_sep/plan")

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,9 +26,11 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 
+from sep_batch.model import weights
 from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.join import Gathering, join
 from sep_batch.pipeline.plan import read_plan
+from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.stages import Analyze, Separate, Write
 from sep_batch.pipeline.work import Work
 
@@ -37,6 +40,12 @@ READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is d
 NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they work while Separate waits
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
+_LOST = (  # what a task ends with that was lost with its process, its node, or what it was given
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
 _EXECUTORS: weakref.WeakKeyDictionary[ray.data.Dataset, StreamingExecutor] = weakref.WeakKeyDictionary()
 
 
@@ -49,56 +58,62 @@ class Pool:
     gpus: int = 0
     threads: int = 1
     tasks: int | None = None  # in flight at an actor; by default Ray's
+    minimum: int = 1  # actors that are there from the start
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The pools of a flow. Analyze and Write scale between one actor and their size; Separate is fixed, one actor a GPU.
+    """The pools of a flow. Analyze and Write scale between one actor and their size; Separate has one actor a GPU.
 
     Attributes:
         analyze: Fetch, decode, STFT.
         separate: U-Nets.
         write: Encode, put.
         device: Torch's name of what Separate runs on.
+        nodes: Machines they are spread over.
     """
 
     analyze: Pool
     separate: Pool
     write: Pool
     device: str
+    nodes: int = 1
 
     def one_at_a_time(self) -> Resources:
         """Return the same with one actor a stage and one task in flight: for tracks that were lost with their process."""
         analyze, separate, write = (
-            dataclasses.replace(pool, actors=1, tasks=1) for pool in (self.analyze, self.separate, self.write)
+            dataclasses.replace(pool, actors=1, tasks=1, minimum=1) for pool in (self.analyze, self.separate, self.write)
         )
-        return Resources(analyze, separate, write, self.device)
+        return dataclasses.replace(self, analyze=analyze, separate=separate, write=write)
 
 
-def plan_resources(cpus: int, gpus: int, *, device: str | None = None) -> Resources:
+def plan_resources(
+    cpus: int, gpus: int, *, device: str | None = None, min_gpus: int | None = None, nodes: Sequence[int] | None = None
+) -> Resources:
     """Share CPUs and GPUs out among the stages, so that all actors fit and something is left for reading.
 
     Args:
         cpus: Of the machine or cluster.
         gpus: One Separate actor each; 0 runs the U-Nets on the CPU.
         device: Torch's; by default cuda where there are GPUs.
+        min_gpus: Those that are there from the start; by default all.
+        nodes: CPUs of each machine of a cluster; an actor has to fit into one.
     """
     if gpus:
         side = max(1, round((cpus - 1) / 2))
-        wanted = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1), Pool(side, 1)]
+        wanted = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), Pool(side, 1)]
     else:
-        actors = max(1, round(cpus * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))
-        threads = max(1, math.ceil(cpus * CPU_SHARE_OF_SEPARATE / actors))
+        largest = max(1, min(cpus, max(nodes or [cpus])))
+        on_one = max(1, round(largest * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))
+        threads = max(1, math.ceil(largest * CPU_SHARE_OF_SEPARATE / on_one))
+        actors = max(1, on_one * min(cpus, sum(min(there, largest) for there in nodes or [cpus])) // largest)
         side = max(1, cpus // 8)
-        wanted = [
-            Pool(side, 1),
-            Pool(actors, 1 if cpus < CPUS_PER_SEPARATE else threads, threads=threads, tasks=1),
-            Pool(side, 1),
-        ]
+        separate = Pool(actors, 1 if largest < CPUS_PER_SEPARATE else threads, threads=threads, tasks=1, minimum=actors)
+        wanted = [Pool(side, 1), separate, Pool(side, 1)]
     taken = sum(pool.actors * pool.cpus for pool in wanted)
     scale = min(1.0, USABLE_CPUS * cpus / taken)
     analyze, separate, write = (dataclasses.replace(p, cpus=_share(p.cpus * scale)) for p in wanted)
-    return Resources(analyze, separate, write, device or ("cuda" if gpus else "cpu"))
+    return Resources(analyze, separate, write, device or ("cuda" if gpus else "cpu"), len(nodes or [cpus]))
 
 
 def _share(cpus: float) -> float:
@@ -189,10 +204,12 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
     analyze, separate, write = resources.analyze, resources.separate, resources.write
     rows = ray.data.read_datasource(Plan(plan, work.storage), override_num_blocks=len(plan), num_cpus=0.1)
     giving_way: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
-    rows = _stage(rows, Analyze, (work,), giving_way, analyze, minimum=1)
+    rows = _stage(rows, Analyze, (work,), giving_way, analyze)
     options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
-    rows = _stage(rows, Separate, (work, model), options, separate, minimum=separate.actors)
-    rows = _stage(rows, Write, (work,), giving_way, write, minimum=1)
+    # The model's folder is on the driver's machine: to others the weights go through Ray's object store, once to each.
+    brought = partial(ray.get, ray.put(weights.load(Path(model))[1])) if resources.nodes > 1 else model
+    rows = _stage(rows, Separate, (work, brought), options, separate)
+    rows = _stage(rows, Write, (work,), giving_way, write)
     rows._create_executor = partial(_created, rows, rows._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
     return rows
 
@@ -239,7 +256,7 @@ def _joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) ->
         return
     done, joins[:] = ray.wait(joins, num_returns=1 if timeout_s is None else len(joins), timeout=timeout_s)
     for one in done:
-        with contextlib.suppress(ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+        with contextlib.suppress(*_LOST):
             yield ray.get(one)
 
 
@@ -248,6 +265,11 @@ def is_loading(dataset: ray.data.Dataset) -> bool:
     executor = _EXECUTORS.get(dataset)
     stages = (executor and executor._topology) or ()  # noqa: SLF001 (no other way to see actors)
     return not any(stage.get_actor_info().running for stage in stages if Separate.__name__ in stage.name)
+
+
+def watch(dataset: ray.data.Dataset, pools: Pools) -> None:
+    """Look after a flow's actors, as `Pools.look` does."""
+    pools.look(_EXECUTORS.get(dataset))
 
 
 def stop(dataset: ray.data.Dataset) -> None:
@@ -263,16 +285,22 @@ def stats(dataset: ray.data.Dataset) -> str:
 
 
 def _stage(
-    rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool, *, minimum: int
+    rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool
 ) -> ray.data.Dataset:
     """Add one stage. The public map_batches refuses whole blocks on a GPU; its inner form takes them."""
+    actors = ActorPoolStrategy(
+        min_size=pool.minimum,
+        max_size=pool.actors,
+        initial_size=pool.actors if pool.gpus else pool.minimum,  # so that GPUs that are not there yet are asked for
+        max_tasks_in_flight_per_actor=pool.tasks,
+    )
     return rows.map_batches_internal(
         stage,
         batch_size=None,
         batch_format="pyarrow",
         fn_constructor_args=arguments,
         fn_constructor_kwargs=options,
-        compute=ActorPoolStrategy(min_size=minimum, max_size=pool.actors, max_tasks_in_flight_per_actor=pool.tasks),
+        compute=actors,
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         max_restarts=-1,

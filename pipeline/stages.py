@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,7 @@ class Analyze:
             work: What the run is about.
             niceness: Added to the process's: whether it gives way to others.
         """
+        work.machine.refuse_other()
         _prepare_torch()
         os.nice(niceness)
         storage.use(work.storage)
@@ -135,18 +136,20 @@ class Analyze:
 class Separate:
     """The U-Nets: parts with a spectrum (or wave) in, parts with their stems out, measured and rounded as they are written."""
 
-    def __init__(self, work: Work, model: str, *, device: str, threads: int = 1) -> None:
+    def __init__(self, work: Work, model: str | Callable[[], Mapping[str, np.ndarray]], *, device: str, threads: int = 1) -> None:
         """Load the model.
 
         Args:
             work: What the run is about.
-            model: The folder of a converted model, or a preset in the cache; never fetched here.
+            model: The folder of a converted model, or what gives its weights; never fetched here.
             device: A torch device; never changed to another one.
             threads: Batches worked on at once.
 
         Raises:
             WeightsError: They are not there, or not the ones the run was planned with.
+            NotRunnableError: This machine is not as the driver's.
         """
+        work.machine.refuse_other()
         import torch
 
         from sep_batch.model.separator import Separator
@@ -154,11 +157,13 @@ class Separate:
         _prepare_torch()
         storage.use(work.storage)
         self.work = work
-        _, tensors = weights.load(Path(model))
+        tensors = model() if callable(model) else weights.load(Path(model))[1]
         self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
         if self.separator.weights_sha256 != work.settings.weights_sha256:
             found, expected = self.separator.weights_sha256, work.settings.weights_sha256
-            raise weights.WeightsError(f"{model}: sha256 of the weights {found}, expected {expected} as on the driver")
+            raise weights.WeightsError(
+                f"{'model' if callable(model) else model}: sha256 of the weights {found}, expected {expected} as on the driver"
+            )
         self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -230,6 +235,7 @@ class Write:
             work: What the run is about.
             niceness: Added to the process's: whether it gives way to others.
         """
+        work.machine.refuse_other()
         os.nice(niceness)
         storage.use(work.storage)
         self.work = work

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import failures, names, storage
+from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.rows import PART, fill, value
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import Options
@@ -34,6 +35,7 @@ class Work:
         limit_s: How long a stage may be at work on one part of a track.
         stft: Of `Stft`: Analyze does it, on a CPU, or Separate, on its device.
         storage: How storage is reached; it may hold secrets, so it is never shown.
+        machine: What the machines of the stages have to be like.
     """
 
     settings: Settings
@@ -44,6 +46,7 @@ class Work:
     limit_s: float = LIMIT_S
     stft: str = "cpu"
     storage: Options = field(default_factory=dict, repr=False)
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def stop_uri(self) -> str:

@@ -82,12 +82,13 @@ def inline(monkeypatch):
                             yield from (join.join(parts, work) for parts in whole)
 
     @contextlib.contextmanager
-    def ray(wanted):
+    def ray(wanted, like, say):
         yield flow.plan_resources(wanted.cpus or 2, 0)
 
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
     monkeypatch.setattr(flow, "stop", lambda _dataset: None)
+    monkeypatch.setattr(flow, "watch", lambda _dataset, _pools: None)
     monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
     monkeypatch.setattr(flow, "logs", lambda: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")

@@ -152,19 +152,20 @@ def run_killed(options: dict[str, object], tracks: int, *, kills: int, drawn: ra
 
 def _live(victim: Victim, out: str, tracks: int, drawn: random.Random) -> Iterator[int]:
     """Yield at random moments while the run has work and some tracks have no row: how many have none."""
-    before = _pending(out, tracks)
+    before = pending(out, tracks)
     while victim.popen.poll() is None:
         victim.below()
-        pending = _pending(out, tracks)
-        if 0 < pending < before or (pending and victim.named("MapBatches(Write))")):
+        left = pending(out, tracks)
+        if 0 < left < before or (left and victim.named("MapBatches(Write))")):
             time.sleep(drawn.uniform(0, 1.5))
-            pending = _pending(out, tracks)
-            if pending and victim.popen.poll() is None:
-                yield pending
+            left = pending(out, tracks)
+            if left and victim.popen.poll() is None:
+                yield left
         time.sleep(0.1)
 
 
-def _pending(out: str, tracks: int) -> int:
+def pending(out: str, tracks: int) -> int:
+    """Return how many tracks have no row yet."""
     try:
         return tracks - len(index.finished(out))
     except failures.TrackError:

@@ -9,11 +9,15 @@ import sys
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import failures, lease
 
-given = json.loads(sys.argv[1])
+given = {"gpus": "0"} | json.loads(sys.argv[1])
 lease.DEAD_S = given.pop("dead_s", lease.DEAD_S)
 lease.BEAT_S = min(lease.BEAT_S, lease.DEAD_S / 4)
+if "lost_s" in given:
+    from sep_batch.pipeline import pools
+
+    pools.LOST_S = given.pop("lost_s")
 try:
-    summary = run_job(given.pop("source"), given.pop("out"), gpus="0", **given)
+    summary = run_job(given.pop("source"), given.pop("out"), **given)
     sys.stdout.write(summary.to_json() + "\n")
     code = summary.exit_code
 except failures.RunError as error:
