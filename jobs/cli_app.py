@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +15,27 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="sep-batch",
-    help="Separate music catalogs into stems with Spleeter's U-Nets on Ray Data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 MESSAGE_CHARS = 4000  # a refused manifest names its first 20 rows
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if is_asked:
+        typer.echo(f"sep-batch {metadata.version('sep-batch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    """Separate music catalogs into stems with Spleeter's U-Nets on Ray Data."""
 
 
 @contextlib.contextmanager
