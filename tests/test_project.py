@@ -92,7 +92,15 @@ def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
         for name, command in commands().items()
     }
     every = set().union(*flags.values())
-    of_others = {"--help", "--constraint", "--editable", "--check", "--hours", "--install-completion", "--version"}  # pip's, ruff's, typer's
+    of_others = {
+        "--help",
+        "--constraint",
+        "--editable",
+        "--check",
+        "--hours",
+        "--install-completion",
+        "--version",
+    }  # of pip, ruff, typer
     of_others |= {"--generate", "--head", "--num-cpus", "--port", "--shm-size"}  # ray's, docker's
     of_others |= {"--constraints", "--python"}  # uv's
     named = {path.name: flags_in(path.read_text()) for path in DOCS}
