@@ -63,7 +63,7 @@ class Sums:
         count = (wave.shape[-1] - head) // self._window
         first, whole, last = wave.tensor_split((head, head + count * self._window), dim=-1)
         shares = (first[..., None, :], whole.unflatten(-1, (count, self._window)), last[..., None, :])
-        return torch.cat([torch.linalg.vector_norm(share, dim=-1) for share in shares], dim=-1)  # of one dimension: fast
+        return torch.cat([torch.linalg.vector_norm(share, dim=-1) for share in shares], dim=-1)  # over one dimension: fast
 
     def told(self) -> list[dict[str, Any]]:
         """Return them as a part's row has them, a stem each."""
@@ -90,10 +90,11 @@ def of_parts(parts: Sequence[pa.Table], place: int, settings: Settings) -> dict[
     for part, of_stems in zip(parts, sums, strict=True):
         first, windows = value(part, "begin") // window, of_stems[place]["windows"]
         energies[first : first + len(windows)] += windows
+    side = sum(of_stems[place]["side"] for of_stems in sums)
     found = activity.of_energies(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz)
     return {
         "levels_dbfs": activity.levels(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz),
         "active_ratio": found.ratio,
         "active_regions": [{"start_s": start, "end_s": end} for start, end in found.regions],
-        "width": sum(of_stems[place]["side"] for of_stems in sums) / energies.sum() if energies.any() else None,
+        "width": min(side / energies.sum(), 1.0) if energies.any() else None,  # rounding may make more of it
     }

@@ -46,7 +46,8 @@ class Stems:
             return
         flat = wave.flatten(1)  # two passes of these are faster than one of aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
-        self._powers += torch.linalg.vector_norm(wave, dim=(1, 2)).cpu().numpy().astype(np.float64) ** 2
+        norms = torch.linalg.vector_norm(wave, dim=2)  # over one dimension: four times as fast as over two
+        self._powers += (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
         if self._peaks.max() >= 1:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
         if self.sums:
