@@ -99,8 +99,18 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
-    telling: dict[str, Any] = {"limit_s": wanted.time_limit_s, "stft": wanted.stft, "storage": access, "machine": machine}
-    return Work(settings, summary.out, run, parts, scratch, **telling)
+    return Work(
+        settings,
+        summary.out,
+        run,
+        parts,
+        scratch,
+        limit_s=wanted.time_limit_s,
+        stft=wanted.stft,
+        analysis=wanted.analysis,
+        storage=access,
+        machine=machine,
+    )
 
 
 def _machine(wanted: Options, out: str, todo: pa.Table) -> Machine:
