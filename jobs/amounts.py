@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sep_batch.jobs.lengths import lengths
 from sep_batch.jobs.past import Past
-from sep_batch.pipeline import audio
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 
@@ -68,7 +68,7 @@ def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:
     if settings.bitrate:
         return settings.bitrate / 8 / rate_hz, 0, f"mp3 at {settings.bitrate / 1000:g} kbit/s"
     if settings.format == "wav":
-        empty = audio.encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
+        empty = encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
         return pcm, len(empty) - round(pcm), f"wav of {settings.bit_depth} bits, exact" if codec.bits == 24 else "wav, exact"
     if past.stem_bytes_frame:
         return past.stem_bytes_frame, 0, f"flac at {past.stem_bytes_frame / pcm:.2f} of PCM, as OUT's own"

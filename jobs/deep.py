@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 
-from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline import audio, codecs, failures, storage
 
 READERS = 8  # threads; each holds at most storage.WHOLE_READ_BYTES
 STEMS = 1000  # that are handed to them at once
@@ -57,5 +57,5 @@ def _fault(uri: str, sha256: str, frames: int, audio_s: float, codec: str) -> tu
         return ("unread" if error.stage == failures.FetchTimeout.stage else "decode"), str(error)
     if decoded.rate_hz != rate_hz:
         return "decode", f"{decoded.rate_hz} Hz, expected {rate_hz}"
-    longer = LAST_FRAME if codec == audio.CODECS["mp3"][""].encoder else 0
+    longer = LAST_FRAME if codec == codecs.CODECS["mp3"][""].encoder else 0
     return None if 0 <= samples - frames <= longer else ("decode", f"{samples} samples, expected {frames}")

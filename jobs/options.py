@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from sep_batch.pipeline import audio, failures, index, names
+from sep_batch.pipeline import codecs, failures, index, names
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
@@ -141,14 +141,14 @@ def check(wanted: Options) -> None:
 
 
 def _check_format(wanted: Options) -> None:
-    if wanted.format not in audio.CODECS:
-        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(audio.CODECS)}")
-    lossy = audio.is_lossy(wanted.format)
+    if wanted.format not in codecs.CODECS:
+        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
+    lossy = codecs.is_lossy(wanted.format)
     if lossy and wanted.bit_depth != "16":
         raise failures.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
-    if not lossy and wanted.bit_depth not in audio.CODECS[wanted.format]:
+    if not lossy and wanted.bit_depth not in codecs.CODECS[wanted.format]:
         raise failures.UsageError(
-            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(audio.CODECS[wanted.format])}"
+            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(codecs.CODECS[wanted.format])}"
         )
     if wanted.bitrate and not lossy:
         raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline import codecs, failures, stems, storage
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 
@@ -123,7 +123,7 @@ def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:
     except failures.TrackError as error:
         raise failures.WriteFailed(f"a stored part: {error}") from error
     with source:
-        while content := source.read(audio.BLOCK * width):
+        while content := source.read(codecs.BLOCK * width):
             frames = np.frombuffer(content, settings.codec.dtype).reshape(-1, settings.spec.channels)
             missing -= len(frames)
             yield frames

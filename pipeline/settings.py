@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from sep_batch.model.spec import ModelSpec
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
 from sep_batch.pipeline.names import DEFAULT_FILENAME
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
@@ -33,9 +33,9 @@ class Settings(BaseModel):
     precision: Precision = "float32"
 
     @property
-    def codec(self) -> audio.Codec:
+    def codec(self) -> codecs.Codec:
         """How a stem is written."""
-        return audio.CODECS[self.format]["" if audio.is_lossy(self.format) else self.bit_depth]
+        return codecs.CODECS[self.format]["" if codecs.is_lossy(self.format) else self.bit_depth]
 
     def canonical(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, stems, storage, timelimit
+from sep_batch.pipeline import audio, codecs, failures, stems, storage, timelimit
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.timelimit import limited
@@ -255,7 +255,7 @@ class Write:
         written = []
         for measured, frames in zip(value(row, "stems"), payload(row), strict=True):
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
-            blocks = (frames[begin : begin + audio.BLOCK] for begin in range(0, len(frames), audio.BLOCK))
+            blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
             lufs = stems.write(content, blocks, work.settings, samples=len(frames))
             storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
             digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes

@@ -11,7 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
+from sep_batch.pipeline.encode import Encoder
+from sep_batch.pipeline.loudness import Loudness
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Stems:
         torch.from_numpy(self.frames[:, begin : self._place]).copy_(self._rounded(wave).transpose(1, 2))
 
     def _rounded(self, wave: Tensor) -> Tensor:
-        """Round as `audio.raw` does."""
+        """Round as `codecs.raw` does."""
         import torch
 
         codec = self._settings.codec
@@ -112,10 +114,10 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         Its loudness in LUFS; None below 0.4 s or in silence.
     """
     rate_hz, channels = settings.spec.sample_rate_hz, settings.spec.channels
-    loudness = audio.Loudness(rate_hz)
-    encoder = audio.Encoder(out, settings.codec, channels=channels, rate_hz=rate_hz, bitrate=settings.bitrate, samples=samples)
+    loudness = Loudness(rate_hz)
+    encoder = Encoder(out, settings.codec, channels=channels, rate_hz=rate_hz, bitrate=settings.bitrate, samples=samples)
     with encoder:
         for block in blocks:
             encoder.add(block)
-            loudness.add(audio.wave_of(block))
+            loudness.add(codecs.wave_of(block))
     return loudness.lufs()

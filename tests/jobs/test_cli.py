@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs import cli_run
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import audio, index, lease, retries, stages, storage
+from sep_batch.pipeline import containers, index, lease, retries, stages, storage
 
 SECONDS = 0.5
 
@@ -96,7 +96,7 @@ def check_format(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--format", "mp3")
     found, content = stem(tmp / "o")
     assert found["codec"] == "libmp3lame"
-    assert audio.container_of(content) == "mp3"
+    assert containers.container_of(content) == "mp3"
 
 
 def check_bit_depth(catalog, tiny, tmp, inline):

@@ -23,7 +23,8 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
 from sep_batch.jobs.verify_report import lines
-from sep_batch.pipeline import audio, failures, index, lease, storage
+from sep_batch.pipeline import codecs, failures, index, lease, storage
+from sep_batch.pipeline.encode import encode
 
 HZ = (300, 500, 700)
 
@@ -206,7 +207,7 @@ def with_stem(**values):
 def test_a_stem_of_another_length_than_its_row_says_is_found_by_deep(out):
     path = stem_of(out, "t300")
     wave = np.zeros((2, 22_049), np.float32)
-    path.write_bytes(content := audio.encode(wave, audio.CODECS["flac"]["16"], rate_hz=44_100))
+    path.write_bytes(content := encode(wave, codecs.CODECS["flac"]["16"], rate_hz=44_100))
     edit_journal(out, with_stem(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
     assert counts(out) == {}
     report = run_verify(str(out), deep=True)
@@ -242,8 +243,8 @@ def test_other_formats_are_clean_too(format, catalog, tiny, inline, tmp_path):
 
 
 def test_an_mp3_may_fill_its_last_frame_and_no_more(tmp_path):
-    codec, samples = audio.CODECS["mp3"][""], 1167  # decodes to 32 more
-    content = audio.encode(np.zeros((2, samples), np.float32), codec, rate_hz=44_100, bitrate=128_000)
+    codec, samples = codecs.CODECS["mp3"][""], 1167  # decodes to 32 more
+    content = encode(np.zeros((2, samples), np.float32), codec, rate_hz=44_100, bitrate=128_000)
     put(tmp_path / "a.mp3", content)
     known = (str(tmp_path / "a.mp3"), hashlib.sha256(content).hexdigest())
     assert deep._fault(*known, samples, samples / 44_100, codec.encoder) is None

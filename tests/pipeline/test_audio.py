@@ -13,8 +13,10 @@ import pytest
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import CODECS, container_of, encode
+from sep_batch.pipeline import audio, containers, failures, reader
+from sep_batch.pipeline.codecs import CODECS
+from sep_batch.pipeline.containers import container_of
+from sep_batch.pipeline.encode import encode
 
 ROUND_TRIP_DB = {("flac", "16"): 70, ("wav", "16"): 70, ("flac", "24"): 115, ("wav", "24"): 115, ("mp3", ""): 20}
 LEVEL_DB = 0.01  # a channel keeps its level
@@ -402,8 +404,8 @@ def test_more_than_64_channels_are_refused():
 
 def test_a_form_that_changes_midway_to_one_that_is_not_read_is_refused(monkeypatch):
     content = written_by_ffmpeg(noise(60_000), "mp3", "libmp3lame", "stereo", samples="s16p")
-    monkeypatch.setattr(audio, "MAX_RATE_HZ", RATE_HZ)
-    monkeypatch.setattr(audio, "_refuse_form", refuse_from(2, audio._refuse_form))
+    monkeypatch.setattr(reader, "MAX_RATE_HZ", RATE_HZ)
+    monkeypatch.setattr(reader, "_refuse_form", refuse_from(2, reader._refuse_form))
     with pytest.raises(failures.UnsupportedFormat, match="a rate of"):
         decoded(content)
 
@@ -425,7 +427,7 @@ def test_a_codec_that_no_music_has_is_never_given_a_byte():
 
 
 def test_every_decoder_that_is_allowed_is_there():
-    for name in audio.DECODERS:
+    for name in containers.DECODERS:
         assert av.codec.Codec(name, "r").type == "audio"
 
 

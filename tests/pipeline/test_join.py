@@ -14,7 +14,8 @@ from catalogs import decoded
 from signals import RATE_HZ, noise
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, join, rows, stages, storage
+from sep_batch.pipeline import audio, codecs, join, reader, rows, stages, storage
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.work import Work
 
@@ -44,7 +45,7 @@ def with_settings(work, **changes):
 
 def song(tmp_path, samples=LONG, *, name="long.wav"):
     path = tmp_path / name
-    path.write_bytes(audio.encode(noise(samples, level=0.2), audio.CODECS["wav"]["float"], rate_hz=RATE_HZ))
+    path.write_bytes(encode(noise(samples, level=0.2), codecs.CODECS["wav"]["float"], rate_hz=RATE_HZ))
     return path
 
 
@@ -160,7 +161,7 @@ def test_a_part_that_fails_fails_its_track_once(work, model, tmp_path):
 
 def test_what_breaks_off_in_its_second_part_fails_once_and_says_why(work, model, tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "MAX_S", (PART_SAMPLES + 10 * SPEC.patch_samples) / RATE_HZ)
-    monkeypatch.setattr(audio._Reader, "declared_s", lambda _reader: 0.0)
+    monkeypatch.setattr(reader.Reader, "declared_s", lambda _reader: 0.0)
     finished, whole = gathered(written(work, model, song(tmp_path)))
     assert [row.to_pylist()[0]["error_class"] for row in finished] == ["too_long"]
     assert not whole

@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
 from sep_batch.pipeline.settings import Settings
 
 SPEC = PRESETS["spleeter:2stems"]
@@ -90,7 +90,7 @@ def test_a_setting_that_another_version_did_not_know_differs_by_name():
 def test_format_and_depth_name_a_codec(format, depth, codec):
     chosen = settings(format=format, bit_depth=depth).codec
     assert chosen.encoder == codec
-    assert chosen in audio.CODECS[format].values()
+    assert chosen in codecs.CODECS[format].values()
 
 
 def test_settings_cannot_be_changed():

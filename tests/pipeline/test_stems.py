@@ -12,7 +12,8 @@ import torch
 from catalogs import decoded
 from signals import RATE_HZ, level_db, noise, tone
 
-from sep_batch.pipeline import audio, stems
+from sep_batch.pipeline import codecs, stems
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 
 SPEC = golden_models.spec("2stems")
@@ -48,10 +49,10 @@ def test_stems_are_rounded_and_written_as_a_whole_wave_is(format, depth):
     asked = settings(format, depth, SPEC.stems)
     found = taken(waves, asked)
     for frames, wave in zip(found.frames, waves, strict=True):
-        assert np.array_equal(frames, audio.raw(wave, asked.codec))
+        assert np.array_equal(frames, codecs.raw(wave, asked.codec))
         content = io.BytesIO()
         stems.write(content, [frames[:777], frames[777:]], asked, samples=len(frames))
-        assert content.getvalue() == audio.encode(wave, asked.codec, rate_hz=RATE_HZ, bitrate=asked.bitrate)
+        assert content.getvalue() == encode(wave, asked.codec, rate_hz=RATE_HZ, bitrate=asked.bitrate)
 
 
 def test_a_wave_comes_back_from_what_its_codec_takes():
@@ -59,7 +60,7 @@ def test_a_wave_comes_back_from_what_its_codec_takes():
     for format, depth in FORMATS:
         codec = settings(format, depth).codec
         step = 0 if codec.dtype.kind == "f" else 2.0 ** (1 - codec.bits)
-        assert np.abs(audio.wave_of(audio.raw(wave, codec)) - wave).max() <= step / 2
+        assert np.abs(codecs.wave_of(codecs.raw(wave, codec)) - wave).max() <= step / 2
 
 
 def test_a_wav_of_4_gib_says_rf64_and_a_smaller_one_riff():
