@@ -208,7 +208,7 @@ def steps(settings: Settings, model: str, device: str, folder: str, seconds: flo
     if stft == "cpu":
         yield Step("STFT", seconds, lambda: list(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
     yield from _on_device(settings, model, device, mix, stft=stft)
-    waves = [codecs.raw(wave, settings.codec) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
+    waves = [codecs.raw(wave, settings.form) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
     yield Step(f"encode {settings.format}", seconds, lambda: [_written(frames, settings) for frames in waves])
     contents = {f"{folder}/put/{stem}": _written(frames, settings) for stem, frames in zip(settings.stems, waves, strict=True)}
     yield Step("put", seconds, lambda: _put(contents), sum(map(len, contents.values())))

@@ -19,9 +19,7 @@ from sep_batch.pipeline.encode import encode
 
 LEVEL = 0.1  # by which a lossy codec may change the level of a tone
 _READ = {  # what music comes in beside what stems are written as, with the rate that the encoder takes
-    "aac": (Codec("mp4", "aac", "fltp"), 44_100),
     "alac": (Codec("mp4", "alac", "s16p"), 44_100),
-    "opus": (Codec("ogg", "libopus", "flt"), 48_000),
 }
 
 
@@ -42,13 +40,17 @@ def codecs() -> Check:
     faults = [f"{name}: {why}" for name, why in ((name, _codec_fault(*each)) for name, each in _formats()) if why]
     names = [name for name, _ in _formats()]
     if faults:
-        return wrong("codecs", "; ".join(faults), "install PyAV anew (pip install --force-reinstall av): its FFmpeg is damaged")
+        return wrong(
+            "codecs",
+            "; ".join(faults),
+            "install their libraries anew: pip install --force-reinstall av soundfile",
+        )
     return Check("codecs", f"a second of each was written and read: {', '.join(names)}")
 
 
 def _formats() -> Iterator[tuple[str, tuple[Codec, int]]]:
     for format, depths in CODECS.items():
-        yield from ((f"{format} {depth}".strip(), (codec, 44_100)) for depth, codec in depths.items())
+        yield from ((f"{format} {depth}".strip(), (codec, codec.rate_for(44_100))) for depth, codec in depths.items())
     yield from _READ.items()
 
 

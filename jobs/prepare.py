@@ -121,6 +121,8 @@ def settings_of(wanted: Options, model: Model) -> Settings:
             "format": wanted.format,
             "bit_depth": wanted.bit_depth,
             "bitrate": (wanted.bitrate or codecs.DEFAULT_BITRATE) if lossy else None,
+            "sample_rate_hz": wanted.sample_rate_hz,
+            "mono": wanted.mono,
             "precision": wanted.precision,
             "filename": wanted.filename,
             "offset_s": wanted.offset_s,

@@ -5,22 +5,42 @@ Integers are written as clip(round(x * 32768)), and likewise at 24 bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 BLOCK = 1 << 16  # samples given to an encoder at once
+_ANY_HZ = range(8_000, 192_001)
+_MPEG_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to write a wave, in FFmpeg's names: muxer, encoder, and the form of the samples it is given."""
+    """One way to write a wave.
+
+    Attributes:
+        container: FFmpeg's name of the muxer.
+        encoder: FFmpeg's; `vorbis` is libvorbis's, in vorbis.py.
+        samples: FFmpeg's name of the form of the samples that it is given.
+        bits: Of a sample, where samples are integers.
+        rates_hz: That it takes.
+        bitrates: Bits per second that it takes; empty where it is lossless.
+        longer: Samples by which a file may decode longer than what was written: what fills its last frames.
+        decodes_hz: The rate at which every file decodes, whatever was written; None where it is what was written.
+        is_framed: Decoders drop a file's first frame and what only a further one would complete, so that zeros go there.
+    """
 
     container: str
     encoder: str
     samples: str
     bits: int = 16
+    rates_hz: Sequence[int] = _ANY_HZ
+    bitrates: range = range(0)
+    longer: int = 0
+    decodes_hz: int | None = None
+    is_framed: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -32,6 +52,10 @@ class Codec:
         """Bytes of one value in the file, where it is not compressed."""
         return self.bits // 8 if self.samples.startswith("s") else 4
 
+    def rate_for(self, rate_hz: int) -> int:
+        """Return the rate at which a wave of this one is written where no other is asked for: its own, or the next above."""
+        return min((rate for rate in self.rates_hz if rate >= rate_hz), default=max(self.rates_hz))
+
 
 CODECS: dict[str, dict[str, Codec]] = {  # by --format and --bit-depth; a lossy format has no depth
     "flac": {"16": Codec("flac", "flac", "s16"), "24": Codec("flac", "flac", "s32", 24)},
@@ -40,8 +64,35 @@ CODECS: dict[str, dict[str, Codec]] = {  # by --format and --bit-depth; a lossy 
         "24": Codec("wav", "pcm_s24le", "s32", 24),
         "float": Codec("wav", "pcm_f32le", "flt"),
     },
-    "mp3": {"": Codec("mp3", "libmp3lame", "fltp")},
+    "mp3": {"": Codec("mp3", "libmp3lame", "fltp", rates_hz=_MPEG_HZ, bitrates=range(8_000, 320_001), longer=1152)},
+    "m4a": {
+        "": Codec(
+            *("ipod", "aac", "fltp"),
+            rates_hz=(*_MPEG_HZ, 64_000, 88_200, 96_000),
+            bitrates=range(8_000, 512_001),
+            longer=1023,
+        )
+    },
+    "opus": {
+        "": Codec(
+            *("ogg", "libopus", "flt"),
+            rates_hz=(8_000, 12_000, 16_000, 24_000, 48_000),
+            bitrates=range(6_000, 256_001),
+            decodes_hz=48_000,
+        )
+    },
+    "ogg": {"": Codec("ogg", "vorbis", "flt", bitrates=range(48_000, 500_001))},
+    "wma": {
+        "": Codec(
+            *("asf", "wmav2", "fltp"),
+            rates_hz=(8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000),
+            bitrates=range(24_000, 320_001),
+            longer=4096,
+            is_framed=True,
+        )
+    },
 }
+FLOAT = CODECS["wav"]["float"]
 DEFAULT_BITRATE = 128_000  # Spleeter's
 
 

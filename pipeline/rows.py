@@ -35,11 +35,13 @@ STEM = pa.struct(
         ("codec", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("frames", pa.int64()),  # samples a channel
+        ("frames", pa.int64()),  # samples a channel, of the file
         ("peak_dbfs", pa.float32()),
         ("rms_dbfs", pa.float32()),
         ("lufs", pa.float32()),
         ("clipped_samples", pa.int64()),
+        ("sample_rate_hz", pa.int32()),
+        ("channels", pa.int32()),
     ]
 )
 

@@ -6,14 +6,15 @@ Torch is imported where it is needed: Write does without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from sep_batch.pipeline import codecs
-from sep_batch.pipeline.encode import Encoder
+from sep_batch.pipeline.encode import open_encoder
 from sep_batch.pipeline.loudness import Loudness
+from sep_batch.pipeline.resample import Resampler
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ class Stems:
     """Takes the waves of one part's stems piece by piece, on the device that separated them.
 
     Attributes:
-        frames: (stems, samples, channels) of the codec's type, complete after the last piece.
+        frames: (stems, samples, channels) in the settings' form, complete after the last piece.
     """
 
     def __init__(self, settings: Settings, samples: int) -> None:
         shape = (len(settings.stems), samples, settings.spec.channels)
-        self.frames = np.empty(shape, settings.codec.dtype)
+        self.frames = np.empty(shape, settings.form.dtype)
         self._settings, self._place = settings, 0
         self._peaks, self._powers, self._clipped = (np.zeros(len(settings.stems)) for _ in range(3))
 
@@ -56,7 +57,7 @@ class Stems:
         """Round as `codecs.raw` does."""
         import torch
 
-        codec = self._settings.codec
+        codec = self._settings.form
         if codec.dtype.kind == "f":
             return wave
         full = float(1 << (codec.bits - 1))
@@ -106,18 +107,34 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
 
     Args:
         out: A seekable file, or a path.
-        blocks: (samples, channels) each, as the codec takes them.
+        blocks: (samples, channels) each, in the settings' form.
         settings: How.
         samples: Of all blocks.
 
     Returns:
         Its loudness in LUFS; None below 0.4 s or in silence.
     """
-    rate_hz, channels = settings.spec.sample_rate_hz, settings.spec.channels
-    loudness = Loudness(rate_hz)
-    encoder = Encoder(out, settings.codec, channels=channels, rate_hz=rate_hz, bitrate=settings.bitrate, samples=samples)
-    with encoder:
-        for block in blocks:
-            encoder.add(block)
-            loudness.add(codecs.wave_of(block))
+    loudness = Loudness(settings.spec.sample_rate_hz)
+    form = {"channels": settings.written_channels, "rate_hz": settings.written_rate_hz, "bitrate": settings.bitrate}
+    with open_encoder(out, settings.codec, samples=settings.written_frames(samples), **form) as encoder:
+        for frames in _reshaped(_heard(blocks, loudness), settings):
+            encoder.add(frames)
     return loudness.lufs()
+
+
+def _heard(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndarray]:
+    for block in blocks:
+        loudness.add(codecs.wave_of(block))
+        yield block
+
+
+def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterator[np.ndarray]:
+    """Yield blocks as the codec takes them: as they are, or made mono and resampled."""
+    if not settings.is_reshaped:
+        yield from blocks
+        return
+    resampler = Resampler(settings.spec.sample_rate_hz, settings.written_rate_hz, settings.written_channels)
+    for block in blocks:
+        wave = codecs.wave_of(block)
+        yield codecs.raw(resampler.add(wave.mean(axis=0, keepdims=True) if settings.mono else wave), settings.codec)
+    yield codecs.raw(resampler.end(), settings.codec)

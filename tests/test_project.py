@@ -20,7 +20,8 @@ ALLOWED = {"model": {"model"}, "pipeline": {"model", "pipeline"}, "jobs": {"mode
 ONLY_IN = {  # the one place that knows a library
     "ray": {"pipeline/flow.py", "jobs/engine.py"},
     "fsspec": {"pipeline/storage.py"},
-    "av": {f"pipeline/{name}.py" for name in ("containers", "reader", "encode", "loudness")},
+    "av": {f"pipeline/{name}.py" for name in ("containers", "reader", "encode", "loudness", "resample")},
+    "soundfile": {"pipeline/vorbis.py"},
 }
 SOURCES = [path for package in ALLOWED for path in sorted((ROOT / package).glob("*.py"))]
 
