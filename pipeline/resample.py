@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +33,14 @@ class Resampler:
         source.link_to(filtered)
         filtered.link_to(sink)
         self._graph.configure()
+
+    def through(self, waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield a whole wave, piece by piece, none of them empty."""
+        for wave in waves:
+            if (known := self.add(wave)).size:
+                yield known
+        if (last := self.end()).size:
+            yield last
 
     def add(self, wave: np.ndarray) -> np.ndarray:
         """Take the next samples, (channels, samples) float32, and return those that are known now."""

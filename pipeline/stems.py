@@ -115,10 +115,17 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         Its loudness in LUFS; None below 0.4 s or in silence.
     """
     loudness = Loudness(settings.spec.sample_rate_hz)
-    form = {"channels": settings.written_channels, "rate_hz": settings.written_rate_hz, "bitrate": settings.bitrate}
-    with open_encoder(out, settings.codec, samples=settings.written_frames(samples), **form) as encoder:
-        for frames in _reshaped(_heard(blocks, loudness), settings):
-            encoder.add(frames)
+    encoder = open_encoder(
+        out,
+        settings.codec,
+        channels=settings.written_channels,
+        rate_hz=settings.written_rate_hz,
+        bitrate=settings.bitrate,
+        samples=settings.written_frames(samples),
+    )
+    with encoder:
+        for block in _reshaped(_heard(blocks, loudness), settings):
+            encoder.add(block)
     return loudness.lufs()
 
 
@@ -128,13 +135,12 @@ def _heard(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndar
         yield block
 
 
-def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterator[np.ndarray]:
-    """Yield blocks as the codec takes them: as they are, or made mono and resampled."""
+def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterable[np.ndarray]:
+    """Return blocks as the codec takes them: as they are, or made mono and resampled."""
     if not settings.is_reshaped:
-        yield from blocks
-        return
+        return blocks
+    waves = (codecs.wave_of(block) for block in blocks)
+    if settings.mono:
+        waves = (wave.mean(axis=0, keepdims=True) for wave in waves)
     resampler = Resampler(settings.spec.sample_rate_hz, settings.written_rate_hz, settings.written_channels)
-    for block in blocks:
-        wave = codecs.wave_of(block)
-        yield codecs.raw(resampler.add(wave.mean(axis=0, keepdims=True) if settings.mono else wave), settings.codec)
-    yield codecs.raw(resampler.end(), settings.codec)
+    return (codecs.raw(wave, settings.codec) for wave in resampler.through(waves))

@@ -86,6 +86,15 @@ def test_stems_are_written_at_another_rate_and_as_one_channel(format, depth, mon
     assert frequency_hz(inside[1], 16_000) == pytest.approx(500 if mono else 1500, abs=0.1)
 
 
+@pytest.mark.parametrize("samples", [1, 100, codecs.BLOCK])
+def test_one_channel_at_the_models_rate_is_the_mean_of_both_bit_for_bit(samples):
+    wave, asked = noise(samples), settings(mono=True)
+    content = io.BytesIO()
+    stems.write(content, [taken(wave[None], asked).frames[0]], asked, samples=samples)
+    read = decoded(content.getvalue())
+    assert (read.channels, np.array_equal(read.wave[0], wave.mean(axis=0))) == (1, True)
+
+
 def test_what_is_measured_of_a_stem_is_of_what_was_separated_whatever_is_written():
     wave = tone(12_000, RATE_HZ, level=0.5)
     plain, reshaped = settings(), settings(sample_rate_hz=16_000, mono=True)
