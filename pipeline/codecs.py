@@ -54,6 +54,8 @@ class Codec:
 
     def rate_for(self, rate_hz: int) -> int:
         """Return the rate at which a wave of this one is written where no other is asked for: its own, or the next above."""
+        if rate_hz in self.rates_hz:
+            return rate_hz
         return min((rate for rate in self.rates_hz if rate >= rate_hz), default=max(self.rates_hz))
 
 

@@ -18,10 +18,19 @@ from sep_batch.pipeline.codecs import CODECS
 from sep_batch.pipeline.containers import container_of
 from sep_batch.pipeline.encode import encode
 
-ROUND_TRIP_DB = {("flac", "16"): 70, ("wav", "16"): 70, ("flac", "24"): 115, ("wav", "24"): 115, ("mp3", ""): 20}
+ROUND_TRIP_DB = {
+    ("flac", "16"): 70,
+    ("wav", "16"): 70,
+    ("flac", "24"): 115,
+    ("wav", "24"): 115,
+    **{(format, ""): 20 for format in ("mp3", "m4a", "ogg", "wma")},
+}
 LEVEL_DB = 0.01  # a channel keeps its level
 RESAMPLED_DB = 60
-CODEC_OF = {(format, depth): codec for format, depths in CODECS.items() for depth, codec in depths.items()}
+CODEC_OF = {  # those that take every rate
+    (format, depth): codec for format, depths in CODECS.items() for depth, codec in depths.items() if format != "opus"
+}
+LOSSLESS = [key for key in CODEC_OF if key[1]]
 INTEGERS = [key for key in CODEC_OF if key[1] in ("16", "24")]
 
 DECODES_AS_EXPECTED = """
@@ -40,7 +49,7 @@ assert np.array_equal(wave, np.load(folder / "expected.npy"))
 
 
 def encoded(wave, format="wav", depth="16", *, rate_hz=RATE_HZ):
-    return encode(wave, CODEC_OF[format, depth], rate_hz=rate_hz, bitrate=128_000 if format == "mp3" else None)
+    return encode(wave, CODEC_OF[format, depth], rate_hz=rate_hz, bitrate=128_000 if not depth else None)
 
 
 def float_wav(wave, *, rate_hz=RATE_HZ):
@@ -127,7 +136,7 @@ def test_a_wave_survives_every_codec(key, rate_hz):
     assert (found.skipped_packets, found.nonfinite_samples) == (0, 0)
     if key == ("wav", "float"):
         assert np.array_equal(found.wave, wave)
-    elif key[0] == "mp3":
+    elif key not in LOSSLESS:
         assert found.wave.shape[1] >= 60_000
         assert snr_db(wave, found.wave[:, :60_000]) > ROUND_TRIP_DB[key]
     else:
@@ -135,7 +144,7 @@ def test_a_wave_survives_every_codec(key, rate_hz):
         assert snr_db(wave, found.wave) > ROUND_TRIP_DB[key]
 
 
-@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] != "mp3"])
+@pytest.mark.parametrize("key", LOSSLESS)
 @pytest.mark.parametrize("samples", [1, 65_535, 65_536, 65_537])
 def test_a_lossless_codec_keeps_the_exact_length(key, samples):
     assert decoded(encoded(noise(samples), *key)).wave.shape == (2, samples)
@@ -170,7 +179,7 @@ def test_float_wav_holds_values_beyond_full_scale():
     assert np.array_equal(decoded(encoded(wave, "wav", "float")).wave, wave)
 
 
-@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] != "mp3"])
+@pytest.mark.parametrize("key", LOSSLESS)
 def test_one_channel_is_written_as_one_and_read_as_two_equal_ones(key):
     wave = noise(5000, channels=1)
     found = decoded(encoded(wave, *key))
@@ -247,7 +256,7 @@ def test_an_offset_past_the_end_is_empty_and_says_how_long_the_file_is():
         decoded(encoded(noise(RATE_HZ)), offset_s=2.0)
 
 
-@pytest.mark.parametrize("key", CODEC_OF)
+@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] not in ("m4a", "wma")])  # an index at the end; no length
 def test_a_file_cut_in_half_is_read_as_far_as_it_goes_and_flagged(key):
     content = encoded(noise(3 * RATE_HZ), *key)
     found = decoded(content[: len(content) // 2])
@@ -365,7 +374,8 @@ def test_damaged_files_are_read_or_fail_as_one_of_ours():
     assert ran.returncode == 0, ran.stderr
     outcomes = ran.stdout.splitlines()
     assert len(outcomes) == len(CODEC_OF)
-    assert all("read" in line and len(line.split()) > 1 for line in outcomes)
+    for key, line in zip(CODEC_OF, outcomes, strict=True):  # a page of Ogg with a wrong checksum is never read
+        assert ("read" in line and len(line.split()) > 1) or (key[0] == "ogg" and line == "decode_error")
 
 
 def test_what_is_longer_than_a_track_may_be_is_refused(monkeypatch):

@@ -127,6 +127,13 @@ def test_every_rate_and_the_ends_of_the_bitrates_are_taken(format):
                 assert written(noise(5000, channels=channels), format, rate_hz, bitrate)
 
 
+@pytest.mark.parametrize(("format", "expected_hz"), [("opus", 48_000), ("flac", 44_100), ("mp3", 44_100), ("ogg", 44_100)])
+def test_a_model_at_44_1_khz_is_written_at_the_codecs_own_rate_above_it(format, expected_hz):
+    codec = next(iter(CODECS[format].values()))
+    assert codec.rate_for(44_100) == expected_hz
+    assert codec.rate_for(500_000) == codec.rates_hz[-1] == max(codec.rates_hz)
+
+
 def test_an_m4a_says_its_length_to_the_sample():
     for rate_hz in rates("m4a"):
         for samples in (1, 100, 80_037):
@@ -139,7 +146,7 @@ def test_an_m4a_is_an_mp4_and_an_opus_file_an_ogg_file():
     assert written(noise(100), "opus", 48_000)[28:36] == b"OpusHead"
 
 
-@pytest.mark.parametrize("samples", [1, 100, 44_100, 300_000])
+@pytest.mark.parametrize("samples", [1, 100, 8192, 44_100, 300_000])
 @pytest.mark.parametrize("level", [0, 0.1])
 def test_the_length_of_ogg_vorbis_is_exact(samples, level):
     content = written(noise(samples, level=level), "ogg", 44_100)

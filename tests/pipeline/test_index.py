@@ -30,6 +30,8 @@ STEMS = [
         "rms_dbfs": -20.25,
         "lufs": None,
         "clipped_samples": 3,
+        "sample_rate_hz": 44_100,
+        "channels": 2,
     }
     for stem in ("vocals", "accompaniment")
 ]
