@@ -87,10 +87,11 @@ def test_more_gpus_than_there_are_is_exit_5_in_one_line(tiny, inline, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_format_is_what_is_encoded(tiny, inline, puts):
-    names = [rate["name"] for rate in as_json(tiny, "--format", "wav")["rates"]]
-    assert "encode wav" in names
-    assert any(uri.endswith("vocals.wav") for uri in puts)
+@pytest.mark.parametrize("format", ["wav", "opus"])
+def test_format_is_what_is_encoded(format, tiny, inline, puts):
+    names = [rate["name"] for rate in as_json(tiny, "--format", format)["rates"]]
+    assert f"encode {format}" in names
+    assert any(uri.endswith(f"vocals.{format}") for uri in puts)
 
 
 def test_stft_and_precision_are_what_is_run_and_measured(tiny, inline, monkeypatch):
