@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sep_batch.jobs.lengths import lengths
 from sep_batch.jobs.past import Past
-from sep_batch.pipeline import audio
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 
@@ -54,7 +54,7 @@ def amounts(todo: pa.Table, settings: Settings, past: Past) -> Amounts:
     found = lengths(todo, settings, past)
     seconds = [*found.known, *found.estimated]
     bytes_frame, fixed, words = _packing(settings, past)
-    frames, stems = sum(seconds) * settings.spec.sample_rate_hz, len(settings.stems)
+    frames, stems = sum(seconds) * settings.written_rate_hz, len(settings.stems)
     longest = max(seconds, default=math.inf if found.unknown else 0.0)
     spectrum, waves = _part(longest, settings)
     output = round(stems * (frames * bytes_frame + fixed * len(seconds)))
@@ -63,12 +63,12 @@ def amounts(todo: pa.Table, settings: Settings, past: Past) -> Amounts:
 
 def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:
     """Return bytes a sample of all channels, bytes a stem besides, and in words how that is known."""
-    codec, channels, rate_hz = settings.codec, settings.spec.channels, settings.spec.sample_rate_hz
+    codec, channels, rate_hz = settings.codec, settings.written_channels, settings.written_rate_hz
     pcm = float(channels * codec.bytes_a_value)
     if settings.bitrate:
-        return settings.bitrate / 8 / rate_hz, 0, f"mp3 at {settings.bitrate / 1000:g} kbit/s"
+        return settings.bitrate / 8 / rate_hz, 0, f"{settings.format} at {settings.bitrate / 1000:g} kbit/s"
     if settings.format == "wav":
-        empty = audio.encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
+        empty = encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
         return pcm, len(empty) - round(pcm), f"wav of {settings.bit_depth} bits, exact" if codec.bits == 24 else "wav, exact"
     if past.stem_bytes_frame:
         return past.stem_bytes_frame, 0, f"flac at {past.stem_bytes_frame / pcm:.2f} of PCM, as OUT's own"
@@ -85,5 +85,5 @@ def _part(longest_s: float, settings: Settings) -> tuple[int, int]:
     if longest_s * spec.sample_rate_hz > most:
         patches += 1  # the last patch of the part before
     spectrum = patches * spec.patch_frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
-    stems = len(settings.stems) * round(samples) * spec.channels * settings.codec.dtype.itemsize
+    stems = len(settings.stems) * round(samples) * spec.channels * settings.form.dtype.itemsize
     return spectrum, stems

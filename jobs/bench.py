@@ -34,7 +34,8 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import analysis, audio, failures, stems, storage, uris
+from sep_batch.pipeline import analysis, audio, codecs, failures, stems, storage, uris
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
 from sep_batch.pipeline.work import Work
@@ -176,8 +177,8 @@ def _played(seconds: float) -> dict[str, np.ndarray]:
     return {name: np.resize(wave.T, (samples, 2)).T for name, wave in song.items()}
 
 
-def _encoded(wave: np.ndarray, codec: audio.Codec) -> bytes:
-    return audio.encode(wave, codec, rate_hz=RATE_HZ, bitrate=MP3_BITRATE if codec == MP3 else None)
+def _encoded(wave: np.ndarray, codec: codecs.Codec) -> bytes:
+    return encode(wave, codec, rate_hz=RATE_HZ, bitrate=MP3_BITRATE if codec == MP3 else None)
 
 
 def _refuse_failed(summary: Summary) -> None:
@@ -207,7 +208,7 @@ def steps(settings: Settings, model: str, device: str, folder: str, seconds: flo
     if stft == "cpu":
         yield Step("STFT", seconds, lambda: list(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
     yield from _on_device(settings, model, device, mix, stft=stft)
-    waves = [audio.raw(wave, settings.codec) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
+    waves = [codecs.raw(wave, settings.form) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
     yield Step(f"encode {settings.format}", seconds, lambda: [_written(frames, settings) for frames in waves])
     contents = {f"{folder}/put/{stem}": _written(frames, settings) for stem, frames in zip(settings.stems, waves, strict=True)}
     yield Step("put", seconds, lambda: _put(contents), sum(map(len, contents.values())))
@@ -260,7 +261,7 @@ def _inverse(rest: Separator, part: Part, settings: Settings) -> None:
 
 def _written(frames: np.ndarray, settings: Settings) -> bytes:
     content = io.BytesIO()
-    blocks = (frames[begin : begin + audio.BLOCK] for begin in range(0, len(frames), audio.BLOCK))
+    blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
     stems.write(content, blocks, settings, samples=len(frames))
     return content.getvalue()
 

@@ -14,12 +14,12 @@ from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.codecs import CODECS, Codec
+from sep_batch.pipeline.encode import encode
 
 LEVEL = 0.1  # by which a lossy codec may change the level of a tone
 _READ = {  # what music comes in beside what stems are written as, with the rate that the encoder takes
-    "aac": (audio.Codec("mp4", "aac", "fltp"), 44_100),
-    "alac": (audio.Codec("mp4", "alac", "s16p"), 44_100),
-    "opus": (audio.Codec("ogg", "libopus", "flt"), 48_000),
+    "alac": (Codec("mp4", "alac", "s16p"), 44_100),
 }
 
 
@@ -40,25 +40,29 @@ def codecs() -> Check:
     faults = [f"{name}: {why}" for name, why in ((name, _codec_fault(*each)) for name, each in _formats()) if why]
     names = [name for name, _ in _formats()]
     if faults:
-        return wrong("codecs", "; ".join(faults), "install PyAV anew (pip install --force-reinstall av): its FFmpeg is damaged")
+        return wrong(
+            "codecs",
+            "; ".join(faults),
+            "install their libraries anew: pip install --force-reinstall av soundfile",
+        )
     return Check("codecs", f"a second of each was written and read: {', '.join(names)}")
 
 
-def _formats() -> Iterator[tuple[str, tuple[audio.Codec, int]]]:
-    for format, depths in audio.CODECS.items():
-        yield from ((f"{format} {depth}".strip(), (codec, 44_100)) for depth, codec in depths.items())
+def _formats() -> Iterator[tuple[str, tuple[Codec, int]]]:
+    for format, depths in CODECS.items():
+        yield from ((f"{format} {depth}".strip(), (codec, codec.rate_for(44_100))) for depth, codec in depths.items())
     yield from _READ.items()
 
 
-def _codec_fault(codec: audio.Codec, rate_hz: int) -> str | None:
+def _codec_fault(codec: Codec, rate_hz: int) -> str | None:
     """Return what is wrong with a second that was written and read again; None where nothing is."""
     tone = 0.5 * np.sin(2 * np.pi * 440 / rate_hz * np.arange(rate_hz, dtype=np.float32))
     wave = np.stack([tone, -tone])
     try:
-        written = audio.encode(wave, codec, rate_hz=rate_hz, bitrate=128_000 if codec.samples.startswith("flt") else None)
+        written = encode(wave, codec, rate_hz=rate_hz, bitrate=128_000 if codec.samples.startswith("flt") else None)
         pieces, _ = audio.decode(io.BytesIO(written), rate_hz=rate_hz)
         level = float(np.std(np.concatenate(list(pieces), axis=1)) / np.std(wave))
-    except Exception as error:  # noqa: BLE001 (FFmpeg's own kinds are known to audio.py alone; whatever it is, it is the fault)
+    except Exception as error:  # noqa: BLE001 (the libraries' own kinds are not known here; whatever it is, it is the fault)
         return first_line(error)
     return None if abs(level - 1) < LEVEL else f"read at {level:.2f} of the level that was written"
 

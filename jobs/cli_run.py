@@ -28,7 +28,9 @@ def run(
     ] = "spleeter:2stems",
     gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
-    format: Annotated[str, typer.Option("--format", "-c", help="What stems are written as: flac, wav or mp3.")] = "flac",
+    format: Annotated[
+        str, typer.Option("--format", "-c", help="What stems are written as: flac, wav, mp3, m4a, opus, ogg or wma.")
+    ] = "flac",
     bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
     precision: Annotated[
         str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
@@ -40,7 +42,13 @@ def run(
     no_analysis: Annotated[
         bool, typer.Option("--no-analysis", help="Leave levels, activity and width of stems out of the index.")
     ] = False,
-    bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
+    bitrate: Annotated[
+        str | None, typer.Option("--bitrate", "-b", help="Of mp3, m4a, opus, ogg and wma, as 128k. Default: 128k.")
+    ] = None,
+    sample_rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="That stems are written at. Default: the model's; 48000 for opus.")
+    ] = None,
+    mono: Annotated[bool, typer.Option("--mono", help="Write one channel, the mean of both.")] = False,
     filename: Annotated[
         str,
         typer.Option(
@@ -106,6 +114,8 @@ def run(
             stft=stft,
             no_analysis=no_analysis,
             bitrate=bitrate,
+            sample_rate=sample_rate,
+            mono=mono,
             filename=filename,
             stems=stems,
             limit=limit,
@@ -159,9 +169,9 @@ def _separate(
 
 
 PLANNED = (  # those of run's flags that change what would be done
-    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "filename", "stems", "limit"),
-    *("offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
-    *("uri_column", "id_column", "no_analysis"),
+    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
+    *("filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url"),
+    *("storage_options", "address", "uri_column", "id_column", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

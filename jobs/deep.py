@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 import duckdb
 
-from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline import audio, codecs, failures, storage, vorbis
+from sep_batch.pipeline.resample import resampled
 
 READERS = 8  # threads; each holds at most storage.WHOLE_READ_BYTES
 STEMS = 1000  # that are handed to them at once
-LAST_FRAME = 1152  # samples by which an MP3 may decode longer: its encoder fills the last frame
+CODEC_OF = {codec.encoder: codec for depths in codecs.CODECS.values() for codec in depths.values()}
 
 
 def read_stems(database: duckdb.DuckDBPyConnection, out: str, told: Callable[[int], None]) -> None:
@@ -24,7 +26,8 @@ def read_stems(database: duckdb.DuckDBPyConnection, out: str, told: Callable[[in
         told: Called with how many more were read.
     """
     stems = database.cursor().execute(
-        "SELECT id, w.uri, sha256, frames, audio_s, codec FROM wanted w JOIN listed l ON w.uri = l.uri AND w.bytes = l.bytes"
+        "SELECT id, w.uri, sha256, frames, audio_s, codec, sample_rate_hz "
+        "FROM wanted w JOIN listed l ON w.uri = l.uri AND w.bytes = l.bytes"
     )
     with ThreadPoolExecutor(READERS) as pool:
         while few := stems.fetchmany(STEMS):
@@ -35,9 +38,12 @@ def read_stems(database: duckdb.DuckDBPyConnection, out: str, told: Callable[[in
             told(len(few))
 
 
-def _fault(uri: str, sha256: str, frames: int, audio_s: float, codec: str) -> tuple[str, str] | None:
+def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rate_hz: int | None) -> tuple[str, str] | None:
     """Read one stem; return the kind of what is wrong, and what was found."""
-    digest = hashlib.sha256()
+    digest, codec = hashlib.sha256(), CODEC_OF[encoder]
+    rate_hz = rate_hz or round(frames / audio_s)  # rows of before there were others than the model's
+    expected_hz = codec.decodes_hz or rate_hz
+    expected = resampled(frames, rate_hz, expected_hz)
     try:
         source, _ = storage.open_source(uri)
         with source:
@@ -46,16 +52,21 @@ def _fault(uri: str, sha256: str, frames: int, audio_s: float, codec: str) -> tu
             if digest.hexdigest() != sha256:
                 return "bytes", f"sha256 {digest.hexdigest()}, expected {sha256}"
             source.seek(0)
-            rate_hz = round(frames / audio_s)
-            pieces, decoded = audio.decode(source, rate_hz=rate_hz)
-            samples = sum(piece.shape[1] for piece in pieces)
+            samples, found_hz = _length(source, codec, expected_hz)
     except failures.NotFound:
         return "missing", "not there"
     except failures.StorageUnusable:
         raise
     except failures.TrackError as error:
         return ("unread" if error.stage == failures.FetchTimeout.stage else "decode"), str(error)
-    if decoded.rate_hz != rate_hz:
-        return "decode", f"{decoded.rate_hz} Hz, expected {rate_hz}"
-    longer = LAST_FRAME if codec == audio.CODECS["mp3"][""].encoder else 0
-    return None if 0 <= samples - frames <= longer else ("decode", f"{samples} samples, expected {frames}")
+    if found_hz != expected_hz:
+        return "decode", f"{found_hz} Hz, expected {expected_hz}"
+    return None if 0 <= samples - expected <= codec.longer else ("decode", f"{samples} samples, expected {expected}")
+
+
+def _length(source: IO[bytes], codec: codecs.Codec, rate_hz: int) -> tuple[int, int]:
+    """Decode a stem, and return its samples a channel and its rate."""
+    if codec.encoder == "vorbis":
+        return vorbis.length(source)
+    pieces, decoded = audio.decode(source, rate_hz=rate_hz)
+    return sum(piece.shape[1] for piece in pieces), decoded.rate_hz

@@ -13,17 +13,18 @@ from rich.table import Table
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.report import lines
-from sep_batch.pipeline import audio, failures, index, lists, storage
+from sep_batch.pipeline import codecs, failures, index, lists, storage
+from sep_batch.pipeline.encode import encode
 
 WIDTH = 100  # of the table where there is no terminal
 BROKEN_BYTES = 40_000
 VOCALS, ACCOMPANIMENT = "vocals", "accompaniment"
 
-MP3 = audio.Codec("mp3", "libmp3lame", "fltp")
-M4A = audio.Codec("ipod", "aac", "fltp")
-OPUS = audio.Codec("ogg", "libopus", "flt")
-FLAC = audio.Codec("flac", "flac", "s16")
-WAV = audio.Codec("wav", "pcm_s16le", "s16")
+MP3 = codecs.Codec("mp3", "libmp3lame", "fltp")
+M4A = codecs.Codec("ipod", "aac", "fltp")
+OPUS = codecs.Codec("ogg", "libopus", "flt")
+FLAC = codecs.Codec("flac", "flac", "s16")
+WAV = codecs.Codec("wav", "pcm_s16le", "s16")
 
 
 class Song(NamedTuple):
@@ -33,7 +34,7 @@ class Song(NamedTuple):
     artist: str
     seed: int
     seconds: float
-    codec: audio.Codec
+    codec: codecs.Codec
     rate_hz: int = 44_100
     channels: int = 2
     bitrate: int | None = None
@@ -116,7 +117,7 @@ def render(song: Song) -> bytes:
     stems = synth.song(song.seed, song.seconds, song.rate_hz)
     mix = stems[VOCALS] + stems[ACCOMPANIMENT]
     wave = mix if song.channels == 2 else mix.mean(axis=0, keepdims=True)
-    return audio.encode(wave, song.codec, rate_hz=song.rate_hz, bitrate=song.bitrate)
+    return encode(wave, song.codec, rate_hz=song.rate_hz, bitrate=song.bitrate)
 
 
 def _noise_as_mp3() -> bytes:

@@ -34,7 +34,7 @@ _TABLES = (
     "SET memory_limit = '1GB'",  # what needs more is spilled
     "SET threads = 4",  # each needs some of it
     "CREATE TABLE findings (kind VARCHAR, id VARCHAR, uri VARCHAR, found VARCHAR)",
-    """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec
+    """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec, s.sample_rate_hz
         FROM (SELECT id, audio_s, unnest(stems) AS s FROM newest WHERE status = 'ok')""",
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",

@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 
 import typer
 
-_FIELDS = {"offset": "offset_s", "duration": "duration_s", "wait": "wait_s", "time_limit": "time_limit_s"}  # of `Options`
+_FIELDS = {  # of `Options`
+    **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
+    "sample_rate": "sample_rate_hz",
+}
 F = TypeVar("F", bound=Callable[..., Any])
 
 

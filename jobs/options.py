@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from sep_batch.pipeline import audio, failures, index, names
+from sep_batch.pipeline import codecs, failures, index, names
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
@@ -49,12 +50,14 @@ class Options:
         model: A preset, or a folder or URI of a converted model.
         gpus: "auto", or how many; 0 runs the U-Nets on the CPU.
         cpus: Bound on the CPUs used; None is all.
-        format: One of flac, wav, mp3.
+        format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
         bit_depth: 16, 24 or float.
         precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
         stft: Who does the STFT: "cpu", the stage that decodes; "gpu", the one that has the U-Nets, wherever they run.
         analysis: Whether the index tells levels, activity and width of stems.
         bitrate: Bits per second of a lossy format.
+        sample_rate_hz: That stems are written at; None is the model's, or what the format takes instead of it.
+        mono: Write the mean of both channels.
         filename: Template of the stems' paths below OUT/stems.
         stems: Those to write; None is all.
         limit: Only the first tracks of the manifest.
@@ -90,6 +93,8 @@ class Options:
     stft: str = "cpu"
     analysis: bool = True
     bitrate: int | None = None
+    sample_rate_hz: int | None = None
+    mono: bool = False
     filename: str = names.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None
     limit: int | None = None
@@ -151,14 +156,26 @@ def check(wanted: Options) -> None:
 
 
 def _check_format(wanted: Options) -> None:
-    if wanted.format not in audio.CODECS:
-        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(audio.CODECS)}")
-    lossy = audio.is_lossy(wanted.format)
+    if wanted.format not in codecs.CODECS:
+        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
+    lossy = codecs.is_lossy(wanted.format)
     if lossy and wanted.bit_depth != "16":
         raise failures.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
-    if not lossy and wanted.bit_depth not in audio.CODECS[wanted.format]:
+    if not lossy and wanted.bit_depth not in codecs.CODECS[wanted.format]:
         raise failures.UsageError(
-            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(audio.CODECS[wanted.format])}"
+            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(codecs.CODECS[wanted.format])}"
         )
     if wanted.bitrate and not lossy:
         raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")
+    codec = codecs.CODECS[wanted.format]["" if lossy else wanted.bit_depth]
+    if wanted.bitrate and wanted.bitrate not in codec.bitrates:
+        raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} takes {_listed(codec.bitrates)} bits per second")
+    if wanted.sample_rate_hz is not None and wanted.sample_rate_hz not in codec.rates_hz:
+        raise failures.UsageError(f"--sample-rate {wanted.sample_rate_hz}: {wanted.format} takes {_listed(codec.rates_hz)} Hz")
+
+
+def _listed(values: Sequence[int]) -> str:
+    if isinstance(values, range):
+        return f"{values[0]} to {values[-1]}"
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}"

@@ -12,7 +12,7 @@ from sep_batch.pipeline.index import Opened
 from sep_batch.pipeline.settings import Settings, sha256_of
 
 _SOUND = ("offset_s", "duration_s")  # the settings that change how long a track is
-_PACKED = ("format", "bit_depth", "bitrate")  # and those that change how small its stems are
+_PACKED = ("format", "bit_depth", "bitrate", "sample_rate_hz", "mono")  # and those that change how small its stems are
 _STEMS = """
     SELECT sum(s.bytes), sum(s.frames)
     FROM (SELECT unnest(stems) AS s FROM newest WHERE status = 'ok' AND settings_sha256 = $made)
@@ -61,7 +61,7 @@ def past(journal: Opened, todo: pa.Table, settings: Settings, before: Mapping[st
         return list(database.sql(sql, params=made).fetchall())
 
     ratio = None
-    if all(before.get(name) == settings.canonical()[name] for name in _PACKED):
+    if all(before.get(name) == settings.canonical().get(name) for name in _PACKED):
         ((bytes_, frames),) = asked(_STEMS)
         ratio = bytes_ / frames if frames else None
     if any(before.get(name) != Settings.model_fields[name].default for name in _SOUND):

@@ -16,7 +16,7 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
-from sep_batch.pipeline import audio, failures, manifest, names, storage, uris
+from sep_batch.pipeline import codecs, failures, manifest, names, storage, uris
 from sep_batch.pipeline.settings import Settings
 
 
@@ -112,7 +112,7 @@ def settings_of(wanted: Options, model: Model) -> Settings:
     spec = model.spec
     if unknown := set(wanted.stems or ()) - set(spec.stems):
         raise failures.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
-    lossy = audio.is_lossy(wanted.format)
+    lossy = codecs.is_lossy(wanted.format)
     return Settings.load(
         {
             "weights_sha256": model.weights_sha256,
@@ -120,7 +120,9 @@ def settings_of(wanted: Options, model: Model) -> Settings:
             "stems": [stem for stem in spec.stems if stem in (wanted.stems or spec.stems)],
             "format": wanted.format,
             "bit_depth": wanted.bit_depth,
-            "bitrate": (wanted.bitrate or audio.DEFAULT_BITRATE) if lossy else None,
+            "bitrate": (wanted.bitrate or codecs.DEFAULT_BITRATE) if lossy else None,
+            "sample_rate_hz": wanted.sample_rate_hz,
+            "mono": wanted.mono,
             "precision": wanted.precision,
             "filename": wanted.filename,
             "offset_s": wanted.offset_s,

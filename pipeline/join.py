@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import analysis, audio, failures, stems, storage
+from sep_batch.pipeline import analysis, codecs, failures, stems, storage
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 
@@ -117,14 +117,14 @@ def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:
         WriteFailed: It is not there, or shorter than what was stored.
     """
     settings, uri, missing = work.settings, _part_uri(part, stem, work), value(part, "samples")
-    width = settings.spec.channels * settings.codec.dtype.itemsize
+    width = settings.spec.channels * settings.form.dtype.itemsize
     try:
         source, _ = storage.open_source(uri)
     except failures.TrackError as error:
         raise failures.WriteFailed(f"a stored part: {error}") from error
     with source:
-        while content := source.read(audio.BLOCK * width):
-            frames = np.frombuffer(content, settings.codec.dtype).reshape(-1, settings.spec.channels)
+        while content := source.read(codecs.BLOCK * width):
+            frames = np.frombuffer(content, settings.form.dtype).reshape(-1, settings.spec.channels)
             missing -= len(frames)
             yield frames
     if missing:

@@ -35,7 +35,7 @@ STEM = pa.struct(
         ("codec", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("frames", pa.int64()),  # samples a channel
+        ("frames", pa.int64()),  # samples a channel, of the file
         ("peak_dbfs", pa.float32()),
         ("rms_dbfs", pa.float32()),
         ("lufs", pa.float32()),
@@ -44,6 +44,8 @@ STEM = pa.struct(
         ("active_ratio", pa.float32()),
         ("active_regions", pa.list_(pa.struct([("start_s", pa.float32()), ("end_s", pa.float32())]))),
         ("width", pa.float32()),  # energy of the side against mid + side: 0 mono, 1 only side; null in silence
+        ("sample_rate_hz", pa.int32()),
+        ("channels", pa.int32()),
     ]
 )
 

@@ -10,9 +10,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from sep_batch.model.spec import ModelSpec
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
 from sep_batch.pipeline.names import DEFAULT_FILENAME
+from sep_batch.pipeline.resample import resampled
 
+_YOUNGER = ("sample_rate_hz", "mono")
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -31,16 +33,43 @@ class Settings(BaseModel):
     offset_s: float = 0.0
     duration_s: float | None = None
     precision: Precision = "float32"
+    sample_rate_hz: int | None = None
+    mono: bool = False
 
     @property
-    def codec(self) -> audio.Codec:
+    def codec(self) -> codecs.Codec:
         """How a stem is written."""
-        return audio.CODECS[self.format]["" if audio.is_lossy(self.format) else self.bit_depth]
+        return codecs.CODECS[self.format]["" if codecs.is_lossy(self.format) else self.bit_depth]
+
+    @property
+    def written_rate_hz(self) -> int:
+        """The rate that stems are written at."""
+        return self.sample_rate_hz or self.codec.rate_for(self.spec.sample_rate_hz)
+
+    @property
+    def written_channels(self) -> int:
+        """How many channels stems are written with."""
+        return 1 if self.mono else self.spec.channels
+
+    def written_frames(self, samples: int) -> int:
+        """Return how many samples a channel are written of a stem of so many."""
+        return resampled(samples, self.spec.sample_rate_hz, self.written_rate_hz)
+
+    @property
+    def is_reshaped(self) -> bool:
+        """Whether stems are written at another rate, or with other channels, than they are separated with."""
+        return (self.written_rate_hz, self.written_channels) != (self.spec.sample_rate_hz, self.spec.channels)
+
+    @property
+    def form(self) -> codecs.Codec:
+        """In whose form stems travel to where they are written: the codec's, and as floats where they are reshaped there."""
+        return codecs.FLOAT if self.is_reshaped else self.codec
 
     def canonical(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
+        """Return the settings as plain JSON values: what is younger than the first OUTs only where it is used."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        return values
+        younger = {name for name in _YOUNGER if values[name] == type(self).model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in younger}
 
     @property
     def sha256(self) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import analysis, audio, failures, stems, storage, timelimit
+from sep_batch.pipeline import analysis, audio, codecs, failures, stems, storage, timelimit
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.timelimit import limited
@@ -269,7 +269,7 @@ class Write:
         for place, frames in enumerate(payload(row)):
             measured = value(row, "stems")[place] | analysis.of_parts([row], place, work.settings)
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
-            blocks = (frames[begin : begin + audio.BLOCK] for begin in range(0, len(frames), audio.BLOCK))
+            blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
             lufs = stems.write(content, blocks, work.settings, samples=len(frames))
             storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
             digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes

@@ -6,13 +6,16 @@ Torch is imported where it is needed: Write does without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
 from sep_batch.pipeline.analysis import Sums
+from sep_batch.pipeline.encode import open_encoder
+from sep_batch.pipeline.loudness import Loudness
+from sep_batch.pipeline.resample import Resampler
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ class Stems:
     """Takes the waves of one part's stems piece by piece, on the device that separated them.
 
     Attributes:
-        frames: (stems, samples, channels) of the codec's type, complete after the last piece.
+        frames: (stems, samples, channels) in the settings' form, complete after the last piece.
         sums: What was asked to take each piece too.
     """
 
     def __init__(self, settings: Settings, samples: int, sums: Sums | None = None) -> None:
         shape = (len(settings.stems), samples, settings.spec.channels)
-        self.frames = np.empty(shape, settings.codec.dtype)
+        self.frames = np.empty(shape, settings.form.dtype)
         self._settings, self._place, self.sums = settings, 0, sums
         self._peaks, self._powers, self._clipped = (np.zeros(len(settings.stems)) for _ in range(3))
 
@@ -56,10 +59,10 @@ class Stems:
         torch.from_numpy(self.frames[:, begin : self._place]).copy_(self._rounded(wave).transpose(1, 2))
 
     def _rounded(self, wave: Tensor) -> Tensor:
-        """Round as `audio.raw` does."""
+        """Round as `codecs.raw` does."""
         import torch
 
-        codec = self._settings.codec
+        codec = self._settings.form
         if codec.dtype.kind == "f":
             return wave
         full = float(1 << (codec.bits - 1))
@@ -109,18 +112,40 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
 
     Args:
         out: A seekable file, or a path.
-        blocks: (samples, channels) each, as the codec takes them.
+        blocks: (samples, channels) each, in the settings' form.
         settings: How.
         samples: Of all blocks.
 
     Returns:
         Its loudness in LUFS; None below 0.4 s or in silence.
     """
-    rate_hz, channels = settings.spec.sample_rate_hz, settings.spec.channels
-    loudness = audio.Loudness(rate_hz)
-    encoder = audio.Encoder(out, settings.codec, channels=channels, rate_hz=rate_hz, bitrate=settings.bitrate, samples=samples)
+    loudness = Loudness(settings.spec.sample_rate_hz)
+    encoder = open_encoder(
+        out,
+        settings.codec,
+        channels=settings.written_channels,
+        rate_hz=settings.written_rate_hz,
+        bitrate=settings.bitrate,
+        samples=settings.written_frames(samples),
+    )
     with encoder:
-        for block in blocks:
+        for block in _reshaped(_heard(blocks, loudness), settings):
             encoder.add(block)
-            loudness.add(audio.wave_of(block))
     return loudness.lufs()
+
+
+def _heard(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndarray]:
+    for block in blocks:
+        loudness.add(codecs.wave_of(block))
+        yield block
+
+
+def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterable[np.ndarray]:
+    """Return blocks as the codec takes them: as they are, or made mono and resampled."""
+    if not settings.is_reshaped:
+        return blocks
+    waves = (codecs.wave_of(block) for block in blocks)
+    if settings.mono:
+        waves = (wave.mean(axis=0, keepdims=True) for wave in waves)
+    resampler = Resampler(settings.spec.sample_rate_hz, settings.written_rate_hz, settings.written_channels)
+    return (codecs.raw(wave, settings.codec) for wave in resampler.through(waves))

@@ -66,8 +66,18 @@ class Work:
 
     def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
         """Return what a track's row says of one stem, from what `Stems` measured."""
-        written = {"uri": uri, "codec": self.settings.codec.encoder, "bytes": size, "sha256": sha256, "lufs": lufs}
-        return measured | written
+        settings = self.settings
+        return {
+            **measured,
+            "uri": uri,
+            "codec": settings.codec.encoder,
+            "bytes": size,
+            "sha256": sha256,
+            "frames": settings.written_frames(measured["frames"]),
+            "lufs": lufs,
+            "sample_rate_hz": settings.written_rate_hz,
+            "channels": settings.written_channels,
+        }
 
 
 @lru_cache(maxsize=1)

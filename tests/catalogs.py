@@ -11,17 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import audio, codecs
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.rows import STEM
 
-WAV = audio.CODECS["wav"]["16"]
+WAV = codecs.CODECS["wav"]["16"]
 
 
-def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: audio.Codec = WAV, rate_hz: int = RATE_HZ) -> Path:
+def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: codecs.Codec = WAV, rate_hz: int = RATE_HZ) -> Path:
     """Write a stereo tone of half a full scale."""
     path.parent.mkdir(parents=True, exist_ok=True)
     wave = tone(hz, round(seconds * rate_hz), rate_hz=rate_hz)
-    path.write_bytes(audio.encode(wave, codec, rate_hz=rate_hz, bitrate=None if codec.samples.startswith("s") else 192_000))
+    path.write_bytes(encode(wave, codec, rate_hz=rate_hz, bitrate=None if codec.samples.startswith("s") else 192_000))
     return path
 
 

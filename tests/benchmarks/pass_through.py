@@ -19,7 +19,8 @@ import psutil
 import torch
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import audio, flow
+from sep_batch.pipeline import codecs, flow
+from sep_batch.pipeline.encode import Encoder
 from sep_batch.pipeline.stages import Separate
 
 RATE_HZ = 44_100
@@ -74,7 +75,7 @@ def music(seconds: float, seed: int = 0):
     """Yield blocks of something that compresses as music does: slow tones and soft noise, (2, samples) float32."""
     drawn, place, total = np.random.default_rng(seed), 0, round(seconds * RATE_HZ)
     while place < total:
-        time_s = (place + np.arange(min(audio.BLOCK, total - place))) / RATE_HZ
+        time_s = (place + np.arange(min(codecs.BLOCK, total - place))) / RATE_HZ
         notes = sum(np.sin(2 * np.pi * hz * (1 + seed / 97) * time_s) / hz**0.5 for hz in (110, 220.5, 331, 554, 881))
         yield (notes * 0.8 + drawn.standard_normal((2, len(time_s))) * 0.02).astype(np.float32)
         place += len(time_s)
@@ -82,10 +83,10 @@ def music(seconds: float, seed: int = 0):
 
 def write(path: Path, seconds: float, seed: int = 0) -> None:
     """Write one file of that music."""
-    codec, samples = audio.CODECS[path.suffix[1:]]["16"], round(seconds * RATE_HZ)
-    with audio.Encoder(str(path), codec, channels=2, rate_hz=RATE_HZ, samples=samples) as encoder:
+    codec, samples = codecs.CODECS[path.suffix[1:]]["16"], round(seconds * RATE_HZ)
+    with Encoder(str(path), codec, channels=2, rate_hz=RATE_HZ, samples=samples) as encoder:
         for block in music(seconds, seed):
-            encoder.add(audio.raw(block, codec))
+            encoder.add(codecs.raw(block, codec))
 
 
 def clips(folder: Path, count: int) -> None:

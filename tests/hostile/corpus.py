@@ -100,6 +100,7 @@ CUT = {  # after 2, 50 and 90 % of 3 s
     "aac": ("ok skipped", "ok skipped", "ok skipped"),
     "opus": ("decode_error", "ok truncated", "ok truncated"),
     "ogg": ("decode_error", "ok truncated", "ok truncated"),
+    "vorbis": ("decode_error", "ok truncated", "ok truncated"),
     "mka": ("empty_audio", "ok truncated", "ok truncated"),
     "webm": ("ok truncated", "ok truncated", "ok truncated"),
     "wma": ("empty_audio", "ok truncated", "ok truncated skipped"),

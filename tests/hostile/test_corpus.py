@@ -23,7 +23,7 @@ from signals import RATE_HZ
 from witness import Bait, watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import audio, failures, index
+from sep_batch.pipeline import audio, containers, failures, index, reader
 
 FOR_DECODER_ONLY = {
     "flac_20_minutes_of_silence.flac",
@@ -35,7 +35,7 @@ PEAK_OF_EACH = """
 import io, sys
 from pathlib import Path
 import corpus, craft
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, containers, failures, reader
 
 def peak_mb():  # of this program: what getrusage says begins with its parent's
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10
@@ -86,10 +86,10 @@ def test_the_header_of_a_hostile_file_says_something_sensible_or_is_refused(name
         header = audio.probe(io.BytesIO(BAD[name][1]()))
     except failures.TrackError:
         return
-    assert header.codec in audio.DECODERS
+    assert header.codec in containers.DECODERS
     assert header.seconds is None or 0 < header.seconds < math.inf
-    assert header.rate_hz is None or audio.MIN_RATE_HZ <= header.rate_hz <= audio.MAX_RATE_HZ
-    assert header.channels is None or 1 <= header.channels <= audio.MAX_CHANNELS
+    assert header.rate_hz is None or reader.MIN_RATE_HZ <= header.rate_hz <= reader.MAX_RATE_HZ
+    assert header.channels is None or 1 <= header.channels <= reader.MAX_CHANNELS
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -110,6 +110,24 @@ def test_mp3_is_its_bitrate_and_flac_a_share_of_pcm_that_out_knows_better():
     assert (measured.output_bytes, "OUT's own" in measured.output) == (2 * 10 * 44_100, True)
 
 
+@pytest.mark.parametrize("format", ["mp3", "m4a", "opus", "ogg", "wma"])
+def test_a_lossy_format_is_its_bitrate_at_every_rate(format):
+    for changes in ({}, {"sample_rate_hz": 16_000, "mono": True}):
+        found = of(wanted=settings(format=format, bitrate=128_000, **changes), uri=["a.mp3"], probed_s=[10.0])
+        assert (found.output_bytes, found.output) == (2 * 10 * 16_000, f"{format} at 128 kbit/s")
+
+
+def test_a_lower_rate_and_one_channel_are_fewer_bytes_and_travel_as_floats():
+    plain, reshaped = (
+        of(wanted=settings(format="wav", **changes), uri=["a.mp3"], probed_s=[10.0])
+        for changes in ({}, {"sample_rate_hz": 22_050, "mono": True})
+    )
+    assert reshaped.output_bytes == pytest.approx(plain.output_bytes / 4, rel=0.001)
+    assert reshaped.stems_bytes == 2 * plain.stems_bytes
+    measured = of(Past(stem_bytes_frame=1.0), wanted=settings(sample_rate_hz=22_050), uri=["a.mp3"], probed_s=[10.0])
+    assert measured.output_bytes == 2 * 10 * 22_050
+
+
 def test_fewer_stems_are_fewer_bytes():
     one, two = (of(wanted=settings(stems=stems), uri=["a.mp3"], probed_s=[10.0]) for stems in (("vocals",), SPEC.stems))
     assert two.output_bytes == 2 * one.output_bytes

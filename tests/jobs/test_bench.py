@@ -14,7 +14,7 @@ from sep_batch.jobs import bench, synth
 from sep_batch.jobs.cli import app
 from sep_batch.model import weights
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline import failures, storage
 
 STEPS = ["decode mp3", "decode flac", "STFT", "U-Nets", "masks + inverse", "encode flac", "put"]
 
@@ -87,10 +87,11 @@ def test_more_gpus_than_there_are_is_exit_5_in_one_line(tiny, inline, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_format_is_what_is_encoded(tiny, inline, puts):
-    names = [rate["name"] for rate in as_json(tiny, "--format", "wav")["rates"]]
-    assert "encode wav" in names
-    assert any(uri.endswith("vocals.wav") for uri in puts)
+@pytest.mark.parametrize("format", ["wav", "opus"])
+def test_format_is_what_is_encoded(format, tiny, inline, puts):
+    names = [rate["name"] for rate in as_json(tiny, "--format", format)["rates"]]
+    assert f"encode {format}" in names
+    assert any(uri.endswith(f"vocals.{format}") for uri in puts)
 
 
 def test_stft_and_precision_are_what_is_run_and_measured(tiny, inline, monkeypatch):
@@ -138,7 +139,7 @@ def test_every_mistake_is_one_clear_line_and_its_exit_code(arguments, code, word
 
 
 def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, inline, monkeypatch):
-    monkeypatch.setattr(audio, "encode", lambda *_, **__: b"no audio at all")
+    monkeypatch.setattr(bench, "encode", lambda *_, **__: b"no audio at all")
     told = call(tiny)
     assert told.exit_code == failures.SOME_FAILED
     assert "error: the run did not go well: 2 unsupported_format" in told.stderr

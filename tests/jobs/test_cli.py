@@ -16,13 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from catalogs import write_tone
+from catalogs import decoded, write_tone
 from typer.testing import CliRunner
 
 from sep_batch.jobs import cli_run
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import audio, index, lease, retries, stages, storage
+from sep_batch.pipeline import containers, index, lease, retries, stages, storage
 
 SECONDS = 0.5
 
@@ -96,7 +96,7 @@ def check_format(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--format", "mp3")
     found, content = stem(tmp / "o")
     assert found["codec"] == "libmp3lame"
-    assert audio.container_of(content) == "mp3"
+    assert containers.container_of(content) == "mp3"
 
 
 def check_bit_depth(catalog, tiny, tmp, inline):
@@ -108,6 +108,20 @@ def check_bitrate(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "a", "-c", "mp3", "-b", "64k")
     run_with(catalog, tiny, tmp / "b", "-c", "mp3", "-b", "256k")
     assert 2 * len(stem(tmp / "a")[1]) < len(stem(tmp / "b")[1])
+
+
+def check_sample_rate(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--sample-rate", "16000")
+    found, content = stem(tmp / "o")
+    assert (found["sample_rate_hz"], found["channels"], found["frames"]) == (16_000, 2, SECONDS * 16_000)
+    assert decoded(content, rate_hz=16_000).rate_hz == 16_000
+
+
+def check_mono(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--mono")
+    found, content = stem(tmp / "o")
+    assert (found["sample_rate_hz"], found["channels"]) == (44_100, 1)
+    assert decoded(content).channels == 1
 
 
 def check_precision(catalog, tiny, tmp, inline):
@@ -357,10 +371,22 @@ MISTAKES = {
         "could not be written",
     ),
     "unknown model": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-p", "spleeter:3stems"], 2, "spleeter:2stems"),
-    "unknown format": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-c", "xyz"], 2, "expected one of flac, wav, mp3"),
+    "unknown format": (
+        lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-c", "xyz"],
+        2,
+        "expected one of flac, wav, mp3, m4a",
+    ),
     "unknown stem": (lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "--stems", "voc"], 2, "has vocals, accompaniment"),
     "bitrate of flac": (lambda tmp: [tmp, "-b", "128k"], 2, "flac is lossless"),
     "bitrate no number": (lambda tmp: [tmp, "-c", "mp3", "-b", "fast"], 2, "as 128k or 320000"),
+    "bitrate of opus": (lambda tmp: [tmp, "-c", "opus", "-b", "600k"], 2, "opus takes 6000 to 256000 bits per second"),
+    "rate of opus": (
+        lambda tmp: [tmp, "-c", "opus", "--sample-rate", "44100"],
+        2,
+        "--sample-rate 44100: opus takes 8000, 12000, 16000, 24000 or 48000 Hz",
+    ),
+    "rate of mp3": (lambda tmp: [tmp, "-c", "mp3", "--sample-rate", "96000"], 2, "44100 or 48000 Hz"),
+    "rate of flac": (lambda tmp: [tmp, "--sample-rate", "16"], 2, "--sample-rate 16: flac takes 8000 to 192000 Hz"),
     "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of cpu, gpu"),
     "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
     "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),

@@ -21,7 +21,7 @@ from sep_batch.jobs.check import Check, note, wrong
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.engine import OBJECT_STORE_BYTES, try_ray
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, retries, storage
+from sep_batch.pipeline import failures, retries, storage
 
 
 @pytest.fixture(autouse=True)
@@ -303,8 +303,8 @@ def test_a_codec_that_fails_is_named_and_only_that(monkeypatch):
             raise ValueError("unknown encoder\nmore")
         return written(wave / 2 if codec.encoder == "flac" else wave, codec, **options)
 
-    written = audio.encode
-    monkeypatch.setattr(audio, "encode", encode)
+    written = check_parts.encode
+    monkeypatch.setattr(check_parts, "encode", encode)
     assert (
         check_parts.codecs().found
         == "; ".join(f"flac {depth}: read at 0.50 of the level that was written" for depth in (16, 24)) + "; mp3: unknown encoder"

@@ -21,17 +21,18 @@ from signals import RATE_HZ, frequency_hz, noise, snr_db
 
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, index, storage
+from sep_batch.pipeline import codecs, failures, index, storage
+from sep_batch.pipeline.encode import encode
 
 GOLDEN_DB = 90.0
 TONE_HZ = 2.0  # how far a stem's pitch may lie from its track's: the tones are 30 Hz apart
 FORMATS = {  # by extension; the encoder's form of samples beside it
-    "wav": audio.CODECS["wav"]["16"],
-    "flac": audio.CODECS["flac"]["16"],
-    "mp3": audio.CODECS["mp3"][""],
-    "m4a": audio.Codec("ipod", "aac", "fltp"),
-    "mka": audio.Codec("matroska", "flac", "s16"),
-    "aiff": audio.Codec("aiff", "pcm_s16be", "s16"),
+    "wav": codecs.CODECS["wav"]["16"],
+    "flac": codecs.CODECS["flac"]["16"],
+    "mp3": codecs.CODECS["mp3"][""],
+    "m4a": codecs.Codec("ipod", "aac", "fltp"),
+    "mka": codecs.Codec("matroska", "flac", "s16"),
+    "aiff": codecs.Codec("aiff", "pcm_s16be", "s16"),
 }
 
 
@@ -106,12 +107,12 @@ def test_long_tracks_are_joined_to_the_stems_of_the_whole_on_disk_and_on_s3(one_
     model, _ = weights.convert(*golden_models.files("2stems"), golden_models.small_spec("2stems"), tmp_path / "model")
     waves = {f"t{number}": noise(300_000 + 170_000 * number, seed=number) for number in range(3)}  # two, three, four parts
     for name, wave in waves.items():
-        content = audio.encode(wave, audio.CODECS["wav"]["float"], rate_hz=RATE_HZ)
+        content = encode(wave, codecs.CODECS["wav"]["float"], rate_hz=RATE_HZ)
         for folder in (str(tmp_path / "in"), f"{s3}/long"):
             storage.put(f"{folder}/{name}.wav", content)
     separator = golden_models.small_separator("2stems")
     expected = {
-        (name, stem): audio.encode(found.numpy(), audio.CODECS["flac"]["16"], rate_hz=RATE_HZ)
+        (name, stem): encode(found.numpy(), codecs.CODECS["flac"]["16"], rate_hz=RATE_HZ)
         for name, wave in waves.items()
         for stem, found in separator.separate(wave).items()
     }

@@ -23,7 +23,8 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
 from sep_batch.jobs.verify_report import lines
-from sep_batch.pipeline import audio, failures, index, lease, storage
+from sep_batch.pipeline import codecs, failures, index, lease, storage
+from sep_batch.pipeline.encode import encode
 
 HZ = (300, 500, 700)
 
@@ -206,17 +207,34 @@ def with_stem(**values):
 def test_a_stem_of_another_length_than_its_row_says_is_found_by_deep(out):
     path = stem_of(out, "t300")
     wave = np.zeros((2, 22_049), np.float32)
-    path.write_bytes(content := audio.encode(wave, audio.CODECS["flac"]["16"], rate_hz=44_100))
+    path.write_bytes(content := encode(wave, codecs.CODECS["flac"]["16"], rate_hz=44_100))
     edit_journal(out, with_stem(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
     assert counts(out) == {}
     report = run_verify(str(out), deep=True)
     assert [found["found"] for found in report.findings["decode"]] == ["22049 samples, expected 22050"]
 
 
-def test_a_stem_of_another_rate_is_found_by_deep(out):
-    edit_journal(out, with_stem(frames=22_060))
+@pytest.mark.parametrize(
+    "values", [{"sample_rate_hz": 44_120}, {"sample_rate_hz": None, "frames": 22_060}], ids=["told", "older"]
+)
+def test_a_stem_of_another_rate_is_found_by_deep(out, values):
+    edit_journal(out, with_stem(**values))
     report = run_verify(str(out), deep=True)
     assert [found["found"] for found in report.findings["decode"]] == ["44100 Hz, expected 44120"]
+
+
+def test_rows_of_before_stems_had_a_rate_of_their_own_are_verified_too(out):
+    (path,) = journal_files(out)
+    table = pyarrow.parquet.read_table(path)
+    younger = ("sample_rate_hz", "channels")
+    stem = pa.struct([field for field in table.schema.field("stems").type.value_type if field.name not in younger])
+    place = table.column_names.index("stems")
+    without = [[{name: one[name] for name in one if name not in younger} for one in row] for row in table["stems"].to_pylist()]
+    pyarrow.parquet.write_table(table.set_column(place, "stems", pa.array(without, pa.list_(stem))), path)
+    assert counts(out, deep=True) == {"index": 3}
+    index.publish(str(out), "000001-aaaa")
+    assert counts(out, deep=True) == {}
+    assert [stem["sample_rate_hz"] for stem in index.read(str(out)).to_pylist()[0]["stems"]] == [None, None]
 
 
 def test_a_stem_that_is_no_audio_is_found_by_deep(out):
@@ -235,19 +253,21 @@ def test_what_storage_does_not_give_is_told_and_not_marked_as_broken(out, monkey
     assert (report.counts, report.repaired["marked"]) == ({"unread": 6}, 0)
 
 
-@pytest.mark.parametrize("format", ["mp3", "wav"])
-def test_other_formats_are_clean_too(format, catalog, tiny, inline, tmp_path):
-    run_job(str(catalog), str(tmp_path / "o"), model=tiny, format=format)
+@pytest.mark.parametrize("changes", [{}, {"sample_rate_hz": 16_000, "mono": True}], ids=["as separated", "16 kHz mono"])
+@pytest.mark.parametrize("format", [format for format in codecs.CODECS if format != "flac"])
+def test_other_formats_and_rates_are_clean_too(format, changes, catalog, tiny, inline, tmp_path):
+    run_job(str(catalog), str(tmp_path / "o"), model=tiny, format=format, **changes)
     assert counts(tmp_path / "o", deep=True) == {}
 
 
 def test_an_mp3_may_fill_its_last_frame_and_no_more(tmp_path):
-    codec, samples = audio.CODECS["mp3"][""], 1167  # decodes to 32 more
-    content = audio.encode(np.zeros((2, samples), np.float32), codec, rate_hz=44_100, bitrate=128_000)
+    codec, samples = codecs.CODECS["mp3"][""], 1167  # decodes to 32 more
+    content = encode(np.zeros((2, samples), np.float32), codec, rate_hz=44_100, bitrate=128_000)
     put(tmp_path / "a.mp3", content)
     known = (str(tmp_path / "a.mp3"), hashlib.sha256(content).hexdigest())
-    assert deep._fault(*known, samples, samples / 44_100, codec.encoder) is None
-    assert deep._fault(*known, samples - 1152, (samples - 1152) / 44_100, codec.encoder)[0] == "decode"
+    for rate_hz in (44_100, None):
+        assert deep._fault(*known, samples, samples / 44_100, codec.encoder, rate_hz) is None
+        assert deep._fault(*known, samples - 1152, (samples - 1152) / 44_100, codec.encoder, rate_hz)[0] == "decode"
 
 
 def test_two_tracks_that_name_one_stem_are_found(out):

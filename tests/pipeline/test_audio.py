@@ -13,13 +13,24 @@ import pytest
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import CODECS, container_of, encode
+from sep_batch.pipeline import audio, containers, failures, reader
+from sep_batch.pipeline.codecs import CODECS
+from sep_batch.pipeline.containers import container_of
+from sep_batch.pipeline.encode import encode
 
-ROUND_TRIP_DB = {("flac", "16"): 70, ("wav", "16"): 70, ("flac", "24"): 115, ("wav", "24"): 115, ("mp3", ""): 20}
+ROUND_TRIP_DB = {
+    ("flac", "16"): 70,
+    ("wav", "16"): 70,
+    ("flac", "24"): 115,
+    ("wav", "24"): 115,
+    **{(format, ""): 20 for format in ("mp3", "m4a", "ogg", "wma")},
+}
 LEVEL_DB = 0.01  # a channel keeps its level
 RESAMPLED_DB = 60
-CODEC_OF = {(format, depth): codec for format, depths in CODECS.items() for depth, codec in depths.items()}
+CODEC_OF = {  # those that take every rate
+    (format, depth): codec for format, depths in CODECS.items() for depth, codec in depths.items() if format != "opus"
+}
+LOSSLESS = [key for key in CODEC_OF if key[1]]
 INTEGERS = [key for key in CODEC_OF if key[1] in ("16", "24")]
 
 DECODES_AS_EXPECTED = """
@@ -38,7 +49,7 @@ assert np.array_equal(wave, np.load(folder / "expected.npy"))
 
 
 def encoded(wave, format="wav", depth="16", *, rate_hz=RATE_HZ):
-    return encode(wave, CODEC_OF[format, depth], rate_hz=rate_hz, bitrate=128_000 if format == "mp3" else None)
+    return encode(wave, CODEC_OF[format, depth], rate_hz=rate_hz, bitrate=128_000 if not depth else None)
 
 
 def float_wav(wave, *, rate_hz=RATE_HZ):
@@ -125,7 +136,7 @@ def test_a_wave_survives_every_codec(key, rate_hz):
     assert (found.skipped_packets, found.nonfinite_samples) == (0, 0)
     if key == ("wav", "float"):
         assert np.array_equal(found.wave, wave)
-    elif key[0] == "mp3":
+    elif key not in LOSSLESS:
         assert found.wave.shape[1] >= 60_000
         assert snr_db(wave, found.wave[:, :60_000]) > ROUND_TRIP_DB[key]
     else:
@@ -133,7 +144,7 @@ def test_a_wave_survives_every_codec(key, rate_hz):
         assert snr_db(wave, found.wave) > ROUND_TRIP_DB[key]
 
 
-@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] != "mp3"])
+@pytest.mark.parametrize("key", LOSSLESS)
 @pytest.mark.parametrize("samples", [1, 65_535, 65_536, 65_537])
 def test_a_lossless_codec_keeps_the_exact_length(key, samples):
     assert decoded(encoded(noise(samples), *key)).wave.shape == (2, samples)
@@ -168,7 +179,7 @@ def test_float_wav_holds_values_beyond_full_scale():
     assert np.array_equal(decoded(encoded(wave, "wav", "float")).wave, wave)
 
 
-@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] != "mp3"])
+@pytest.mark.parametrize("key", LOSSLESS)
 def test_one_channel_is_written_as_one_and_read_as_two_equal_ones(key):
     wave = noise(5000, channels=1)
     found = decoded(encoded(wave, *key))
@@ -245,7 +256,7 @@ def test_an_offset_past_the_end_is_empty_and_says_how_long_the_file_is():
         decoded(encoded(noise(RATE_HZ)), offset_s=2.0)
 
 
-@pytest.mark.parametrize("key", CODEC_OF)
+@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] not in ("m4a", "wma")])  # an index at the end; no length
 def test_a_file_cut_in_half_is_read_as_far_as_it_goes_and_flagged(key):
     content = encoded(noise(3 * RATE_HZ), *key)
     found = decoded(content[: len(content) // 2])
@@ -363,7 +374,8 @@ def test_damaged_files_are_read_or_fail_as_one_of_ours():
     assert ran.returncode == 0, ran.stderr
     outcomes = ran.stdout.splitlines()
     assert len(outcomes) == len(CODEC_OF)
-    assert all("read" in line and len(line.split()) > 1 for line in outcomes)
+    for key, line in zip(CODEC_OF, outcomes, strict=True):  # a page of Ogg with a wrong checksum is never read
+        assert ("read" in line and len(line.split()) > 1) or (key[0] == "ogg" and line == "decode_error")
 
 
 def test_what_is_longer_than_a_track_may_be_is_refused(monkeypatch):
@@ -402,8 +414,8 @@ def test_more_than_64_channels_are_refused():
 
 def test_a_form_that_changes_midway_to_one_that_is_not_read_is_refused(monkeypatch):
     content = written_by_ffmpeg(noise(60_000), "mp3", "libmp3lame", "stereo", samples="s16p")
-    monkeypatch.setattr(audio, "MAX_RATE_HZ", RATE_HZ)
-    monkeypatch.setattr(audio, "_refuse_form", refuse_from(2, audio._refuse_form))
+    monkeypatch.setattr(reader, "MAX_RATE_HZ", RATE_HZ)
+    monkeypatch.setattr(reader, "_refuse_form", refuse_from(2, reader._refuse_form))
     with pytest.raises(failures.UnsupportedFormat, match="a rate of"):
         decoded(content)
 
@@ -425,7 +437,7 @@ def test_a_codec_that_no_music_has_is_never_given_a_byte():
 
 
 def test_every_decoder_that_is_allowed_is_there():
-    for name in audio.DECODERS:
+    for name in containers.DECODERS:
         assert av.codec.Codec(name, "r").type == "audio"
 
 

@@ -35,6 +35,8 @@ STEMS = [
         "active_ratio": 0.5,
         "active_regions": [{"start_s": 0.0, "end_s": 0.5}],
         "width": 0.25,
+        "sample_rate_hz": 44_100,
+        "channels": 2,
     }
     for stem in ("vocals", "accompaniment")
 ]

@@ -8,17 +8,18 @@ import pytest
 from catalogs import decoded, write_tone
 from signals import tone
 
-from sep_batch.pipeline import audio, failures, lists, manifest, probe, scan, storage
+from sep_batch.pipeline import codecs, failures, lists, manifest, probe, scan, storage
 from sep_batch.pipeline.asking import SHOWN
+from sep_batch.pipeline.encode import encode
 
-MP3 = audio.CODECS["mp3"][""]
-FLAC = audio.CODECS["flac"]["24"]
+MP3 = codecs.CODECS["mp3"][""]
+FLAC = codecs.CODECS["flac"]["24"]
 S = 1.5
 FORMS = [
-    ("a.wav", audio.CODECS["wav"]["16"], 44_100, 2),
+    ("a.wav", codecs.CODECS["wav"]["16"], 44_100, 2),
     ("b.flac", FLAC, 48_000, 1),
     ("c.mp3", MP3, 22_050, 2),
-    ("d.wav", audio.CODECS["wav"]["float"], 96_000, 1),
+    ("d.wav", codecs.CODECS["wav"]["float"], 96_000, 1),
 ]
 
 
@@ -27,7 +28,7 @@ def songs(tmp_path):
     for name, codec, rate_hz, channels in FORMS:
         wave = tone(300, round(S * rate_hz), channels=channels, rate_hz=rate_hz)
         bitrate = None if codec.samples.startswith("s") else 64_000
-        (tmp_path / name).write_bytes(audio.encode(wave, codec, rate_hz=rate_hz, bitrate=bitrate))
+        (tmp_path / name).write_bytes(encode(wave, codec, rate_hz=rate_hz, bitrate=bitrate))
     return tmp_path
 
 
@@ -103,7 +104,7 @@ def test_of_a_large_file_only_the_header_is_read(s3, tmp_path, monkeypatch):
 
 def test_every_form_that_lies_about_itself_is_null_or_within_bounds(tmp_path):
     wave = np.zeros((2, 44_100), np.float32)
-    good = bytearray(audio.encode(wave, audio.CODECS["wav"]["16"], rate_hz=44_100))
+    good = bytearray(encode(wave, codecs.CODECS["wav"]["16"], rate_hz=44_100))
     good[24:28] = (0).to_bytes(4, "little")  # a rate of 0
     (tmp_path / "zero.wav").write_bytes(good)
     good[24:28] = (2**31 - 1).to_bytes(4, "little")

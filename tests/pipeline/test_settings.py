@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import codecs
 from sep_batch.pipeline.settings import Settings
 
 SPEC = PRESETS["spleeter:2stems"]
@@ -26,7 +26,10 @@ CHANGES = {
     "offset_s": 1.0,
     "duration_s": 10.0,
     "precision": "float16",
+    "sample_rate_hz": 16_000,
+    "mono": True,
 }
+OF_FIRST_OUTS = "b9ae9f856cf75fcf975f28a125c6f74716c72f96af8bf16a60b5898693fb8b5e"
 
 
 def settings(**changes):
@@ -64,6 +67,13 @@ def test_equal_settings_have_one_hash_and_differ_in_nothing():
     assert settings(offset_s=1).sha256 == settings(offset_s=1.0).sha256
 
 
+def test_settings_of_before_there_were_rates_and_mono_have_the_hash_they_had():
+    """On it rests that a track which an older version separated is not separated again."""
+    assert settings().sha256 == OF_FIRST_OUTS
+    assert not {"sample_rate_hz", "mono"} & settings().canonical().keys()
+    assert settings(mono=True).differing(settings().canonical()) == ["mono"]
+
+
 def test_the_hash_is_the_same_in_another_process():
     given = json.dumps(settings().canonical())
     found = subprocess.run([sys.executable, "-c", SHA256_OF], input=given, capture_output=True, check=True, text=True).stdout
@@ -85,12 +95,16 @@ def test_a_setting_that_another_version_did_not_know_differs_by_name():
         ("wav", "24", "pcm_s24le"),
         ("wav", "float", "pcm_f32le"),
         ("mp3", "16", "libmp3lame"),
+        ("m4a", "16", "aac"),
+        ("opus", "16", "libopus"),
+        ("ogg", "16", "vorbis"),
+        ("wma", "16", "wmav2"),
     ],
 )
 def test_format_and_depth_name_a_codec(format, depth, codec):
     chosen = settings(format=format, bit_depth=depth).codec
     assert chosen.encoder == codec
-    assert chosen in audio.CODECS[format].values()
+    assert chosen in codecs.CODECS[format].values()
 
 
 def test_settings_cannot_be_changed():

@@ -12,8 +12,9 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, stages, stems, storage
+from sep_batch.pipeline import audio, codecs, failures, stages, stems, storage
 from sep_batch.pipeline import work as work_module
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import Analyze, Separate, Write
@@ -49,7 +50,7 @@ def track(id, uri, *, offset_s=None, duration_s=None, attempts=0, extra=None, so
 
 def song(folder, name="song.wav", wave=None):
     path = folder / name
-    path.write_bytes(audio.encode(noise(SECOND) if wave is None else wave, audio.CODECS["wav"]["16"], rate_hz=RATE_HZ))
+    path.write_bytes(encode(noise(SECOND) if wave is None else wave, codecs.CODECS["wav"]["16"], rate_hz=RATE_HZ))
     return path
 
 

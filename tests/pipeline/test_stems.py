@@ -10,20 +10,23 @@ import numpy as np
 import pytest
 import torch
 from catalogs import decoded
-from signals import RATE_HZ, level_db, noise, tone
+from signals import RATE_HZ, frequency_hz, level_db, noise, tone
+from test_resample import resample
 
-from sep_batch.pipeline import audio, stems
+from sep_batch.pipeline import codecs, stems
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 
 SPEC = golden_models.spec("2stems")
 LEVEL_DB = 1e-4
 LUFS = 0.1
-FORMATS = [("flac", "16"), ("flac", "24"), ("wav", "16"), ("wav", "24"), ("wav", "float"), ("mp3", "16")]
+FORMATS = [("flac", "16"), ("flac", "24"), ("wav", "16"), ("wav", "24"), ("wav", "float")]
+FORMATS += [(format, "16") for format in codecs.CODECS if codecs.is_lossy(format)]
 
 
-def settings(format="wav", depth="float", names=("vocals",)):
-    bitrate = 128_000 if format == "mp3" else None
-    return Settings(weights_sha256="0" * 64, spec=SPEC, stems=names, format=format, bit_depth=depth, bitrate=bitrate)
+def settings(format="wav", depth="float", names=("vocals",), **changes):
+    given = {"format": format, "bit_depth": depth, "bitrate": 128_000 if codecs.is_lossy(format) else None}
+    return Settings(weights_sha256="0" * 64, spec=SPEC, stems=names, **given | changes)
 
 
 def taken(waves, asked, *, piece=10_000):
@@ -48,10 +51,11 @@ def test_stems_are_rounded_and_written_as_a_whole_wave_is(format, depth):
     asked = settings(format, depth, SPEC.stems)
     found = taken(waves, asked)
     for frames, wave in zip(found.frames, waves, strict=True):
-        assert np.array_equal(frames, audio.raw(wave, asked.codec))
+        assert np.array_equal(frames, codecs.raw(wave, asked.form))
         content = io.BytesIO()
         stems.write(content, [frames[:777], frames[777:]], asked, samples=len(frames))
-        assert content.getvalue() == audio.encode(wave, asked.codec, rate_hz=RATE_HZ, bitrate=asked.bitrate)
+        expected = resample(wave, RATE_HZ, asked.written_rate_hz)
+        assert content.getvalue() == encode(expected, asked.codec, rate_hz=asked.written_rate_hz, bitrate=asked.bitrate)
 
 
 def test_a_wave_comes_back_from_what_its_codec_takes():
@@ -59,7 +63,46 @@ def test_a_wave_comes_back_from_what_its_codec_takes():
     for format, depth in FORMATS:
         codec = settings(format, depth).codec
         step = 0 if codec.dtype.kind == "f" else 2.0 ** (1 - codec.bits)
-        assert np.abs(audio.wave_of(audio.raw(wave, codec)) - wave).max() <= step / 2
+        assert np.abs(codecs.wave_of(codecs.raw(wave, codec)) - wave).max() <= step / 2
+
+
+@pytest.mark.parametrize(("format", "depth"), [("flac", "16"), ("wav", "24"), ("mp3", "16"), ("opus", "16"), ("wma", "16")])
+@pytest.mark.parametrize("mono", [False, True])
+def test_stems_are_written_at_another_rate_and_as_one_channel(format, depth, mono):
+    asked, samples = settings(format, depth, sample_rate_hz=16_000, mono=mono), 2 * RATE_HZ + 7
+    wave = np.concatenate([tone(500, samples, channels=1, level=0.4), tone(1500, samples, channels=1, level=0.2)])
+    found = taken(wave[None], asked)
+    assert (found.frames.dtype, asked.form.dtype) == (np.float32, np.float32)
+    content = io.BytesIO()
+    stems.write(content, [found.frames[0]], asked, samples=samples)
+    read = decoded(content.getvalue(), rate_hz=16_000)
+    assert read.channels == (1 if mono else 2)
+    assert read.rate_hz == (48_000 if format == "opus" else 16_000)
+    assert 0 <= read.wave.shape[1] - asked.written_frames(samples) <= asked.codec.longer
+    inside = read.wave[:, 2000:-2000]
+    if mono:
+        assert level_db(inside[0]) == pytest.approx(level_db(wave.mean(axis=0)), abs=0.5)  # LAME takes 0.45 dB off
+    assert frequency_hz(inside[0], 16_000) == pytest.approx(500, abs=0.1)
+    assert frequency_hz(inside[1], 16_000) == pytest.approx(500 if mono else 1500, abs=0.1)
+
+
+@pytest.mark.parametrize("samples", [1, 100, codecs.BLOCK])
+def test_one_channel_at_the_models_rate_is_the_mean_of_both_bit_for_bit(samples):
+    wave, asked = noise(samples), settings(mono=True)
+    content = io.BytesIO()
+    stems.write(content, [taken(wave[None], asked).frames[0]], asked, samples=samples)
+    read = decoded(content.getvalue())
+    assert (read.channels, np.array_equal(read.wave[0], wave.mean(axis=0))) == (1, True)
+
+
+def test_what_is_measured_of_a_stem_is_of_what_was_separated_whatever_is_written():
+    wave = tone(12_000, RATE_HZ, level=0.5)
+    plain, reshaped = settings(), settings(sample_rate_hz=16_000, mono=True)
+    told = []
+    for asked in (plain, reshaped):
+        found = taken(wave[None], asked)
+        told.append(found.measured()[0] | {"lufs": stems.write(io.BytesIO(), [found.frames[0]], asked, samples=RATE_HZ)})
+    assert told[0] == told[1]
 
 
 def test_a_wav_of_4_gib_says_rf64_and_a_smaller_one_riff():

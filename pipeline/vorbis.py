@@ -1,0 +1,126 @@
+"""Ogg Vorbis, by libsndfile: PyAV's wheel has no libvorbis. soundfile is in this file only.
+
+libsndfile draws a stream's serial number and names itself; what it writes is made plain page by page, so that the same samples
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+import soundfile
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.codecs import DEFAULT_BITRATE
+
+_BLOCK = 4096  # samples given at once: always as many, since the bytes go by that; libsndfile crashes over very large ones
+_KBITS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)  # of stereo at 44.1 kHz, by libvorbis's quality of 0 to 10
+_COMMENT = b"\x03vorbis" + bytes(4) + bytes(4) + b"\1"  # by nobody, nothing, end
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_HEADER_BYTES = 27
+
+
+class VorbisEncoder:
+    """Writes one wave as Ogg Vorbis, as `encode.Encoder` does."""
+
+    def __init__(self, out: IO[bytes] | str, *, channels: int, rate_hz: int, bitrate: int | None) -> None:
+        self._path, self._pages = out if isinstance(out, str) else None, _Pages()
+        self._out = open(out, "wb") if isinstance(out, str) else out  # noqa: SIM115 (closed at the end)
+        quality = np.interp((bitrate or DEFAULT_BITRATE) * 2 / channels / 1000, _KBITS, np.linspace(0, 1, len(_KBITS)))
+        self._rest = np.empty((0, channels), np.float32)
+        form = {"format": "OGG", "subtype": "VORBIS", "compression_level": 1 - float(quality)}
+        self._sound = soundfile.SoundFile(self._pages, "w", samplerate=rate_hz, channels=channels, **form)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._sound.write(self._rest)
+            self._sound.close()
+            if kind is None:
+                self._put_out()
+        finally:
+            if self._path:
+                self._out.close()
+
+    def add(self, frames: np.ndarray) -> None:
+        """Write the next samples: (samples, channels) float32."""
+        frames = np.concatenate([self._rest, frames])
+        whole = len(frames) // _BLOCK * _BLOCK
+        for begin in range(0, whole, _BLOCK):
+            self._sound.write(frames[begin : begin + _BLOCK])
+        self._rest = frames[whole:]
+        self._put_out()
+
+    def _put_out(self) -> None:
+        for page in self._pages.whole():
+            self._out.write(plain(page))
+
+
+def length(source: IO[bytes]) -> tuple[int, int]:
+    """Decode a file, and return its samples a channel and its rate; FFmpeg gets the length of short ones wrong.
+
+    Raises:
+        DecodeError: It cannot be decoded.
+    """
+    try:
+        with soundfile.SoundFile(source) as sound:
+            return sum(len(block) for block in sound.blocks(_BLOCK)), sound.samplerate
+    except soundfile.SoundFileError as error:
+        raise failures.DecodeError(f"ogg: {error}") from error
+
+
+class _Pages(io.RawIOBase):
+    """What libsndfile takes for a file. It is called from there, where nothing may be raised, so it only keeps what comes."""
+
+    def __init__(self) -> None:
+        self._kept, self._place = bytearray(), 0
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        self._kept += content
+        self._place += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._place
+
+    def whole(self) -> list[bytes]:
+        """Return the pages that are complete, and keep the rest."""
+        pages = []
+        while len(self._kept) >= _HEADER_BYTES and len(self._kept) >= (size := self._page_bytes()):
+            pages.append(bytes(self._kept[:size]))
+            del self._kept[:size]
+        return pages
+
+    def _page_bytes(self) -> int:
+        lacing = self._kept[_HEADER_BYTES : _HEADER_BYTES + self._kept[26]]
+        return _HEADER_BYTES + self._kept[26] + sum(lacing)
+
+
+def plain(page: bytes) -> bytes:
+    """Return an Ogg page with the serial number 0 and, where it holds Vorbis's comments, none of them.
+
+    Source: RFC 3533 (pages), the Vorbis I specification (comments).
+    """
+    lacing, body = page[_HEADER_BYTES : _HEADER_BYTES + page[26]], page[_HEADER_BYTES + page[26] :]
+    if body.startswith(_COMMENT[:7]):
+        ends = next(place for place, size in enumerate(lacing) if size < 255) + 1
+        lacing, body = bytes([len(_COMMENT)]) + lacing[ends:], _COMMENT + body[sum(lacing[:ends]) :]
+    head = page[:14] + bytes(4) + page[18:22]
+    rest = bytes([len(lacing)]) + lacing + body
+    return head + _checksum(head + bytes(4) + rest) + rest
+
+
+def _checksum(page: bytes) -> bytes:
+    """Return Ogg's CRC-32: zlib's polynomial with every byte's bits the other way round, from 0, and no complement."""
+    reversed_crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return reversed_crc.to_bytes(4, "big").translate(_REVERSED)
