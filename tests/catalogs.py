@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio
+from sep_batch.pipeline import audio, index
 
 WAV = audio.CODECS["wav"]["16"]
 
@@ -32,3 +32,10 @@ def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> Simp
 def stems_below(out: Path) -> dict[str, bytes]:
     """Return every stem below OUT with its bytes."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stems/**/*")) if path.is_file()}
+
+
+def finished(out: str) -> dict[str, SimpleNamespace]:
+    """Return the newest row of every id ever run in an OUT, by id."""
+    with index.opened(out) as journal:
+        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest").to_arrow_table().to_pylist()
+    return {row["id"]: SimpleNamespace(**row) for row in rows}

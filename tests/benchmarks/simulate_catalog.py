@@ -138,7 +138,9 @@ class Stages:
         times = [self._begun + timedelta(seconds=RUN_S * (self.given + place)) for place in range(rows)]
         values = {
             "status": pa.array(np.where(fails, "failed", "ok")),
-            "error_class": pa.array(np.select([fate == PERMANENT, fate == TRANSIENT], ["decode_error", "fetch_timeout"], ""), mask=~fails),
+            "error_class": pa.array(
+                np.select([fate == PERMANENT, fate == TRANSIENT], ["decode_error", "fetch_timeout"], ""), mask=~fails
+            ),
             "error_stage": pa.array(np.where(fate == PERMANENT, "decode", "fetch"), mask=~fails),
             "error": pa.array(np.where(fate == PERMANENT, "mp3: Invalid data", "timed out"), mask=~fails),
             "transient": pa.array(fate == TRANSIENT),
