@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,11 +31,12 @@ from sep_batch.jobs import engine, prepare
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.progress import Progress
+from sep_batch.jobs.run import _open_out as open_out
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import flow, index, manifest
-from sep_batch.pipeline.plan import read_plan
+from sep_batch.pipeline import compaction, flow, index, manifest, storage
+from sep_batch.pipeline.plan import PLAN_BLOCK_ROWS, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
 from sep_batch.pipeline.work import Work
 
@@ -117,7 +119,8 @@ class Stages:
         files = iter(plan)
         while some := list(itertools.islice(files, FILES_MIXED)):
             tracks = pa.concat_tables(block for uri in some for block in read_plan(uri))
-            rows = self.finished(tracks.take(self._drawn.permutation(tracks.num_rows)), work, is_again="/0/" not in some[0])
+            lost = (CRASHING, LOST) if "/0/" in some[0] else (CRASHING,)
+            rows = self.finished(tracks.take(self._drawn.permutation(tracks.num_rows)), work, lost)
             for start in range(0, rows.num_rows, ROWS_GIVEN):
                 self.given += min(ROWS_GIVEN, rows.num_rows - start)
                 yield rows.slice(start, ROWS_GIVEN)
@@ -126,14 +129,14 @@ class Stages:
                 if self.kill_at and taken >= self.kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-    def finished(self, tracks: pa.Table, work, *, is_again: bool = True) -> pa.Table:
-        """Return the rows of a pass over some tracks; a failure that passes is over in the second run."""
+    def finished(self, tracks: pa.Table, work, lost: Sequence[int] = ()) -> pa.Table:
+        """Return the rows of some tracks; a failure that passes is over once a run is not killed."""
         fate = fates(tracks.column("uri").to_pylist())
-        comes = fate != CRASHING if is_again else (fate != CRASHING) & (fate != LOST)
+        comes = ~np.isin(fate, lost)
         if not comes.any():
             return WRITTEN.empty_table()
         tracks, fate = tracks.filter(pa.array(comes)), fate[comes]
-        fails = (fate == PERMANENT) | ((fate == TRANSIENT) & work.run.startswith("000001"))
+        fails = np.isin(fate, (PERMANENT, CRASHING)) | ((fate == TRANSIENT) & (self.kill_at > 0))
         rows, is_ok = tracks.num_rows, pa.array(~fails)
         times = [self._begun + timedelta(seconds=RUN_S * (self.given + place)) for place in range(rows)]
         values = {
@@ -245,16 +248,37 @@ def check(source: str, out: str) -> dict[str, object]:
     return {"rows": len(wanted), "wrong": {name: count for name, count in wrong.items() if count}}
 
 
+def lay_out(source: str, out: str) -> dict[str, object]:
+    """Plan a catalog of which nothing is done, and write the plan's files."""
+    begun = time.monotonic()
+    tracks = manifest.read(source).tracks
+    read = time.monotonic()
+    with index.opened(out) as journal:
+        blocks = make_plan(tracks, journal.database, "f" * 64, "transient").blocks()
+    made = time.monotonic()
+    del tracks
+    files = write_plan(blocks, storage.put, f"{out}/_sep/plan/000000-0000", rows_per_block=PLAN_BLOCK_ROWS)
+    seconds = {"manifest s": read - begun, "plan s": made - read, "write s": time.monotonic() - made}
+    return {"files": len(files)} | {name: round(value, 1) for name, value in seconds.items()}
+
+
 def fill(source: str, out: str) -> dict[str, object]:
     """Make an OUT whose journal has a row of every track, as a run would have left it, but without its driver."""
     with faked() as stages:
         settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL))
-        work = Work(settings, out, "000001-0000", f"{out}/_sep/parts/000001-0000", f"{out}/_sep/parts/000001-0000")
+        listed = manifest.read(source)
+        name, tracks = open_out(out, settings, listed), listed.tracks
+        work = Work(settings, out, name, index.parts_folder(out, name), index.parts_folder(out, name))
         with index.Journal(out, work.run, check=lambda: None) as journal:
-            tracks = manifest.read(source).tracks
             for start in range(0, tracks.num_rows, index.FLUSH_ROWS):
                 journal.add(stages.finished(tracks.slice(start, index.FLUSH_ROWS), work))
     return {"journal files": len(list(Path(out, "_sep/journal").iterdir()))}
+
+
+def compact(_source: str, out: str) -> dict[str, object]:
+    """Make few files of the journal's many."""
+    index.compact(out, "000001-0000", check=lambda: None)
+    return {"journal files": len(compaction.needed(storage.find(index.journal_folder(out))))}
 
 
 def publish(_source: str, out: str) -> dict[str, object]:
@@ -263,7 +287,7 @@ def publish(_source: str, out: str) -> dict[str, object]:
     return {"bytes": Path(out, "index.parquet").stat().st_size}
 
 
-STEPS = {step.__name__: step for step in (run, plan, status, check, fill, publish)}
+STEPS = {step.__name__: step for step in (run, plan, status, check, lay_out, fill, compact, publish)}
 
 
 def measured(step: str, folder: Path, **options: int) -> dict[str, object]:
@@ -299,7 +323,7 @@ def main() -> None:
     given.folder.mkdir(parents=True)
     write_manifest(given.folder / "catalog.parquet", given.rows)
     whole = [("plan", {}), ("run", {"kill_at": given.rows // 2}), ("run", {}), ("run", {}), ("status", {}), ("plan", {})]
-    alone = [("fill", {}), ("publish", {}), ("plan", {}), ("status", {})]
+    alone = [(step, {}) for step in ("lay_out", "fill", "compact", "publish", "plan", "status")]
     for step, options in [*(alone if given.alone else whole), ("check", {})]:
         told = measured(step, given.folder, **options)
         sys.stdout.write(json.dumps(told) + "\n" if given.json else "  ".join(f"{k} {v}" for k, v in told.items()) + "\n")
