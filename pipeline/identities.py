@@ -53,7 +53,8 @@ def identify(given: pa.Table, resolve: Callable[[str], str]) -> Identities:
     hashes, is_sound, place = np.zeros(given.num_rows, np.int64), np.ones(given.num_rows, np.bool_), 0
     for batch in given.to_batches(max_chunksize=BLOCK_ROWS):
         names, resolved = list[str | None](), list[str | None]()
-        for uri, offset, duration, id in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        columns = [column.to_pylist() for column in batch.columns]
+        for uri, offset, duration, id in zip(*columns, strict=True):
             name: str | None = id or made_id(uri or "", offset, duration)
             found: str | None = None
             if problem := _problem(uri or "", name or "", offset, duration):
@@ -68,7 +69,7 @@ def identify(given: pa.Table, resolve: Callable[[str], str]) -> Identities:
             resolved.append(found)
             place += 1
         ids.append(pa.array(names, pa.string()))
-        absolute.append(pa.array(resolved, pa.string()))
+        absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))
     found_ids = pa.chunked_array(ids, pa.string())
     again = np.flatnonzero(is_sound)[may_repeat(hashes[is_sound])]
     is_repeat = _compare(given, found_ids, again, problems)

@@ -79,12 +79,8 @@ def read(
 def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
     kind = extension(uri)
     if kind in MANIFEST_EXTENSIONS:
-        content = storage.read(uri)
-        try:
-            table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
-        except tables.UnreadableError as error:
-            raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
-        return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
+        table, sha256 = _parsed(uri, kind, columns)
+        return check(table, uri, uris.parent(uri), *columns, sha256=sha256, around=around)
     if kind in AUDIO_EXTENSIONS and storage.exists(uri):
         return check(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
@@ -97,6 +93,16 @@ def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Ma
         f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
+
+
+def _parsed(uri: str, kind: str, columns: tuple[str | None, str | None]) -> tuple[pa.Table, str]:
+    """Return a manifest's table and the sha256 of its bytes, which are not held any longer."""
+    content = storage.read(uri)
+    try:
+        table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+    except tables.UnreadableError as error:
+        raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
+    return table, hashlib.sha256(content).hexdigest()
 
 
 def _listed(found: Iterable[Info], folder: str) -> pa.Table:

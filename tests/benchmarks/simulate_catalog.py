@@ -55,9 +55,30 @@ CHECKS = {  # each counts what is wrong
     "ids that the index has twice": "FROM (SELECT id FROM got GROUP BY id HAVING count(*) > 1)",
     "rows that are not what became of their track": "FROM got JOIN wanted USING (id) WHERE status IS DISTINCT FROM wanted_status",
     "rows that are not their track's newest": "FROM got JOIN journal USING (id) WHERE got.run_id <> journal.run_id",
-    "attempts that were not counted": "FROM got JOIN journal USING (id) JOIN wanted USING (id) WHERE fate = 1 AND attempts <> tries",
+    "attempts that were not counted": "FROM got NATURAL JOIN (SELECT id, tries FROM journal) WHERE attempts <> tries",
     "stems of another track": "FROM got WHERE status = 'ok' AND (len(stems) <> 2 OR NOT contains(stems[2].uri, id))",
     "rows not in the order of ids": "FROM (SELECT id < lag(id) OVER (ORDER BY file_row_number) AS back FROM got) WHERE back",
+}
+
+ALIKE = {  # of all rows
+    "source_rate_hz": 44_100,
+    "source_channels": 2,
+    "source_codec": "flac",
+    "source_bytes": 24_000_000,
+    "parts": 1,
+    "truncated": False,
+    "skipped_packets": 0,
+    "nonfinite_samples": 0,
+    "above_f_db": -31.5,
+    "model": MODEL,
+    "device": "cuda",
+    "precision": "float32",
+    "part": 0,
+    "last": True,
+    "skip": 0,
+    "samples": 9_261_000,
+    "energy": 1.0,
+    "energy_above_f": 0.1,
 }
 
 
@@ -153,12 +174,11 @@ class Stages:
             "finished_at": pa.array(times, RESULT.field("finished_at").type),
             **dict.fromkeys(("decode_s", "separate_s", "write_s"), pa.array(self._drawn.random(rows, np.float32))),
         }
-        alike = {
-            "source_rate_hz": 44_100, "source_channels": 2, "source_codec": "flac", "source_bytes": 24_000_000, "truncated": False,
-            "skipped_packets": 0, "nonfinite_samples": 0, "parts": 1, "model": MODEL, "weights_sha256": work.settings.weights_sha256,
-            "settings_sha256": work.settings.sha256, "device": "cuda", "precision": "float32", "above_f_db": -31.5, "run_id": work.run,
-            "part": 0, "last": True, "skip": 0, "samples": 9_261_000, "energy": 1.0, "energy_above_f": 0.1,
-        }  # fmt: skip
+        alike = ALIKE | {
+            "weights_sha256": work.settings.weights_sha256,
+            "settings_sha256": work.settings.sha256,
+            "run_id": work.run,
+        }
         columns = {field.name: tracks.column(field.name) for field in TRACK}
         for field in WRITTEN:
             if field.name in alike:

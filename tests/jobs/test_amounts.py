@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-import pyarrow as pa
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from catalogs import write_tone
