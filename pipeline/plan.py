@@ -90,9 +90,9 @@ class Plan:
         column = self.listed.column_names.index("attempts")
         for start in range(0, self.listed.num_rows, ROWS_AT_ONCE):
             near = slice(start, start + ROWS_AT_ONCE)
-            block = self.listed.slice(start, ROWS_AT_ONCE)
+            block, is_left = self.listed.slice(start, ROWS_AT_ONCE), self.codes[near] < _SETTLED
             block = block.set_column(column, block.schema.field(column), pa.array(self.attempts[near]))
-            yield block.filter(pa.array(self.codes[near] < _SETTLED))
+            yield block if is_left.all() else block.filter(pa.array(is_left))  # where all are, nothing is copied
 
     def first(self, reason: Reason) -> dict[str, Any]:
         """Return the first track of a reason, by column."""
