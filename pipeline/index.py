@@ -32,7 +32,7 @@ FLUSH_ROWS = 1000
 ROW_GROUP_ROWS = 100_000
 INDEX_FILE = "index.parquet"
 _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
-    "memory_limit": "1GB",
+    "memory_limit": "640MB",
     "threads": 4,
     "preserve_insertion_order": False,
 }
