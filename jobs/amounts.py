@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.jobs.lengths import lengths
+from sep_batch.jobs.lengths import Lengths, lengths
 from sep_batch.jobs.past import Past
 from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
@@ -52,13 +52,18 @@ def amounts(todo: pa.Table, settings: Settings, past: Past) -> Amounts:
         past: What OUT's journal knows.
     """
     found = lengths(todo, settings, past)
-    seconds = [*found.known, *found.estimated]
+    audio_s, estimated_s = float(found.known.sum() + found.estimated.sum()), float(found.estimated.sum())
+    tracks, longest = len(found.known) + len(found.estimated), _longest(found)
     bytes_frame, fixed, words = _packing(settings, past)
-    frames, stems = sum(seconds) * settings.written_rate_hz, len(settings.stems)
-    longest = max(seconds, default=math.inf if found.unknown else 0.0)
+    frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
     spectrum, waves = _part(longest, settings)
-    output = round(stems * (frames * bytes_frame + fixed * len(seconds)))
-    return Amounts(sum(seconds), sum(found.estimated), found.unknown, output, words, spectrum, waves)
+    output = round(stems * (frames * bytes_frame + fixed * tracks))
+    return Amounts(audio_s, estimated_s, found.unknown, output, words, spectrum, waves)
+
+
+def _longest(found: Lengths) -> float:
+    of_each = [float(some.max()) for some in (found.known, found.estimated) if len(some)]
+    return max(of_each, default=math.inf if found.unknown else 0.0)
 
 
 def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:

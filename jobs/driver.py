@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from sep_batch.pipeline import failures, flow, index, storage
 from sep_batch.pipeline.plan import rows_per_block, write_plan
 from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
+from sep_batch.pipeline.seen import Seen
 from sep_batch.pipeline.stages import worker_crash
 from sep_batch.pipeline.work import Work
 
@@ -53,15 +54,19 @@ class Driver:
     stop: Stop
     breaker: Breaker
 
-    def run(self, todo: pa.Table) -> None:
+    def run(self, todo: Iterable[pa.Table], tracks: int) -> None:
         """Run the flow; then over what was lost with its process a row a block, and over what was lost again each track alone.
+
+        Args:
+            todo: The tracks that are left to do, in tables of whatever size; they are asked for once, and not held.
+            tracks: How many those are.
 
         Raises:
             BugError: A row is a defect of ours.
             NotRunnableError: The flow could not run, or a storage is unusable.
             LeaseHeldError: Another run has taken OUT over.
         """
-        begun, tracks = time.monotonic(), todo.num_rows
+        begun, left = time.monotonic(), tracks
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device, self.summary.format = pools.device, self.work.settings.format
@@ -72,25 +77,26 @@ class Driver:
                 self._end_early()
                 return
             for number in range(PASSES):
-                seen = self._pass(todo, number)
-                todo = todo.filter(pa.array([name not in seen for name in todo.column("id").to_pylist()], pa.bool_()))
+                plan, seen = self._pass(todo, left, number)
                 if self.summary.stopped:
                     return
-                if not todo.num_rows:
+                left, todo = left - seen.distinct, seen.lost(plan)
+                if not left:
                     break
-            self._give_up(todo, tracks)
+            else:
+                self._give_up(todo, left, tracks)
             self._take(self.breaker.rest())
         finally:
             self.summary.seconds = time.monotonic() - begun
 
-    def _pass(self, todo: pa.Table, number: int) -> set[str]:
-        """Run one pass, and return the ids that came out of it."""
-        rows = 1 if number else rows_per_block(todo.num_rows, self.resources.analyze.actors)
+    def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], Seen]:
+        """Run one pass, and return its plan's files and what came out of it."""
+        rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_block=rows)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
         pools = Pools()
-        begun, seen = time.monotonic(), set[str]()
+        begun, seen = time.monotonic(), Seen()
         dataset = flow.build(plan, self.work, self.model, resources)
         is_stopping = False
         try:
@@ -100,7 +106,7 @@ class Driver:
                     self._take(self.breaker.take(batch))
                     if not seen and not number:  # what the stages took for it is known, so the rest was their start
                         self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
-                    seen.update(batch.column("id").to_pylist())
+                    seen.add(batch.column("id").to_pylist())
                 elif not seen:
                     self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
                 if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
@@ -111,33 +117,36 @@ class Driver:
                     is_stopping = True
         finally:
             flow.stop(dataset)
-        if self.stop.is_asked and len(seen) < todo.num_rows:
+        if self.stop.is_asked and len(seen) < tracks:
             self._end_early()
         self.summary.stats += flow.stats(dataset)
-        return seen
+        return plan, seen
 
     def _end_early(self) -> None:
         self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
         self.summary.exit_code = failures.STOPPED
 
-    def _give_up(self, todo: pa.Table, tracks: int) -> None:
+    def _give_up(self, lost: Iterable[pa.Table], left: int, tracks: int) -> None:
         """Fail the tracks that came out of none of the passes."""
-        if todo.num_rows == tracks > 1:  # that is no poisonous track, and none shall be marked as one
+        if left == tracks > 1:  # that is no poisonous track, and none shall be marked as one
             raise failures.NotRunnableError(
                 f"none of {tracks} tracks came out of the flow in {PASSES} passes; Ray's logs: {self.summary.ray_logs}"
             )
-        self._take([worker_crash(row, self.work) for row in each(todo)])
+        for some in lost:
+            self._take([worker_crash(row, self.work) for row in each(some)])
 
     def _put(self, uri: str, content: bytes) -> None:
         storage.put(uri, content, scratch=self.work.scratch)
 
     def _take(self, finished: Sequence[pa.Table]) -> None:
         """Journal and count finished rows."""
-        for rows in finished:
-            self.journal.add(rows)
-            for row in rows.select(_TOLD).to_pylist():
-                self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
-                self.summary.spend(row)
-                self.progress.take(row)
-                if row["error_class"] == failures.BUG:
-                    raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
+        if not finished:
+            return
+        rows = pa.concat_tables(finished, promote_options="permissive")
+        self.journal.add(rows)
+        for row in rows.select(_TOLD).to_pylist():
+            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
+            self.summary.spend(row)
+            self.progress.take(row)
+            if row["error_class"] == failures.BUG:
+                raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")

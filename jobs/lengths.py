@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,22 +41,31 @@ class Lengths:
         unknown: How many tracks nothing is known of.
     """
 
-    known: Sequence[float]
-    estimated: Sequence[float] = ()
+    known: np.ndarray
+    estimated: np.ndarray
     unknown: int = 0
 
 
 @dataclass(frozen=True)
-class _Unheard:
-    """A track whose length nobody has said: its size, where that is known, and what offset and duration leave of a length."""
+class _Asked:
+    """What is asked of the tracks, all (tracks,).
 
-    uri: str
-    size: float | None
-    excerpt: Callable[[float], float]
+    Attributes:
+        uris: Where they lie.
+        sizes: In bytes, NaN where they are not known.
+        begin: Seconds that are left out.
+        longest: Seconds that are left at most.
+    """
 
-    @property
-    def kind(self) -> str:
-        return uris.name(self.uri).rpartition(".")[2].lower()
+    uris: pa.ChunkedArray
+    sizes: np.ndarray
+    begin: np.ndarray
+    longest: np.ndarray
+
+    def excerpt(self, whole: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Return what offset and duration leave of lengths; no more than a track may last."""
+        excerpts: np.ndarray = np.minimum(np.maximum(0.0, whole - self.begin[places]), self.longest[places])
+        return excerpts
 
 
 def lengths(todo: pa.Table, settings: Settings, past: Past) -> Lengths:
@@ -66,33 +76,32 @@ def lengths(todo: pa.Table, settings: Settings, past: Past) -> Lengths:
         settings: Of the run.
         past: What OUT's journal knows.
     """
-    known, unheard = list[float](), list[_Unheard]()
-    columns = (*(todo.column(name).to_pylist() for name in ("id", "uri", "offset_s", "duration_s")), _column(todo, LENGTHS))
-    for id, uri, offset, duration, length, size in zip(*columns, _column(todo, (SIZE,)), strict=True):
-        most = settings.duration_s if duration is None else duration
-        excerpt = _excerpt(settings.offset_s if offset is None else offset, most)
-        whole = past.seconds.get(id) or length or (None if most is None else math.inf)
-        if whole:
-            known.append(excerpt(whole))
-        else:
-            unheard.append(_Unheard(uri, size, excerpt))
-    return _with_headers(known, unheard, past) if unheard else Lengths(known)
+    most = _numbers(todo.column("duration_s"), math.inf if settings.duration_s is None else settings.duration_s)
+    begin = _numbers(todo.column("offset_s"), settings.offset_s)
+    asked = _Asked(todo.column("uri"), _further(todo, (SIZE,)), begin, np.minimum(most, audio.MAX_S))
+    whole = _further(todo, LENGTHS) if past.seconds is None else _first(past.seconds, _further(todo, LENGTHS))
+    whole[np.isnan(whole) & np.isfinite(most)] = math.inf
+    heard, unheard = np.flatnonzero(~np.isnan(whole)), np.flatnonzero(np.isnan(whole))
+    known = asked.excerpt(whole[heard], heard)
+    return _with_headers(known, asked, unheard, past) if len(unheard) else Lengths(known, np.empty(0))
 
 
-def _with_headers(known: list[float], unheard: list[_Unheard], past: Past) -> Lengths:
+def _with_headers(known: np.ndarray, asked: _Asked, unheard: np.ndarray, past: Past) -> Lengths:
     """Read some of the headers, and estimate the rest by them."""
-    step = math.ceil(len(unheard) / HEADERS)
-    asked = unheard[::step]
-    answers = _headers(asked)
-    heard = [track.excerpt(answer[0]) for track, answer in zip(asked, answers, strict=True) if answer]
-    left = [track for place, track in enumerate(unheard) if place % step or not answers[place // step]]
-    rates = BYTES_S | _rates((track.kind, answer) for track, answer in zip(asked, answers, strict=True) if answer)
-    rates |= past.source_bytes_s
-    sized = [track.excerpt(track.size / rates.get(track.kind, OTHER_BYTES_S)) for track in left if track.size]
-    others, rest = heard or [*known, *sized], len(left) - len(sized)
-    if rest and not others:
-        return Lengths(known, sized, rest)
-    return Lengths([*known, *heard], [*sized, *([sum(others) / len(others)] * rest if rest else [])])
+    some = unheard[:: math.ceil(len(unheard) / HEADERS)]
+    uris_of = [asked.uris[int(place)].as_py() for place in some]
+    found = _headers(uris_of, asked.sizes[some])
+    answers = [(place, uri, *answer) for place, uri, answer in zip(some, uris_of, found, strict=True) if answer]
+    answered = np.array([place for place, *_ in answers], np.int64)
+    heard = asked.excerpt(np.array([seconds for *_, seconds, _ in answers]), answered)
+    rates = {**BYTES_S, **_rates((_kind(uri), (seconds, size)) for _, uri, seconds, size in answers), **past.source_bytes_s}
+    left = np.setdiff1d(unheard, answered, assume_unique=True)
+    sized = left[~np.isnan(asked.sizes[left])]
+    by_size = asked.excerpt(asked.sizes[sized] / _of_kinds(asked.uris, rates)[sized], sized) if len(sized) else np.empty(0)
+    others, rest = heard if len(heard) else np.concatenate([known, by_size]), len(left) - len(sized)
+    if rest and not len(others):
+        return Lengths(known, by_size, rest)
+    return Lengths(np.concatenate([known, heard]), np.concatenate([by_size, np.full(rest, others.mean() if rest else 0.0)]))
 
 
 def _rates(answers: Iterable[tuple[str, tuple[float, float]]]) -> dict[str, float]:
@@ -103,35 +112,50 @@ def _rates(answers: Iterable[tuple[str, tuple[float, float]]]) -> dict[str, floa
     return {kind: sum(size for _, size in found) / sum(seconds for seconds, _ in found) for kind, found in sums.items()}
 
 
-def _headers(asked: Sequence[_Unheard]) -> list[tuple[float, float] | None]:
+def _kind(uri: str) -> str:
+    return uris.name(uri).rpartition(".")[2].lower()
+
+
+def _of_kinds(found: pa.ChunkedArray, rates: Mapping[str, float]) -> np.ndarray:
+    """Return bytes a second of each URI's kind of file."""
+    kinds = pc.utf8_lower(pc.replace_substring_regex(found, "^.*[./]", "")).dictionary_encode()
+    ours = ([rates.get(kind, OTHER_BYTES_S) for kind in block.dictionary.to_pylist()] for block in kinds.chunks)
+    return np.concatenate([np.array(of)[block.indices] for of, block in zip(ours, kinds.chunks, strict=True)])
+
+
+def _headers(asked: Sequence[str], sizes: np.ndarray) -> list[tuple[float, float] | None]:
     """Return seconds and bytes of each file, None of those that gave no answer in time."""
     pool = ThreadPoolExecutor(HEADERS_AT_ONCE)
-    begun = [pool.submit(_header, track) for track in asked]
+    begun = [pool.submit(_header, uri, size) for uri, size in zip(asked, sizes.tolist(), strict=True)]
     wait(begun, timeout=HEADERS_S)
     pool.shutdown(wait=False, cancel_futures=True)
     return [one.result() if one.done() and not one.cancelled() else None for one in begun]
 
 
-def _header(track: _Unheard) -> tuple[float, float] | None:
+def _header(uri: str, known_size: float) -> tuple[float, float] | None:
     try:
-        size = int(track.size or storage.info(track.uri).bytes)
-        with storage.open_ranges(track.uri, size, HEAD_BYTES) as source:
+        size = int(storage.info(uri).bytes if math.isnan(known_size) else known_size)
+        with storage.open_ranges(uri, size, HEAD_BYTES) as source:
             seconds = audio.probe(source).seconds
     except Exception:  # noqa: BLE001 (whatever it is, the run will say it of its track)
         return None
     return (min(seconds, audio.MAX_S), size) if seconds else None
 
 
-def _excerpt(begin: float, most: float | None) -> Callable[[float], float]:
-    """Return what offset and duration leave of a length; no more than a track may last."""
-    longest = audio.MAX_S if most is None else min(most, audio.MAX_S)
-    return lambda whole: min(max(0.0, whole - begin), longest)
-
-
-def _column(todo: pa.Table, names: Iterable[str]) -> Iterator[float | None]:
-    """Return the first of these further columns that holds numbers, None for what is no length; nothing but None without one."""
+def _further(todo: pa.Table, names: Iterable[str]) -> np.ndarray:
+    """Return the first of these further columns that holds numbers, NaN for what is no length; nothing but NaN without one."""
     further = todo.schema.field(EXTRA).type if EXTRA in todo.column_names else ()
     numbers = {field.name for field in further if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
     name = next((name for name in names if name in numbers), "")
-    values = pc.struct_field(todo.column(EXTRA), name).to_pylist() if name else [None] * todo.num_rows
-    return (value if value and 0 < value < math.inf else None for value in values)
+    values = _numbers(pc.struct_field(todo.column(EXTRA), name), math.nan) if name else np.full(todo.num_rows, np.nan)
+    return np.where((values > 0) & (values < math.inf), values, np.nan)
+
+
+def _first(preferred: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(preferred), other, preferred)
+
+
+def _numbers(column: pa.ChunkedArray, otherwise: float) -> np.ndarray:
+    """Return a column as float64, a number of one's own where it says none."""
+    numbers: np.ndarray = column.cast(pa.float64(), safe=False).fill_null(otherwise).to_numpy()
+    return numbers

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline.index import Opened
@@ -18,7 +19,7 @@ _STEMS = """
     FROM (SELECT unnest(stems) AS s FROM newest WHERE status = 'ok' AND settings_sha256 = $made)
 """
 _LENGTHS = """
-    SELECT newest.id, newest.audio_s FROM newest JOIN todo ON newest.id = todo.id AND newest.uri = todo.uri
+    SELECT place, newest.audio_s FROM newest JOIN todo ON newest.id = todo.id AND newest.uri = todo.uri
     WHERE settings_sha256 = $made AND audio_s > 0 AND offset_s IS NULL AND duration_s IS NULL
 """
 _RATES = """
@@ -33,12 +34,12 @@ class Past:
     """What was measured before.
 
     Attributes:
-        seconds: Of whole tracks, by id.
+        seconds: (tracks,) of each whole track that is left to do, NaN where it is not known; None where none is.
         source_bytes_s: Bytes a second, by the source's extension.
         stem_bytes_frame: Bytes a sample of all channels, of stems as today's settings ask for them; None where there are none.
     """
 
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: np.ndarray | None = None
     source_bytes_s: Mapping[str, float] = field(default_factory=dict)
     stem_bytes_frame: float | None = None
 
@@ -55,7 +56,7 @@ def past(journal: Opened, todo: pa.Table, settings: Settings, before: Mapping[st
     if before is None:
         return Past()
     database, made = journal.database, {"made": sha256_of(before)}
-    database.register("todo", todo.select(["id", "uri"]))
+    database.register("todo", todo.select(["id", "uri"]).append_column("place", pa.array(np.arange(todo.num_rows))))
 
     def asked(sql: str) -> list[tuple[Any, ...]]:
         return list(database.sql(sql, params=made).fetchall())
@@ -66,4 +67,7 @@ def past(journal: Opened, todo: pa.Table, settings: Settings, before: Mapping[st
         ratio = bytes_ / frames if frames else None
     if any(before.get(name) != Settings.model_fields[name].default for name in _SOUND):
         return Past(stem_bytes_frame=ratio)
-    return Past(dict(asked(_LENGTHS)), dict(asked(_RATES)), ratio)
+    seconds = np.full(todo.num_rows, np.nan)
+    for batch in database.sql(_LENGTHS, params=made).to_arrow_reader():
+        seconds[batch["place"]] = batch["audio_s"]
+    return Past(seconds, dict(asked(_RATES)), ratio)

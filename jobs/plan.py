@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow as pa
-
 from sep_batch.jobs import forecast, outs, prepare
 from sep_batch.jobs.amounts import Amounts, amounts
 from sep_batch.jobs.forecast import Forecast
@@ -20,7 +18,7 @@ from sep_batch.jobs.options import Options, check
 from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
 from sep_batch.pipeline import failures, index, lease
-from sep_batch.pipeline.plan import Finished, Plan, changes, make_plan
+from sep_batch.pipeline.plan import Plan, changes, make_plan
 from sep_batch.pipeline.settings import Settings
 
 
@@ -91,17 +89,17 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> Planned:
     """Set the catalog beside OUT's journal."""
     with index.opened(catalog.out) as journal:
-        finished = index.newest(journal)
-        plan = make_plan(catalog.tracks, finished, settings.sha256, wanted.retry)
+        plan = make_plan(catalog.tracks, journal.database, settings.sha256, wanted.retry)
         todo = plan.tracks
-        much = amounts(todo, settings, past(journal, todo, settings, before)) if todo.num_rows else None
+        much = amounts(todo, settings, past(journal, todo, settings, before)) if plan.todo else None
+        examples = _examples(plan, journal)
     return Planned(
         catalog.listed.uri,
         catalog.out,
         catalog.tracks.num_rows,
-        todo.num_rows,
+        plan.todo,
         dict[str, int](plan.counts.most_common()),
-        _examples(plan, catalog.tracks, finished),
+        examples,
         settings.differences(before) if before is not None else {},
         amounts=much,
     )
@@ -128,11 +126,11 @@ def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     return None
 
 
-def _examples(plan: Plan, tracks: pa.Table, finished: Mapping[str, Finished]) -> dict[str, str]:
+def _examples(plan: Plan, journal: index.Opened) -> dict[str, str]:
     found = dict[str, str]()
     for reason in plan.counts:
-        (track,) = tracks.slice(plan.reasons.index(reason), 1).to_pylist()
-        how = f" ({', '.join(changes(finished[track['id']], track))})" if reason == "source_changed" else ""
+        track = plan.first(reason)
+        how = f" ({', '.join(changes(track, journal.database))})" if reason == "source_changed" else ""
         found[reason] = track["id"] + how
     return found
 

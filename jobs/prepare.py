@@ -6,6 +6,7 @@ Nothing here writes to OUT.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,14 +132,24 @@ def settings_of(wanted: Options, model: Model) -> Settings:
     )
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Ids and URIs of tracks, as often as they are gone through; few of them are Python's at a time."""
+
+    tracks: pa.Table
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for batch in self.tracks.select(["id", "uri"]).to_batches(max_chunksize=65_536):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
 def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     """Refuse tracks whose stems would have one path.
 
     Raises:
         UsageError: With the first few pairs.
     """
-    pairs = zip(tracks.column("id").to_pylist(), tracks.column("uri").to_pylist(), strict=True)
-    names.refuse_collisions(settings.filename, pairs, settings.stems, settings.format)
+    names.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
 
 
 def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:

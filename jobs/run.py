@@ -73,21 +73,23 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         before = outs.last_run(out)["settings"] or None
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
         run = _open_out(out, settings, catalog.listed)
-        finished = index.finished(out)
-        plan = make_plan(tracks, finished, settings.sha256, wanted.retry)
-        counts = plan.counts
-        if catalog.listed.is_folder:
-            summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, finished)
-        summary.done_before, summary.known_failed = counts["done"], counts["known_failed"]
-        if expected := forecast.take(out, settings.sha256, plan.tracks.num_rows):
+        index.compact(out, run, check=held.check)
+        with index.opened(out) as journal:
+            plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
+            if catalog.listed.is_folder:
+                summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
+        summary.done_before, summary.known_failed = plan.counts["done"], plan.counts["known_failed"]
+        if expected := forecast.take(out, settings.sha256, plan.todo):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
-            if plan.tracks.num_rows:
+            if plan.todo:
                 summary.run = run
                 held.tell(run=run)
-                progress.plan(summary, plan.tracks)
-                work = _work(settings, summary, wanted, catalog.access, _machine(wanted, out, plan.tracks))
-                _drive(plan.tracks, work, str(model.folder), summary, wanted, progress, stop, held)
+                progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
+                like = _machine(wanted, out, plan.column("uri"))
+                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
+                del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
+                _drive(todo, left, work, str(model.folder), summary, wanted, progress, stop, held)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
@@ -113,17 +115,25 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
     )
 
 
-def _machine(wanted: Options, out: str, todo: pa.Table) -> Machine:
+def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
     """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
     if not machine.cluster(wanted):
         return Machine()
-    local = pc.invert(pc.match_substring(todo.column("uri"), "://"))
-    disk = out if uris.is_local(out) else pc.first(todo.column("uri").filter(local)).as_py()
+    local = pc.invert(pc.match_substring(sources, "://"))
+    disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
     return Machine(machines.versions(), None if wanted.shared_filesystem else disk)
 
 
 def _drive(
-    todo: pa.Table, work: Work, model: str, summary: Summary, wanted: Options, progress: Progress, stop: Stop, held: lease.Lease
+    todo: Iterator[pa.Table],
+    tracks: int,
+    work: Work,
+    model: str,
+    summary: Summary,
+    wanted: Options,
+    progress: Progress,
+    stop: Stop,
+    held: lease.Lease,
 ) -> None:
     engine.set_environment(wanted)
     from sep_batch.jobs.breaker import Breaker
@@ -137,7 +147,7 @@ def _drive(
         index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
         stop.draining(),
     ):
-        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo)
+        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo, tracks)
 
 
 def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:
@@ -169,6 +179,7 @@ def _published(out: str, run: str, held: lease.Lease) -> Iterator[None]:
     finally:
         if not is_hurried:
             held.check()
+            index.compact(out, run, check=held.check)
             index.publish(out, run)
             storage.remove(index.plan_folder(out, run))
             storage.remove(index.parts_folder(out, run))

@@ -132,4 +132,4 @@ def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | 
         status.unknown = listed
         return
     status.planned = listed.tracks.num_rows
-    status.pending = make_plan(listed.tracks, index.newest(journal), settings_sha256, "transient").tracks.num_rows
+    status.pending = make_plan(listed.tracks, journal.database, settings_sha256, "transient").todo

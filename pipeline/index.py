@@ -12,27 +12,30 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.plan import Finished
+from sep_batch.pipeline import compaction, failures, storage, uris
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
+from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 ROW_GROUP_ROWS = 100_000
-FETCHED_AT_ONCE = 16  # journal files
 INDEX_FILE = "index.parquet"
+_DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
+    "memory_limit": "640MB",
+    "threads": 4,
+    "preserve_insertion_order": False,
+}
 _COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
 _JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
 
@@ -72,7 +75,7 @@ class Journal:
             flush_s: Seconds between two flushes.
         """
         self.out, self.run, self._check, self._flush_s = out, run, check, flush_s
-        self._pending: list[pa.Table] = []
+        self._pending, self._waiting = list[pa.Table](), 0
         self._files = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -99,7 +102,8 @@ class Journal:
             raise self._failure
         with self._lock:
             self._pending.append(journal_table(rows))
-            full = sum(table.num_rows for table in self._pending) >= FLUSH_ROWS
+            self._waiting += rows.num_rows
+            full = self._waiting >= FLUSH_ROWS
         if full:
             self.flush()
 
@@ -109,13 +113,13 @@ class Journal:
             if not self._pending:
                 return
             self._check()
-            table = pa.concat_tables(self._pending, promote_options="permissive")
+            table = pa.concat_tables(self._pending, promote_options="permissive").combine_chunks()
             content = io.BytesIO()
             pyarrow.parquet.write_table(table, content)
             uri = f"{journal_folder(self.out)}/{self.run}-{self._files:06d}.parquet"
             storage.put(uri, content.getvalue(), scratch=parts_folder(self.out, self.run))
             self._files += 1
-            self._pending = []
+            self._pending, self._waiting = [], 0
 
     def _flush_often(self) -> None:
         while not self._ended.wait(self._flush_s):
@@ -126,33 +130,42 @@ class Journal:
                 return
 
 
-def finished(out: str) -> dict[str, Finished]:
-    """Return the newest row of every id ever run in this OUT, as far as the plan asks."""
-    with opened(out) as journal:
-        return newest(journal)
-
-
-def newest(journal: Opened) -> dict[str, Finished]:
-    """Return what `finished` does, of a journal that is open."""
-    rows: list[tuple[Any, ...]] = journal.database.sql(
-        "SELECT id, status, uri, offset_s, duration_s, source_etag, settings_sha256, "
-        "coalesce(transient, false), coalesce(attempts, 1) FROM newest"
-    ).fetchall()
-    return {name: Finished(*values) for name, *values in rows}
-
-
 def publish(out: str, run: str) -> bool:
     """Write the index from the journal; tell whether there was anything to write."""
-    with opened(out) as journal:
+    with opened(out) as journal, beside(out, run) as folder:
         if not journal.files:
             return False
-        path = journal.folder / INDEX_FILE
+        path = folder / INDEX_FILE
         rows = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest ORDER BY id"
         key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
         form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
-        journal.database.sql(f"COPY ({rows}) TO '{path}' ({form})")
-        storage.put(f"{out}/{INDEX_FILE}", path.read_bytes(), scratch=parts_folder(out, run))
+        journal.database.sql(f"COPY ({rows}) TO {_quoted(str(path), chr(39))} ({form})")
+        storage.put_file(f"{out}/{INDEX_FILE}", path)
     return True
+
+
+def compact(out: str, run: str, *, check: Callable[[], None]) -> None:
+    """Make few files of the journal's many, before it is read.
+
+    Args:
+        out: OUT.
+        run: The name of the run that holds OUT.
+        check: Raises where that may write no more.
+    """
+    with beside(out, run) as folder:
+        compaction.compact(journal_folder(out), folder, check)
+
+
+@contextmanager
+def beside(out: str, run: str) -> Iterator[Path]:
+    """Yield a folder of this machine for files that are put into OUT then; where that is on a disk, on the same one."""
+    if uris.is_local(out):
+        folder = Path(parts_folder(out, run))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
 
 
 def read(out: str) -> pa.Table:
@@ -198,9 +211,8 @@ class Opened:
         self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(name)
 
 
-def _quoted(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
+def _quoted(text: str, quote: str = '"') -> str:
+    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
 
 
 def _alike(paths: Sequence[str]) -> dict[tuple[tuple[str, str], ...], list[str]]:
@@ -234,11 +246,10 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
     Raises:
         NotRunnableError: A file cannot be read.
     """
-    files = [found.uri for found in storage.find(journal_folder(out)) if found.uri.endswith(".parquet")]
-    with tempfile.TemporaryDirectory() as name, duckdb.connect(config={"temp_directory": name}) as connection:
+    files = compaction.needed(storage.find(journal_folder(out)))
+    with tempfile.TemporaryDirectory() as name, duckdb.connect(config={"temp_directory": name, **_DUCKDB}) as connection:
         folder = Path(name)
-        with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:  # a long run leaves hundreds of small files
-            paths = dict(zip(files, pool.map(partial(here, folder=folder), files), strict=True))
+        paths = dict(zip(files, spread(partial(here, folder=folder), files), strict=True))
         unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
         journal = Opened(connection, len(files) - len(unreadable), unreadable, folder)
         pyarrow.parquet.write_table(JOURNAL.empty_table(), folder / _COLUMNS_FILE)

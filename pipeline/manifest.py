@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, fence, storage, tables, uris
 from sep_batch.pipeline.fence import Fence
 from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, extension, left_out
+from sep_batch.pipeline.identities import identify
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 from sep_batch.pipeline.storage import Info
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
 MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
-LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
-
-_ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
-_NOT_IN_ID = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True)
@@ -84,12 +79,8 @@ def read(
 def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
     kind = extension(uri)
     if kind in MANIFEST_EXTENSIONS:
-        content = storage.read(uri)
-        try:
-            table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
-        except tables.UnreadableError as error:
-            raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
-        return check(table, uri, uris.parent(uri), *columns, sha256=hashlib.sha256(content).hexdigest(), around=around)
+        table, sha256 = _parsed(uri, kind, columns)
+        return check(table, uri, uris.parent(uri), *columns, sha256=sha256, around=around)
     if kind in AUDIO_EXTENSIONS and storage.exists(uri):
         return check(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
@@ -102,6 +93,16 @@ def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Ma
         f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
         f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
     )
+
+
+def _parsed(uri: str, kind: str, columns: tuple[str | None, str | None]) -> tuple[pa.Table, str]:
+    """Return a manifest's table and the sha256 of its bytes, which are not held any longer."""
+    content = storage.read(uri)
+    try:
+        table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+    except tables.UnreadableError as error:
+        raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
+    return table, hashlib.sha256(content).hexdigest()
 
 
 def _listed(found: Iterable[Info], folder: str) -> pa.Table:
@@ -145,111 +146,56 @@ def check(
     if id_column and id_column not in names:
         raise failures.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
     identity = id_column or "id"
-    sources = _column(table, source, pa.string(), said)
-    ids = _column(table, identity, pa.string(), said)
-    offsets = [_number(found) for found in _column(table, "offset_s", pa.float64(), said)]
-    durations = [_number(found) for found in _column(table, "duration_s", pa.float64(), said)]
+    given = pa.table(
+        {
+            "uri": _column(table, source, pa.string(), said),
+            "offset_s": _number(_column(table, "offset_s", pa.float64(), said)),
+            "duration_s": _number(_column(table, "duration_s", pa.float64(), said)),
+            "id": _column(table, identity, pa.string(), said),
+        }
+    )
     etags = _column(table, "source_etag", pa.string(), said)
-    kept, problems, repeated = _identify(sources, ids, offsets, durations, lambda given: around.resolve(given, folder))
-    if problems:
-        shown = "; ".join(problems[:SHOWN]) + ("; ..." if len(problems) > SHOWN else "")
-        raise failures.ManifestError(f"{said}: {len(problems)} faulty rows: {shown}")
-    places = [place for place, _ in kept.values()]
-    columns = {
-        "id": list(kept),
-        "uri": [resolved for _, resolved in kept.values()],
-        "offset_s": [offsets[place] for place in places],
-        "duration_s": [durations[place] for place in places],
-        "source_etag": [etags[place] for place in places],
-        "attempts": [0] * len(places),
-    }
-    tracks = pa.table({field.name: pa.array(columns[field.name], field.type) for field in TRACK})
+    named = identify(given, lambda uri: around.resolve(uri, folder))
+    if faulty := sorted(named.problems):
+        shown = "; ".join(f"row {place + 1}: {named.problems[place]}" for place in faulty[:SHOWN])
+        raise failures.ManifestError(f"{said}: {len(faulty)} faulty rows: {shown}{'; ...' * (len(faulty) > SHOWN)}")
+    attempts = pa.array(np.zeros(table.num_rows, np.int32))
+    tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
     extra, told = _extra(table, {source, identity, "offset_s", "duration_s", "source_etag"})
     if extra is not None:
-        tracks = tracks.append_column(EXTRA, extra.take(pa.array(places, pa.int64())))
-    warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"] if repeated else []
-    warnings += told
-    digest = sha256 or hashlib.sha256("\n".join(map(str, sources)).encode("utf-8", "surrogatepass")).hexdigest()
-    return Manifest(uri, digest, tracks, tuple(warnings))
+        tracks = tracks.append_column(EXTRA, extra)
+    warnings = []
+    if repeated := int(named.is_repeat.sum()):
+        warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"]
+        tracks = tracks.filter(pa.array(~named.is_repeat))
+    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, (*warnings, *told))
+
+
+def _sha256(sources: pa.ChunkedArray) -> str:
+    digest = hashlib.sha256()
+    for number, block in enumerate(sources.chunks):
+        digest.update(b"\n" * (number > 0) + "\n".join(map(str, block.to_pylist())).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _told(names: Sequence[str]) -> str:
     return ", ".join(uris.printable(name, 60) for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> list[Any]:
+def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        return [None] * table.num_rows
+        return pa.chunked_array([pa.nulls(table.num_rows, kind)])
     try:
-        return list(table.column(name).cast(kind).to_pylist())
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+        return table.column(name).cast(kind)
+    except pa.ArrowException as error:
         found, reason = uris.printable(str(table.schema.field(name).type)), tables.reason(error)
         raise failures.ManifestError(
             f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})"
         ) from error
 
 
-def _identify(
-    sources: list[str | None],
-    ids: list[str | None],
-    offsets: list[float | None],
-    durations: list[float | None],
-    resolve: Callable[[str], str],
-) -> tuple[dict[str, tuple[int, str]], list[str], int]:
-    """Return the row number and absolute URI of each id, what is wrong, and how many rows only repeat another."""
-    kept: dict[str, tuple[int, str]] = {}
-    problems: list[str] = []
-    folded: dict[str, str] = {}
-    repeated = 0
-    for place, (uri, given) in enumerate(zip(sources, ids, strict=True)):
-        offset, duration = offsets[place], durations[place]
-        name = given or made_id(uri or "", offset, duration)
-        if not uri or (problem := _problem(uri, name, offset, duration)):
-            problems.append(f"row {place + 1}: {problem if uri else 'no uri'}")
-        elif name in kept:
-            first, _ = kept[name]
-            if (sources[first], offsets[first], durations[first]) == (uri, offset, duration):
-                repeated += 1
-            else:
-                problems.append(f"row {place + 1}: id {name} is row {first + 1}'s too, with another uri, offset or duration")
-        elif folded.setdefault(name.lower(), name) != name:
-            problems.append(f"row {place + 1}: id {name} differs from {folded[name.lower()]} only in case")
-        else:
-            try:
-                kept[name] = place, resolve(uri)
-            except failures.BadUri as error:
-                problems.append(f"row {place + 1}: {error}")
-    return kept, problems, repeated
-
-
-def _number(found: float | None) -> float | None:
-    return None if found is None or math.isnan(found) else found
-
-
-def _problem(uri: str, name: str, offset: float | None, duration: float | None) -> str | None:
-    if not uri.strip():
-        return "no uri"
-    if not _ID.fullmatch(name):
-        return f"id {uris.printable(repr(name[:60]))}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
-    if offset is not None and not 0 <= offset <= LONGEST_S:
-        return f"offset_s {offset}, expected 0 or more, at most {LONGEST_S:g}"
-    if duration is not None and not 0 < duration <= LONGEST_S:
-        return f"duration_s {duration}, expected more than 0, at most {LONGEST_S:g}"
-    return None
-
-
-def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
-    """Make the id of a row that has none: its file name, and a hash of what makes it this track.
-
-    Args:
-        uri: As the manifest gives it.
-        offset_s: As the manifest gives it.
-        duration_s: As the manifest gives it.
-    """
-    stem = uris.name(uri).rpartition(".")[0] or uris.name(uri)
-    readable = _NOT_IN_ID.sub("_", stem)[:60]
-    digest = hashlib.sha256(f"{uri}\n{offset_s}\n{duration_s}".encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
+def _number(found: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.is_nan(found), None, found)
 
 
 def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, list[str]]:

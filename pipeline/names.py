@@ -6,8 +6,12 @@ import hashlib
 import string
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import compress
+
+import numpy as np
 
 from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline.alike import may_repeat
 
 DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
 TOKENS = {
@@ -87,7 +91,7 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
 
     Args:
         template: As `check` let it pass.
-        tracks: Ids and URIs.
+        tracks: Ids and URIs; they are gone through twice.
         stems: One is enough, since the template holds it.
         ext: The format.
 
@@ -96,12 +100,17 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
     """
     if "{id}" in template:
         return
+    hashes = (hash(_folded(render(template, id, uri, stems[0], ext))) for id, uri in tracks)
     seen: dict[str, tuple[str, str]] = {}
     clashes = []
-    for id, uri in tracks:
+    for id, uri in compress(tracks, may_repeat(np.fromiter(hashes, np.int64))):
         path = render(template, id, uri, stems[0], ext)
-        if (first := seen.setdefault(unicodedata.normalize("NFC", path).casefold(), (id, uri)))[0] != id:
+        if (first := seen.setdefault(_folded(path), (id, uri)))[0] != id:
             clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
         raise failures.UsageError(f"--filename {uris.printable(template)}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()

@@ -1,119 +1,173 @@
-"""The plan: of the manifest's tracks, those that are left to do, and why; on its way to the flow a file a block of tracks."""
+"""The plan: of the manifest's tracks, those that are left to do, and why; on its way to the flow a file a block of tracks.
+
+What the journal says of the tracks is joined in DuckDB, which spills to disk, and of the answer two numbers a track are kept: a
+catalog is never a Python object a track.
+"""
 
 from __future__ import annotations
 
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.rows import TRACK
+from sep_batch.pipeline.spread import spread
 
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64
+ROWS_AT_ONCE = 65_536  # of a plan, on its way into blocks
 Retry = Literal["none", "transient", "all"]
 Reason = Literal["new", "source_changed", "settings_differ", "failed_before", "deleted", "done", "known_failed"]
 
-_SETTLED: tuple[Reason, ...] = ("done", "known_failed")  # what is not done again
+_REASONS: tuple[Reason, ...] = get_args(Reason)
+_SETTLED = 5  # and from here on: what is not done again
 _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What the journal's newest row says of a track: all that decides whether it is done."""
-
-    status: str
-    uri: str
-    offset_s: float | None
-    duration_s: float | None
-    source_etag: str | None
-    settings_sha256: str
-    transient: bool
-    attempts: int
+_PAST = """SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts FROM (
+    SELECT place, coalesce(was.attempts, 1) AS attempts, CASE
+    WHEN status = 'deleted' THEN 'deleted'
+    WHEN was.uri IS DISTINCT FROM is_now.uri OR was.offset_s IS DISTINCT FROM is_now.offset_s
+        OR was.duration_s IS DISTINCT FROM is_now.duration_s THEN 'source_changed'
+    WHEN is_now.source_etag IS NOT NULL AND was.source_etag IS DISTINCT FROM is_now.source_etag THEN 'source_changed'
+    WHEN settings_sha256 IS DISTINCT FROM $settings THEN 'settings_differ'
+    WHEN status = 'ok' THEN 'done'
+    WHEN $retry = 'all' OR ($retry = 'transient' AND transient AND coalesce(was.attempts, 1) < $most) THEN 'failed_before'
+    ELSE 'known_failed' END AS reason
+    FROM is_now JOIN newest AS was USING (id))"""
+_VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (id)
+    WHERE status = 'ok' AND starts_with(newest.uri, $below) ORDER BY id"""
+_WAS = "SELECT uri, offset_s, duration_s, source_etag FROM newest WHERE id = $id"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left to do.
+    """Which tracks are left to do, and why each is or is not.
 
     Attributes:
-        tracks: TRACK's columns and `extra`; `attempts` counts the tries so far.
-        reasons: Why each track of the manifest is left to do, or is not; in the manifest's order.
+        listed: The manifest's tracks.
+        codes: Why, of each of them: a place in `Reason`'s names.
+        attempts: How often each was tried so far, where it failed.
     """
 
-    tracks: pa.Table
-    reasons: Sequence[Reason]
+    listed: pa.Table
+    codes: np.ndarray
+    attempts: np.ndarray
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why each track of the manifest is left to do, or is not; in the manifest's order."""
+        return [_REASONS[code] for code in self.codes]
 
     @property
     def counts(self) -> Counter[Reason]:
         """Tracks of the manifest by reason."""
-        return Counter(self.reasons)
+        counts = np.bincount(self.codes, minlength=len(_REASONS)).tolist()
+        return Counter({reason: count for reason, count in zip(_REASONS, counts, strict=True) if count})
+
+    @property
+    def todo(self) -> int:
+        """How many tracks are left to do."""
+        return int((self.codes < _SETTLED).sum())
+
+    @property
+    def tracks(self) -> pa.Table:
+        """What is left to do, in the manifest's order; `attempts` counts the tries so far."""
+        return pa.concat_tables(self.blocks()) if self.todo else self.listed.slice(0, 0)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column of what is left to do; not `attempts`."""
+        return self.listed.column(name).filter(pa.array(self.codes < _SETTLED))
+
+    def blocks(self) -> Iterator[pa.Table]:
+        """Yield what is left to do, some thousands of tracks at a time."""
+        column = self.listed.column_names.index("attempts")
+        for start in range(0, self.listed.num_rows, ROWS_AT_ONCE):
+            near = slice(start, start + ROWS_AT_ONCE)
+            block, is_left = self.listed.slice(start, ROWS_AT_ONCE), self.codes[near] < _SETTLED
+            block = block.set_column(column, block.schema.field(column), pa.array(self.attempts[near]))
+            yield block if is_left.all() else block.filter(pa.array(is_left))  # where all are, nothing is copied
+
+    def first(self, reason: Reason) -> dict[str, Any]:
+        """Return the first track of a reason, by column."""
+        row: dict[str, Any] = self.listed.slice(int(np.argmax(self.codes == _REASONS.index(reason))), 1).to_pylist()[0]
+        return row
 
 
-def make_plan(tracks: pa.Table, finished: Mapping[str, Finished], settings_sha256: str, retry: Retry) -> Plan:
-    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again."""
-    names = tracks.column("id").to_pylist()
-    sources = zip(*(tracks.column(name).to_pylist() for name in _SOURCE), strict=True)
-    past = (finished.get(name) for name in names)
-    reasons = [_reason(before, source, settings_sha256, retry) for before, source in zip(past, sources, strict=True)]
-    places = [place for place, reason in enumerate(reasons) if reason not in _SETTLED]
-    attempts = [finished[names[place]].attempts if reasons[place] == "failed_before" else 0 for place in places]
-    todo = tracks.take(pa.array(places, pa.int64()))
-    column = todo.column_names.index("attempts")
-    return Plan(todo.set_column(column, TRACK.field("attempts"), pa.array(attempts, pa.int32())), reasons)
+def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha256: str, retry: Retry) -> Plan:
+    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again.
+
+    Args:
+        tracks: Of the manifest, ids given.
+        journal: Its view or table `newest` has the newest row of every id.
+        settings_sha256: Of today's settings.
+        retry: Which failures are tried again.
+    """
+    codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
+    places = pa.array(np.arange(tracks.num_rows))
+    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", places))
+    asked = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
+    for batch in journal.sql(_PAST, params=asked).to_arrow_reader(ROWS_AT_ONCE):
+        place = batch["place"].to_numpy()
+        codes[place], attempts[place] = batch["code"], batch["attempts"]
+    journal.unregister("is_now")
+    return Plan(tracks, codes, attempts)
 
 
-def _reason(before: Finished | None, source: tuple[Any, ...], settings_sha256: str, retry: Retry) -> Reason:
-    if before is None:
-        return "new"
-    if before.status == "deleted":
-        return "deleted"
-    uri, offset, duration, etag = source
-    is_same = (before.uri, before.offset_s, before.duration_s) == (uri, offset, duration)
-    if not is_same or (etag is not None and etag != before.source_etag):
-        return "source_changed"
-    if before.settings_sha256 != settings_sha256:
-        return "settings_differ"
-    if before.status == "ok":
-        return "done"
-    return "failed_before" if _again(before, retry) else "known_failed"
-
-
-def changes(before: Finished, source: Mapping[str, Any]) -> list[str]:
+def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the names of what differs between a source and what it was; an etag that is not known does not."""
-    return [name for name in _SOURCE if source[name] != getattr(before, name) and (name, source[name]) != ("source_etag", None)]
+    was = journal.execute(_WAS, {"id": source["id"]}).fetchall()[0]
+    pairs = zip(_SOURCE, was, strict=True)
+    return [name for name, before in pairs if source[name] != before and (name, source[name]) != ("source_etag", None)]
 
 
-def _again(before: Finished, retry: Retry) -> bool:
-    return retry == "all" or (retry == "transient" and before.transient and before.attempts < MAX_ATTEMPTS)
-
-
-def vanished(tracks: pa.Table, folder: str, finished: Mapping[str, Finished]) -> list[str]:
+def vanished(tracks: pa.Table, folder: str, journal: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the ids of tracks that were separated from below a folder and are not in its listing any more."""
-    listed = set(tracks.column("id").to_pylist())
-    below = folder.rstrip("/") + "/"
-    return [name for name, was in finished.items() if was.status == "ok" and name not in listed and was.uri.startswith(below)]
+    journal.register("listed", tracks.select(["id"]))
+    return [id for (id,) in journal.execute(_VANISHED, {"below": f"{folder.rstrip('/')}/"}).fetchall()]
 
 
-def write_plan(tracks: pa.Table, put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
-    """Write a plan as Parquet, one file a block of tracks.
+def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
+    """Write a plan as Parquet, one file a block of tracks; many at once, since storage takes its time for each.
+
+    Args:
+        blocks: What is left to do, in tables of whatever size.
+        put: Called with each file's URI and content, in threads.
+        folder: Where they go.
+        rows_per_block: Tracks a file.
 
     Returns:
         The files' URIs, in the manifest's order.
     """
-    files = []
-    for number, start in enumerate(range(0, tracks.num_rows, rows_per_block)):
+    files = list[str]()
+
+    def write(numbered: tuple[int, pa.Table]) -> str:
+        number, block = numbered
         out = io.BytesIO()
-        pyarrow.parquet.write_table(tracks.slice(start, rows_per_block), out)
-        files.append(f"{folder}/{number:06d}.parquet")
-        put(files[-1], out.getvalue())
+        pyarrow.parquet.write_table(block, out)
+        put(uri := f"{folder}/{number:06d}.parquet", out.getvalue())
+        return uri
+
+    files += spread(write, enumerate(_even(blocks, rows_per_block)))
     return files
+
+
+def _even(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield tables of so many rows, the last of what is left."""
+    left: pa.Table | None = None
+    for block in blocks:
+        left = pa.concat_tables([left, block]) if left else block
+        whole = left.num_rows - left.num_rows % rows
+        yield from (left.slice(start, rows) for start in range(0, whole, rows))
+        left = left.slice(whole)
+    if left:
+        yield left
 
 
 def read_plan(uri: str) -> Iterator[pa.Table]:

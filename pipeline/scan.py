@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, inventory, lists, storage, uris
 from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
+from sep_batch.pipeline.identities import made_id
 from sep_batch.pipeline.lists import Reading
-from sep_batch.pipeline.manifest import made_id
 from sep_batch.pipeline.storage import Info
 
 LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio, codecs
+from sep_batch.pipeline import audio, codecs, index
 from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.rows import STEM
 
@@ -47,3 +47,10 @@ def without_analysis(path):
     ]
     place, kind = table.column_names.index("stems"), pa.list_(pa.struct(fields))
     pyarrow.parquet.write_table(table.set_column(place, "stems", pa.array(rows, kind)), path)
+
+
+def finished(out: str) -> dict[str, SimpleNamespace]:
+    """Return the newest row of every id ever run in an OUT, by id."""
+    with index.opened(out) as journal:
+        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest").to_arrow_table().to_pylist()
+    return {row["id"]: SimpleNamespace(**row) for row in rows}

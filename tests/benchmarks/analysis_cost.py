@@ -21,7 +21,8 @@ import pyarrow as pa
 from sep_batch.jobs import synth
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, rows
+from sep_batch.pipeline import codecs, rows
+from sep_batch.pipeline.encode import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import Analyze, Separate
 from sep_batch.pipeline.work import Work
@@ -41,7 +42,7 @@ class Turn(Protocol):
 def write_song(path: Path, seconds: float) -> None:
     """Write a synthesised song as WAV."""
     stems = synth.song(1, seconds)
-    path.write_bytes(audio.encode(stems["vocals"] + stems["accompaniment"], audio.CODECS["wav"]["16"], rate_hz=RATE_HZ))
+    path.write_bytes(encode(stems["vocals"] + stems["accompaniment"], codecs.CODECS["wav"]["16"], rate_hz=RATE_HZ))
 
 
 def separation(song: Path) -> Turn:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from catalogs import finished
 
-from sep_batch.pipeline import failures, index
+from sep_batch.pipeline import failures
 
 TARGETS = ("driver", "worker", "raylet", "term")
 ONE_RUN = Path(__file__).parent / "one_run.py"
@@ -167,6 +168,6 @@ def _live(victim: Victim, out: str, tracks: int, drawn: random.Random) -> Iterat
 def pending(out: str, tracks: int) -> int:
     """Return how many tracks have no row yet."""
     try:
-        return tracks - len(index.finished(out))
+        return tracks - len(finished(out))
     except failures.TrackError:
         return tracks

@@ -13,7 +13,7 @@ from faults.killing import run_killed
 
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import compaction, index, storage
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24
@@ -51,7 +51,7 @@ def check(out, undisturbed):
     assert listing(out) == undisturbed
     rows = index.read(out)
     assert Counter(rows.column("status").to_pylist()) == {"ok": TRACKS}
-    files = [found.uri for found in storage.find(index.journal_folder(out))]
+    files = compaction.needed(storage.find(index.journal_folder(out)))
     tables = [pyarrow.parquet.read_table(storage.open_source(file)[0], columns=["id", "status"]) for file in files]
     committed = Counter(row["id"] for table in tables for row in table.to_pylist() if row["status"] == "ok")
     assert committed == dict.fromkeys(rows.column("id").to_pylist(), 1)  # none was separated again after its commit

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from catalogs import stems_below, write_tone
+from catalogs import finished, stems_below, write_tone
 from faults.killing import Victim, line_of
 
 from sep_batch.pipeline import index, storage
@@ -40,7 +40,7 @@ def until(happened, seconds=120):
 def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on(catalog, tiny, tmp_path):
     options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "dead_s": 4.0}
     with Victim(options, tmp_path / "first.log") as first, contextlib.ExitStack() as others:
-        until(lambda: 0 < len(index.finished(options["out"])) < TRACKS)
+        until(lambda: 0 < len(finished(options["out"])) < TRACKS)
         begun = time.monotonic()
         refused = others.enter_context(Victim(options, tmp_path / "refused.log"))
         assert refused.end() == 75
@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on
         first.popen.send_signal(signal.SIGCONT)
         assert first.end() == 75, (tmp_path / "first.log").read_text()
     assert {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))} == committed
-    assert {row.status for row in index.finished(options["out"]).values()} == {"ok"}
+    assert {row.status for row in finished(options["out"]).values()} == {"ok"}
     assert len(stems_below(tmp_path / "out")) == 2 * TRACKS
 
 

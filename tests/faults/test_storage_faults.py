@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from catalogs import stems_below, write_tone
+from catalogs import finished, stems_below, write_tone
 from faults.plan import Fault, Kind
 from faults.proxy import faulty
 
@@ -115,7 +115,7 @@ def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny,
         separate(source, out, tiny, s3_endpoint, fault)
     assert fault.fired
     assert len(str(ended.value).splitlines()) == 1
-    assert {row.status for row in index.finished(out).values()} <= {"ok"}
+    assert {row.status for row in finished(out).values()} <= {"ok"}
     storage.remove(f"{out}/_sep/lease")  # its run is this program, which lives on
     again = separate(source, out, tiny, s3_endpoint)
     assert (again.exit_code, again.done_before + again.ok) == (0, 3)
@@ -151,6 +151,6 @@ def test_a_wrong_key_ends_the_run_and_shows_no_secret(source, out, tiny, inline,
     with pytest.raises(failures.NotRunnableError, match="SignatureDoesNotMatch") as ended:
         run_job(f"{out}.jsonl", out, model=tiny, gpus=0, storage_options=str(options))
     assert "canary" not in str(ended.value)
-    assert index.finished(out) == {}
+    assert finished(out) == {}
     storage.remove(f"{out}/_sep/lease")
     assert run_job(f"{out}.jsonl", out, model=tiny, gpus=0).ok == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_a_size_gives_an_estimate_by_the_kind_of_file():
 
 
 def test_what_out_knows_is_preferred_to_sizes():
-    past = Past(seconds={"t0": 70.0}, source_bytes_s={"mp3": 2 * MP3_S})
+    past = Past(seconds=np.array([70.0, np.nan]), source_bytes_s={"mp3": 2 * MP3_S})
     found = of(past, uri=["a.mp3", "b.mp3"], size=[100 * MP3_S] * 2)
     assert (found.audio_s, found.estimated_s) == (120, 50)
 

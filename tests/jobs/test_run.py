@@ -13,7 +13,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from catalogs import stems_below, write_tone
+from catalogs import finished, stems_below, write_tone
 from signals import RATE_HZ
 
 from sep_batch.jobs import driver, stop
@@ -271,7 +271,7 @@ def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, m
     monkeypatch.setattr(flow, "finished_rows", overtaken)
     with pytest.raises(failures.LeaseHeldError, match="took it over"):
         run_job(str(catalog), model=tiny)
-    assert index.finished(out) == {}
+    assert finished(out) == {}
 
 
 def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings_marked_done(catalog, tiny, inline, monkeypatch):
@@ -305,7 +305,7 @@ def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(ca
     monkeypatch.setattr(storage, "put", full)
     with pytest.raises(failures.NotRunnableError, match="No space left on device"):
         run_job(str(catalog), model=tiny)
-    assert {row.status for row in index.finished(out).values()} <= {"ok"}
+    assert {row.status for row in finished(out).values()} <= {"ok"}
     monkeypatch.setattr(storage, "put", put)
     again = run_job(str(catalog), model=tiny)
     assert (again.exit_code, again.done_before + again.ok) == (0, 3)

@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from catalogs import finished as newest
 from catalogs import without_analysis
 
 from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.index import Journal
-from sep_batch.pipeline.plan import Finished
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
 
 RUN = "000001-aaaa"
@@ -138,7 +138,7 @@ def test_publishing_again_replaces_the_index(out):
 
 def test_without_a_journal_there_is_no_index(out):
     assert not index.publish(out, RUN)
-    assert index.finished(out) == {}
+    assert newest(out) == {}
     with pytest.raises(failures.NotFound):
         index.read(out)
 
@@ -151,7 +151,7 @@ def test_an_older_journal_without_a_column_reads_on_with_nulls(out):
     first, second = published(out).to_pylist()
     assert (first["id"], first["above_f_db"], first["attempts"]) == ("old", None, None)
     assert (second["id"], second["attempts"]) == ("x", 1)
-    assert index.finished(out)["old"] == Finished("ok", "/music/old.wav", None, None, None, "s", transient=False, attempts=1)
+    assert (newest(out)["old"].status, newest(out)["old"].transient) == ("ok", None)
 
 
 def test_further_columns_of_two_manifests_are_united(out):
@@ -178,7 +178,7 @@ def test_a_further_column_may_have_any_name(out, name):
     journalled(out, [finished("x", extra={name: "mine", "genre": "rock"} if name != "Genre" else {name: "mine"})])
     (row,) = published(out).to_pylist()
     assert row[name] == "mine"
-    assert set(index.finished(out)) == {"x"}
+    assert set(newest(out)) == {"x"}
 
 
 def test_further_columns_of_one_manifest_that_differ_only_in_case_both_stay(out):
@@ -200,7 +200,7 @@ def test_out_may_have_any_name(tmp_path, name):
     out = str(tmp_path / name)
     journalled(out, [finished("x")])
     assert published(out).column("id").to_pylist() == ["x"]
-    assert set(index.finished(out)) == {"x"}
+    assert set(newest(out)) == {"x"}
 
 
 def test_a_journal_may_lie_in_remote_storage():
@@ -218,10 +218,9 @@ def test_what_is_finished_is_what_the_newest_rows_say(out):
             finished("y", status="failed", transient=True, attempts=2, settings_sha256="t", source_etag="e", offset_s=1.5),
         ],
     )
-    assert index.finished(out) == {
-        "x": Finished("ok", "/music/x.wav", None, None, None, "s", transient=False, attempts=1),
-        "y": Finished("failed", "/music/y.wav", 1.5, None, "e", "t", transient=True, attempts=2),
-    }
+    found = newest(out)
+    assert (set(found), found["x"].status, found["y"].status) == ({"x", "y"}, "ok", "failed")
+    assert (found["y"].transient, found["y"].attempts, found["y"].source_etag, found["y"].offset_s) == (True, 2, "e", 1.5)
 
 
 TORN = {
@@ -255,7 +254,7 @@ def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, o
     journalled(out, [finished("x")], [finished("y")])
     uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
     storage.put(uri, TORN[torn](storage.read(uri)))
-    for call in (index.finished, lambda out: index.publish(out, RUN)):
+    for call in (newest, lambda out: index.publish(out, RUN)):
         with pytest.raises(failures.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
             call(out)
 
@@ -293,7 +292,7 @@ def test_rows_are_flushed_where_a_run_breaks_off(out):
 
     with pytest.raises(ZeroDivisionError):
         breaks_off()
-    assert set(index.finished(out)) == {"x"}
+    assert set(newest(out)) == {"x"}
 
 
 def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
@@ -303,7 +302,7 @@ def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
             journal.add(finished(f"x{number}"))
         assert journal_files(out) == [f"{RUN}-000000.parquet", f"{RUN}-000001.parquet"]
     assert len(journal_files(out)) == 3
-    assert len(index.finished(out)) == 7
+    assert len(newest(out)) == 7
 
 
 def test_rows_are_flushed_after_a_while_though_no_more_come(out):
@@ -313,7 +312,7 @@ def test_rows_are_flushed_after_a_while_though_no_more_come(out):
             if journal_files(out):
                 break
             time.sleep(0.01)
-        assert set(index.finished(out)) == {"x"}
+        assert set(newest(out)) == {"x"}
 
 
 def test_a_journal_whose_run_may_write_no_more_writes_no_more(out):
@@ -351,7 +350,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
         with pytest.raises(failures.WriteFailed):
             journal.add(finished("y"))
         broken.clear()
-    assert set(index.finished(out)) == {"x"}
+    assert set(newest(out)) == {"x"}
 
 
 def test_the_payload_of_a_row_is_not_in_the_journal(out):
@@ -391,7 +390,7 @@ def test_a_journal_from_before_stems_were_analysed_reads_on_with_nulls(out, newe
     found = {row["id"]: row["stems"] for row in table.to_pylist()}
     old = [stem | dict.fromkeys(ANALYSED) for stem in STEMS]
     assert found == {"x": old, "z": None} | dict.fromkeys(newer, STEMS)
-    assert set(index.finished(out)) == {"x", "z", *newer}
+    assert set(newest(out)) == {"x", "z", *newer}
 
 
 @pytest.mark.parametrize(
@@ -409,4 +408,4 @@ def test_a_column_that_two_manifests_type_differently_is_published_as_text_or_nu
         journalled(out, [finished(name, extra={'my "own"': kind})], run=f"00000{number}-aaaa")
     assert index.publish(out, "000002-aaaa")
     assert index.read(out).column('my "own"').to_pylist() == read
-    assert set(index.finished(out)) == {"a", "b"}
+    assert set(newest(out)) == {"a", "b"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.plan import Finished, make_plan, read_plan, rows_per_block, write_plan
-from sep_batch.pipeline.rows import EXTRA, TRACK
+from sep_batch.pipeline import plan as planning
+from sep_batch.pipeline.plan import changes, read_plan, rows_per_block, vanished, write_plan
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 SETTINGS = "a" * 64
 
@@ -39,7 +41,18 @@ def was(status="ok", **changes):
         "transient": False,
         "attempts": 1,
     }
-    return Finished(**usual | changes)
+    return usual | changes
+
+
+def newest(past):
+    """Return a database whose journal has these rows, by id."""
+    database = duckdb.connect()
+    database.register("newest", pa.Table.from_pylist([{"id": id} | row for id, row in past.items()], JOURNAL))
+    return database
+
+
+def make_plan(tracks, past, settings_sha256, retry):
+    return planning.make_plan(tracks, newest(past), settings_sha256, retry)
 
 
 def test_a_plan_without_a_past_is_the_whole_manifest():
@@ -100,6 +113,40 @@ def test_what_failed_is_tried_again_as_the_retry_says(retry, transient, attempts
     assert column(plan.tracks, "attempts") == ([attempts] if again else [])
 
 
+def test_a_row_of_an_older_journal_that_does_not_count_attempts_is_of_one():
+    past = {"a": was("failed", transient=True, attempts=None), "b": was("failed", uri="/music/b.wav", transient=None)}
+    plan = make_plan(tracks_of("a", "b"), past, SETTINGS, "transient")
+    assert (plan.reasons, column(plan.tracks, "attempts")) == (["failed_before", "known_failed"], [1])
+
+
+def test_a_plan_of_many_blocks_keeps_order_and_attempts(monkeypatch):
+    monkeypatch.setattr(planning, "ROWS_AT_ONCE", 3)
+    ids = [f"{n:02}" for n in range(20)]
+    failed = {id: was("failed", uri=f"/music/{id}.wav", transient=True, attempts=2) for id in ids[::3]}
+    done = {id: was(uri=f"/music/{id}.wav") for id in ids[1::3]}
+    plan = make_plan(tracks_of(*ids), failed | done, SETTINGS, "transient")
+    assert column(plan.tracks, "id") == [id for id in ids if id not in done]
+    assert column(plan.tracks, "attempts") == [2 if id in failed else 0 for id in ids if id not in done]
+    assert (plan.todo, plan.counts) == (13, {"failed_before": 7, "done": 7, "new": 6})
+    assert plan.column("uri").to_pylist() == column(plan.tracks, "uri")
+    assert (plan.first("done")["id"], plan.first("new")["id"]) == ("01", "02")
+
+
+def test_what_changed_of_a_source_is_named():
+    (track,) = tracks_of("a", etag="today").to_pylist()
+    assert changes(track, newest({"a": was(uri="/b.wav", offset_s=1.0, source_etag="today")})) == ["uri", "offset_s"]
+    (track,) = tracks_of("a").to_pylist()
+    assert changes(track, newest({"a": was(source_etag="today")})) == []
+
+
+def test_what_was_separated_from_below_a_folder_and_is_not_listed_any_more_has_vanished():
+    past = {id: was(uri=f"/music/{id}.wav") for id in "abc"} | {
+        "d": was("failed", uri="/music/d.wav"),
+        "e": was(uri="/musical/e"),
+    }
+    assert vanished(tracks_of("b"), "/music/", newest(past)) == ["a", "c"]
+
+
 @pytest.mark.parametrize("retry", ["none", "transient", "all"])
 def test_a_deleted_track_is_done_again_from_the_first_attempt_whatever_the_retry(retry):
     past = {"a": was("deleted", transient=True, attempts=3), "b": was("deleted", transient=False, attempts=1)}
@@ -110,7 +157,9 @@ def test_a_deleted_track_is_done_again_from_the_first_attempt_whatever_the_retry
 
 def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
     tracks = checked(uri=[f"{n}.wav" for n in range(10)], n=list(range(10))).tracks
-    uris = write_plan(tracks, storage.put, str(tmp_path / "plan"), rows_per_block=4)
+    uris = write_plan(
+        [tracks.slice(0, 3), tracks.slice(3, 0), tracks.slice(3)], storage.put, str(tmp_path / "plan"), rows_per_block=4
+    )
     assert [uri.rpartition("/")[2] for uri in uris] == ["000000.parquet", "000001.parquet", "000002.parquet"]
     blocks = [block for uri in uris for block in read_plan(uri)]
     assert [block.num_rows for block in blocks] == [4, 4, 2]

@@ -1,0 +1,18 @@
+"""Which of millions of texts may be alike, by hashes of 8 bytes: what is said of them in full is then said of few."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def may_repeat(hashes: np.ndarray) -> np.ndarray:
+    """Tell of each hash whether another is equal to it.
+
+    Args:
+        hashes: (texts,) int64, as Python's `hash` gives them: of equal texts equal, of others hardly ever.
+
+    Returns:
+        (texts,) bool; the first of equal ones is told too.
+    """
+    ordered = np.sort(hashes)
+    return np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]])
