@@ -21,7 +21,9 @@ from sep_batch.pipeline.export_settings import ExportSettings
 EDGE_S = 0.5  # by which the index's regions may differ from what an excerpt of them tells: the longest gap that is filled
 _SLACK = 1e-6  # for seconds that are no binary fractions
 
-STEM = pa.struct([("stem", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string()), ("active_ratio", pa.float32())])
+STEM = pa.struct(
+    [("stem", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string()), ("active_ratio", pa.float32())]
+)
 
 
 def schema(extra: pa.Schema) -> pa.Schema:
@@ -94,7 +96,8 @@ def _size(tracks: Sequence[Mapping[str, Any]], settings: ExportSettings) -> int:
 
 def rate_hz(row: Mapping[str, Any]) -> int:
     """Return the sampling rate of a track's stems."""
-    return round(row["stems"][0]["frames"] / row["audio_s"])
+    rate: int = round(row["stems"][0]["frames"] / row["audio_s"])
+    return rate
 
 
 def count(seconds: float, excerpt_s: float, hop_s: float) -> int:
@@ -122,7 +125,7 @@ def widened(regions: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]
     for region in regions:
         start, end = region["start_s"] - EDGE_S, region["end_s"] + EDGE_S
         if found and start <= found[-1][1]:
-            start, end = found.pop()[0], end
+            start = found.pop()[0]
         found.append((start, end))
     return found
 

@@ -1,6 +1,6 @@
-"""Of OUT's index the rows that an export is made of: those with status ok that satisfy a condition, in an order that only the seed
-and the ids decide. DuckDB holds them in a file, so that they take no memory however many they are.
+"""Of OUT's index the rows that an export is made of: those with status ok that satisfy a condition.
 
+Only the seed and the ids decide their order. DuckDB holds them in a file, so that they take no memory however many they are.
 The condition is text from outside: it sees one table, and from it DuckDB can reach neither files nor the network.
 """
 
@@ -24,11 +24,15 @@ ROWS_AT_ONCE = 256
 MEMORY = "1GB"  # DuckDB's; beyond it, it takes its file
 NAME_CHARS = 55  # of a folder's name, of four bytes at most; file systems end at 255
 _LOCKED = ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true")
-_ARTIST_AND_TITLE = (  # brackets are in no name, so what stands in them below makes it another one
-    "CASE WHEN trim(coalesce(CAST(artist AS VARCHAR), '')) <> '' AND trim(coalesce(CAST(title AS VARCHAR), '')) <> '' THEN trim(left("
-    r"trim(regexp_replace(concat(artist, ' - ', title), '[^\p{L}\p{N} .,()&''_-]+', '_', 'g'), ' .'), $chars), ' .') ELSE id END"
+_FOLDER = r"trim(left(regexp_replace({}, '[^\p{{L}}\p{{N}} .,()&''_-]+', '_', 'g'), $chars), ' .')"
+_IS_TEXT = "trim(coalesce(CAST({} AS VARCHAR), '')) <> ''"
+_BOTH = "concat(trim(CAST(artist AS VARCHAR)), ' - ', trim(CAST(title AS VARCHAR)))"
+_ARTIST_AND_TITLE = (
+    f"CASE WHEN {_IS_TEXT.format('artist')} AND {_IS_TEXT.format('title')} THEN {_FOLDER.format(_BOTH)} ELSE id END"
 )
-_ONE_OF_A_KIND = "CASE WHEN count(*) OVER (PARTITION BY lower(name)) > 1 THEN concat(name, ' [', left(md5(id), 16), ']') ELSE name END"
+_ONE_OF_A_KIND = (  # brackets are in no name, so what stands in them makes it another one
+    "CASE WHEN count(*) OVER (PARTITION BY lower(name)) > 1 THEN concat(name, ' [', left(md5(id), 16), ']') ELSE name END"
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         yield Selection(database, pa.schema(list(kinds)))
 
 
-def _config(folder: str) -> dict[str, str]:
+def _config(folder: str) -> dict[str, Any]:
     return {"temp_directory": f"{folder}/spilled", "memory_limit": MEMORY}
 
 
@@ -124,15 +128,17 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str])
         *("id", "uri", "source_bytes", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",
         f'CAST({_quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
-        f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'left(id, 4 * $chars)'} AS name",
+        f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
         "row_number() OVER (ORDER BY md5(concat($seed, ' ', id)), id) AS place",
     ]
     if extra:
         columns.append(f"struct_pack({', '.join(f'{_quoted(name)} := {_quoted(name)}' for name in extra)}) AS extra")
     condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
-    drawn = f"SELECT {', '.join(columns)} FROM tracks WHERE {condition} QUALIFY place <= $limit"  # noqa: S608 (see above)
-    query = f"CREATE TABLE selected AS SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n)"
-    values = {"offset_s": asked.offset_s, "chars": NAME_CHARS, "seed": asked.seed, "limit": asked.limit or 1 << 62}
+    drawn = f"SELECT {', '.join(columns)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
+    named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
+    query = f"CREATE TABLE selected AS {named}"
+    values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}
+    values |= {"chars": NAME_CHARS} if "$chars" in query else {}  # DuckDB takes none that it does not need
     try:
         if len(database.extract_statements(query)) > 1:
             raise failures.UsageError(f"--where {asked.where}: expected one condition, found several statements")

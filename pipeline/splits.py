@@ -1,4 +1,4 @@
-"""Which split a track falls in: by a hash of its group and the seed, so that no group is in two, and more tracks change nothing."""
+"""Which split a track falls in: by a hash of its group and the seed. No group is in two, and more tracks change nothing."""
 
 from __future__ import annotations
 
