@@ -271,7 +271,7 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
         ({"to": "musdb", "excerpt": None}, "--to musdb: has bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
         ({"where": "yaer > 3"}, 'yaer > 3: Binder Error: Referenced column "yaer" not found'),
         ({"where": "year >"}, "--where year >: Parser Error"),
-        ({"where": "true); DROP TABLE tracks; SELECT (1"}, "expected one condition, found several statements"),
+        ({"where": "true)); DROP TABLE tracks; SELECT ((1"}, "expected one condition, found several statements"),
         ({"where": "EXISTS (FROM read_text('/etc/hostname'))"}, "Permission Error: Cannot access file"),
         ({"where": "EXISTS (FROM read_csv('http://127.0.0.1:9/x'))"}, "Permission Error: Cannot access file"),
     ],
@@ -330,3 +330,38 @@ def test_the_card_says_what_the_dataset_holds(inline_export, out, tmp_path):
         assert words in card
     assert "| train | 6 | 0.003 | 0.00" in card
     assert io.StringIO(card).readline() == "---\n"
+
+
+def test_a_shard_whose_process_dies_three_times_fails_and_is_tried_again(inline_export, out, tmp_path, monkeypatch):
+    from sep_batch.pipeline import export_flow
+
+    alive, passes = export_flow.ExportFlow, []
+
+    class Dies(alive):
+        def rows(self):
+            passes.append(len(self._plan))
+            return (row for row in super().rows() if row["shard"] != 1)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(export_flow, "ExportFlow", Dies)
+        told = exported(out, tmp_path / "d", shard_size=4)
+    assert passes == [told.shards, 1, 1]
+    assert (told.exit_code, set(told.failed)) == (3, {"worker_crash"})
+    exported(out, tmp_path / "whole", shard_size=4)
+    assert exported(out, tmp_path / "d", shard_size=4).exit_code == 0
+    assert files_of(tmp_path / "d") == files_of(tmp_path / "whole")
+
+
+def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(inline_export, out, tmp_path, monkeypatch):
+    taken = export_drive.Drive._take
+
+    def signalled(drive, row, journal):
+        taken(drive, row, journal)
+        drive.stop.ask("stopped by SIGTERM")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(export_drive.Drive, "_take", signalled)
+        told = exported(out, tmp_path / "d", shard_size=2)
+    assert (told.exit_code, told.written) == (7, 1)
+    assert not (tmp_path / "d" / "README.md").exists()
+    assert exported(out, tmp_path / "d", shard_size=2).done_before == 1
