@@ -74,11 +74,11 @@ def write_out(
 
 
 def _row(out: str, name: str, waves: Mapping[str, np.ndarray], *, analysed: bool) -> dict[str, Any]:
-    mix = waves.get("mix", sum(waves.values()))
+    mix = waves["mix"] if "mix" in waves else sum(waves.values())
     source = audio.encode(mix, FLAC, rate_hz=RATE_HZ)
     storage.put(f"{out}.sources/{name}.flac", source)
     stems = [_stem(out, name, stem, wave, analysed=analysed) for stem, wave in waves.items() if stem != "mix"]
-    seconds = mix.shape[1] / RATE_HZ
+    seconds = stems[0]["frames"] / RATE_HZ
     known = {"model": "spleeter:2stems", "weights_sha256": "ab" * 32, "settings_sha256": "cd" * 32, "run_id": "000001-beef"}
     source_of = {"uri": f"{out}.sources/{name}.flac", "source_bytes": len(source), "source_rate_hz": RATE_HZ}
     return {"id": name, "audio_s": seconds, "attempts": 1, "stems": stems} | known | source_of
