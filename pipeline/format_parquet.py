@@ -19,7 +19,8 @@ class Table:
     def __init__(self, place: Place) -> None:
         self._place, self._path = place, place.path("shard.parquet")
         self._rows, self._held = list[dict[str, Any]](), 0
-        self._extra = {name: name if name not in _ours(place) else f"manifest_{name}" for name in place.extra.names}
+        ours = {*place.settings.waves, *(field.name for field in _ours(place))}
+        self._extra = {name: f"manifest_{name}" if name in ours else name for name in place.extra.names}
         self._schema = _schema(place, self._extra)
         self._writer = pyarrow.parquet.ParquetWriter(self._path, self._schema, compression="zstd")
 
