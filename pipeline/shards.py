@@ -63,6 +63,9 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
             shard = writer(place)
             failed = [fault for track in planned["tracks"] if (fault := _add(track, shard, export, row))]
             files = shard.close()
+            if failed and not row["excerpts"]:  # an earlier try may have left what it had
+                for path in files:
+                    storage.remove(f"{export.dest}/{path}")
             return row | {"failed": failed, "files": _put(files, export.dest) if row["excerpts"] else []}
     except failures.StorageUnusable as error:
         return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(error)}
