@@ -34,7 +34,7 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import audio, failures, stems, storage, uris
+from sep_batch.pipeline import analysis, audio, failures, stems, storage, uris
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
 from sep_batch.pipeline.work import Work
@@ -252,7 +252,7 @@ def _done(result: Tensor) -> None:
 
 
 def _inverse(rest: Separator, part: Part, settings: Settings) -> None:
-    waves = stems.Stems(settings, part.samples)
+    waves = stems.Stems(settings, part.samples, analysis.Sums(settings, begin=0, samples=part.samples))
     for piece in rest.separate_parts([part], settings.stems):
         waves.add(piece.waves)
     waves.measured()

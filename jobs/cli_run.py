@@ -37,6 +37,9 @@ def run(
         str,
         typer.Option(help="Who does the STFT: cpu, the stage that decodes; gpu, the one that has the U-Nets, wherever they run."),
     ] = "cpu",
+    no_analysis: Annotated[
+        bool, typer.Option("--no-analysis", help="Leave levels, activity and width of stems out of the index.")
+    ] = False,
     bitrate: Annotated[str | None, typer.Option("--bitrate", "-b", help="Of mp3, as 128k. Default: 128k.")] = None,
     filename: Annotated[
         str,
@@ -97,6 +100,7 @@ def run(
             bit_depth=bit_depth,
             precision=precision,
             stft=stft,
+            no_analysis=no_analysis,
             bitrate=bitrate,
             filename=filename,
             stems=stems,
@@ -151,7 +155,7 @@ def _separate(
 PLANNED = (  # those of run's flags that change what would be done
     *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "filename", "stems", "limit"),
     *("offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address"),
-    *("uri_column", "id_column"),
+    *("uri_column", "id_column", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

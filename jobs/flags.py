@@ -40,6 +40,7 @@ def as_options(**flags: Any) -> dict[str, Any]:
     read: dict[str, Any] = {
         "bitrate": _bitrate(flags["bitrate"]),
         "stems": tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
+        "analysis": not flags.pop("no_analysis", False),
     }
     return {_FIELDS.get(name, name): value for name, value in (flags | read).items()}
 

@@ -53,6 +53,7 @@ class Options:
         bit_depth: 16, 24 or float.
         precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
         stft: Who does the STFT: "cpu", the stage that decodes; "gpu", the one that has the U-Nets, wherever they run.
+        analysis: Whether the index tells levels, activity and width of stems.
         bitrate: Bits per second of a lossy format.
         filename: Template of the stems' paths below OUT/stems.
         stems: Those to write; None is all.
@@ -85,6 +86,7 @@ class Options:
     bit_depth: str = "16"
     precision: str = "float32"
     stft: str = "cpu"
+    analysis: bool = True
     bitrate: int | None = None
     filename: str = names.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None

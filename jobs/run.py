@@ -100,7 +100,17 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
-    return Work(settings, summary.out, run, parts, scratch, limit_s=wanted.time_limit_s, stft=wanted.stft, storage=access)
+    return Work(
+        settings,
+        summary.out,
+        run,
+        parts,
+        scratch,
+        limit_s=wanted.time_limit_s,
+        stft=wanted.stft,
+        analysis=wanted.analysis,
+        storage=access,
+    )
 
 
 def _drive(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import audio, failures, stems, storage
+from sep_batch.pipeline import analysis, audio, failures, stems, storage
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 
@@ -91,12 +91,12 @@ def join(parts: Sequence[pa.Table], work: Work) -> pa.Table:
 
 def finish(row: pa.Table, written: list[dict[str, Any]], work: Work, **values: Any) -> pa.Table:
     """Return the row of a track whose stems are all durable."""
-    done = {"finished_at": datetime.now(UTC), "run_id": work.run}
+    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None}
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
 def _joined_stem(parts: Sequence[pa.Table], place: int, work: Work) -> dict[str, Any]:
-    measured = stems.joined([value(part, "stems")[place] for part in parts])
+    measured = stems.joined([value(part, "stems")[place] for part in parts]) | analysis.of_parts(parts, place, work.settings)
     stem, samples, uri = measured["stem"], measured["frames"], work.stem_uri(parts[0], measured["stem"])
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:

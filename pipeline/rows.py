@@ -40,8 +40,14 @@ STEM = pa.struct(
         ("rms_dbfs", pa.float32()),
         ("lufs", pa.float32()),
         ("clipped_samples", pa.int64()),
+        ("levels_dbfs", pa.list_(pa.int8())),  # of each second begun; these four are null where no analysis was asked for
+        ("active_ratio", pa.float32()),
+        ("active_regions", pa.list_(pa.struct([("start_s", pa.float32()), ("end_s", pa.float32())]))),
+        ("width", pa.float32()),  # energy of the side against mid + side: 0 mono, 1 only side; null in silence
     ]
 )
+
+SUMS = pa.struct([("windows", pa.list_(pa.float64())), ("side", pa.float64())])  # of squares, as `analysis.Sums` takes them
 
 RESULT = pa.schema(
     [
@@ -79,9 +85,11 @@ PLACE = pa.schema(
         ("part", pa.int32()),
         ("last", pa.bool_()),
         ("skip", pa.int64()),  # samples at the front that belong to the part before
+        ("begin", pa.int64()),  # samples of the track before this part
         ("samples", pa.int64()),  # samples of the track that this part gives
         ("energy", pa.float64()),  # of the spectrum
         ("energy_above_f", pa.float64()),
+        ("sums", pa.list_(SUMS)),  # a stem each; null where no analysis was asked for, and in finished rows
     ]
 )
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, stems, storage, timelimit
+from sep_batch.pipeline import analysis, audio, failures, stems, storage, timelimit
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.timelimit import limited
@@ -105,7 +105,7 @@ class Analyze:
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
-                known += part.samples
+                begin, known = known, known + part.samples
                 yield fill(
                     row,
                     PART,
@@ -123,6 +123,7 @@ class Analyze:
                     part=number,
                     last=part.last,
                     skip=part.skip,
+                    begin=begin,
                     samples=part.samples,
                     energy=part.energy,
                     energy_above_f=part.energy_above_f,
@@ -176,7 +177,7 @@ class Separate:
             energy = np.zeros(2)
             for piece in self.separator.separate_parts(parts, self.work.settings.stems):
                 if waves is None:
-                    waves = stems.Stems(self.work.settings, parts[piece.place].samples)
+                    waves = self._stems(waiting[piece.place])
                 waves.add(piece.waves)
                 energy += piece.energy, piece.energy_above_f
                 if waves.is_complete:
@@ -186,6 +187,11 @@ class Separate:
         except Exception as error:  # noqa: BLE001 (a failure is a row)
             for row in waiting[done:]:
                 yield failed(row, _own(error), "separate", self.work)
+
+    def _stems(self, row: pa.Table) -> stems.Stems:
+        settings, samples = self.work.settings, value(row, "samples")
+        sums = analysis.Sums(settings, begin=value(row, "begin"), samples=samples) if self.work.analysis else None
+        return stems.Stems(settings, samples, sums)
 
     def _separated(self, row: pa.Table, waves: stems.Stems, seconds: float) -> pa.Table:
         settings = self.work.settings
@@ -199,6 +205,7 @@ class Separate:
             device=self.device,
             separate_s=seconds,
             stems=waves.measured(),
+            sums=waves.sums and waves.sums.told(),
             payload=waves.frames,
         )
 
@@ -253,7 +260,8 @@ class Write:
             return store(row, self.work)
         begun, work = time.perf_counter(), self.work
         written = []
-        for measured, frames in zip(value(row, "stems"), payload(row), strict=True):
+        for place, frames in enumerate(payload(row)):
+            measured = value(row, "stems")[place] | analysis.of_parts([row], place, work.settings)
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
             blocks = (frames[begin : begin + audio.BLOCK] for begin in range(0, len(frames), audio.BLOCK))
             lufs = stems.write(content, blocks, work.settings, samples=len(frames))

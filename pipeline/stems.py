@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from sep_batch.pipeline import audio
+from sep_batch.pipeline.analysis import Sums
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ class Stems:
 
     Attributes:
         frames: (stems, samples, channels) of the codec's type, complete after the last piece.
+        sums: What was asked to take each piece too.
     """
 
-    def __init__(self, settings: Settings, samples: int) -> None:
+    def __init__(self, settings: Settings, samples: int, sums: Sums | None = None) -> None:
         shape = (len(settings.stems), samples, settings.spec.channels)
         self.frames = np.empty(shape, settings.codec.dtype)
-        self._settings, self._place = settings, 0
+        self._settings, self._place, self.sums = settings, 0, sums
         self._peaks, self._powers, self._clipped = (np.zeros(len(settings.stems)) for _ in range(3))
 
     @property
@@ -47,6 +49,8 @@ class Stems:
         self._powers += torch.linalg.vector_norm(wave, dim=(1, 2)).cpu().numpy().astype(np.float64) ** 2
         if self._peaks.max() >= 1:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
+        if self.sums:
+            self.sums.add(wave)
         begin, self._place = self._place, self._place + wave.shape[-1]
         torch.from_numpy(self.frames[:, begin : self._place]).copy_(self._rounded(wave).transpose(1, 2))
 

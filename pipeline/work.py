@@ -33,6 +33,7 @@ class Work:
         scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
         limit_s: How long a stage may be at work on one part of a track.
         stft: Of `Stft`: Analyze does it, on a CPU, or Separate, on its device.
+        analysis: Whether stems are analysed: their levels, where they are active, how wide they are.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
 
@@ -43,6 +44,7 @@ class Work:
     scratch: str
     limit_s: float = LIMIT_S
     stft: str = "cpu"
+    analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
 
     @property
@@ -76,5 +78,5 @@ def _looked(uri: str, _time: int) -> bool:
 def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
     """Return a track's failed row for what a stage caught; its payload is empty, never null."""
     done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
-    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None}
+    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
     return fill(row, PART, **failures.describe(error, stage), **done, **emptied)

@@ -7,9 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 from signals import RATE_HZ, tone
 
 from sep_batch.pipeline import audio
+from sep_batch.pipeline.rows import STEM
 
 WAV = audio.CODECS["wav"]["16"]
 
@@ -32,3 +35,14 @@ def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> Simp
 def stems_below(out: Path) -> dict[str, bytes]:
     """Return every stem below OUT with its bytes."""
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stems/**/*")) if path.is_file()}
+
+
+def without_analysis(path):
+    """Rewrite a journal file or an index as it was before stems were analysed: their structs have fewer fields."""
+    table = pyarrow.parquet.read_table(path)
+    fields = [STEM.field(place) for place in range(STEM.get_field_index("clipped_samples") + 1)]
+    rows = [
+        stems and [{field.name: stem[field.name] for field in fields} for stem in stems] for stems in table["stems"].to_pylist()
+    ]
+    place, kind = table.column_names.index("stems"), pa.list_(pa.struct(fields))
+    pyarrow.parquet.write_table(table.set_column(place, "stems", pa.array(rows, kind)), path)

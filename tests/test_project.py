@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import typer
 
@@ -112,6 +115,23 @@ def test_the_readme_names_every_column():
     assert set(re.findall(r"`([a-z_0-9]+)`", table)) == set(JOURNAL.names)
     for field in STEM:
         assert field.name in table
+
+
+def test_the_readmes_queries_find_in_the_index_what_it_says_of_them(tmp_path, monkeypatch):
+    vocals = {"stem": "vocals", "uri": "v", "rms_dbfs": -20, "lufs": -21, "active_regions": [{"start_s": 4, "end_s": 18}]}
+    row = dict.fromkeys(JOURNAL.names) | {"status": "ok", "audio_s": 35.5}
+    tracks = [
+        row | {"id": "x", "stems": [vocals]},
+        row | {"id": "y", "stems": [vocals | {"rms_dbfs": -40, "active_regions": None}]},
+    ]
+    (tmp_path / "songs.stems").mkdir()
+    pyarrow.parquet.write_table(pa.Table.from_pylist(tracks, JOURNAL), tmp_path / "songs.stems" / "index.parquet")
+    monkeypatch.chdir(tmp_path)
+    queries = re.findall(r'duckdb[.]sql\("""(.*?)"""\)', (ROOT / "README.md").read_text(), re.DOTALL)
+    assert [duckdb.sql(query).fetchall() for query in queries] == [
+        [("x", "v", -21.0)],
+        [("x", "v", 0, 0.6), ("x", "v", 10, 0.8)],
+    ]
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)

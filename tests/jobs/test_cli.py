@@ -125,6 +125,16 @@ def check_stft(catalog, tiny, tmp, inline):
     assert stem(tmp / "o")[1] == default_run(catalog, tiny, tmp / "p")[1]
 
 
+def check_no_analysis(catalog, tiny, tmp, inline):
+    run_with(catalog, tiny, tmp / "o", "--no-analysis")
+    (found, content), (analysed, same) = stem(tmp / "o"), default_run(catalog, tiny, tmp / "p")
+    assert content == same
+    names = ("levels_dbfs", "active_ratio", "active_regions", "width")
+    assert found == analysed | dict.fromkeys(names)
+    assert None not in [analysed[name] for name in names]
+    assert call("run", catalog, "-o", tmp / "o", "-p", tiny).exit_code == 0  # it is not a setting
+
+
 def check_scratch(catalog, tiny, tmp, inline):
     long = write_tone(tmp / "long.wav", seconds=25)
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from catalogs import stems_below, write_tone
+from catalogs import stems_below, without_analysis, write_tone
 from typer.testing import CliRunner
 
 from sep_batch.jobs import deep, repair
@@ -274,6 +274,29 @@ def test_an_index_published_before_a_column_was_added_is_clean(out):
     pyarrow.parquet.write_table(table.drop_columns(["source_etag"]), out / "index.parquet")
     assert counts(out) == {"index": 3}  # the column holds something
     pyarrow.parquet.write_table(table.drop_columns(["error"]), out / "index.parquet")
+    assert counts(out) == {}
+
+
+def test_an_out_from_before_stems_were_analysed_is_clean_resumes_and_is_repaired(out, catalog, tiny):
+    for path in (*journal_files(out), out / "index.parquet"):
+        without_analysis(path)
+    assert counts(out, deep=True) == {}
+    assert [call(command, out).exit_code for command in ("status", "failures")] == [0, 0]
+    assert json.loads(call("plan", catalog, "-o", out, "-p", tiny, "--json").stdout)["todo"] == 0
+    stem_of(out, "t500").unlink()
+    assert counts(out, repair=True) == {"missing": 1}
+    assert counts(out) == {}
+    summary = run_job(str(catalog), str(out), model=tiny)
+    assert (summary.exit_code, summary.done_before, summary.ok) == (0, 2, 1)
+    widths = {row["id"]: row["stems"][0]["width"] is None for row in index.read(str(out)).to_pylist()}
+    assert widths == {"t300": True, "t500": False, "t700": True}
+    assert counts(out, deep=True) == {}
+
+
+def test_rows_from_before_stems_were_analysed_are_taken_back(out):
+    without_analysis(out / "index.parquet")
+    truncate(journal_files(out)[0])
+    assert counts(out, repair=True) == {"journal": 1, "index": 3}
     assert counts(out) == {}
 
 

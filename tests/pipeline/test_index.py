@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from catalogs import without_analysis
 
 from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.index import Journal
 from sep_batch.pipeline.plan import Finished
-from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, fill
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
 
 RUN = "000001-aaaa"
 FINISHED_AT = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
@@ -30,6 +31,10 @@ STEMS = [
         "rms_dbfs": -20.25,
         "lufs": None,
         "clipped_samples": 3,
+        "levels_dbfs": [-20, -100],
+        "active_ratio": 0.5,
+        "active_regions": [{"start_s": 0.0, "end_s": 0.5}],
+        "width": 0.25,
     }
     for stem in ("vocals", "accompaniment")
 ]
@@ -368,6 +373,23 @@ def test_the_index_is_read_by_pyarrow_pandas_and_duckdb_alike(out):
     assert duckdb.sql(query).fetchall() == [("x", "accompaniment", 44_100, 3), ("x", "vocals", 44_100, 3)]
     assert duckdb.sql(f"SELECT count(*), sum(audio_s) FROM '{path}'").fetchall() == [(2, 1.5)]
     assert table.column("stems").to_pylist() == [STEMS, None]
+
+
+ANALYSED = ("levels_dbfs", "active_ratio", "active_regions", "width")
+
+
+@pytest.mark.parametrize("newer", [[], ["y"], ["x", "y"]], ids=["alone", "beside newer rows", "under newer rows"])
+@pytest.mark.parametrize("extra", [("a", "b"), (1, "b")], ids=["one manifest", "manifests that clash"])
+def test_a_journal_from_before_stems_were_analysed_reads_on_with_nulls(out, newer, extra):
+    journalled(out, [finished("x", extra={"a": extra[0]}), finished("z", status="failed", stems=None)])
+    without_analysis(f"{index.journal_folder(out)}/{RUN}-000000.parquet")
+    journalled(out, [finished(id, extra={"a": extra[1]}) for id in newer], run="000002-aaaa")
+    table = published(out)
+    assert table.schema.field("stems").type.value_type.num_fields == STEM.num_fields
+    found = {row["id"]: row["stems"] for row in table.to_pylist()}
+    old = [stem | dict.fromkeys(ANALYSED) for stem in STEMS]
+    assert found == {"x": old, "z": None} | dict.fromkeys(newer, STEMS)
+    assert set(index.finished(out)) == {"x", "z", *newer}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import itertools
 import random
 
 import golden_models
+import numpy as np
 import pyarrow as pa
 import pytest
 from catalogs import decoded
@@ -23,6 +24,7 @@ SPEC = golden_models.small_spec(NAME)
 PART_SAMPLES = stages.PATCHES_PER_PART * SPEC.patch_samples
 LONG = 2 * PART_SAMPLES + 12_345  # three parts
 LEVEL_DB = 1e-4
+ANALYSED = ("levels_dbfs", "active_ratio", "active_regions", "width")
 LUFS = 0.02  # loudness is measured after rounding where a track is joined
 
 
@@ -43,8 +45,10 @@ def with_settings(work, **changes):
 
 
 def song(tmp_path, samples=LONG, *, name="long.wav"):
-    path = tmp_path / name
-    path.write_bytes(audio.encode(noise(samples, level=0.2), audio.CODECS["wav"]["float"], rate_hz=RATE_HZ))
+    path, wave = tmp_path / name, noise(samples, level=0.2)
+    wave[:, np.arange(samples) // 30_000 % 2 == 1] = 0
+    wave[1] *= np.linspace(0, 1, samples, dtype=np.float32)
+    path.write_bytes(audio.encode(wave, audio.CODECS["wav"]["float"], rate_hz=RATE_HZ))
     return path
 
 
@@ -104,6 +108,8 @@ def test_a_track_of_several_parts_gives_the_bytes_and_the_row_of_one(work, model
     assert found["above_f_db"] == pytest.approx(whole["above_f_db"], abs=LEVEL_DB)
     for ours, expected in zip(found["stems"], whole["stems"], strict=True):
         assert ours["lufs"] == pytest.approx(expected.pop("lufs"), abs=LUFS)
+        assert [ours[name] for name in ANALYSED] == [expected.pop(name) for name in ANALYSED]
+        assert (len(ours["levels_dbfs"]), len(ours["active_regions"]) > 2) == (-(-samples // RATE_HZ), True)
         assert {name: ours[name] for name in expected} == pytest.approx(expected, abs=LEVEL_DB)
         content = storage.read(f"{work.out}/{ours['uri']}")
         assert (len(content), hashlib.sha256(content).hexdigest()) == (ours["bytes"], ours["sha256"])
