@@ -1,8 +1,8 @@
 """One track's stems, and its mix, read forward and cut: the waves of its excerpts, or of the whole, encoded.
 
 All is verified before anything is cut: a stem has the size and, where it is small enough to be read whole, the sha256 that the
-index says. Other rates are decode's resampler's, which runs through the whole track: excerpts have no edges, and join, and no whole
-track is in memory. (Tones come through it with 90 to 120 dB, through torchaudio's at its defaults with 40 to 80.)
+index says. Other rates are decode's resampler's, which runs through the whole track: excerpts have no edges, and join, and no
+whole track is in memory. (Tones come through it with 90 to 120 dB, through torchaudio's at its defaults with 40 to 80.)
 """
 
 from __future__ import annotations

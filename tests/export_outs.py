@@ -14,14 +14,10 @@ import pyarrow.parquet
 from signals import RATE_HZ, noise
 
 from sep_batch.pipeline import activity, audio, storage
-from sep_batch.pipeline.rows import JOURNAL, STEM
+from sep_batch.pipeline.rows import JOURNAL
 
 FLAC = audio.CODECS["flac"]["16"]
 STEMS = ("vocals", "accompaniment")
-_REGION = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())])
-_KNOWN = {"active_ratio": pa.float32(), "active_regions": pa.list_(_REGION)}
-_ANALYSED = pa.struct([*STEM, *(pa.field(name, kind) for name, kind in _KNOWN.items() if name not in [f.name for f in STEM])])
-_INDEX = pa.schema([field.with_type(pa.list_(_ANALYSED)) if field.name == "stems" else field for field in JOURNAL])
 LOUD, QUIET = 0.1, 0.001  # RMS: above and below what counts as active
 
 
@@ -61,7 +57,7 @@ def write_out(
     for row in rows:
         row.update((extra or {}).get(row["id"], {}), status=(statuses or {}).get(row["id"], "ok"))
     own = sorted({name for row in rows for name in row} - set(JOURNAL.names))
-    table = pa.Table.from_pylist(rows, schema=_INDEX if analysed else JOURNAL)
+    table = pa.Table.from_pylist(rows, schema=JOURNAL)
     for name in own:
         table = table.append_column(name, pa.array([row.get(name) for row in rows]))
     content = io.BytesIO()

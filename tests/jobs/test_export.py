@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -356,3 +358,34 @@ def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(inline_export, o
     assert (told.exit_code, told.written) == (7, 1)
     assert not (tmp_path / "d" / "README.md").exists()
     assert exported(out, tmp_path / "d", shard_size=2).done_before == 1
+
+
+def test_an_index_from_before_there_was_activity_reads_on(inline_export, waves, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    out = str(tmp_path / "out")
+    write_out(out, {name: waves[name] for name in "be"}, analysed=False)
+    table = pyarrow.parquet.read_table(f"{out}/index.parquet")
+    kept = pa.struct([field for field in table.schema.field("stems").type.value_type if not field.name.startswith("active")])
+    rows = [[{field.name: stem[field.name] for field in kept} for stem in stems] for stems in table.column("stems").to_pylist()]
+    place = table.column_names.index("stems")
+    pyarrow.parquet.write_table(table.set_column(place, "stems", pa.array(rows, pa.list_(kept))), f"{out}/index.parquet")
+    told = exported(out, tmp_path / "d", min_active=("vocals=0.5",))
+    assert "2 tracks have no activity" in told.warnings[0]
+    assert told.excerpts == {"train": 6}
+
+
+def test_no_format_imports_the_library_of_another(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+import sep_batch.jobs.export
+from sep_batch.jobs.export_options import ExportOptions, settings_of
+from sep_batch.pipeline.formats import Place, writer
+writer(Place(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
+sys.exit(" ".join({"datasets", "lhotse", "ray", "soundfile", "torch", "webdataset"} & set(sys.modules)) or 0)
+"""
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
