@@ -99,7 +99,7 @@ def inline(monkeypatch):
 def inline_export(monkeypatch):
     """Have exports run in this process, shard after shard, without Ray."""
     from sep_batch.jobs import engine
-    from sep_batch.pipeline import export_flow
+    from sep_batch.pipeline import export_flow, flow
     from sep_batch.pipeline.plan import read_plan
     from sep_batch.pipeline.shards import make_shard
 
@@ -116,7 +116,7 @@ def inline_export(monkeypatch):
             pass
 
     monkeypatch.setattr(export_flow, "ExportFlow", Flow)
-    monkeypatch.setattr(engine, "running", lambda _wanted: contextlib.nullcontext())
+    monkeypatch.setattr(engine, "running", lambda wanted: contextlib.nullcontext(flow.plan_resources(wanted.cpus or 2, 0)))
 
 
 @pytest.fixture(scope="session")

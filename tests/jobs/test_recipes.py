@@ -14,8 +14,8 @@ from catalogs import WAV
 from signals import RATE_HZ, noise
 from typer.testing import CliRunner
 
+from sep_batch.jobs import prepare
 from sep_batch.jobs.cli import app
-from sep_batch.model import weights
 from sep_batch.pipeline import audio
 
 DOC = Path(__file__).parents[2] / "docs" / "datasets.md"
@@ -36,7 +36,8 @@ def blocks(text):
 def run_in(tmp_path, tiny, inline, inline_export, monkeypatch):
     """Run blocks in a folder, the U-Nets tiny ones; returns what Python blocks print."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "obtain", lambda _name, **_options: Path(tiny))
+    model = prepare.obtain_model(tiny)
+    monkeypatch.setattr(prepare, "obtain_model", lambda _name: model)
 
     def run(language, text):
         if language == "csv":
