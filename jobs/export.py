@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 from sep_batch.jobs import outs
@@ -18,7 +19,7 @@ from sep_batch.jobs.export_options import ExportOptions, settings_of
 from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import card, cutting, excerpts, export_journal, failures, formats, index, lease, storage, uris
+from sep_batch.pipeline import card, excerpts, export_journal, failures, formats, index, lease, packing, storage, uris
 from sep_batch.pipeline.export_settings import Export, ExportSettings
 from sep_batch.pipeline.selection import Asked, Selection, selected
 
@@ -47,21 +48,17 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         formats.refuse_missing(asked.to)
         made = outs.last_run(out)["settings"]
         settings = settings_of(asked, tuple(made.get("stems", ())))
-        cutting.refuse_unwritable(settings, made.get("spec", {}).get("sample_rate_hz"))
+        packing.refuse_unwritable(settings, made.get("spec", {}).get("sample_rate_hz"))
         _refuse_dest(out, dest)
         wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0)
         with selected(out, wanted) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
-            exported = Exported(out, dest, asked.to, selection.count(), warnings=_warnings(selection, settings))
-            digest, exported.shards, exported.planned = excerpts.fingerprint(excerpts.lay_out(selection.rows(), settings))
-            settings = settings.at(digest)
-            run = _open_dest(dest, settings, overwrite=asked.overwrite)
+            export, exported = _planned(selection, settings, asked, Export(settings, out, dest, "", storage=access))
+            run = _open_dest(dest, export.settings, overwrite=asked.overwrite)
             held.tell(run=run)
             parts = index.parts_folder(dest, run)
             scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
-            extra = selection.extra.serialize().to_pybytes()
-            export = Export(settings, out, dest, scratch, extra=extra, storage=access)
+            export, begun = replace(export, scratch=scratch), time.monotonic()
             drive = Drive(export, run, selection, exported, stop, held, tally or Tally())
-            begun = time.monotonic()
             drive.run_all(cpus=asked.cpus, address=asked.address)
             exported.took_s = time.monotonic() - begun
             done = export_journal.done(dest)
@@ -71,6 +68,13 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
             for folder in (parts, index.plan_folder(dest, run)):
                 storage.remove(folder)
     return exported
+
+
+def _planned(selection: Selection, settings: ExportSettings, asked: ExportOptions, export: Export) -> tuple[Export, Exported]:
+    """Lay the export out once, to know how much it is and what it is made of; nothing of it is held."""
+    exported = Exported(export.out, export.dest, asked.to, selection.count(), warnings=_warnings(selection, settings))
+    digest, exported.shards, exported.planned = excerpts.fingerprint(excerpts.lay_out(selection.rows(), settings))
+    return replace(export, settings=settings.at(digest), extra=selection.extra.serialize().to_pybytes()), exported
 
 
 def _refuse_dest(out: str, dest: str) -> None:

@@ -104,7 +104,6 @@ class Export:
         out: OUT, absolute.
         dest: DEST, absolute.
         scratch: Folder of this machine for shards that are being written; where DEST is on a disk, on the same one.
-        offset_s: Of tracks that say none of their own, where separation began in the source.
         extra: The manifest's own columns, by Arrow's schema, serialised.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
@@ -113,6 +112,5 @@ class Export:
     out: str
     dest: str
     scratch: str
-    offset_s: float = 0.0
     extra: bytes = b""
     storage: Options = field(default_factory=dict, repr=False)

@@ -52,7 +52,7 @@ def run_in(tmp_path, tiny, inline, inline_export, monkeypatch):
         else:
             environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
             asked = [sys.executable, "-c", text]
-            return subprocess.run(asked, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+            return subprocess.run(asked, env=environment, capture_output=True, text=True, check=True, timeout=240).stdout
         return ""
 
     return run
