@@ -96,6 +96,30 @@ def inline(monkeypatch):
     return asked
 
 
+@pytest.fixture
+def inline_export(monkeypatch):
+    """Have exports run in this process, shard after shard, without Ray."""
+    from sep_batch.jobs import engine
+    from sep_batch.pipeline import export_flow, flow
+    from sep_batch.pipeline.plan import read_plan
+    from sep_batch.pipeline.shards import make_shard
+
+    class Flow:
+        def __init__(self, plan, export, *, cpus):
+            self._plan, self._export = plan, export
+
+        def rows(self):
+            for uri in self._plan:
+                for block in read_plan(uri):
+                    yield from (make_shard(planned, self._export) for planned in block.to_pylist())
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(export_flow, "ExportFlow", Flow)
+    monkeypatch.setattr(engine, "running", lambda wanted: contextlib.nullcontext(flow.plan_resources(wanted.cpus or 2, 0)))
+
+
 @pytest.fixture(scope="session")
 def one_ray():
     """One Ray for the whole session, with two logical GPUs that no torch can use."""

@@ -1,0 +1,135 @@
+"""`export`: OUT's stems as a dataset to train with: chosen, cut into excerpts, split, in a form that a library reads.
+
+from sep_batch.jobs.export import run_export
+exported = run_export("songs.stems", "songs.dataset", to="webdataset", excerpt="10s", min_active=("vocals=0.5",))
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from typing import Any
+
+from sep_batch.jobs import outs
+from sep_batch.jobs.access import storage_options
+from sep_batch.jobs.export_drive import Drive
+from sep_batch.jobs.export_options import ExportOptions, settings_of
+from sep_batch.jobs.export_report import Exported
+from sep_batch.jobs.stop import Stop
+from sep_batch.jobs.tally import Tally
+from sep_batch.pipeline import card, excerpts, export_journal, failures, formats, index, lease, packing, storage, uris
+from sep_batch.pipeline.export_settings import Export, ExportSettings
+from sep_batch.pipeline.selection import Asked, Selection, selected
+
+EXPORT_JSON = "_sep/export.json"
+
+
+def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: Any) -> Exported:
+    """Export OUT's stems to DEST; what DEST holds of this export already stays.
+
+    Args:
+        out: OUT, a path or URI.
+        dest: DEST, a path or URI.
+        tally: Shows how far it is; by default nothing is shown.
+        options: The fields of `ExportOptions`.
+
+    Raises:
+        RunError: It could not start, a systemic fault ended it, or a defect of ours did.
+        KeyboardInterrupt: A signal came before shards were written.
+    """
+    asked, stop = ExportOptions(**options), Stop()
+    access = storage_options(asked.endpoint_url, asked.storage_options)
+    storage.use(access)
+    out, dest = uris.absolute(out), uris.absolute(dest)
+    with stop.on_signals(), outs.errors():
+        outs.refuse_no_out(out)
+        formats.refuse_missing(asked.to)
+        made = outs.last_run(out)["settings"]
+        settings = settings_of(asked, tuple(made.get("stems", ())))
+        packing.refuse_unwritable(settings)
+        _refuse_dest(out, dest)
+        wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0)
+        with selected(out, wanted) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
+            export, exported = _planned(selection, settings, asked, Export(settings, out, dest, "", storage=access))
+            run = _open_dest(dest, export.settings, overwrite=asked.overwrite)
+            held.tell(run=run)
+            parts = index.parts_folder(dest, run)
+            scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
+            export, begun = replace(export, scratch=scratch), time.monotonic()
+            drive = Drive(export, run, selection, exported, stop, held, tally or Tally())
+            drive.run_all(cpus=asked.cpus, address=asked.address)
+            exported.took_s = time.monotonic() - begun
+            done = export_journal.done(dest)
+            exported.end(done)
+            if not exported.stopped:
+                card.write(export, selection, done)
+            for folder in (parts, index.plan_folder(dest, run)):
+                storage.remove(folder)
+    return exported
+
+
+def _planned(selection: Selection, settings: ExportSettings, asked: ExportOptions, export: Export) -> tuple[Export, Exported]:
+    """Lay the export out once, to know how much it is and what it is made of; nothing of it is held."""
+    exported = Exported(export.out, export.dest, asked.to, selection.count(), warnings=_warnings(selection, settings))
+    digest, exported.shards, exported.planned = excerpts.fingerprint(excerpts.lay_out(selection.rows(), settings))
+    return replace(export, settings=settings.at(digest), extra=selection.extra.serialize().to_pybytes()), exported
+
+
+def _refuse_dest(out: str, dest: str) -> None:
+    """Refuse a DEST in which an export would do harm.
+
+    Raises:
+        UsageError: It lies in OUT, or is another OUT.
+        NotRunnableError: It holds files that no export wrote.
+    """
+    if f"{dest}/".startswith(f"{out}/"):
+        raise failures.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
+    if any(storage.exists(f"{dest}/{name}") for name in (index.INDEX_FILE, outs.RUN_JSON)):
+        raise failures.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
+    if not storage.exists(f"{dest}/{EXPORT_JSON}"):
+        held = next((found.uri for found in storage.find(dest) if not found.uri.startswith(f"{dest}/_sep/")), None)
+        if held is not None:
+            raise failures.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
+
+
+def _open_dest(dest: str, settings: ExportSettings, *, overwrite: bool) -> str:
+    """Write what this export is about, clear what dead ones left, and return its name.
+
+    Raises:
+        SettingsDifferError: DEST holds an export with other settings, or of another state of the index.
+    """
+    before = _before(dest)
+    if before is not None and (differing := settings.differing(before)):
+        if not overwrite:
+            names = ", ".join("the index of OUT" if name == "index_sha256" else name for name in differing)
+            raise failures.SettingsDifferError(
+                f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
+            )
+        for name in (*before.get("splits", {}), "README.md", "_sep/journal", EXPORT_JSON):
+            storage.remove(f"{dest}/{name}")
+    run = index.new_run(dest)
+    for name in ("parts", "plan"):
+        storage.remove(f"{dest}/_sep/{name}")
+    content = json.dumps(settings.canonical(), indent=2, sort_keys=True).encode()
+    storage.put(f"{dest}/{EXPORT_JSON}", content, scratch=index.parts_folder(dest, run))
+    return run
+
+
+def _before(dest: str) -> dict[str, Any] | None:
+    uri = f"{dest}/{EXPORT_JSON}"
+    if not storage.exists(uri):
+        return None
+    try:
+        return dict(json.loads(storage.read(uri)))
+    except (ValueError, TypeError) as error:
+        raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
+
+
+def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:
+    """Say where the index does not know what is asked."""
+    unanalysed = selection.unanalysed() if settings.min_active else 0
+    if not unanalysed:
+        return ()
+    return (f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer",)

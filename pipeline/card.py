@@ -1,0 +1,53 @@
+"""The dataset card: README.md in DEST, what the dataset holds and what it was made of, for people and, as `hf`, for the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from sep_batch.pipeline import activity, index, storage
+from sep_batch.pipeline.export_journal import Done, Key
+from sep_batch.pipeline.export_settings import Export
+from sep_batch.pipeline.selection import Selection
+
+TEMPLATE = "card.md.j2"
+RUNS_SHOWN = 20
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+
+
+def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> None:
+    """Write the card; it says nothing of when or where, so the same export has the same card."""
+    runs = selection.runs()
+    told = {
+        "settings": export.settings,
+        "splits": {split: _totals(split, done) for split in export.settings.splits},
+        "size": next((name for bound, name in SIZES if sum(one.excerpts for one in done.values()) < bound), "n>10M"),
+        "failed": sum(shard.failed for shard in done.values()),
+        "made_with": selection.made_with(),
+        "runs": runs[:RUNS_SHOWN],
+        "more_runs": len(runs[RUNS_SHOWN:]),
+        "activity": activity,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (Markdown; what comes from outside is in code)
+    )
+    content = environment.get_template(TEMPLATE).render(told).encode()
+    storage.put(f"{export.dest}/README.md", content, scratch=index.parts_folder(export.dest, "card"))
+
+
+def _totals(split: str, done: Mapping[Key, Done]) -> Done:
+    """Add a split's shards up, in their order, so that the sums are the same to the last bit."""
+    shards = [shard for key, shard in sorted(done.items()) if key[0] == split]
+    active = {
+        stem: sum(shard.active_s.get(stem, 0.0) for shard in shards)
+        for stem in sorted({stem for shard in shards for stem in shard.active_s})
+    }
+    counts = [sum(getattr(shard, name) for shard in shards) for name in ("excerpts", "tracks", "seconds")]
+    return Done(counts[0], counts[1], counts[2], active, sum(s.bytes for s in shards), sum(s.failed for s in shards))

@@ -1,0 +1,106 @@
+"""One track's stems, and its mix, read forward and cut: the waves of its excerpts, or of the whole, encoded.
+
+Other rates are decode's resampler's, which runs through the whole track: excerpts have no edges, and join, and no whole track is
+in memory. (Tones come through it with 90 to 120 dB, through torchaudio's at its defaults with 40 to 80.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.export_settings import MIX, Export, ExportSettings
+from sep_batch.pipeline.forward import LAST_SAMPLES, Forward
+from sep_batch.pipeline.packing import active_in, encoded, frames_of
+from sep_batch.pipeline.verified import opened
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One excerpt, or a whole track, as it is written.
+
+    Attributes:
+        number: Of the excerpt; None is the whole track.
+        start_s: In the track.
+        seconds: How long it is.
+        rate_hz: Sampling rate.
+        active: Share of it that each stem is active in; None where that is not known.
+        audio: The encoded files, by stem; the mix is one of them.
+    """
+
+    number: int | None
+    start_s: float
+    seconds: float
+    rate_hz: int
+    active: Mapping[str, float | None]
+    audio: Mapping[str, bytes]
+
+
+def cuts(track: Mapping[str, Any], export: Export) -> Iterator[Cut]:
+    """Yield a track's excerpts that satisfy the condition, or the whole track.
+
+    Args:
+        track: Of a plan's row.
+        export: What the export is about.
+
+    Raises:
+        TrackError: A stem or the mix is missing, has changed, or cannot be decoded.
+    """
+    settings = export.settings
+    rate_hz = settings.sample_rate_hz or settings.packing.rate_for(track["rate_hz"])
+    read = [*settings.waves, *(stem for stem in settings.min_active if stem not in settings.stems)]
+    with contextlib.ExitStack() as stack:
+        sources = {name: stack.enter_context(opened(name, track, export)) for name in read}
+        if settings.excerpt_s is None:
+            yield _whole(track, sources, settings, rate_hz)
+        else:
+            yield from _excerpts(track, sources, settings, rate_hz)
+
+
+def _excerpts(
+    track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int
+) -> Iterator[Cut]:
+    length_s, hop_s = settings.excerpt_s or 0.0, settings.hop_s or 0.0
+    samples, begin = round(length_s * rate_hz), round(track["numbers"][0] * hop_s * rate_hz)
+    waves = {name: Forward(_decoded(name, source, track, rate_hz, begin), begin) for name, source in sources.items()}
+    for number in track["numbers"]:
+        start = round(number * hop_s * rate_hz)
+        frames = {name: frames_of(wave.cut(start, samples), settings) for name, wave in waves.items()}
+        active = {name: active_in(found, rate_hz) for name, found in frames.items() if name != MIX}
+        if all(active[stem] >= share for stem, share in settings.min_active.items()):
+            files = {name: encoded([frames[name]], settings, rate_hz) for name in settings.waves}
+            known = {stem: active[stem] for stem in settings.stems}
+            yield Cut(number, number * hop_s, samples / rate_hz, rate_hz, known, files)
+
+
+def _whole(track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int) -> Cut:
+    """Encode a track a block at a time: of its waves, none is ever there whole."""
+    files, samples = {}, round(track["seconds"] * rate_hz)
+    for name, source in sources.items():
+        pieces = _complete(_decoded(name, source, track, rate_hz, 0, duration_s=track["seconds"]), samples)
+        files[name] = encoded((frames_of(piece, settings) for piece in pieces), settings, rate_hz, samples)
+    known = {stem["stem"]: stem["active_ratio"] for stem in track["stems"] if stem["stem"] in settings.stems}
+    return Cut(None, 0.0, track["seconds"], rate_hz, known, files)
+
+
+def _decoded(
+    name: str, source: IO[bytes], track: Mapping[str, Any], rate_hz: int, begin: int, duration_s: float | None = None
+) -> Iterator[np.ndarray]:
+    """Decode from a sample of the track on: the mix is the source's, from where separation began in it."""
+    offset_s = (track["offset_s"] or 0.0) if name == MIX else 0.0
+    return audio.decode(source, rate_hz=rate_hz, offset_s=offset_s + begin / rate_hz, duration_s=duration_s)[0]
+
+
+def _complete(pieces: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Yield a wave's pieces, and see that they are as many samples as the index says."""
+    place = 0
+    for piece in pieces:
+        place += piece.shape[1]
+        yield piece
+    if samples - place > LAST_SAMPLES:
+        raise failures.DecodeError(f"ends after {place} samples, expected {samples}")

@@ -1,0 +1,148 @@
+"""The plan of an export: excerpts of tracks, laid out in splits and shards, one shard a unit of work.
+
+A pure function of the index's rows, in their order, and the settings. The index's activity is a first sieve, wide enough that
+nothing is left out which the excerpt's own audio might let in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sep_batch.pipeline import splits
+from sep_batch.pipeline.export_settings import ExportSettings
+
+EDGE_S = 0.5  # by which the index's regions may differ from what an excerpt of them tells: the longest gap that is filled
+_SLACK = 1e-6  # for seconds that are no binary fractions
+
+STEM = pa.struct(
+    [("stem", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string()), ("active_ratio", pa.float32())]
+)
+
+
+def schema(extra: pa.Schema) -> pa.Schema:
+    """Return the schema of a plan's file: one row a shard."""
+    fields = [
+        ("id", pa.string()),
+        ("uri", pa.string()),  # the source's
+        ("offset_s", pa.float64()),  # in the source
+        ("source_bytes", pa.int64()),
+        ("rate_hz", pa.int32()),  # of the stems
+        ("seconds", pa.float64()),
+        ("stems", pa.list_(STEM)),
+        ("name", pa.string()),  # of its folder, where a format has one a track
+        ("numbers", pa.list_(pa.int32())),  # of its excerpts; the n-th begins n hops after the track
+    ]
+    track = pa.struct([*fields, ("extra", pa.struct(list(extra)))] if len(extra) else fields)
+    return pa.schema([("split", pa.string()), ("shard", pa.int64()), ("tracks", pa.list_(track))])
+
+
+def lay_out(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> Iterator[dict[str, Any]]:
+    """Lay an export out: yield its shards, as rows of `schema`, each split's numbered from 0.
+
+    Args:
+        rows: Of the index, as selection.py gives them, in the order in which they are laid out.
+        settings: Of the export.
+    """
+    bounds = splits.bounds_of(settings.splits)
+    begun: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in bounds}
+    numbers = dict.fromkeys(begun, 0)
+
+    def shard(split: str) -> dict[str, Any]:
+        laid = {"split": split, "shard": numbers[split], "tracks": begun[split]}
+        begun[split], numbers[split] = [], numbers[split] + 1
+        return laid
+
+    for row in rows:
+        split = splits.split_of(splits.group_of(row["id"], row["group"]), settings.seed, bounds)
+        for planned in _shares(_planned(row), _wanted(row, settings), settings, begun, split):
+            begun[split].append(planned)
+            if _size(begun[split], settings) == settings.shard_size:
+                yield shard(split)
+    for split, tracks in begun.items():
+        if tracks:
+            yield shard(split)
+
+
+def _planned(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a worker has to know of a track."""
+    stems = [{field.name: stem.get(field.name) for field in STEM} for stem in row["stems"]]
+    kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "name", "extra") if name in row}
+    return kept | {"stems": stems, "seconds": row["audio_s"], "rate_hz": rate_hz(row)}
+
+
+def _shares(
+    track: dict[str, Any], numbers: Sequence[int] | None, settings: ExportSettings, begun: Mapping[str, list[Any]], split: str
+) -> Iterator[dict[str, Any]]:
+    """Cut a track's excerpts where a shard is full; a whole track is one."""
+    if numbers is None:
+        yield track | {"numbers": []}
+        return
+    while numbers:
+        room = settings.shard_size - _size(begun[split], settings)
+        yield track | {"numbers": list(numbers[:room])}
+        numbers = numbers[room:]
+
+
+def _size(tracks: Sequence[Mapping[str, Any]], settings: ExportSettings) -> int:
+    return len(tracks) if settings.excerpt_s is None else sum(len(track["numbers"]) for track in tracks)
+
+
+def rate_hz(row: Mapping[str, Any]) -> int:
+    """Return the sampling rate of a track's stems."""
+    rate: int = round(row["stems"][0]["frames"] / row["audio_s"])
+    return rate
+
+
+def count(seconds: float, excerpt_s: float, hop_s: float) -> int:
+    """Return how many whole excerpts a track has."""
+    return max(0, math.floor((seconds - excerpt_s) / hop_s + _SLACK) + 1)
+
+
+def _wanted(row: Mapping[str, Any], settings: ExportSettings) -> list[int] | None:
+    """Return the numbers of the excerpts that may satisfy the condition; None where the track goes out whole."""
+    if settings.excerpt_s is None or settings.hop_s is None:
+        return None
+    numbers = range(count(row["audio_s"], settings.excerpt_s, settings.hop_s))
+    known = {stem["stem"]: stem.get("active_regions") for stem in row["stems"]}
+    begins, keep = np.arange(len(numbers)) * settings.hop_s, np.ones(len(numbers), bool)
+    for stem, share in settings.min_active.items():
+        if (regions := known.get(stem)) is not None:
+            active = _active_before(widened(regions))
+            keep &= active(begins + settings.excerpt_s) - active(begins) >= (share - _SLACK) * settings.excerpt_s
+    return [int(number) for number in np.flatnonzero(keep)]
+
+
+def widened(regions: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """Return regions, wider by `EDGE_S` at both ends, those that touch then as one."""
+    found: list[tuple[float, float]] = []
+    for region in regions:
+        start, end = region["start_s"] - EDGE_S, region["end_s"] + EDGE_S
+        if found and start <= found[-1][1]:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found
+
+
+def _active_before(regions: Sequence[tuple[float, float]]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what gives the active seconds before each of some points in time."""
+    edges = np.array([edge for region in regions for edge in region] or [0.0])
+    lengths = np.diff(edges, prepend=edges[0])
+    lengths[::2] = 0  # from one region's end to the next one's start
+    return lambda times: np.interp(times, edges, np.cumsum(lengths))
+
+
+def fingerprint(shards: Iterable[Mapping[str, Any]]) -> tuple[str, int, int]:
+    """Hash a plan; return the sha256, how many shards it has, and how many excerpts, or whole tracks."""
+    digest, number, planned = hashlib.sha256(), 0, 0
+    for shard in shards:
+        digest.update(json.dumps(shard, sort_keys=True, default=str).encode())
+        number += 1
+        planned += sum(len(track["numbers"]) or 1 for track in shard["tracks"])
+    return digest.hexdigest(), number, planned

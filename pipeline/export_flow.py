@@ -1,0 +1,76 @@
+"""An export as a Ray Data pipeline of one step: a task reads its files of the plan, and writes their shards.
+
+Tasks, not actors: nothing is loaded that would be kept, and where tasks are all there is, none waits for CPUs that actors hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import DataContext, TaskPoolStrategy
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline.export_settings import Export
+from sep_batch.pipeline.plan import read_plan
+from sep_batch.pipeline.shards import SHARD, make_shard
+
+_EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
+
+
+class ExportFlow:
+    """The shards of some plan files, on their way through Ray."""
+
+    def __init__(self, plan: Sequence[str], export: Export, *, cpus: int | None) -> None:
+        """Take the plan's files, and the most CPUs to use; None is all."""
+        context = DataContext.get_current()
+        before, context.target_max_block_size = context.target_max_block_size, _EACH_ROW_A_BLOCK
+        try:
+            files = ray.data.from_arrow(pa.table({"file": list(plan)}), override_num_blocks=len(plan))
+            self._dataset = files.map_batches(
+                partial(_write, export=export),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=TaskPoolStrategy(size=cpus) if cpus else TaskPoolStrategy(),
+                num_cpus=1,
+                max_retries=1,  # what is lost twice, the driver runs again
+            )
+        finally:
+            context.target_max_block_size = before
+        self._executor: StreamingExecutor | None = None
+        self._dataset._create_executor = partial(self._created, self._dataset._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
+
+    def _created(self, create: Any) -> StreamingExecutor:
+        self._executor = create()
+        return self._executor
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Run it, and yield rows of `SHARD` as they come.
+
+        Raises:
+            NotRunnableError: Ray itself failed.
+        """
+        try:
+            for batch in self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from cast("pa.Table", batch).to_pylist()
+        except ray.exceptions.RayError as error:
+            found = str(getattr(error, "cause", None) or error).strip().rpartition("\n")[2] or type(error).__name__
+            raise failures.NotRunnableError(f"the export could not run: {found}") from error
+
+    def stop(self) -> None:
+        """End it; what it was at work on is lost."""
+        if self._executor is not None:
+            self._executor.shutdown(force=True)
+
+
+def _write(files: pa.Table, export: Export) -> Iterator[pa.Table]:
+    storage.use(export.storage)
+    for uri in files.column("file").to_pylist():
+        for block in read_plan(uri):
+            for planned in block.to_pylist():
+                yield pa.Table.from_pylist([make_shard(planned, export)], schema=SHARD)

@@ -1,0 +1,96 @@
+"""The journal of an export: a row a shard, and a row is the commit. Newest is by file name, then position."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.pipeline import index, storage
+from sep_batch.pipeline.shards import SHARD
+from sep_batch.pipeline.spread import spread
+
+FLUSH_S = 10.0
+Key = tuple[str, int]  # a shard's split and number
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the newest row says of a shard, as far as a resumed export and its card ask.
+
+    Attributes:
+        excerpts, tracks, seconds: In it.
+        active_s: By stem.
+        bytes: Of its files.
+        failed: Tracks that are not in it, though they should be.
+    """
+
+    excerpts: int
+    tracks: int
+    seconds: float
+    active_s: Mapping[str, float]
+    bytes: int
+    failed: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Done:
+        """Take a row."""
+        size = sum(file["bytes"] for file in row["files"])
+        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, len(row["failed"]))
+
+
+@dataclass
+class ShardJournal:
+    """Takes rows and makes them durable, every `FLUSH_S` seconds and when it is closed.
+
+    Attributes:
+        dest: DEST.
+        run: The export's name.
+        check: Called before each flush; raises where this export may write no more.
+    """
+
+    dest: str
+    run: str
+    check: Callable[[], None]
+    _rows: list[dict[str, Any]] = field(default_factory=list)
+    _files: int = 0
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take the row of a shard that is durable."""
+        self._rows.append(row)
+        self.tick()
+
+    def tick(self) -> None:
+        """Flush where it is time to."""
+        if time.monotonic() - self._flushed >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending rows as one more file."""
+        self._flushed = time.monotonic()
+        if not self._rows:
+            return
+        self.check()
+        content = io.BytesIO()
+        pyarrow.parquet.write_table(pa.Table.from_pylist(self._rows, schema=SHARD), content)
+        uri = f"{index.journal_folder(self.dest)}/{self.run}-{self._files:06d}.parquet"
+        storage.put(uri, content.getvalue(), scratch=index.parts_folder(self.dest, self.run))
+        self._files, self._rows = self._files + 1, []
+
+
+def done(dest: str) -> dict[Key, Done]:
+    """Return every shard that has a row."""
+    return {(row["split"], row["shard"]): Done.of(row) for row in _rows(dest)}
+
+
+def _rows(dest: str) -> Iterator[dict[str, Any]]:
+    """Yield all rows, the older ones first."""
+    files: Iterable[str] = (found.uri for found in storage.find(index.journal_folder(dest)))
+    for content in spread(storage.read, files):
+        yield from pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()

@@ -1,0 +1,67 @@
+"""Lhotse Shar: of each shard `cuts.<n>.jsonl.gz`, and a tar file a stem beside it; `CutSet.from_shar` reads them side by side.
+
+A cut is an excerpt; `cut.load_vocals()` gives its vocals, and where the mix was asked for, `cut.load_audio()` the mix.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from lhotse import MonoCut, MultiCut, Recording
+from lhotse.shar.writers.tar import TarWriter
+
+from sep_batch.pipeline.export_settings import MIX
+from sep_batch.pipeline.formats import Excerpt, Place, plain
+
+FIELD = "recording"  # Shar's name of what `cut.load_audio` loads
+
+
+class Shar:
+    """Writes one shard."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._cuts = place, list[dict[str, Any]]()
+        self._fields = {name: FIELD if name == MIX else name for name in place.settings.waves}
+        self._tars = {name: TarWriter(str(place.path(f"{name}.tar")), shard_size=None) for name in self._fields}
+
+    def add(self, excerpt: Excerpt) -> None:
+        """Take the next excerpt."""
+        cut, settings = excerpt.cut, self._place.settings
+        channels = [0] if settings.mono else [0, 1]
+        samples = round(cut.seconds * cut.rate_hz)
+        held = {"type": "shar", "channels": channels, "source": ""}
+        known = {"id": excerpt.key, "sampling_rate": cut.rate_hz, "num_samples": samples, "duration": samples / cut.rate_hz}
+        recording = Recording.from_dict({"sources": [held], "channel_ids": channels, **known}).to_dict()
+        for name, content in cut.audio.items():
+            self._tars[name].write(f"{excerpt.key}.{settings.codec}", io.BytesIO(content))
+            self._tars[name].write(f"{excerpt.key}.json", io.BytesIO(json.dumps(recording).encode()), count=False)
+        stems = {field: recording for field in self._fields.values() if field != FIELD}
+        described = {name: value for name, value in excerpt.described().items() if name not in ("key", "id")}
+        custom = plain(excerpt.extra) | described | {"track": excerpt.track} | stems
+        kind = MonoCut if settings.mono else MultiCut
+        self._cuts.append(
+            {
+                "id": excerpt.key,
+                "start": 0,
+                "duration": recording["duration"],
+                "channel": 0 if settings.mono else channels,
+                **({"recording": recording} if MIX in self._fields else {}),
+                "custom": custom,
+                "type": kind.__name__,
+            }
+        )
+
+    def close(self) -> dict[str, Path]:
+        """End the shard; return its files, by their paths in DEST, the cuts last."""
+        for tar in self._tars.values():
+            tar.close()
+        path = self._place.path("cuts.jsonl.gz")
+        with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as lines:
+            lines.writelines(json.dumps(cut).encode() + b"\n" for cut in self._cuts)
+        split, number = self._place.split, f"{self._place.number:06d}"
+        tars = {f"{split}/{self._fields[name]}.{number}.tar": self._place.path(f"{name}.tar") for name in self._tars}
+        return tars | {f"{split}/cuts.{number}.jsonl.gz": path}

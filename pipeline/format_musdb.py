@@ -1,0 +1,26 @@
+"""MUSDB18-HQ's layout: of each track a folder `Artist - Title` with `mixture.wav`, and its four stems beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sep_batch.pipeline.export_settings import MIX
+from sep_batch.pipeline.formats import Excerpt, Place
+
+
+class Folders:
+    """Writes one shard: some tracks' folders."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._files = place, dict[str, Path]()
+
+    def add(self, excerpt: Excerpt) -> None:
+        """Take the next track."""
+        for stem, content in excerpt.cut.audio.items():
+            path = self._place.path(f"{len(self._files)}.wav")
+            path.write_bytes(content)
+            self._files[f"{self._place.split}/{excerpt.name}/{'mixture' if stem == MIX else stem}.wav"] = path
+
+    def close(self) -> dict[str, Path]:
+        """Return the files, by their paths in DEST, each track's mixture last."""
+        return self._files

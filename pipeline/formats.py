@@ -1,0 +1,116 @@
+"""What an export's formats have in common: a writer takes excerpts one by one, and leaves a shard's files on this machine.
+
+Each format is in a file of its own, which imports the format's library; none is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.cutting import Cut
+from sep_batch.pipeline.export_settings import ExportSettings
+
+LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of the extra `export`, by --to
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """One excerpt, or a whole track, as a writer takes it.
+
+    Attributes:
+        key: Its name, which no other has in the export.
+        track: The track's id.
+        name: The track's, for a folder.
+        cut: The encoded files, and what is known of them.
+        extra: The manifest's own columns.
+    """
+
+    key: str
+    track: str
+    name: str
+    cut: Cut
+    extra: Mapping[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """Return what is known of it, in the columns that every format has."""
+        cut = self.cut
+        known = {"id": self.track, "start_s": cut.start_s, "seconds": cut.seconds, "sample_rate_hz": cut.rate_hz}
+        return {"key": self.key} | known | {f"{stem}_active": share for stem, share in cut.active.items()}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a shard is written, and how.
+
+    Attributes:
+        folder: Of this machine, its own.
+        split: Its split.
+        number: Of the shard, in the split.
+        settings: Of the export.
+        extra: The manifest's own columns.
+    """
+
+    folder: Path
+    split: str
+    number: int
+    settings: ExportSettings
+    extra: pa.Schema
+
+    def path(self, name: str) -> Path:
+        """Return where a file of the shard is written."""
+        return self.folder / name
+
+
+class Writer(Protocol):
+    """Writes one shard."""
+
+    def add(self, excerpt: Excerpt) -> None:
+        """Take the next excerpt."""
+
+    def close(self) -> dict[str, Path]:
+        """End the shard; return its files, by their paths in DEST, the one that readers look for last."""
+
+
+def refuse_missing(to: str) -> None:
+    """Refuse a format whose library is not installed.
+
+    Raises:
+        NotRunnableError: Says how to install it.
+    """
+    library = LIBRARIES.get(to)
+    if library and find_spec(library) is None:
+        raise failures.NotRunnableError(f"--to {to}: needs the package {library}; python -m pip install 'sep-batch[export]'")
+
+
+def writer(place: Place) -> Writer:
+    """Return what writes a shard."""
+    to = place.settings.to
+    if to == "webdataset":
+        from sep_batch.pipeline.format_webdataset import Tar
+
+        return Tar(place)
+    if to == "lhotse":
+        from sep_batch.pipeline.format_lhotse import Shar
+
+        return Shar(place)
+    if to == "musdb":
+        from sep_batch.pipeline.format_musdb import Folders
+
+        return Folders(place)
+    from sep_batch.pipeline.format_parquet import Table
+
+    return Table(place)
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON can hold them: bytes in hex, all else that it has no form for as text."""
+    told: dict[str, Any] = json.loads(json.dumps(values, default=lambda one: one.hex() if isinstance(one, bytes) else str(one)))
+    return told

@@ -1,0 +1,154 @@
+"""Of OUT's index the rows that an export is made of: those with status ok that satisfy a condition.
+
+Only the seed and the ids decide their order. DuckDB holds them in a file, so that they take no memory however many they are.
+The condition is text from outside: it sees one table, and from it DuckDB can reach neither files nor the network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.pipeline import failures, index
+from sep_batch.pipeline.rows import JOURNAL
+
+ROWS_AT_ONCE = 256
+MEMORY = "1GB"  # DuckDB's; beyond it, it takes its file
+NAME_CHARS = 55  # of a folder's name, of four bytes at most; file systems end at 255
+_LOCKED = ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true")
+_FOLDER = r"trim(left(regexp_replace({}, '[^\p{{L}}\p{{N}} .,()&''_-]+', '_', 'g'), $chars), ' .')"
+_IS_TEXT = "trim(coalesce(CAST({} AS VARCHAR), '')) <> ''"
+_BOTH = "concat(trim(CAST(artist AS VARCHAR)), ' - ', trim(CAST(title AS VARCHAR)))"
+_ARTIST_AND_TITLE = (
+    f"CASE WHEN {_IS_TEXT.format('artist')} AND {_IS_TEXT.format('title')} THEN {_FOLDER.format(_BOTH)} ELSE id END"
+)
+_ONE_OF_A_KIND = (  # brackets are in no name, so what stands in them makes it another one
+    "CASE WHEN count(*) OVER (PARTITION BY lower(name)) > 1 THEN concat(name, ' [', left(md5(id), 16), ']') ELSE name END"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows, and in which order.
+
+    Attributes:
+        where: An SQL condition over the index's columns.
+        group_by: A column of it.
+        seed: Decides the order.
+        limit: Only so many, the first in that order.
+        offset_s: Where separation began in the source, of rows that say nothing of their own.
+    """
+
+    where: str | None = None
+    group_by: str | None = None
+    seed: int = 0
+    limit: int | None = None
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows, in an open database.
+
+    Attributes:
+        database: Has them in `selected`.
+        extra: The manifest's own columns.
+    """
+
+    database: duckdb.DuckDBPyConnection
+    extra: pa.Schema
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield them in their order."""
+        found = self.database.cursor().sql("SELECT * EXCLUDE place FROM selected ORDER BY place")
+        for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+    def count(self) -> int:
+        """Return how many they are."""
+        return int(self.database.sql("SELECT count(*) FROM selected").fetchall()[0][0])
+
+    def unanalysed(self) -> int:
+        """Return how many say nothing of activity."""
+        stems = self.database.sql("SELECT stems FROM selected LIMIT 0").types[0]
+        if "active_regions" not in str(stems):
+            return self.count()
+        silent = "len(list_filter(stems, lambda stem: stem.active_regions IS NULL)) > 0"
+        return int(self.database.sql(f"SELECT count(*) FROM selected WHERE {silent}").fetchall()[0][0])  # noqa: S608 (ours)
+
+    def made_with(self) -> list[tuple[str, str, int]]:
+        """Return the models and weights_sha256 that they were made with, and of each how many."""
+        made = "SELECT model, weights_sha256, count(*) FROM selected GROUP BY ALL ORDER BY ALL"
+        return [tuple(row) for row in self.database.sql(made).fetchall()]
+
+    def runs(self) -> list[str]:
+        """Return the runs that they are of."""
+        return [name for (name,) in self.database.sql("SELECT DISTINCT run_id FROM selected ORDER BY ALL").fetchall()]
+
+
+@contextmanager
+def selected(out: str, asked: Asked) -> Iterator[Selection]:
+    """Select rows of an index until the block ends.
+
+    Raises:
+        UsageError: No such column, or a condition that DuckDB does not take.
+        NotFound: OUT has no index.
+    """
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows", config=_config(folder)) as database:
+        path = index.here(f"{out}/{index.INDEX_FILE}", Path(folder)).removeprefix("file://")
+        if not Path(path).exists():
+            raise failures.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
+        names = pyarrow.parquet.read_schema(path).names
+        if asked.group_by is not None and asked.group_by not in names:
+            raise failures.UsageError(f"--group-by {asked.group_by}: no column of the index; it has {', '.join(names)}")
+        database.sql("SET TimeZone = 'UTC'")
+        database.execute("CREATE TABLE tracks AS FROM read_parquet(?)", [path])
+        for setting in _LOCKED:
+            database.sql(f"SET {setting}")
+        extra = [name for name in names if name not in JOURNAL.names]
+        _select(database, asked, extra)
+        kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if extra else []
+        yield Selection(database, pa.schema(list(kinds)))
+
+
+def _config(folder: str) -> dict[str, Any]:
+    return {"temp_directory": f"{folder}/spilled", "memory_limit": MEMORY}
+
+
+def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str]) -> None:
+    columns = [
+        *("id", "uri", "source_bytes", "audio_s", "stems", "model", "weights_sha256", "run_id"),
+        "coalesce(offset_s, $offset_s) AS offset_s",
+        f'CAST({_quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
+        f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
+        "row_number() OVER (ORDER BY md5(concat($seed, ' ', id)), id) AS place",
+    ]
+    if extra:
+        columns.append(f"struct_pack({', '.join(f'{_quoted(name)} := {_quoted(name)}' for name in extra)}) AS extra")
+    condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
+    drawn = f"SELECT {', '.join(columns)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
+    named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
+    query = f"CREATE TABLE selected AS {named}"
+    values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}
+    values |= {"chars": NAME_CHARS} if "$chars" in query else {}  # DuckDB takes none that it does not need
+    try:
+        if len(database.extract_statements(query)) > 1:
+            raise failures.UsageError(f"--where {asked.where}: expected one condition, found several statements")
+        database.execute(query, values)
+    except duckdb.Error as error:
+        if asked.where is None:
+            raise
+        raise failures.UsageError(f"--where {asked.where}: {str(error).splitlines()[0]}") from error
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

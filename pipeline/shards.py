@@ -1,0 +1,122 @@
+"""One shard of an export: its tracks are read and cut, written off to the side, and put whole. What came of it is one row.
+
+A track that fails takes nothing else with it: its shard is written without it, and the row names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline.cutting import Cut, cuts
+from sep_batch.pipeline.export_settings import Export
+from sep_batch.pipeline.formats import Excerpt, Place, Writer, writer
+
+FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
+FAILED = pa.struct(
+    [
+        ("id", pa.string()),
+        ("error_class", pa.string()),
+        ("error_stage", pa.string()),
+        ("error", pa.string()),
+        ("transient", pa.bool_()),
+    ]
+)
+SHARD = pa.schema(
+    [
+        ("split", pa.string()),
+        ("shard", pa.int64()),
+        ("excerpts", pa.int64()),
+        ("tracks", pa.int64()),  # with at least one excerpt
+        ("seconds", pa.float64()),  # of each stem
+        ("active_s", pa.map_(pa.string(), pa.float64())),  # of these, by stem, where that is known
+        ("files", pa.list_(FILE)),  # paths in DEST
+        ("failed", pa.list_(FAILED)),  # tracks that are not in it, though they should be
+        ("unusable", pa.string()),  # why nothing can be read or written; then it is no commit
+    ]
+)
+_EMPTY = {"excerpts": 0, "tracks": 0, "seconds": 0.0, "active_s": [], "files": [], "failed": [], "unusable": None}
+
+
+def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
+    """Write one shard.
+
+    Args:
+        planned: A row of the plan.
+        export: What the export is about.
+
+    Returns:
+        A row of `SHARD`.
+    """
+    row = _EMPTY | {"split": planned["split"], "shard": planned["shard"]}
+    Path(export.scratch).mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=export.scratch) as folder:
+            extra = pa.ipc.read_schema(pa.py_buffer(export.extra))
+            place = Place(Path(folder), planned["split"], planned["shard"], export.settings, extra)
+            shard = writer(place)
+            failed = [fault for track in planned["tracks"] if (fault := _add(track, shard, export, row))]
+            files = shard.close()
+            if failed and not row["excerpts"]:  # an earlier try may have left what it had
+                for path in files:
+                    storage.remove(f"{export.dest}/{path}")
+            return row | {"failed": failed, "files": _put(files, export.dest) if row["excerpts"] else []}
+    except failures.StorageUnusable as error:
+        return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(error)}
+    except Exception as error:  # noqa: BLE001 (a failure is a row)
+        return lost(planned, error)
+
+
+def lost(planned: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the row of a shard that could not be written: all its tracks failed."""
+    failed = [_fault(track["id"], error, "write") for track in planned["tracks"]]
+    return _EMPTY | {"split": planned["split"], "shard": planned["shard"], "failed": failed}
+
+
+def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str, Any]) -> dict[str, Any] | None:
+    """Add a track to a shard, or nothing of it; return why, where it failed."""
+    try:
+        found = list(cuts(track, export))
+    except failures.StorageUnusable:
+        raise
+    except Exception as error:  # noqa: BLE001 (a failure is a row)
+        return _fault(track["id"], error, "decode")
+    for cut in found:
+        shard.add(Excerpt(_key(track["id"], cut), track["id"], track["name"], cut, track.get("extra") or {}))
+    active = dict(row["active_s"])
+    for cut in found:
+        for stem, share in cut.active.items():
+            active[stem] = active.get(stem, 0.0) + (share or 0.0) * cut.seconds
+    row |= {
+        "excerpts": row["excerpts"] + len(found),
+        "tracks": row["tracks"] + bool(found),
+        "seconds": row["seconds"] + sum(cut.seconds for cut in found),
+        "active_s": sorted(active.items()),
+    }
+    return None
+
+
+def _key(name: str, cut: Cut) -> str:
+    return name if cut.number is None else f"{name}-{cut.number:05d}"
+
+
+def _fault(name: str, error: Exception, stage: str) -> dict[str, Any]:
+    told = failures.describe(error, stage)
+    return {"id": name} | {field.name: told[field.name] for field in FAILED if field.name != "id"}
+
+
+def _put(files: Mapping[str, Path], dest: str) -> list[dict[str, Any]]:
+    """Put a shard's files, and return what is known of them."""
+    known = []
+    for path, file in files.items():
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        known.append({"path": path, "bytes": file.stat().st_size, "sha256": digest})
+        storage.put_file(f"{dest}/{path}", file)
+    return known

@@ -1,0 +1,55 @@
+"""Which split a track falls in: by a hash of its group and the seed. No group is in two, and more tracks change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+from sep_batch.pipeline import failures
+
+NAMES = (("train",), ("train", "test"), ("train", "validation", "test"))  # for so many shares
+_SUM_SLACK = 1e-6
+
+
+def shares(text: str) -> dict[str, float]:
+    """Read shares, as 0.98/0.01/0.01: of train, validation and test; of two, of train and test.
+
+    Raises:
+        UsageError: They are none, or do not sum to 1.
+    """
+    try:
+        found = [float(share) for share in text.split("/")]
+    except ValueError:
+        found = []
+    if not 1 <= len(found) <= len(NAMES) or min(found) < 0 or not math.isclose(sum(found), 1, abs_tol=_SUM_SLACK):
+        raise failures.UsageError(f"--split {text}: expected one to three shares that sum to 1, as 0.98/0.01/0.01")
+    return dict(zip(NAMES[len(found) - 1], found, strict=True))
+
+
+def group_of(name: str, group: str | None) -> str:
+    """Return the group that a track belongs to: where it has none, itself.
+
+    Args:
+        name: The track's id.
+        group: What the index says, as text; nothing is no group.
+    """
+    return f"group {group}" if group and group.strip() else f"track {name}"
+
+
+def split_of(group: str, seed: int, bounds: Sequence[tuple[str, float]]) -> str:
+    """Return a group's split.
+
+    Args:
+        group: As `group_of` gives it.
+        seed: Of the export.
+        bounds: Of each split its name and the sum of the shares up to it, as `bounds_of` gives them.
+    """
+    drawn = int.from_bytes(hashlib.sha256(f"{seed} {group}".encode()).digest()[:8]) / 2**64
+    return next((name for name, bound in bounds if drawn < bound), bounds[-1][0])
+
+
+def bounds_of(shares: dict[str, float]) -> list[tuple[str, float]]:
+    """Return of each split that has a share its name and the sum of the shares up to it."""
+    return [(name, bound) for name, bound in zip(shares, accumulate(shares.values()), strict=True) if shares[name]]

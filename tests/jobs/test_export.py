@@ -1,0 +1,391 @@
+"""`export`: from an OUT to a dataset that its library reads back, resumed, split, and no track's failure another's."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from catalogs import decoded
+from export_outs import LOUD, QUIET, STEMS, stored, wave, write_out
+from signals import RATE_HZ, snr_db
+from typer.testing import CliRunner
+
+from sep_batch.jobs import export_drive
+from sep_batch.jobs.cli import app
+from sep_batch.jobs.export import run_export
+from sep_batch.pipeline import activity, export_journal, failures, lease, storage
+from sep_batch.pipeline.cutting import cuts
+
+PATTERNS = {"a.1": "xxxx....xx", "b": "....xxxx", "c": "xxx", "d": "........", "e": "x.x.x.x.x", "f": "xxxxxx"}
+ARTISTS = {"a.1": "Björk", "b": "Björk", "c": "Can", "d": None, "e": None, "f": ""}
+
+
+@pytest.fixture(scope="module")
+def waves():
+    """Of each track its stems: vocals by its pattern, and an accompaniment that never rests."""
+    return {
+        name: {"vocals": wave(pattern, seed=place), "accompaniment": wave("x" * len(pattern), seed=90 + place)}
+        for place, (name, pattern) in enumerate(PATTERNS.items())
+    }
+
+
+@pytest.fixture(scope="module")
+def out(waves, tmp_path_factory):
+    """An OUT of these tracks."""
+    folder = str(tmp_path_factory.mktemp("songs") / "out")
+    extra = {name: {"artist": ARTISTS[name], "title": f"No. {name}", "year": 1970 + n} for n, name in enumerate(PATTERNS)}
+    write_out(folder, waves, extra=extra, statuses={"f": "failed"})
+    return folder
+
+
+def read(dest, split="train"):
+    """Read a WebDataset back with its own loader: a row an excerpt, its JSON and its files."""
+    shards = sorted(str(path) for path in Path(dest, split).glob("*.tar"))
+    for found in webdataset.WebDataset(shards, shardshuffle=False, empty_check=False) if shards else ():
+        files = {name.partition(".")[0]: content for name, content in found.items() if name.endswith(".flac")}
+        yield found["__key__"], json.loads(found["json"]), files
+
+
+def files_of(dest):
+    """Return every file of an export with its bytes, but for what it keeps for itself."""
+    dest = Path(dest)
+    paths = (path for path in sorted(dest.rglob("*")) if path.is_file() and path.relative_to(dest).parts[0] != "_sep")
+    return {str(path.relative_to(dest)): path.read_bytes() for path in paths}
+
+
+def exported(out, dest, **options):
+    """Export, two seconds an excerpt where nothing else is said."""
+    return run_export(out, str(dest), **({"to": "webdataset", "excerpt": "2s"} | options))
+
+
+def test_excerpts_are_the_stems_samples_and_satisfy_the_condition(inline_export, out, waves, tmp_path):
+    told = exported(out, tmp_path / "d", min_active=("vocals=0.5", "accompaniment=0.9"))
+    assert (told.exit_code, told.failed, told.warnings) == (0, {}, ())
+    found = list(read(tmp_path / "d"))
+    assert sorted(key for key, _, _ in found) == [
+        *("a%2E1-00000", "a%2E1-00001", "a%2E1-00004", "b-00002", "b-00003", "c-00000"),
+        *("e-00000", "e-00001", "e-00002", "e-00003"),
+    ]
+    for key, known, files in found:
+        assert key == f"{known['id']}-{round(known['start_s'] / 2):05d}".replace(".", "%2E")
+        assert (known["seconds"], known["sample_rate_hz"], known["artist"]) == (2.0, RATE_HZ, ARTISTS[known["id"]])
+        assert set(files) == set(STEMS)
+        begin = round(known["start_s"] * RATE_HZ)
+        for stem, content in files.items():
+            cut = decoded(content).wave
+            assert np.array_equal(cut, stored(waves[known["id"]][stem])[:, begin : begin + 2 * RATE_HZ])
+            share = activity.of_wave(cut.T, RATE_HZ).ratio
+            assert share == known[f"{stem}_active"]
+            assert share >= {"vocals": 0.5, "accompaniment": 0.9}[stem]
+
+
+def test_an_index_without_analysis_gives_the_same_excerpts_with_a_warning(inline_export, out, waves, tmp_path):
+    unknown = str(tmp_path / "out")
+    write_out(unknown, {name: waves[name] for name in "bce"}, analysed=False)
+    told = exported(unknown, tmp_path / "d", min_active=("vocals=0.5",))
+    assert "3 tracks have no activity" in told.warnings[0]
+    exported(out, tmp_path / "e", min_active=("vocals=0.5",), where="id IN ('b', 'c', 'e')")
+    assert [(key, files) for key, _, files in read(tmp_path / "d")] == [(key, files) for key, _, files in read(tmp_path / "e")]
+
+
+def test_the_index_lets_in_all_that_the_audio_lets_in(inline_export, tmp_path):
+    drawn = np.random.default_rng(5)
+    tracks = {}
+    for number in range(6):
+        level = 10 ** (drawn.uniform(-55, -25, 120) / 20)  # of windows of 100 ms, around both thresholds
+        samples = drawn.standard_normal((2, 120 * 4410))
+        tracks[f"t{number}"] = {"vocals": (samples * np.repeat(level, 4410)).astype(np.float32)}
+    options = {"excerpt": "3s", "hop": "0.37s", "min_active": ("vocals=0.6",)}
+    for name, analysed in (("known", True), ("unknown", False)):
+        write_out(str(tmp_path / name), tracks, analysed=analysed)
+        exported(str(tmp_path / name), tmp_path / f"{name}.d", **options)
+    with_index, without = ({key for key, _, _ in read(tmp_path / f"{name}.d")} for name in ("known", "unknown"))
+    assert with_index == without
+    assert 0 < len(without) < 6 * 25
+
+
+def test_splits_share_no_artist_and_those_without_one_go_by_themselves(inline_export, tmp_path):
+    short = {"vocals": wave("x", level=LOUD)}
+    artists = {f"t{number:03d}": f"artist {number % 20}" if number < 60 else [None, "", " "][number % 3] for number in range(120)}
+    write_out(str(tmp_path / "out"), dict.fromkeys(artists, short), extra={name: {"artist": a} for name, a in artists.items()})
+    options = {"to": "parquet", "excerpt": "1s", "split": "0.6/0.2/0.2", "group_by": "artist"}
+    told = exported(str(tmp_path / "out"), tmp_path / "d", **options)
+    assert sum(told.excerpts.values()) == 120
+    import pyarrow.parquet
+
+    ids = {s: pyarrow.parquet.read_table(tmp_path / "d" / s).column("id").to_pylist() for s in ("train", "validation", "test")}
+    of = {split: {artists[name] for name in names if name < "t060"} for split, names in ids.items()}
+    assert all(of.values())
+    assert sum(map(len, of.values())) == len(set().union(*of.values())) == 20
+    lonely = [sum(name >= "t060" for name in names) for names in ids.values()]
+    assert min(lonely) > 0, "tracks without an artist are no group"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_another_order(inline_export, out, tmp_path):
+    options = {"min_active": ("vocals=0.3",), "split": "0.5/0.5", "shard_size": 3}
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        exported(out, tmp_path / name, seed=seed, **options)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "again")
+    assert files_of(tmp_path / "one") != files_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize("place", ["disk", "s3"])
+def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp_path, monkeypatch, request, place):
+    dest = str(tmp_path / "killed") if place == "disk" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    options = {"shard_size": 2, "split": "0.7/0.3"}
+    exported(out, tmp_path / "whole", **options)
+    taken = export_drive.Drive._take
+
+    def dies(drive, row, journal):
+        taken(drive, row, journal)
+        if drive.exported.written == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(export_drive.Drive, "_take", dies)
+        with pytest.raises(KeyboardInterrupt):
+            exported(out, dest, **options)
+    told = exported(out, dest, **options)
+    assert (told.done_before, told.written) == (3, told.shards - 3)
+    expected = files_of(tmp_path / "whole")
+    found = {info.uri.removeprefix(f"{dest}/"): storage.read(info.uri) for info in storage.find(dest)}
+    assert {name: content for name, content in found.items() if not name.startswith("_sep/")} == expected
+    assert not [name for name in found if name.startswith(("_sep/parts", "_sep/plan"))]
+    assert exported(out, dest, **options).written == 0
+
+
+def test_a_stem_that_is_missing_or_changed_fails_its_track_alone_and_is_tried_again(inline_export, waves, tmp_path):
+    out = str(tmp_path / "out")
+    write_out(out, waves)
+    exported(out, tmp_path / "whole", shard_size=100)
+    gone, changed = (Path(out, "stems", name, "vocals.flac") for name in ("b", "c"))
+    before = changed.read_bytes(), gone.read_bytes()
+    gone.unlink()
+    changed.write_bytes(before[0][:-1] + bytes([before[0][-1] ^ 1]))
+    told = exported(out, tmp_path / "d", shard_size=100)
+    assert (told.exit_code, dict(told.failed)) == (3, {"not_found": 1, "decode_error": 1})
+    assert {one["id"] for one in told.first_failed} == {"b", "c"}
+    assert {known["id"] for _, known, _ in read(tmp_path / "d")} == set(PATTERNS) - {"b", "c"}
+    changed.write_bytes(before[0])
+    gone.write_bytes(before[1])
+    assert exported(out, tmp_path / "d", shard_size=100).exit_code == 0
+    assert files_of(tmp_path / "d") == files_of(tmp_path / "whole")
+
+
+def test_another_export_on_the_same_dest_is_refused_unless_overwrite(inline_export, out, tmp_path):
+    exported(out, tmp_path / "d", shard_size=2)
+    with pytest.raises(failures.SettingsDifferError, match=r"differs in: excerpt_s, hop_s, index_sha256|the index of OUT"):
+        exported(out, tmp_path / "d", shard_size=2, excerpt="3s")
+    told = exported(out, tmp_path / "d", shard_size=100, excerpt="3s", overwrite=True)
+    exported(out, tmp_path / "new", shard_size=100, excerpt="3s")
+    assert told.done_before == 0
+    assert files_of(tmp_path / "d") == files_of(tmp_path / "new")
+
+
+def test_a_dest_that_another_export_works_on_or_that_is_something_else_is_refused(inline_export, out, tmp_path):
+    with lease.hold(str(tmp_path / "busy")), pytest.raises(failures.LeaseHeldError):
+        exported(out, tmp_path / "busy")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
+    with pytest.raises(failures.NotRunnableError, match="holds files that no export wrote, as cat.jpg"):
+        exported(out, tmp_path / "photos")
+    for dest in (out, f"{out}/dataset"):
+        with pytest.raises(failures.UsageError, match="lies in OUT"):
+            run_export(out, dest, to="parquet")
+
+
+def test_a_shard_that_turns_out_empty_is_committed_and_leaves_no_file(inline_export, tmp_path):
+    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("....", level=QUIET)}}, analysed=False)
+    told = exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",))
+    assert (told.written, told.excerpts) == (1, {"train": 0})
+    assert list(files_of(tmp_path / "d")) == ["README.md"]
+    assert exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",)).done_before == 1
+
+
+def test_mono_at_another_rate_is_the_resampled_whole(inline_export, out, waves, tmp_path):
+    exported(out, tmp_path / "d", sample_rate=16_000, mono=True, min_active=("vocals=0.9",))
+    found = list(read(tmp_path / "d"))
+    assert found
+    for _, known, files in found:
+        content = (Path(out) / "stems" / known["id"] / "vocals.flac").read_bytes()
+        whole = decoded(content, rate_hz=16_000).wave.mean(axis=0, keepdims=True)
+        begin = round(known["start_s"] * 16_000)
+        cut = decoded(files["vocals"], rate_hz=16_000)
+        assert (cut.rate_hz, cut.channels) == (16_000, 1)
+        assert snr_db(whole[:, begin : begin + 32_000], cut.wave[:1]) > 55  # of 16 bits, at this level
+        assert activity.of_wave(cut.wave[:1].T, 16_000).ratio >= 0.9
+
+
+def test_the_mix_is_the_source_from_where_separation_began(inline_export, tmp_path):
+    mix = wave("xxxxxx", seed=7)
+    extra = {"a": {"offset_s": 1.0}}  # of the row itself
+    write_out(str(tmp_path / "out"), {"a": {"vocals": mix[:, RATE_HZ:] * 0.5, "mix": mix}}, extra=extra)
+    exported(str(tmp_path / "out"), tmp_path / "d", with_mix=True)
+    found = list(read(tmp_path / "d"))
+    assert len(found) == 2
+    for _, known, files in found:
+        begin = round((1 + known["start_s"]) * RATE_HZ)
+        assert np.array_equal(decoded(files["mix"]).wave, stored(mix)[:, begin : begin + 2 * RATE_HZ])
+
+
+def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves, tmp_path):
+    exported(out, tmp_path / "d", excerpt=None, stems=("vocals",), codec="mp3", limit=2)
+    shard = next(Path(tmp_path / "d" / "train").glob("*.tar"))
+    found = list(webdataset.WebDataset([str(shard)], shardshuffle=False))
+    assert len(found) == 2
+    for one in found:
+        known = json.loads(one["json"])
+        assert {name for name in one if not name.startswith("__")} == {"json", "vocals.mp3"}
+        original = stored(waves[known["id"]]["vocals"])
+        wave_of_mp3 = decoded(one["vocals.mp3"]).wave
+        assert 0 <= wave_of_mp3.shape[1] - original.shape[1] <= 1152
+        assert known["seconds"] == original.shape[1] / RATE_HZ
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"to": "tfrecord"}, "--to tfrecord: expected one of"),
+        ({"excerpt": "10 bars"}, "--excerpt 10 bars: expected up to 600 seconds"),
+        ({"hop": "1s", "excerpt": None}, "--hop: is of excerpts, and needs --excerpt"),
+        ({"min_active": ("vocals",)}, "--min-active vocals: expected a stem and a share"),
+        ({"min_active": ("piano=0.5",)}, "--min-active piano: OUT has vocals, accompaniment"),
+        ({"stems": ("drums",)}, "--stems drums: OUT has vocals, accompaniment"),
+        ({"codec": "tape"}, "--codec tape: expected one of flac"),
+        ({"codec": "mp3", "sample_rate": 96_000}, "--codec mp3: does not take 96000 Hz"),
+        ({"split": "0.9/0.2"}, "--split 0.9/0.2: expected one to three shares that sum to 1"),
+        ({"group_by": "label"}, "--group-by label: no column of the index"),
+        ({"to": "musdb", "excerpt": None}, "--to musdb: has bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
+        ({"where": "yaer > 3"}, 'yaer > 3: Binder Error: Referenced column "yaer" not found'),
+        ({"where": "year >"}, "--where year >: Parser Error"),
+        ({"where": "true)); DROP TABLE tracks; SELECT ((1"}, "expected one condition, found several statements"),
+        ({"where": "EXISTS (FROM read_text('/etc/hostname'))"}, "Permission Error: Cannot access file"),
+        ({"where": "EXISTS (FROM read_csv('http://127.0.0.1:9/x'))"}, "Permission Error: Cannot access file"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(inline_export, out, tmp_path, options, words):
+    with pytest.raises(failures.UsageError) as refused:
+        exported(out, tmp_path / "d", **options)
+    assert words in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
+    secret = write_out(str(tmp_path / "elsewhere"), {"a": {"vocals": wave("xx")}})[0]["stems"][0]
+    out = str(tmp_path / "out")
+    write_out(out, {"a": {"vocals": wave("xx")}})
+    for uri in ("../elsewhere/stems/a/vocals.flac", f"{tmp_path}/elsewhere/stems/a/vocals.flac"):
+        track = {"stems": [secret | {"uri": uri}], "rate_hz": RATE_HZ, "numbers": [0], "seconds": 2.0, "offset_s": 0.0}
+        from sep_batch.jobs.export_options import ExportOptions, settings_of
+        from sep_batch.pipeline.export_settings import Export
+
+        export = Export(settings_of(ExportOptions(excerpt="1s"), ("vocals",)), out, str(tmp_path / "d"), str(tmp_path))
+        with pytest.raises(failures.BadUri, match="expected one relative to OUT"):
+            list(cuts(track, export))
+
+
+def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_export, out, tmp_path, monkeypatch):
+    from sep_batch.pipeline import formats
+
+    monkeypatch.setattr(formats, "find_spec", lambda _name: None)
+    with pytest.raises(failures.NotRunnableError, match=r"needs the package lhotse; python -m pip install 'sep-batch\[export\]'"):
+        exported(out, tmp_path / "d", to="lhotse")
+    assert exported(out, tmp_path / "p", to="parquet").exit_code == 0
+
+
+def test_the_command_says_what_dest_holds_and_what_failed(inline_export, waves, tmp_path):
+    out, dest = str(tmp_path / "out"), str(tmp_path / "d")
+    write_out(out, waves)
+    (Path(out) / "stems" / "b" / "vocals.flac").unlink()
+    asked = [out, dest, "--to", "parquet", "--excerpt", "1s", "--min-active", "vocals=0.5", "--split", "0.5/0.5"]
+    told = CliRunner().invoke(app, ["export", *asked])
+    assert told.exit_code == 3, told.output
+    assert "6 tracks chosen" in told.stdout
+    assert "failed tracks, which are not in it: 1 not_found" in told.stdout
+    assert "  b: not_found: " in told.stdout
+    as_json = json.loads(CliRunner().invoke(app, ["export", *asked, "--json"]).stdout)
+    assert (as_json["exit_code"], as_json["failed"]) == (3, {"not_found": 1})
+    assert sum(shard.excerpts for shard in export_journal.done(dest).values()) == sum(as_json["excerpts"].values())
+
+
+def test_the_card_says_what_the_dataset_holds(inline_export, out, tmp_path):
+    exported(out, tmp_path / "d", to="hf", min_active=("vocals=0.5",), where="year < 1974", group_by="artist", codec="flac")
+    card = (tmp_path / "d" / "README.md").read_text()
+    assert card.startswith("---\n")
+    for words in ("train/*.parquet", "vocals 50 %", "`year < 1974`", "-35 dBFS", "`spleeter:2stems`", "ab" * 32, "`000001-beef`"):
+        assert words in card
+    assert "| train | 6 | 0.003 | 0.00" in card
+    assert io.StringIO(card).readline() == "---\n"
+
+
+def test_a_shard_whose_process_dies_three_times_fails_and_is_tried_again(inline_export, out, tmp_path, monkeypatch):
+    from sep_batch.pipeline import export_flow
+
+    alive, passes = export_flow.ExportFlow, []
+
+    class Dies(alive):
+        def rows(self):
+            passes.append(len(self._plan))
+            return (row for row in super().rows() if row["shard"] != 1)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(export_flow, "ExportFlow", Dies)
+        told = exported(out, tmp_path / "d", shard_size=4)
+    assert passes == [told.shards, 1, 1]
+    assert (told.exit_code, set(told.failed)) == (3, {"worker_crash"})
+    exported(out, tmp_path / "whole", shard_size=4)
+    assert exported(out, tmp_path / "d", shard_size=4).exit_code == 0
+    assert files_of(tmp_path / "d") == files_of(tmp_path / "whole")
+
+
+def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(inline_export, out, tmp_path, monkeypatch):
+    taken = export_drive.Drive._take
+
+    def signalled(drive, row, journal):
+        taken(drive, row, journal)
+        drive.stop.ask("stopped by SIGTERM")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(export_drive.Drive, "_take", signalled)
+        told = exported(out, tmp_path / "d", shard_size=2)
+    assert (told.exit_code, told.written) == (7, 1)
+    assert not (tmp_path / "d" / "README.md").exists()
+    assert exported(out, tmp_path / "d", shard_size=2).done_before == 1
+
+
+def test_an_index_from_before_there_was_activity_reads_on(inline_export, waves, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    out = str(tmp_path / "out")
+    write_out(out, {name: waves[name] for name in "be"}, analysed=False)
+    table = pyarrow.parquet.read_table(f"{out}/index.parquet")
+    kept = pa.struct([field for field in table.schema.field("stems").type.value_type if not field.name.startswith("active")])
+    rows = [[{field.name: stem[field.name] for field in kept} for stem in stems] for stems in table.column("stems").to_pylist()]
+    place = table.column_names.index("stems")
+    pyarrow.parquet.write_table(table.set_column(place, "stems", pa.array(rows, pa.list_(kept))), f"{out}/index.parquet")
+    told = exported(out, tmp_path / "d", min_active=("vocals=0.5",))
+    assert "2 tracks have no activity" in told.warnings[0]
+    assert told.excerpts == {"train": 6}
+
+
+def test_no_format_imports_the_library_of_another(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+import sep_batch.jobs.export
+from sep_batch.jobs.export_options import ExportOptions, settings_of
+from sep_batch.pipeline.formats import Place, writer
+writer(Place(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
+sys.exit(" ".join({"datasets", "lhotse", "ray", "soundfile", "torch", "webdataset"} & set(sys.modules)) or 0)
+"""
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
