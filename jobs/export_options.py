@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from sep_batch.pipeline import audio, codecs, failures, splits
+from sep_batch.pipeline import codecs, failures, splits
 from sep_batch.pipeline.export_settings import MUSDB_STEMS, ExportSettings, Format
 
 EXCERPTS_A_SHARD, TRACKS_A_SHARD = 500, 20  # of FLAC, 10 s and 4 min of two stems: 0.7 GB
@@ -110,9 +110,6 @@ def _check_words(asked: ExportOptions) -> None:
     for name, found in (("--shard-size", asked.shard_size), ("--limit", asked.limit), ("--cpus", asked.cpus)):
         if found is not None and found <= 0:
             raise failures.UsageError(f"{name} {found}: expected more than 0")
-    rate_hz = asked.sample_rate
-    if rate_hz is not None and not audio.MIN_RATE_HZ <= rate_hz <= audio.MAX_RATE_HZ:
-        raise failures.UsageError(f"--sample-rate {rate_hz}: expected {audio.MIN_RATE_HZ} to {audio.MAX_RATE_HZ}")
     if asked.excerpt is None and (asked.hop or asked.min_active):
         flag = "--hop" if asked.hop else "--min-active"
         raise failures.UsageError(f"{flag}: is of excerpts, and needs --excerpt; whole tracks are chosen with --where")
