@@ -29,7 +29,7 @@ class Exported:
         excerpts: That DEST holds, by split.
         seconds: Of audio, of each stem, that was written now.
         took_s: What writing took, the start of Ray included.
-        failed: Tracks that are not in DEST though they should be, by class; the newest try of each shard.
+        failed: Tracks that are not in DEST, or not whole, though they should be, by class, each once.
         first_failed: The first of them: id, class, and what was found.
         warnings: What a person should know.
         stopped: Why it ended early, if it did.
@@ -51,12 +51,16 @@ class Exported:
     warnings: tuple[str, ...] = ()
     stopped: str | None = None
     exit_code: int = 0
+    _failed: set[str] = field(default_factory=set)
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Count a shard that was written now."""
         self.written += 1
         self.seconds += row["seconds"]
         for fault in row["failed"]:
+            if fault["id"] in self._failed:
+                continue
+            self._failed.add(fault["id"])
             self.failed[fault["error_class"]] += 1
             if len(self.first_failed) < SHOWN:
                 self.first_failed.append({name: fault[name] for name in ("id", "error_class", "error")})
@@ -74,7 +78,7 @@ class Exported:
 
     def to_json(self) -> str:
         """Return it as one line of JSON."""
-        return json.dumps(vars(self))
+        return json.dumps({name: value for name, value in vars(self).items() if not name.startswith("_")})
 
     def words(self) -> Iterator[str]:
         """Return it for a person, a line each."""
@@ -88,7 +92,7 @@ class Exported:
         yield f"{self.dest} holds, as {self.to}: {held}"
         if self.failed:
             counts = ", ".join(f"{number} {name}" for name, number in self.failed.most_common())
-            yield f"failed tracks, which are not in it: {counts}; the same command again tries them again"
+            yield f"failed tracks, which are not in it, or not whole: {counts}; the same command again tries them again"
             yield from (f"  {one['id']}: {one['error_class']}: {_last(one['error'])}" for one in self.first_failed)
             yield f"next: sep-batch verify {shlex.quote(self.out)}"
         if self.stopped:

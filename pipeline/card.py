@@ -24,7 +24,7 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
         "settings": export.settings,
         "splits": {split: _totals(split, done) for split in export.settings.splits},
         "size": next((name for bound, name in SIZES if sum(one.excerpts for one in done.values()) < bound), "n>10M"),
-        "failed": sum(shard.failed for shard in done.values()),
+        "failed": len({name for shard in done.values() for name in shard.failed}),
         "made_with": selection.made_with(),
         "runs": runs[:RUNS_SHOWN],
         "more_runs": len(runs[RUNS_SHOWN:]),
@@ -50,4 +50,4 @@ def _totals(split: str, done: Mapping[Key, Done]) -> Done:
         for stem in sorted({stem for shard in shards for stem in shard.active_s})
     }
     counts = [sum(getattr(shard, name) for shard in shards) for name in ("excerpts", "tracks", "seconds")]
-    return Done(counts[0], counts[1], counts[2], active, sum(s.bytes for s in shards), sum(s.failed for s in shards))
+    return Done(counts[0], counts[1], counts[2], active, sum(shard.bytes for shard in shards), ())

@@ -32,7 +32,7 @@ class ExportFlow:
         before, context.target_max_block_size = context.target_max_block_size, _EACH_ROW_A_BLOCK
         try:
             files = ray.data.from_arrow(pa.table({"file": list(plan)}), override_num_blocks=len(plan))
-            self._dataset = files.map_batches(
+            self._dataset = files.map_batches_internal(  # the public one warns of max_retries
                 partial(_write, export=export),
                 batch_size=None,
                 batch_format="pyarrow",

@@ -27,7 +27,7 @@ class Done:
         excerpts, tracks, seconds: In it.
         active_s: By stem.
         bytes: Of its files.
-        failed: Tracks that are not in it, though they should be.
+        failed: Ids of tracks that are not in it, though they should be.
     """
 
     excerpts: int
@@ -35,13 +35,14 @@ class Done:
     seconds: float
     active_s: Mapping[str, float]
     bytes: int
-    failed: int
+    failed: tuple[str, ...]
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Done:
         """Take a row."""
         size = sum(file["bytes"] for file in row["files"])
-        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, len(row["failed"]))
+        failed = tuple(fault["id"] for fault in row["failed"])
+        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed)
 
 
 @dataclass

@@ -70,12 +70,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tracks", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("flags", nargs="*")
-    given = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     out = given.folder / f"out{given.tracks}x{given.seconds}"
     if not (out / "index.parquet").exists():
         write_index(out, given.tracks, given.seconds)
-    asked = [sys.executable, "-m", "sep_batch.jobs", "export", str(out), f"{out}.dataset", "--json", *given.flags]
+    asked = [sys.executable, "-m", "sep_batch.jobs", "export", str(out), f"{out}.dataset", "--json", *flags]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as export:
         memory = Memory(export.pid)
         memory.start()
