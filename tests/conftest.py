@@ -117,7 +117,7 @@ def inline_export(monkeypatch):
             pass
 
     monkeypatch.setattr(export_flow, "ExportFlow", Flow)
-    monkeypatch.setattr(engine, "running", lambda wanted, _like: contextlib.nullcontext(flow.plan_resources(wanted.cpus or 2, 0)))
+    monkeypatch.setattr(engine, "running", lambda wanted, like: contextlib.nullcontext(flow.plan_resources(wanted.cpus or 2, 0)))
 
 
 @pytest.fixture(scope="session")

@@ -258,7 +258,7 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
         ({"min_active": ("piano=0.5",)}, "--min-active piano: OUT has vocals, accompaniment"),
         ({"stems": ("drums",)}, "--stems drums: OUT has vocals, accompaniment"),
         ({"codec": "tape"}, "--codec tape: expected one of flac"),
-        ({"codec": "mp3", "sample_rate": 96_000}, "--sample-rate 96000: mp3 takes"),
+        ({"codec": "mp3", "sample_rate": 96_000}, "--sample-rate 96000: mp3 takes 8000, 11025"),
         ({"split": "0.9/0.2"}, "--split 0.9/0.2: expected one to three shares that sum to 1"),
         ({"group_by": "label"}, "--group-by label: no column of the index"),
         ({"to": "musdb", "excerpt": None}, "--to musdb: has bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
