@@ -33,7 +33,7 @@ faults: .venv/.tested .venv-swift/.installed
 	touch $@
 
 .venv/.tested: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,cluster]'
 	touch $@
 
 swift: .venv-swift/.installed

@@ -9,12 +9,12 @@ import os
 import sys
 import traceback
 
-from sep_batch.jobs import cli_here, cli_models, cli_out, cli_run, quiet
+from sep_batch.jobs import cli_here, cli_models, cli_out, cli_run, cli_submit, quiet
 from sep_batch.jobs.cli_app import app
 
 __all__ = ["app", "main"]
 COMMANDS = (  # as --help lists them
-    *(cli_run.run, cli_run.plan, cli_run.sync, cli_out.status, cli_out.failures, cli_out.verify),
+    *(cli_run.run, cli_run.plan, cli_run.sync, cli_submit.submit, cli_out.status, cli_out.failures, cli_out.verify),
     *(cli_here.manifest, cli_here.doctor, cli_here.demo, cli_here.bench),
 )
 app.add_typer(cli_models.models, name="models")

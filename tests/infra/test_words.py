@@ -16,7 +16,6 @@ from infra_files import INFRA, ROOT, documents, join_lines, passes, tool
 
 from sep_batch.jobs.cli import app
 
-COMING = {"submit"}
 KINDS = {"", ".md", ".sbatch", ".service", ".timer", ".yaml"}
 SAYS = [path for path in sorted(INFRA.rglob("*")) if path.is_file() and path.suffix in KINDS]
 SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "release-notes", INFRA / "slurm" / "sep-batch.sbatch"]
@@ -50,9 +49,8 @@ def options():
 @pytest.mark.parametrize("path", SAYS, ids=lambda path: str(path.relative_to(INFRA)))
 def test_a_file_names_only_commands_and_flags_that_are_there(path):
     for command, flags in calls(path):
-        if command not in COMING:
-            assert command in options(), command
-            assert flags - options()[command] == set(), command
+        assert command in options(), command
+        assert flags - options()[command] == set(), command
 
 
 def test_the_calls_are_found_where_they_are():
