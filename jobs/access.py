@@ -17,12 +17,15 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
         file: JSON, fsspec's options by URI prefix.
 
     Raises:
-        UsageError: The endpoint is no URL, or the file is not what it should be; nothing of what it holds is shown.
+        UsageError: The endpoint is no URL or holds credentials, or the file is not what it should be; nothing of what it holds is shown.
     """
     options: dict[str, dict[str, Any]] = {}
     if endpoint_url:
         if not endpoint_url.startswith(("http://", "https://")):
             raise failures.UsageError(f"--endpoint-url {uris.shown(endpoint_url)}: expected http://... or https://...")
+        if "@" in endpoint_url:
+            found = uris.shown(endpoint_url)
+            raise failures.UsageError(f"--endpoint-url {found}: holds credentials, expected them in the environment")
         options["s3://"] = {"endpoint_url": endpoint_url}
     if file is None:
         return options

@@ -98,7 +98,7 @@ def _start(wanted: Options, address: str | None) -> None:
     try:
         with quiet.natively():
             ray.init(address=address, **({} if address else local), **silent)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises a plain Exception where its node is not up in time
         found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).splitlines()[0]
         raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {found}") from error
 

@@ -209,7 +209,7 @@ ODD = {  # sources that may be named, and what becomes of them
     "=cmd|' !A0.wav": "ok",
     'quote".wav': "ok",
     "~root.wav": "ok",
-    "song.wav/../../../../../../../etc/hostname": "unsupported_format",
+    "song.wav/" + "../" * 20 + "etc/hostname": "unsupported_format",
     "/etc/passwd": "unsupported_format",
     "/dev/zero": "empty_audio",
     "/proc/self/environ": "empty_audio",

@@ -19,7 +19,7 @@ import pytest
 from catalogs import decoded, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import cli_run
+from sep_batch.jobs import cli_run, engine
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import containers, index, lease, retries, stages, storage
@@ -256,6 +256,8 @@ def check_endpoint_url(catalog, tiny, tmp, inline):
     storage.use({})
     assert told.exit_code == 5
     assert "http://127.0.0.1:9/b/m.csv" in told.output
+    told = call("run", "s3://b/m.csv", "-o", tmp / "o", "-p", tiny, "--endpoint-url", "http://me:hush@127.0.0.1:9")
+    assert (told.exit_code, "holds credentials" in told.output, "hush" in told.output) == (2, True, False)
 
 
 def check_storage_options(catalog, tiny, tmp, inline):
@@ -272,6 +274,21 @@ def check_address(catalog, tiny, tmp, inline):
     told = subprocess_run("run", catalog, "-o", tmp / "o", "-p", tiny, "--address", "nowhere", folder=tmp)
     assert told.returncode == 5, told.stderr
     assert "Ray at nowhere" in told.stderr
+
+
+def check_min_gpus(catalog, tiny, tmp, inline):
+    told = subprocess_run("run", catalog, "-o", tmp / "o", "-p", tiny, "--gpus", 2, "--min-gpus", 1, folder=tmp)
+    assert told.returncode == 2, told.stderr
+    assert "--min-gpus 1: expected a cluster" in told.stderr
+
+
+def check_shared_filesystem(catalog, tiny, tmp, inline):
+    disks, running = [], engine.running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "running", lambda wanted, like, *told: disks.append(like.disk) or running(wanted, like, *told))
+        run_with(catalog, tiny, tmp / "a", "--address", "head:6379")
+        run_with(catalog, tiny, tmp / "b", "--address", "head:6379", "--shared-filesystem")
+    assert (disks[0] is None, disks[1]) == (False, None)
 
 
 def check_uri_column(catalog, tiny, tmp, inline):

@@ -129,6 +129,6 @@ def test_a_calibration_of_tracks_of_unknown_length_is_one_line_and_exit_5(tiny, 
 
 
 def test_a_cluster_is_not_measured_from_here(catalog, tiny):
-    told = call("plan", catalog, "-p", tiny, "--calibrate", "--address", "ray://head:10001")
+    told = call("plan", catalog, "-p", tiny, "--calibrate", "--address", "head:6379")
     assert told.exit_code == 2
-    assert "not the cluster at ray://head:10001" in told.stderr
+    assert "not the cluster at head:6379" in told.stderr

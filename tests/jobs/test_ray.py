@@ -15,14 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import ray
 from catalogs import decoded, stems_below, write_tone
 from golden_models import FOLDER, SETS
 from signals import RATE_HZ, frequency_hz, noise, snr_db
 
+from sep_batch.jobs import engine
+from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
 from sep_batch.pipeline import codecs, failures, index, storage
 from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.machines import Machine
 
 GOLDEN_DB = 90.0
 TONE_HZ = 2.0  # how far a stem's pitch may lie from its track's: the tones are 30 Hz apart
@@ -34,6 +38,19 @@ FORMATS = {  # by extension; the encoder's form of samples beside it
     "mka": codecs.Codec("matroska", "flac", "s16"),
     "aiff": codecs.Codec("aiff", "pcm_s16be", "s16"),
 }
+
+
+def test_a_ray_that_is_not_up_in_time_is_one_line(monkeypatch):
+    def late(**_options):
+        raise Exception("The current node timed out during startup.\nIts logs tell more.")  # noqa: TRY002 - as Ray's own
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", late)
+    with (
+        pytest.raises(failures.NotRunnableError, match=r"^Ray: The current node timed out during startup\.$"),
+        engine.running(Options(), Machine()),
+    ):
+        pass
 
 
 def test_operators_are_read_analyze_separate_write(one_ray, tiny, tmp_path):

@@ -142,6 +142,7 @@ SCHEMA = ", ".join(PLAIN)
         ("CSV", SCHEMA, GOOD, {"files": 7}, "not the manifest.json of an S3 Inventory"),
         ("CSV", SCHEMA, GOOD, {"files": [{"key": "x"}]}, "not the manifest.json of an S3 Inventory"),
     ],
+    ids=lambda content: "" if isinstance(content, bytes) else None,
 )
 def test_what_is_no_inventory_is_refused_in_one_line(place, kind, schema, content, changes, named):
     uri = put(place, kind, schema, content, **changes)
