@@ -17,7 +17,7 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
         file: JSON, fsspec's options by URI prefix.
 
     Raises:
-        UsageError: The endpoint is no URL or holds credentials, or the file is not what it should be; nothing of what it holds is shown.
+        UsageError: The endpoint is no URL or holds credentials, or the file is not what it should be; neither is shown.
     """
     options: dict[str, dict[str, Any]] = {}
     if endpoint_url:

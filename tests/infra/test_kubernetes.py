@@ -26,6 +26,7 @@ CLUSTER = {
 JOB = {
     "entrypoint": str,
     "rayClusterSpec": CLUSTER,
+    "runtimeEnvYAML": str,
     "shutdownAfterJobFinishes": bool,
     "ttlSecondsAfterFinished": int,
     "activeDeadlineSeconds": int,
