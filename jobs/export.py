@@ -19,9 +19,11 @@ from sep_batch.jobs.export_options import ExportOptions, settings_of
 from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import card, excerpts, export_journal, failures, formats, index, lease, packing, storage, uris
-from sep_batch.pipeline.export_settings import Export, ExportSettings
-from sep_batch.pipeline.selection import Asked, Selection, selected
+from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline.export import card, excerpts, formats, packing
+from sep_batch.pipeline.export import journal as export_journal
+from sep_batch.pipeline.export.selection import Asked, Selection, selected
+from sep_batch.pipeline.export.settings import Export, ExportSettings
 
 EXPORT_JSON = "_sep/export.json"
 

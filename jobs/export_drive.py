@@ -17,12 +17,13 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import excerpts, failures, index, lease, machines, storage, uris
-from sep_batch.pipeline.export_journal import Key, ShardJournal, done
-from sep_batch.pipeline.export_settings import Export
+from sep_batch.pipeline import failures, index, lease, machines, storage, uris
+from sep_batch.pipeline.export import excerpts
+from sep_batch.pipeline.export.journal import Key, ShardJournal, done
+from sep_batch.pipeline.export.selection import Selection
+from sep_batch.pipeline.export.settings import Export
+from sep_batch.pipeline.export.shards import lost
 from sep_batch.pipeline.machines import Machine
-from sep_batch.pipeline.selection import Selection
-from sep_batch.pipeline.shards import lost
 from sep_batch.pipeline.spread import spread
 
 PASSES = 3  # the flow, and twice more for what was lost with its process
@@ -95,7 +96,7 @@ class Drive:
         return Machine(machines.versions(), next(local, None))
 
     def _pass(self, journal: ShardJournal, seen: Callable[[int], None], per_file: int, cpus: int | None) -> None:
-        from sep_batch.pipeline.export_flow import ExportFlow
+        from sep_batch.pipeline.export.flow import ExportFlow
 
         flow = ExportFlow(self._written_plan(per_file), self.export, cpus=cpus)
         try:

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from sep_batch.pipeline import codecs, failures, splits
-from sep_batch.pipeline.export_settings import MUSDB_STEMS, ExportSettings, Format
+from sep_batch.pipeline import codecs, failures
+from sep_batch.pipeline.export import splits
+from sep_batch.pipeline.export.settings import MUSDB_STEMS, ExportSettings, Format
 
 EXCERPTS_A_SHARD, TRACKS_A_SHARD = 500, 20  # of FLAC, 10 s and 4 min of two stems: 0.7 GB
 LONGEST_EXCERPT_S = 600.0  # of each stem, one excerpt is in memory

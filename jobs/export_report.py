@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.export_journal import Done
+from sep_batch.pipeline.export.journal import Done
 
 SHOWN = 20  # failed tracks
 

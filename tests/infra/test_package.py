@@ -57,7 +57,8 @@ def trap(tmp_path):
 
 def package_files():
     """Return what the three folders hold, as it is named when it is installed."""
-    return {f"sep_batch/{package}/{path.name}" for package in PACKAGES for path in (ROOT / package).iterdir() if path.is_file()}
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file())
+    return {f"sep_batch/{path.relative_to(ROOT)}" for path in files if path.parent.name != "__pycache__"}
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_the_licence_and_nothing_else(wheel):

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from sep_batch.jobs import export_drive
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
-from sep_batch.pipeline import activity, export_journal, failures, lease, storage
-from sep_batch.pipeline.cutting import cuts
+from sep_batch.pipeline import activity, failures, lease, storage
+from sep_batch.pipeline.export import journal as export_journal
+from sep_batch.pipeline.export.cutting import cuts
 
 PATTERNS = {"a.1": "xxxx....xx", "b": "....xxxx", "c": "xxx", "d": "........", "e": "x.x.x.x.x", "f": "xxxxxx"}
 ARTISTS = {"a.1": "Björk", "b": "Björk", "c": "Can", "d": None, "e": None, "f": ""}
@@ -284,7 +285,7 @@ def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
     for uri in ("../elsewhere/stems/a/vocals.flac", f"{tmp_path}/elsewhere/stems/a/vocals.flac"):
         track = {"stems": [secret | {"uri": uri}], "rate_hz": RATE_HZ, "numbers": [0], "seconds": 2.0, "offset_s": 0.0}
         from sep_batch.jobs.export_options import ExportOptions, settings_of
-        from sep_batch.pipeline.export_settings import Export
+        from sep_batch.pipeline.export.settings import Export
 
         export = Export(settings_of(ExportOptions(excerpt="1s"), ("vocals",)), out, str(tmp_path / "d"), str(tmp_path))
         with pytest.raises(failures.BadUri, match="expected one relative to OUT"):
@@ -292,7 +293,7 @@ def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
 
 
 def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_export, out, tmp_path, monkeypatch):
-    from sep_batch.pipeline import formats
+    from sep_batch.pipeline.export import formats
 
     monkeypatch.setattr(formats, "find_spec", lambda _name: None)
     with pytest.raises(failures.NotRunnableError, match=r"needs the package lhotse; python -m pip install 'sep-batch\[export\]'"):
@@ -326,7 +327,7 @@ def test_the_card_says_what_the_dataset_holds(inline_export, out, tmp_path):
 
 
 def test_a_shard_whose_process_dies_three_times_fails_and_is_tried_again(inline_export, out, tmp_path, monkeypatch):
-    from sep_batch.pipeline import export_flow
+    from sep_batch.pipeline.export import flow as export_flow
 
     alive, passes = export_flow.ExportFlow, []
 
@@ -383,7 +384,7 @@ from pathlib import Path
 import pyarrow as pa
 import sep_batch.jobs.export
 from sep_batch.jobs.export_options import ExportOptions, settings_of
-from sep_batch.pipeline.formats import Place, writer
+from sep_batch.pipeline.export.formats import Place, writer
 writer(Place(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
 sys.exit(" ".join({"datasets", "lhotse", "ray", "torch", "webdataset"} & set(sys.modules)) or 0)
 """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import excerpts, failures, splits
-from sep_batch.pipeline.export_settings import ExportSettings
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.export import excerpts, splits
+from sep_batch.pipeline.export.settings import ExportSettings
 
 
 def settings(**changed):

@@ -7,7 +7,7 @@ import pytest
 from signals import noise
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.forward import LAST_SAMPLES, Forward
+from sep_batch.pipeline.export.forward import LAST_SAMPLES, Forward
 
 
 def pieces(wave, size):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sep_batch.pipeline.export_settings import MIX
-from sep_batch.pipeline.formats import Excerpt, Place
+from sep_batch.pipeline.export.formats import Excerpt, Place
+from sep_batch.pipeline.export.settings import MIX
 
 
 class Folders:

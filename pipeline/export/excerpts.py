@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import splits
-from sep_batch.pipeline.export_settings import ExportSettings
+from sep_batch.pipeline.export import splits
+from sep_batch.pipeline.export.settings import ExportSettings
 
 EDGE_S = 0.5  # by which the index's regions may differ from what an excerpt of them tells: the longest gap that is filled
 _SLACK = 1e-6  # for seconds that are no binary fractions

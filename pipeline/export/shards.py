@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from sep_batch.pipeline import failures, storage
-from sep_batch.pipeline.cutting import Cut, cuts
-from sep_batch.pipeline.export_settings import Export
-from sep_batch.pipeline.formats import Excerpt, Place, Writer, writer
+from sep_batch.pipeline.export.cutting import Cut, cuts
+from sep_batch.pipeline.export.formats import Excerpt, Place, Writer, writer
+from sep_batch.pipeline.export.settings import Export
 
 FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 FAILED = pa.struct(

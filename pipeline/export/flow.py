@@ -16,9 +16,9 @@ from ray.data import DataContext, TaskPoolStrategy
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from sep_batch.pipeline import failures, storage
-from sep_batch.pipeline.export_settings import Export
+from sep_batch.pipeline.export.settings import Export
+from sep_batch.pipeline.export.shards import SHARD, make_shard
 from sep_batch.pipeline.plan import read_plan
-from sep_batch.pipeline.shards import SHARD, make_shard
 
 _EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
 

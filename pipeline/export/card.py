@@ -8,9 +8,9 @@ from pathlib import Path
 import jinja2
 
 from sep_batch.pipeline import activity, index, storage
-from sep_batch.pipeline.export_journal import Done, Key
-from sep_batch.pipeline.export_settings import Export
-from sep_batch.pipeline.selection import Selection
+from sep_batch.pipeline.export.journal import Done, Key
+from sep_batch.pipeline.export.selection import Selection
+from sep_batch.pipeline.export.settings import Export
 
 TEMPLATE = "card.md.j2"
 RUNS_SHOWN = 20

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import index, storage
-from sep_batch.pipeline.shards import SHARD
+from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 10.0

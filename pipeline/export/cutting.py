@@ -14,10 +14,10 @@ from typing import IO, Any
 import numpy as np
 
 from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.export_settings import MIX, Export, ExportSettings
-from sep_batch.pipeline.forward import LAST_SAMPLES, Forward
-from sep_batch.pipeline.packing import active_in, encoded, frames_of
-from sep_batch.pipeline.verified import opened
+from sep_batch.pipeline.export.forward import LAST_SAMPLES, Forward
+from sep_batch.pipeline.export.packing import active_in, encoded, frames_of
+from sep_batch.pipeline.export.settings import MIX, Export, ExportSettings
+from sep_batch.pipeline.export.verified import opened
 
 
 @dataclass(frozen=True)

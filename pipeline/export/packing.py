@@ -10,7 +10,7 @@ import numpy as np
 
 from sep_batch.pipeline import activity, codecs, failures
 from sep_batch.pipeline.encode import open_encoder
-from sep_batch.pipeline.export_settings import ExportSettings
+from sep_batch.pipeline.export.settings import ExportSettings
 
 
 def frames_of(wave: np.ndarray, settings: ExportSettings) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.cutting import Cut
-from sep_batch.pipeline.export_settings import ExportSettings
+from sep_batch.pipeline.export.cutting import Cut
+from sep_batch.pipeline.export.settings import ExportSettings
 
 LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of the extra `export`, by --to
 
@@ -94,18 +94,18 @@ def writer(place: Place) -> Writer:
     """Return what writes a shard."""
     to = place.settings.to
     if to == "webdataset":
-        from sep_batch.pipeline.format_webdataset import Tar
+        from sep_batch.pipeline.export.format_webdataset import Tar
 
         return Tar(place)
     if to == "lhotse":
-        from sep_batch.pipeline.format_lhotse import Shar
+        from sep_batch.pipeline.export.format_lhotse import Shar
 
         return Shar(place)
     if to == "musdb":
-        from sep_batch.pipeline.format_musdb import Folders
+        from sep_batch.pipeline.export.format_musdb import Folders
 
         return Folders(place)
-    from sep_batch.pipeline.format_parquet import Table
+    from sep_batch.pipeline.export.format_parquet import Table
 
     return Table(place)
 

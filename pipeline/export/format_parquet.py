@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline.formats import Excerpt, Place
+from sep_batch.pipeline.export.formats import Excerpt, Place
 
 ROW_GROUP_BYTES = 64 << 20  # of audio; readers take a row group at once
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.export_settings import MIX, Export
+from sep_batch.pipeline.export.settings import MIX, Export
 
 
 def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:

@@ -14,8 +14,8 @@ from typing import Any
 from lhotse import MonoCut, MultiCut, Recording
 from lhotse.shar.writers.tar import TarWriter
 
-from sep_batch.pipeline.export_settings import MIX
-from sep_batch.pipeline.formats import Excerpt, Place, plain
+from sep_batch.pipeline.export.formats import Excerpt, Place, plain
+from sep_batch.pipeline.export.settings import MIX
 
 FIELD = "recording"  # Shar's name of what `cut.load_audio` loads
 
