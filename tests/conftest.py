@@ -55,6 +55,14 @@ def tiny(tiny_models):
     return str(tiny_models["2stems"])
 
 
+@contextlib.contextmanager
+def without_ray(wanted, like, say=None):
+    """Share this machine out as `engine.running` does."""
+    from sep_batch.pipeline import flow
+
+    yield flow.plan_resources(wanted.cpus or 2, 0)
+
+
 @pytest.fixture
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
@@ -81,10 +89,6 @@ def inline(monkeypatch):
                             yield from finished
                             yield from (join.join(parts, work) for parts in whole)
 
-    @contextlib.contextmanager
-    def ray(wanted, like, say):
-        yield flow.plan_resources(wanted.cpus or 2, 0)
-
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
     monkeypatch.setattr(flow, "stop", lambda _dataset: None)
@@ -92,7 +96,7 @@ def inline(monkeypatch):
     monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
     monkeypatch.setattr(flow, "logs", lambda: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")
-    monkeypatch.setattr(engine, "running", ray)
+    monkeypatch.setattr(engine, "running", without_ray)
     return asked
 
 
@@ -118,7 +122,7 @@ def inline_export(monkeypatch):
             pass
 
     monkeypatch.setattr(export_flow, "ExportFlow", Flow)
-    monkeypatch.setattr(engine, "running", lambda wanted, like: contextlib.nullcontext(flow.plan_resources(wanted.cpus or 2, 0)))
+    monkeypatch.setattr(engine, "running", without_ray)
 
 
 @pytest.fixture(scope="session")
