@@ -104,7 +104,6 @@ def inline(monkeypatch):
 def inline_export(monkeypatch):
     """Have exports run in this process, shard after shard, without Ray."""
     from sep_batch.jobs import engine
-    from sep_batch.pipeline import flow
     from sep_batch.pipeline.export import flow as export_flow
     from sep_batch.pipeline.export.shards import make_shard
     from sep_batch.pipeline.plan import read_plan
