@@ -29,7 +29,7 @@ def catalog(tmp_path_factory):
     return str(folder)
 
 
-def until(happened, seconds=120):
+def until(happened, seconds=300):
     """Wait until something has happened."""
     deadline = time.monotonic() + seconds
     while not happened():

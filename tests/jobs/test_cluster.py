@@ -23,7 +23,7 @@ from sep_batch.pipeline import index, machines, storage
 ONE_RUN = Path(__file__).parent.parent / "faults" / "one_run.py"
 TRACKS = 24
 LOST_S = 3.0  # in place of minutes: how long a node that was killed is waited for
-UNDER_WAY_S = 120
+UNDER_WAY_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,7 @@ def on_s3(s3, out):
     return {found.uri.partition(f"/{out}/")[2]: storage.read(found.uri) for found in storage.find(f"{s3}/{out}/stems")}
 
 
+@pytest.mark.timeout(900)
 def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what_it_held(
     cluster, catalog, s3, tiny, tmp_path, inline
 ):
@@ -158,6 +159,7 @@ def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_starts_with_min_gpus_and_takes_a_node_that_joins_later(cluster, catalog, s3, tiny, tmp_path):
     for number in range(3 * TRACKS):
         content = (catalog / f"t{number % TRACKS:02d}.wav").read_bytes()
