@@ -49,7 +49,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         outs.refuse_no_out(out)
         formats.refuse_missing(asked.to)
         made = outs.last_run(out)["settings"]
-        settings = settings_of(asked, tuple(made.get("stems", ())))
+        settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))
         packing.refuse_unwritable(settings)
         _refuse_dest(out, dest)
         wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0)

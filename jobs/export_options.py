@@ -68,12 +68,13 @@ class ExportOptions:
     storage_options: str | None = None
 
 
-def settings_of(asked: ExportOptions, has: tuple[str, ...]) -> ExportSettings:
+def settings_of(asked: ExportOptions, has: tuple[str, ...], *, mono: bool = False) -> ExportSettings:
     """Return an export's settings.
 
     Args:
         asked: For what.
         has: OUT's stems.
+        mono: Whether they have one channel.
 
     Raises:
         UsageError: Names the flag, what was found and what was expected.
@@ -89,7 +90,7 @@ def settings_of(asked: ExportOptions, has: tuple[str, ...]) -> ExportSettings:
         hop_s=_seconds("--hop", asked.hop) or excerpt_s,
         min_active=_min_active(asked, has),
         sample_rate_hz=asked.sample_rate,
-        mono=asked.mono,
+        mono=asked.mono or mono,
         codec=asked.codec or ("wav" if asked.to == "musdb" else "flac"),
         splits=splits.shares(asked.split),
         group_by=asked.group_by,

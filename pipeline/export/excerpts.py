@@ -34,7 +34,7 @@ def schema(extra: pa.Schema) -> pa.Schema:
         ("offset_s", pa.float64()),  # in the source
         ("source_bytes", pa.int64()),
         ("rate_hz", pa.int32()),  # of the stems
-        ("seconds", pa.float64()),
+        ("seconds", pa.float64()),  # of the stems, to their last sample
         ("stems", pa.list_(STEM)),
         ("name", pa.string()),  # of its folder, where a format has one a track
         ("numbers", pa.list_(pa.int32())),  # of its excerpts; the n-th begins n hops after the track
@@ -74,7 +74,8 @@ def _planned(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a worker has to know of a track."""
     stems = [{field.name: stem.get(field.name) for field in STEM} for stem in row["stems"]]
     kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "name", "extra") if name in row}
-    return kept | {"stems": stems, "seconds": row["audio_s"], "rate_hz": rate_hz(row)}
+    rate = rate_hz(row)
+    return kept | {"stems": stems, "seconds": row["stems"][0]["frames"] / rate, "rate_hz": rate}
 
 
 def _shares(
@@ -95,8 +96,9 @@ def _size(tracks: Sequence[Mapping[str, Any]], settings: ExportSettings) -> int:
 
 
 def rate_hz(row: Mapping[str, Any]) -> int:
-    """Return the sampling rate of a track's stems."""
-    rate: int = round(row["stems"][0]["frames"] / row["audio_s"])
+    """Return the sampling rate of a track's stems; rows of before it was told there were written at the model's."""
+    stem = row["stems"][0]
+    rate: int = stem.get("sample_rate_hz") or round(stem["frames"] / row["audio_s"])
     return rate
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from catalogs import decoded
+from catalogs import decoded, write_tone
 from export_outs import LOUD, QUIET, STEMS, stored, wave, write_out
 from signals import RATE_HZ, snr_db
 from typer.testing import CliRunner
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs import export_drive
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
+from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import activity, failures, lease, storage
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
@@ -221,6 +222,20 @@ def test_mono_at_another_rate_is_the_resampled_whole(inline_export, out, waves, 
         assert (cut.rate_hz, cut.channels) == (16_000, 1)
         assert snr_db(whole[:, begin : begin + 32_000], cut.wave[:1]) > 55  # of 16 bits, at this level
         assert activity.of_wave(cut.wave[:1].T, 16_000).ratio >= 0.9
+
+
+def test_what_a_run_wrote_as_one_channel_at_another_rate_stays_so(inline, inline_export, tiny, tmp_path):
+    write_tone(tmp_path / "songs" / "a.wav", 300, 1.0)
+    write_tone(tmp_path / "songs" / "short.wav", 300, 0.0101)
+    run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, gpus=0, sample_rate_hz=16_000, mono=True)
+    told = exported(str(tmp_path / "out"), tmp_path / "d", excerpt=None)
+    found = {known["id"]: files["vocals"] for _, known, files in read(tmp_path / "d")}
+    assert (len(found), told.failed) == (2, {})
+    for name, content in found.items():
+        stem = next(tmp_path.glob(f"out/stems/**/{name}/vocals.flac"))
+        ours, theirs = (decoded(each, rate_hz=16_000) for each in (content, stem.read_bytes()))
+        assert (ours.rate_hz, ours.channels, ours.wave.shape) == (16_000, 1, theirs.wave.shape)
+        assert np.array_equal(ours.wave, theirs.wave)
 
 
 def test_the_mix_is_the_source_from_where_separation_began(inline_export, tmp_path):
