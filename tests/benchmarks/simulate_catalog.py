@@ -46,6 +46,7 @@ FILES_MIXED = 64  # of the plan, whose rows come in no order
 ROWS_GIVEN = 16  # by the flow at once
 ROWS_AHEAD = 2_000  # that the flow gives before the driver takes them
 AUDIO_S = 210.0
+LEVELS, REGIONS = 210, 20  # of a stem
 RUN_S = 0.02  # of a run's clock between two rows
 PERMANENT, TRANSIENT, LOST, CRASHING = range(4)  # what becomes of a track that is not simply separated
 OF_100, LOST_AT, CRASHING_AT = 100, 777, 500
@@ -76,7 +77,9 @@ ALIKE = {  # of all rows
     "part": 0,
     "last": True,
     "skip": 0,
+    "begin": 0,
     "samples": 9_261_000,
+    "sums": None,
     "energy": 1.0,
     "energy_above_f": 0.1,
 }
@@ -105,6 +108,19 @@ def hexadecimal(drawn: np.random.Generator, count: int, size: int) -> pa.Array:
     """Return random digests of so many bytes."""
     ends = np.arange(count + 1, dtype=np.int32) * 2 * size
     return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(drawn.bytes(count * size).hex().encode()))
+
+
+def lists(flat: pa.Array, length: int) -> pa.Array:
+    """Return lists of one length."""
+    ends = np.arange(0, len(flat) + 1, length, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), flat)
+
+
+def regions(drawn: np.random.Generator, count: int) -> pa.Array:
+    """Return so many stems' active regions, in tenths of a second as the analysis has them, one after another."""
+    edges = np.sort(drawn.integers(0, 10 * LEVELS, (count, 2 * REGIONS)), axis=1).astype(np.float32) / 10
+    kind = STEM.field("active_regions").type.value_type
+    return pa.StructArray.from_arrays([pa.array(edges[:, side::2].ravel()) for side in (0, 1)], fields=list(kind))
 
 
 def fates(uris: list[str]) -> np.ndarray:
@@ -199,6 +215,12 @@ class Stages:
             "frames": pa.repeat(pa.scalar(9_261_000, pa.int64()), count),
             **{name: pa.array(drawn.random(count, np.float32) * -30) for name in ("peak_dbfs", "rms_dbfs", "lufs")},
             "clipped_samples": pa.repeat(pa.scalar(0, pa.int64()), count),
+            "levels_dbfs": lists(pa.array(drawn.normal(-24, 6, count * LEVELS).astype(np.int8)), LEVELS),
+            "active_ratio": pa.array(drawn.random(count, np.float32)),
+            "active_regions": lists(regions(drawn, count), REGIONS),
+            "width": pa.array(drawn.random(count, np.float32)),
+            "sample_rate_hz": pa.repeat(pa.scalar(44_100, pa.int32()), count),
+            "channels": pa.repeat(pa.scalar(2, pa.int32()), count),
         }
         flat = pa.StructArray.from_arrays([columns[field.name] for field in STEM], fields=list(STEM))
         ends = np.arange(0, count + 1, 2, dtype=np.int32)
@@ -213,10 +235,11 @@ def faked(kill_at: int = 0):
         (flow, "build"): stages.build,
         (flow, "finished_rows"): stages.finished_rows,
         (flow, "stop"): lambda _: None,
+        (flow, "watch"): lambda _dataset, _pools: None,
         (flow, "is_loading"): lambda _: False,
         (flow, "logs"): lambda: None,
         (flow, "stats"): lambda _: "",
-        (engine, "running"): lambda _: contextlib.nullcontext(flow.plan_resources(32, 8)),
+        (engine, "running"): lambda *_: contextlib.nullcontext(flow.plan_resources(32, 8)),
         (prepare, "obtain_model"): lambda _: prepare.Model(spec, "f" * 64, "."),
         (prepare, "model_at_hand"): lambda _name, _before: prepare.Model(spec, "f" * 64, "."),
     }
