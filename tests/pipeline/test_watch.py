@@ -77,6 +77,6 @@ def test_what_reading_raises_is_raised_once_the_call_ends(watching):
 def test_the_memory_of_this_process_is_seen(watching):
     watched = watching(io.BytesIO())
     before = watched.private_bytes()
-    held = bytearray(64 << 20)
+    held = bytearray(256 << 20)
     held[::4096] = b"x" * len(held[::4096])
-    assert watched.private_bytes() - before > 60 << 20
+    assert watched.private_bytes() - before > 128 << 20  # other tests' memory may be given back meanwhile
