@@ -19,7 +19,7 @@ from sep_batch.pipeline import failures, index, lists, storage, uris
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.rows import JOURNAL
 
-_FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, file_row_number, error),
+_FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, _sep_place, error),
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""

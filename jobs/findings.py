@@ -47,7 +47,7 @@ _INDEX_CHECKS = (
     """INSERT INTO findings SELECT 'index', id, $uri, format('{} times in the index', count(*))
         FROM published GROUP BY id HAVING count(*) > 1""",
     """INSERT INTO findings SELECT 'index', min(id), $uri, 'not in the order of ids'
-        FROM (SELECT id, id < lag(id) OVER (ORDER BY file_row_number) AS is_back FROM published)
+        FROM (SELECT id, id < lag(id) OVER (ORDER BY _sep_place) AS is_back FROM published)
         WHERE is_back HAVING count(*) > 0""",
 )
 _STORAGE_CHECKS = (
@@ -126,7 +126,7 @@ def _compare_index(journal: index.Opened, out: str) -> None:
 def _compare(database: duckdb.DuckDBPyConnection) -> None:
     """Make the table `compared`, the ids whose rows are not alike in journal and index, and the view `differing`: id, columns."""
     ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in ("newest", "published"))
-    names = [name for name in ours | theirs if name not in ("id", "_sep_file", "file_row_number")]
+    names = [name for name in ours | theirs if name not in ("id", "_sep_file", "_sep_place")]
     pairs = {name: (_column("newest", ours.get(name)), _column("published", theirs.get(name))) for name in names}
     our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
     columns = ", ".join(f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {_quoted(name, chr(39))} END" for name, (a, b) in pairs.items())

@@ -31,7 +31,7 @@ _LOST = """
     LEFT JOIN by_others ON by_others.uri = ahead.uri AND by_others.id <> ahead.id
     GROUP BY ahead.id HAVING bool_and(listed.uri IS NOT NULL AND by_others.id IS NULL)"""
 _DELETED = """
-    SELECT newest.* EXCLUDE (_sep_file, file_row_number) REPLACE (
+    SELECT newest.* EXCLUDE (_sep_file, _sep_place) REPLACE (
         'deleted' AS status, broken.kind AS error_class, 'verify' AS error_stage, broken.found[:$chars] AS error,
         true AS transient, CASE WHEN false THEN stems END AS stems, now() AS finished_at, $run AS run_id)
     FROM newest JOIN (
@@ -39,7 +39,7 @@ _DELETED = """
             string_agg(uri || ': ' || found, '; ' ORDER BY uri) AS found
         FROM findings WHERE list_contains($broken, kind) GROUP BY id) broken ON broken.id = newest.id
     WHERE newest.id NOT IN (FROM lost)"""
-_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM published SEMI JOIN lost USING (id)"
+_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM published SEMI JOIN lost USING (id)"
 _REMOVABLE = """
     SELECT uri FROM findings JOIN listed USING (uri) WHERE kind IN ('orphan', 'leftover') AND modified < now() - $age
     AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""

@@ -7,6 +7,7 @@ per id, the newest, ordered by id.
 from __future__ import annotations
 
 import io
+import math
 import re
 import secrets
 import tempfile
@@ -23,13 +24,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import compaction, failures, storage, uris
+from sep_batch.pipeline import by_id, compaction, failures, storage, uris
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
-ROW_GROUP_ROWS = 100_000
+IDS_A_RANGE = 200  # that are looked at to choose ranges of the same size
 INDEX_FILE = "index.parquet"
 _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
     "memory_limit": "640MB",
@@ -136,12 +137,25 @@ def publish(out: str, run: str) -> bool:
         if not journal.files:
             return False
         path = folder / INDEX_FILE
-        rows = "SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest ORDER BY id"
-        key = f"{SCHEMA_KEY.decode()}: '{SCHEMA_VERSION}'"
-        form = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, KV_METADATA {{{key}}}"
-        journal.database.sql(f"COPY ({rows}) TO {_quoted(str(path), chr(39))} ({form})")
+        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, _sep_place) FROM newest").to_arrow_reader(by_id.BATCH_ROWS)
+        schema = rows.schema.with_metadata({SCHEMA_KEY: SCHEMA_VERSION.encode()})
+        rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in rows))
+        with tempfile.TemporaryDirectory(dir=folder) as ranges:
+            by_id.write(rows, _bounds(journal.database), Path(ranges), path)
         storage.put_file(f"{out}/{INDEX_FILE}", path)
     return True
+
+
+def _bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return ids that part the journal's into ranges of some `by_id.ROWS` rows, as some of them, chosen by their hash, tell."""
+    database = database.cursor()
+    rows = database.sql("SELECT count(*) FROM rows").fetchall()[0][0]
+    ranges = min(by_id.MOST_RANGES, math.ceil(rows / by_id.ROWS))
+    if ranges < 2:
+        return []
+    some = "SELECT id FROM rows WHERE hash(id) % $many = 0 GROUP BY id ORDER BY id"
+    found = [id for (id,) in database.sql(some, params={"many": math.ceil(by_id.ROWS / IDS_A_RANGE)}).fetchall()]
+    return sorted({found[len(found) * number // ranges] for number in range(1, ranges)}) if found else []
 
 
 def compact(out: str, run: str, *, check: Callable[[], None]) -> None:
@@ -198,7 +212,7 @@ class Opened:
 
         Args:
             name: The view's.
-            paths: Files of this machine. From which of them a row is, says `_sep_file`; its place in it `file_row_number`.
+            paths: Files of this machine. `_sep_file` says from which of them a row is; `_sep_place` its place, ascending in each.
         """
         selects, files = [], {}
         for number, (as_text, alike) in enumerate(_alike(paths).items()):
@@ -206,7 +220,8 @@ class Opened:
             replaced = ", ".join(f"CAST({column} AS VARCHAR) AS {column}" for column in names)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
-            selects.append(f"SELECT {columns}, file_row_number FROM {read}")  # noqa: S608 (names are quoted)
+            place = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
+            selects.append(f"SELECT {columns}, {place} FROM {read}")  # noqa: S608 (names are quoted)
             files[f"files{number}"] = [str(self.folder / _COLUMNS_FILE), *alike]
         self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(name)
 
@@ -256,9 +271,9 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
         connection.sql("SET TimeZone = 'UTC'")
         try:
             journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
-            connection.sql(
-                "CREATE VIEW newest AS SELECT * FROM rows QUALIFY row_number() OVER "
-                "(PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, file_row_number DESC) = 1"
+            connection.sql(  # that which sorts sees no more of a row than this takes: rows are wide
+                "CREATE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (SELECT _sep_place FROM rows QUALIFY row_number() "
+                "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1)"
             )
             yield journal
         except (duckdb.Error, pa.ArrowException, OSError) as error:

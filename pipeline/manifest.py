@@ -200,7 +200,12 @@ def _number(found: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, list[str]]:
     """Return the manifest's further columns as one struct, and what a person should know of them."""
-    taken = {name.lower() for name in JOURNAL.names} | {"file_row_number", "_sep_file"}  # DuckDB's, in index.py
+    taken = {name.lower() for name in JOURNAL.names} | {
+        "file_row_number",
+        "file_index",
+        "_sep_file",
+        "_sep_place",
+    }  # DuckDB's, in index.py
     found: dict[str, pa.Array] = {}
     told = []
     for name in table.column_names:

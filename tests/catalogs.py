@@ -52,5 +52,5 @@ def without_analysis(path):
 def finished(out: str) -> dict[str, SimpleNamespace]:
     """Return the newest row of every id ever run in an OUT, by id."""
     with index.opened(out) as journal:
-        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, file_row_number) FROM newest").to_arrow_table().to_pylist()
+        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, _sep_place) FROM newest").to_arrow_table().to_pylist()
     return {row["id"]: SimpleNamespace(**row) for row in rows}

@@ -48,7 +48,7 @@ def test_the_check_finds_an_index_that_is_not_right(killed):
     source, out = killed
     with index.opened(out) as journal:
         journal.database.sql(
-            f"""COPY (SELECT * EXCLUDE (_sep_file, file_row_number)
+            f"""COPY (SELECT * EXCLUDE (_sep_file, _sep_place)
             FROM (FROM newest UNION ALL FROM newest WHERE status = 'failed') WHERE id NOT LIKE '%7_-%')
             TO '{out}/index.parquet' (FORMAT parquet)"""
         )

@@ -1,0 +1,60 @@
+"""Rows into one Parquet file in the order of their ids, however many they are: spread over ranges of ids first, on disk.
+
+Rows are wide, thousands of bytes where stems are analysed: a database that sorts a million of them holds gigabytes, or runs out
+of memory. Of these ranges only one is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+ROWS = 50_000  # of a range, about
+MOST_RANGES = 300  # each is an open file
+BATCH_ROWS = 10_000
+
+
+def write(batches: pa.RecordBatchReader, bounds: Sequence[str], folder: Path, path: Path) -> None:
+    """Write rows ordered by `id`, each range a row group.
+
+    Args:
+        batches: Rows, in any order; their schema is the file's.
+        bounds: Ids at which another range begins, ascending.
+        folder: For the ranges; it is empty afterwards.
+        path: Of the file.
+    """
+    ranges = [folder / f"{number:06d}.arrows" for number in range(len(bounds) + 1)]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(_writer(stack.enter_context(pa.OSFile(str(one), "wb")), batches.schema)) for one in ranges]
+        for batch in batches:
+            for number, rows in _spread(batch, bounds):
+                writers[number].write_batch(rows)
+    with pyarrow.parquet.ParquetWriter(path, batches.schema) as writer:
+        for one in ranges:
+            with pa.OSFile(str(one)) as source:
+                rows = pa.ipc.open_stream(source).read_all()
+            one.unlink()
+            if rows.num_rows:
+                writer.write_table(rows.combine_chunks().sort_by("id"))
+
+
+def _writer(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+    return pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+
+
+def _spread(batch: pa.RecordBatch, bounds: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield a batch's rows by the number of the range that they fall in."""
+    if not bounds:
+        yield 0, batch
+        return
+    ids = batch.column("id").to_numpy(zero_copy_only=False)
+    numbers = np.searchsorted(np.array(bounds, object), ids, side="right")
+    order = np.argsort(numbers, kind="stable")
+    ordered, (found, starts) = batch.take(pa.array(order)), np.unique(numbers[order], return_index=True)
+    for number, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+        yield int(number), ordered.slice(int(start), int(end - start))
