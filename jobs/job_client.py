@@ -82,7 +82,7 @@ def client(url: str) -> JobSubmissionClient:
 
 
 def _not_installed(error: BaseException | None) -> str:
-    return f"Ray's job client is not whole here ({last_line(error)}), it is of the extra cluster: python -m pip install 'ray[default]'"
+    return f"Ray's job client is not whole here ({last_line(error)}); python -m pip install 'ray[default]'"
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def refuse_missing(to: str) -> None:
     """
     library = LIBRARIES.get(to)
     if library and find_spec(library) is None:
-        raise failures.NotRunnableError(f"--to {to}: needs the package {library}, of the extra export: python -m pip install {library}")
+        raise failures.NotRunnableError(f"--to {to}: needs the package {library}; python -m pip install {library}")
 
 
 def writer(place: Place) -> Writer:
