@@ -10,6 +10,7 @@ import io
 import math
 import re
 import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -284,11 +285,13 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
 
 
 def here(uri: str, folder: Path) -> str:
-    """Return an object as a path on this machine, for DuckDB."""
+    """Return an object as a path on this machine, for DuckDB; a large one is copied range by range."""
     if uris.is_local(uri):
         return uri
     path = folder / uris.name(uri)
-    path.write_bytes(storage.read(uri))
+    source, _ = storage.open_source(uri)
+    with source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy, storage.RANGE_BYTES)
     return str(path)
 
 
