@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -137,14 +138,27 @@ def publish(out: str, run: str) -> bool:
     with opened(out) as journal, beside(out, run) as folder:
         if not journal.files:
             return False
-        path = folder / INDEX_FILE
-        rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, _sep_place) FROM newest").to_arrow_reader(by_id.BATCH_ROWS)
-        schema = rows.schema.with_metadata({SCHEMA_KEY: SCHEMA_VERSION.encode()})
-        rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in rows))
+        path, bounds = folder / INDEX_FILE, _bounds(journal.database)
+        newest = np.sort(journal.database.sql("FROM newest_places").fetchnumpy()["_sep_place"])
+        rows = _of(newest, journal.database.sql("FROM rows").to_arrow_reader(by_id.BATCH_ROWS))
         with tempfile.TemporaryDirectory(dir=folder) as ranges:
-            by_id.write(rows, _bounds(journal.database), Path(ranges), path)
+            by_id.write(rows, bounds, Path(ranges), path)
         storage.put_file(f"{out}/{INDEX_FILE}", path)
     return True
+
+
+def _of(places: np.ndarray, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Return the rows at some places, which ascend, as the index has them; a join in the database would hold many of them."""
+    columns = [field for field in rows.schema if field.name not in ("_sep_file", "_sep_place")]
+    schema = pa.schema(columns, {SCHEMA_KEY: SCHEMA_VERSION})
+
+    def chosen() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            found = batch.column("_sep_place").to_numpy()
+            is_one = places[np.searchsorted(places, found).clip(max=len(places) - 1)] == found
+            yield batch.filter(pa.array(is_one)).select(schema.names).cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, chosen())
 
 
 def _bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
@@ -197,7 +211,8 @@ class Opened:
     """The journal, opened for SQL.
 
     Attributes:
-        database: Has two views: `rows`, all of every run, and `newest`, one per id, the newest by file name, then position.
+        database: Has three views: `rows`, all of every run; `newest`, one per id, the newest by file name, then position; and
+            `newest_places`, where those are.
         files: How many journal files they are made of.
         unreadable: The files that are left out, by URI, and why.
         folder: Of this machine, for what is made of the journal; removed when it is closed.
@@ -272,10 +287,11 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
         connection.sql("SET TimeZone = 'UTC'")
         try:
             journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
-            connection.sql(  # that which sorts sees no more of a row than this takes: rows are wide
-                "CREATE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (SELECT _sep_place FROM rows QUALIFY row_number() "
-                "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1)"
+            connection.sql(  # what sorts holds no more of a row than this: rows are wide
+                "CREATE VIEW newest_places AS SELECT _sep_place FROM rows QUALIFY row_number() "
+                "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1"
             )
+            connection.sql("CREATE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (FROM newest_places)")
             yield journal
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
