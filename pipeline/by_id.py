@@ -6,10 +6,12 @@ of memory. Of these ranges only one is in memory at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -17,6 +19,19 @@ import pyarrow.parquet
 ROWS = 50_000  # of a range, about
 MOST_RANGES = 300  # each is an open file
 BATCH_ROWS = 10_000
+IDS_A_RANGE = 200  # that are looked at to choose ranges of the same size
+
+
+def bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return ids that part those of the view `rows` into ranges of some `ROWS`, as some of them, chosen by their hash, tell."""
+    database = database.cursor()
+    rows = database.sql("SELECT count(*) FROM rows").fetchall()[0][0]
+    ranges = min(MOST_RANGES, math.ceil(rows / ROWS))
+    if ranges < 2:
+        return []
+    some = "SELECT id FROM rows WHERE hash(id) % $many = 0 GROUP BY id ORDER BY id"
+    found = [id for (id,) in database.sql(some, params={"many": math.ceil(ROWS / IDS_A_RANGE)}).fetchall()]
+    return sorted({found[len(found) * number // ranges] for number in range(1, ranges)}) if found else []
 
 
 def write(batches: pa.RecordBatchReader, bounds: Sequence[str], folder: Path, path: Path) -> None:

@@ -7,7 +7,6 @@ per id, the newest, ordered by id.
 from __future__ import annotations
 
 import io
-import math
 import re
 import secrets
 import shutil
@@ -32,7 +31,6 @@ from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
-IDS_A_RANGE = 200  # that are looked at to choose ranges of the same size
 INDEX_FILE = "index.parquet"
 _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
     "memory_limit": "640MB",
@@ -138,7 +136,7 @@ def publish(out: str, run: str) -> bool:
     with opened(out) as journal, beside(out, run) as folder:
         if not journal.files:
             return False
-        path, bounds = folder / INDEX_FILE, _bounds(journal.database)
+        path, bounds = folder / INDEX_FILE, by_id.bounds(journal.database)
         newest = np.sort(journal.database.sql("FROM newest_places").fetchnumpy()["_sep_place"])
         rows = _of(newest, journal.database.sql("FROM rows").to_arrow_reader(by_id.BATCH_ROWS))
         with tempfile.TemporaryDirectory(dir=folder) as ranges:
@@ -159,18 +157,6 @@ def _of(places: np.ndarray, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
             yield batch.filter(pa.array(is_one)).select(schema.names).cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, chosen())
-
-
-def _bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return ids that part the journal's into ranges of some `by_id.ROWS` rows, as some of them, chosen by their hash, tell."""
-    database = database.cursor()
-    rows = database.sql("SELECT count(*) FROM rows").fetchall()[0][0]
-    ranges = min(by_id.MOST_RANGES, math.ceil(rows / by_id.ROWS))
-    if ranges < 2:
-        return []
-    some = "SELECT id FROM rows WHERE hash(id) % $many = 0 GROUP BY id ORDER BY id"
-    found = [id for (id,) in database.sql(some, params={"many": math.ceil(by_id.ROWS / IDS_A_RANGE)}).fetchall()]
-    return sorted({found[len(found) * number // ranges] for number in range(1, ranges)}) if found else []
 
 
 def compact(out: str, run: str, *, check: Callable[[], None]) -> None:

@@ -63,7 +63,7 @@ def test_an_index_of_more_than_the_database_has_memory_for_is_published_whole(wi
     monkeypatch.setitem(index._DUCKDB, "memory_limit", "40MB")
     monkeypatch.setitem(index._DUCKDB, "threads", 1)
     monkeypatch.setattr(by_id, "ROWS", 500)
-    monkeypatch.setattr(index, "IDS_A_RANGE", 20)
+    monkeypatch.setattr(by_id, "IDS_A_RANGE", 20)
     with index.opened(wide) as journal, pytest.raises(duckdb.OutOfMemoryException):
         journal.database.sql("FROM newest ORDER BY id").to_arrow_table()
     assert index.publish(wide, "000002-aaaa")
