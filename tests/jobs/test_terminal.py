@@ -33,6 +33,7 @@ def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_
     run = OnTerminal(command, COLUMNS, cwd=tmp_path, env=environment)
     try:
         before = run.wait_for("x real time", limit_s=150)
+        run.wait_for("failed: 000", limit_s=60)
         run.press(CTRL_C)
         code = run.end(limit_s=90)
     finally:
