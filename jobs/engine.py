@@ -99,8 +99,8 @@ def _start(wanted: Options, address: str | None) -> None:
         with quiet.natively():
             ray.init(address=address, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception where its node is not up in time
-        found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).splitlines()[0]
-        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {found}") from error
+        found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).partition("\n")[0]
+        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {found or type(error).__name__}") from error
 
 
 def _own(wanted: Options) -> Resources:

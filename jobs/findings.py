@@ -129,7 +129,9 @@ def _compare(database: duckdb.DuckDBPyConnection) -> None:
     names = [name for name in ours | theirs if name not in ("id", "_sep_file", "_sep_place")]
     pairs = {name: (_column("newest", ours.get(name)), _column("published", theirs.get(name))) for name in names}
     our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
-    columns = ", ".join(f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {_quoted(name, chr(39))} END" for name, (a, b) in pairs.items())
+    columns = ", ".join(
+        f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {index.quoted(name, chr(39))} END" for name, (a, b) in pairs.items()
+    )
     database.execute(  # whole rows are joined only where their hashes differ
         f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
             FROM (SELECT id, hash({our_values}) AS hashed FROM newest) n
@@ -143,8 +145,4 @@ def _compare(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _column(view: str, name: str | None) -> str:
-    return "NULL" if name is None else f"{view}.{_quoted(name, chr(34))}"
-
-
-def _quoted(name: str, quote: str) -> str:
-    return f"{quote}{name.replace(quote, 2 * quote)}{quote}"
+    return "NULL" if name is None else f"{view}.{index.quoted(name)}"

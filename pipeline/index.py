@@ -218,7 +218,7 @@ class Opened:
         """
         selects, files = [], {}
         for number, (as_text, alike) in enumerate(_alike(paths).items()):
-            names = (_quoted(column) for column, _ in as_text)  # of a manifest: anything may be in them
+            names = (quoted(column) for column, _ in as_text)  # of a manifest: anything may be in them
             replaced = ", ".join(f"CAST({column} AS VARCHAR) AS {column}" for column in names)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
@@ -228,7 +228,8 @@ class Opened:
         self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(name)
 
 
-def _quoted(text: str, quote: str = '"') -> str:
+def quoted(text: str, quote: str = '"') -> str:
+    """Return a text as SQL's name, or in single quotes as a value: it may hold anything."""
     return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
 
 

@@ -127,12 +127,12 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str])
     columns = [
         *("id", "uri", "source_bytes", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",
-        f'CAST({_quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
+        f'CAST({index.quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
         f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
         "row_number() OVER (ORDER BY md5(concat($seed, ' ', id)), id) AS place",
     ]
     if extra:
-        columns.append(f"struct_pack({', '.join(f'{_quoted(name)} := {_quoted(name)}' for name in extra)}) AS extra")
+        columns.append(f"struct_pack({', '.join(f'{index.quoted(name)} := {index.quoted(name)}' for name in extra)}) AS extra")
     condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
     drawn = f"SELECT {', '.join(columns)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
     named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
@@ -147,8 +147,3 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str])
         if asked.where is None:
             raise
         raise failures.UsageError(f"--where {asked.where}: {str(error).splitlines()[0]}") from error
-
-
-def _quoted(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
