@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sep_batch.jobs.lengths import Lengths, lengths
 from sep_batch.jobs.past import Past
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 

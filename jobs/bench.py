@@ -34,8 +34,9 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import analysis, audio, codecs, failures, stems, storage, uris
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import analysis, audio, failures, stems, storage, uris
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
 from sep_batch.pipeline.work import Work

@@ -14,8 +14,8 @@ from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.codecs import CODECS, Codec
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.audio.codecs import CODECS, Codec
+from sep_batch.pipeline.audio.encoding import encode
 
 LEVEL = 0.1  # by which a lossy codec may change the level of a tone
 _READ = {  # what music comes in beside what stems are written as, with the rate that the encoder takes

@@ -9,8 +9,9 @@ from typing import IO
 
 import duckdb
 
-from sep_batch.pipeline import audio, codecs, failures, storage, vorbis
-from sep_batch.pipeline.resample import resampled
+from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline.audio import codecs, vorbis
+from sep_batch.pipeline.audio.resample import resampled
 
 READERS = 8  # threads; each holds at most storage.WHOLE_READ_BYTES
 STEMS = 1000  # that are handed to them at once

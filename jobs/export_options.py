@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from sep_batch.pipeline import codecs, failures
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.export import splits
 from sep_batch.pipeline.export.settings import MUSDB_STEMS, ExportSettings, Format
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from sep_batch.pipeline import codecs, failures, index, names
+from sep_batch.pipeline import failures, index, names
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft

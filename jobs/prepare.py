@@ -17,7 +17,8 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
-from sep_batch.pipeline import codecs, failures, manifest, names, storage, uris
+from sep_batch.pipeline import failures, manifest, names, storage, uris
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.settings import Settings
 
 

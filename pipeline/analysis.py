@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import activity
+from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
 

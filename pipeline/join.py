@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import analysis, codecs, failures, stems, storage
+from sep_batch.pipeline import analysis, failures, stems, storage
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from sep_batch.model.spec import ModelSpec
-from sep_batch.pipeline import codecs
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.resample import resampled
 from sep_batch.pipeline.names import DEFAULT_FILENAME
-from sep_batch.pipeline.resample import resampled
 
 _YOUNGER = ("sample_rate_hz", "mono")
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch

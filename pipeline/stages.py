@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import analysis, audio, codecs, failures, stems, storage, timelimit
+from sep_batch.pipeline import analysis, audio, failures, stems, storage, timelimit
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.timelimit import limited

@@ -11,11 +11,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from sep_batch.pipeline import codecs
 from sep_batch.pipeline.analysis import Sums
-from sep_batch.pipeline.encode import open_encoder
-from sep_batch.pipeline.loudness import Loudness
-from sep_batch.pipeline.resample import Resampler
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import open_encoder
+from sep_batch.pipeline.audio.loudness import Loudness
+from sep_batch.pipeline.audio.resample import Resampler
 from sep_batch.pipeline.settings import Settings
 
 if TYPE_CHECKING:

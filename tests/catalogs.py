@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio, codecs, index
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import audio, index
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import STEM
 
 WAV = codecs.CODECS["wav"]["16"]

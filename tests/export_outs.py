@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, noise
 
-from sep_batch.pipeline import activity, codecs, storage
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.audio import activity, codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import JOURNAL
 
 FLAC = codecs.CODECS["flac"]["16"]

@@ -26,8 +26,8 @@ ONLY_IN = {  # the one place that knows a library
         *("jobs/cluster.py", "jobs/engine.py", "jobs/job_client.py"),
     },
     "fsspec": {"pipeline/storage.py"},
-    "av": {f"pipeline/{name}.py" for name in ("containers", "reader", "encode", "loudness", "resample")},
-    "soundfile": {"pipeline/vorbis.py"},
+    "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},
+    "soundfile": {"pipeline/audio/vorbis.py"},
 }
 SOURCES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
 

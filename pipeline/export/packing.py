@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sep_batch.pipeline import activity, codecs, failures
-from sep_batch.pipeline.encode import open_encoder
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import activity, codecs
+from sep_batch.pipeline.audio.encoding import open_encoder
 from sep_batch.pipeline.export.settings import ExportSettings
 
 

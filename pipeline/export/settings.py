@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from sep_batch.pipeline import activity, codecs
+from sep_batch.pipeline.audio import activity, codecs
 from sep_batch.pipeline.storage import Options
 
 Format = Literal["webdataset", "hf", "lhotse", "musdb", "parquet"]

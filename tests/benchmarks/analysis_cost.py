@@ -21,8 +21,9 @@ import pyarrow as pa
 from sep_batch.jobs import synth
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-from sep_batch.pipeline import codecs, rows
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import rows
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import Analyze, Separate
 from sep_batch.pipeline.work import Work

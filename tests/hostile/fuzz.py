@@ -122,14 +122,15 @@ def campaign(first: int, stop: int) -> Outcome:
 
 
 def _became(content: bytes) -> str:
-    from sep_batch.pipeline import audio, failures
+    from sep_batch.pipeline import failures
+    from sep_batch.pipeline.audio import decoding
 
     samples = 0
     try:
-        pieces, found = audio.decode(io.BytesIO(content), rate_hz=44_100)
+        pieces, found = decoding.decode(io.BytesIO(content), rate_hz=44_100)
         for piece in pieces:
             samples += piece.shape[1]
-            if not np.isfinite(piece).all() or np.abs(piece).max() > audio.LOUDEST:
+            if not np.isfinite(piece).all() or np.abs(piece).max() > decoding.LOUDEST:
                 return "bug:nonfinite"
     except failures.TrackError as error:
         return error.error_class

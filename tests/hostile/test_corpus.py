@@ -23,7 +23,8 @@ from signals import RATE_HZ
 from witness import Bait, watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import audio, containers, failures, index, reader
+from sep_batch.pipeline import audio, failures, index
+from sep_batch.pipeline.audio import containers, reader
 
 FOR_DECODER_ONLY = {
     "flac_20_minutes_of_silence.flac",
@@ -35,7 +36,8 @@ PEAK_OF_EACH = """
 import io, sys
 from pathlib import Path
 import corpus, craft
-from sep_batch.pipeline import audio, containers, failures, reader
+from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.audio import containers, reader
 
 def peak_mb():  # of this program: what getrusage says begins with its parent's
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from sep_batch.jobs import cli_run, engine
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import containers, index, lease, retries, stages, storage
+from sep_batch.pipeline import index, lease, retries, stages, storage
+from sep_batch.pipeline.audio import containers
 
 SECONDS = 0.5
 

@@ -20,7 +20,8 @@ from sep_batch.jobs import export_drive
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import activity, failures, lease, storage
+from sep_batch.pipeline import failures, lease, storage
+from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
 

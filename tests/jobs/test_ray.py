@@ -24,8 +24,9 @@ from sep_batch.jobs import engine
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-from sep_batch.pipeline import codecs, failures, index, storage
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.machines import Machine
 
 GOLDEN_DB = 90.0

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import prepare
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.audio.encoding import encode
 
 DOC = Path(__file__).parents[2] / "docs" / "datasets.md"
 SONG_S = 20

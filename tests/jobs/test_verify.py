@@ -23,8 +23,9 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
 from sep_batch.jobs.verify_report import lines
-from sep_batch.pipeline import codecs, failures, index, lease, storage
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import failures, index, lease, storage
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 
 HZ = (300, 500, 700)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from signals import RATE_HZ, noise, tone
 
-from sep_batch.pipeline import activity
+from sep_batch.pipeline.audio import activity
 
 WINDOW_S = 0.1
 EDGE_S = 2 * WINDOW_S  # a region may begin and end so far from what is true

@@ -9,7 +9,8 @@ import torch
 from signals import RATE_HZ, noise, tone
 
 from sep_batch.jobs import synth
-from sep_batch.pipeline import activity, analysis, rows
+from sep_batch.pipeline import analysis, rows
+from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.settings import Settings
 
 SPEC = golden_models.spec("2stems")

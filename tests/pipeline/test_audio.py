@@ -13,10 +13,11 @@ import pytest
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import audio, containers, failures, reader
-from sep_batch.pipeline.codecs import CODECS
-from sep_batch.pipeline.containers import container_of
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import containers, decoding, reader
+from sep_batch.pipeline.audio.codecs import CODECS
+from sep_batch.pipeline.audio.containers import container_of
+from sep_batch.pipeline.audio.encoding import encode
 
 ROUND_TRIP_DB = {
     ("flac", "16"): 70,
@@ -38,10 +39,10 @@ import sys
 import zlib
 from pathlib import Path
 import numpy as np
-from sep_batch.pipeline import audio
+from sep_batch.pipeline.audio import decoding
 folder = Path(sys.argv[1])
 with (folder / "song.wav").open("rb") as file:
-    pieces, found = audio.decode(file, rate_hz=44_100)
+    pieces, found = decoding.decode(file, rate_hz=44_100)
     wave = np.concatenate(list(pieces), axis=1)
 assert found.channels == int(sys.argv[2])
 assert np.array_equal(wave, np.load(folder / "expected.npy"))
@@ -326,7 +327,7 @@ def test_a_playlist_named_as_audio_opens_no_other_file(tmp_path, text):
     (tmp_path / "secret.wav").write_bytes(encoded(noise(1000)))
     (tmp_path / "song.wav").write_text(text.format(path=tmp_path / "secret.wav"))
     with (tmp_path / "song.wav").open("rb") as file, pytest.raises(failures.UnsupportedFormat):
-        list(audio.decode(file, rate_hz=RATE_HZ)[0])
+        list(decoding.decode(file, rate_hz=RATE_HZ)[0])
 
 
 def test_a_video_without_sound_is_refused():
@@ -379,7 +380,7 @@ def test_damaged_files_are_read_or_fail_as_one_of_ours():
 
 
 def test_what_is_longer_than_a_track_may_be_is_refused(monkeypatch):
-    monkeypatch.setattr(audio, "MAX_S", 1)
+    monkeypatch.setattr(decoding, "MAX_S", 1)
     content = encoded(noise(RATE_HZ + 1))
     with pytest.raises(failures.TooLong, match="longer than"):
         decoded(content)
@@ -443,11 +444,11 @@ def test_every_decoder_that_is_allowed_is_there():
 
 def test_what_is_far_too_loud_for_a_wave_becomes_zero_and_is_counted():
     wave = noise(3000)
-    wave[0, :10], wave[1, :5] = 2 * audio.LOUDEST, -2 * audio.LOUDEST
+    wave[0, :10], wave[1, :5] = 2 * decoding.LOUDEST, -2 * decoding.LOUDEST
     found = decoded(float_wav(wave))
     assert found.nonfinite_samples == 15
     assert np.abs(found.wave).max() < 1
-    wave = np.full((2, 3000), -audio.LOUDEST, np.float32)
+    wave = np.full((2, 3000), -decoding.LOUDEST, np.float32)
     assert np.array_equal(decoded(float_wav(wave)).wave, wave)
 
 
@@ -466,7 +467,7 @@ class Endless(io.BytesIO):
 
 def test_a_file_larger_than_any_honest_one_is_refused_before_it_is_read():
     with pytest.raises(failures.TooLong, match="a file of 1,125,899,906,842,624 bytes"):
-        list(audio.decode(Endless(encoded(noise(1000))), rate_hz=RATE_HZ)[0])
+        list(decoding.decode(Endless(encoded(noise(1000))), rate_hz=RATE_HZ)[0])
 
 
 def test_what_storage_raises_midway_is_raised_and_no_end_of_the_file():
@@ -476,15 +477,15 @@ def test_what_storage_raises_midway_is_raised_and_no_end_of_the_file():
                 raise failures.FetchTimeout("the storage went away")
             return super().read(size)
 
-    pieces, _ = audio.decode(Broken(encoded(noise(3 * RATE_HZ))), rate_hz=RATE_HZ)
+    pieces, _ = decoding.decode(Broken(encoded(noise(3 * RATE_HZ))), rate_hz=RATE_HZ)
     with pytest.raises(failures.FetchTimeout, match="went away"):
         list(pieces)
 
 
 def test_tags_that_unpack_to_more_than_is_bearable_are_refused(monkeypatch):
-    from sep_batch.pipeline import watch
+    from sep_batch.pipeline.audio import decode_guard
 
-    monkeypatch.setattr(watch, "MAX_GROWN_BYTES", 32 << 20)
+    monkeypatch.setattr(decode_guard, "MAX_GROWN_BYTES", 32 << 20)
     content = encoded(noise(RATE_HZ), "mp3", "")
     assert decoded(packed_tags(24, 1 << 10) + content).samples == RATE_HZ
     with pytest.raises(failures.DecodeError, match="its headers unpack to more than 32 MB"):

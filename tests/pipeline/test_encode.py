@@ -11,10 +11,11 @@ import soundfile
 from catalogs import decoded
 from signals import level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import audio, failures, vorbis
-from sep_batch.pipeline.codecs import BLOCK, CODECS, is_lossy
-from sep_batch.pipeline.encode import encode, open_encoder
-from sep_batch.pipeline.resample import resampled
+from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.audio import vorbis
+from sep_batch.pipeline.audio.codecs import BLOCK, CODECS, is_lossy
+from sep_batch.pipeline.audio.encoding import encode, open_encoder
+from sep_batch.pipeline.audio.resample import resampled
 
 LOSSY = [format for format in CODECS if is_lossy(format)]
 LEVEL_DB = 0.5  # by which a codec may change a wave's level

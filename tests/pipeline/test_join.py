@@ -15,8 +15,9 @@ from catalogs import decoded
 from signals import RATE_HZ, noise
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, codecs, join, reader, rows, stages, storage
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline import audio, join, rows, stages, storage
+from sep_batch.pipeline.audio import codecs, reader
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.work import Work
 

@@ -8,9 +8,10 @@ import pytest
 from catalogs import decoded, write_tone
 from signals import tone
 
-from sep_batch.pipeline import codecs, failures, lists, manifest, probe, scan, storage
+from sep_batch.pipeline import failures, lists, manifest, probe, scan, storage
 from sep_batch.pipeline.asking import SHOWN
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 
 MP3 = codecs.CODECS["mp3"][""]
 FLAC = codecs.CODECS["flac"]["24"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
 
-from sep_batch.pipeline.resample import Resampler, resampled
+from sep_batch.pipeline.audio.resample import Resampler, resampled
 
 RATES = [(RATE_HZ, 48_000), (RATE_HZ, 16_000), (RATE_HZ, 8_000), (RATE_HZ, 22_050), (RATE_HZ, 96_000), (16_000, RATE_HZ)]
 PASSED_DB = 0.05  # that a tone up to 0.9 of the lower half rate loses at most

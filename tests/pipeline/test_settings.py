@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import codecs
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.settings import Settings
 
 SPEC = PRESETS["spleeter:2stems"]

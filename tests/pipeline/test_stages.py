@@ -12,9 +12,10 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, codecs, failures, stages, stems, storage
+from sep_batch.pipeline import audio, failures, stages, stems, storage
 from sep_batch.pipeline import work as work_module
-from sep_batch.pipeline.encode import encode
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import Analyze, Separate, Write

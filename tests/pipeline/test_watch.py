@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from sep_batch.pipeline import failures, watch
-from sep_batch.pipeline.watch import Watched
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import decode_guard
+from sep_batch.pipeline.audio.decode_guard import Watched
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_watched_source_reads_as_the_source_does(watching):
 def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory, watching):
     watched = watching(io.BytesIO(bytes(100)))
     assert watched.read(10) == bytes(10)
-    memory[0] += watch.MAX_GROWN_BYTES + 1
+    memory[0] += decode_guard.MAX_GROWN_BYTES + 1
     assert watched.read(10) == b""
     with pytest.raises(failures.DecodeError, match="unpack to more than 512 MB"):
         watched.settle()
@@ -46,15 +47,15 @@ def test_what_grew_between_two_calls_is_not_this_files_doing(memory, watching):
     for _ in range(5):
         assert watched.read(10) == bytes(10)
         watched.settle()
-        memory[0] += watch.MAX_GROWN_BYTES + 1
+        memory[0] += decode_guard.MAX_GROWN_BYTES + 1
 
 
 def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch, watching):
     spent = [100.0]
-    monkeypatch.setattr(watch.time, "thread_time", lambda: spent[0])
+    monkeypatch.setattr(decode_guard.time, "thread_time", lambda: spent[0])
     watched = watching(io.BytesIO(bytes(100)))
     watched.decoded_s = 30.0
-    spent[0] += watch.PATIENCE_S + 29
+    spent[0] += decode_guard.PATIENCE_S + 29
     assert watched.read(10) == bytes(10)
     watched.settle()
     spent[0] += 2

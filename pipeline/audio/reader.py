@@ -11,8 +11,8 @@ import av.error
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.containers import DECODERS, MAX_FRAME_SAMPLES
-from sep_batch.pipeline.watch import Watched
+from sep_batch.pipeline.audio.containers import DECODERS, MAX_FRAME_SAMPLES
+from sep_batch.pipeline.audio.decode_guard import Watched
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000

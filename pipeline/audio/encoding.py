@@ -9,8 +9,8 @@ from typing import IO, Any, Self
 import av
 import numpy as np
 
-from sep_batch.pipeline.codecs import BLOCK, Codec, raw
-from sep_batch.pipeline.vorbis import VorbisEncoder
+from sep_batch.pipeline.audio.codecs import BLOCK, Codec, raw
+from sep_batch.pipeline.audio.vorbis import VorbisEncoder
 
 _RIFF_BYTES = (1 << 32) - 1024  # of samples; more do not fit beside the headers of a plain WAV
 

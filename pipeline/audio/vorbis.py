@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.codecs import DEFAULT_BITRATE
+from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
 
 _BLOCK = 4096  # samples given at once: always as many, since the bytes go by that; libsndfile crashes over very large ones
 _KBITS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)  # of stereo at 44.1 kHz, by libvorbis's quality of 0 to 10

@@ -12,7 +12,7 @@ import av
 import av.error
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.watch import Watched
+from sep_batch.pipeline.audio.decode_guard import Watched
 
 MAX_BYTES = 256 << 30  # 24 h of stereo float at 192 kHz are 133 GB
 MAX_FRAME_SAMPLES = 1 << 20  # of one channel; the largest honest ones, TTA at 768 kHz, have 802,482

@@ -12,8 +12,9 @@ from typing import IO
 
 import numpy as np
 
-from sep_batch.pipeline import containers, failures
-from sep_batch.pipeline.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import containers
+from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
 
 MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number

@@ -1,0 +1,19 @@
+"""Audio: decoding of sources, encoding of stems, and what is measured on waves.
+
+Files:
+    decoding: A source becomes a stereo wave, or its header is read.
+    reader: Samples of an opened container, stream by stream.
+    containers: The kind of a file, by its first bytes, and FFmpeg opened on it.
+    decode_guard: Limits on memory and time while FFmpeg reads.
+    codecs: The output formats, their sample formats, bit rates and sample rates.
+    encoding: A wave becomes a file.
+    vorbis: Ogg Vorbis through libsndfile, with reproducible pages.
+    resample: Sample rate conversion of stems.
+    loudness: Integrated loudness by ITU-R BS.1770.
+    activity: Regions in which a stem is active.
+"""
+
+from sep_batch.pipeline.audio.decoding import LOUDEST, MAX_S, Header, decode, probe
+from sep_batch.pipeline.audio.reader import Found
+
+__all__ = ["LOUDEST", "MAX_S", "Found", "Header", "decode", "probe"]
