@@ -34,6 +34,7 @@ class Found:
         truncated: The container declares more than could be decoded.
         skipped_packets: Damaged ones, left out.
         nonfinite_samples: NaN, Inf and what is beyond `audio.LOUDEST`, made zero.
+        decoded_s: Seconds of the source that were decoded, with those before the offset.
     """
 
     rate_hz: int = 0
@@ -43,6 +44,7 @@ class Found:
     truncated: bool = False
     skipped_packets: int = 0
     nonfinite_samples: int = 0
+    decoded_s: float = 0.0
 
 
 class Reader:
@@ -92,6 +94,7 @@ class Reader:
                 self.found.channels = self.found.channels or frame.layout.nb_channels
             self.decoded += frame.samples
             self.watched.decoded_s += frame.samples / frame.sample_rate
+            self.found.decoded_s += frame.samples / frame.sample_rate
             if resampler is None:
                 yield _stereo(frame)
                 continue
