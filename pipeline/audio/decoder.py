@@ -27,6 +27,7 @@ from sep_batch.pipeline.audio.decoding import Header
 from sep_batch.pipeline.audio.reader import Found
 
 SILENT_S = 120.0  # by the clock, without a message from the child
+PROBE_SILENT_S = 30.0  # the same, for a header
 _AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once, and that are kept for the next file
 _READ_BEFORE = 8  # blocks of a file that are read for its header while no child waits for them
 
@@ -61,7 +62,7 @@ def decode(
     return _waves(source, options, found, silent_s), found
 
 
-def probe(source: IO[bytes], *, silent_s: float = SILENT_S) -> Header:
+def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
     """Read a file's header, in the decoder's process, and decode nothing.
 
     Args:
