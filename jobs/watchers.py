@@ -65,8 +65,14 @@ class Display(Watcher):
     def watching(self, standing: Standing) -> Iterator[None]:
         """Show it, and leave the terminal as it was."""
         console, lock = self._console, threading.RLock()
-        ours = {"auto_refresh": False, "redirect_stdout": False, "redirect_stderr": False}
-        live = Live(get_renderable=lambda: drawn(standing), console=console, transient=True, **ours)
+        live = Live(
+            get_renderable=lambda: drawn(standing),
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         with (
             _output_kept(console),
             contextlib.redirect_stdout(_Locked(console, sys.stdout, lock)),

@@ -114,8 +114,8 @@ def test_a_line_that_is_printed_while_the_display_shrinks_erases_no_line_above_i
     with Display(console).watching(Progress().standing):
         while "frame 3" not in console.file.getvalue():
             time.sleep(0.01)
-        print("failed: 000", file=sys.stderr)
-        print("failed: 001", file=sys.stdout)
+        sys.stderr.write("failed: 000\n")
+        sys.stdout.write("failed: 001\n")
     screen = Screen(80)
     screen.feed(console.file.getvalue().replace("\n", "\r\n"))
     assert [line for line in screen.lines if line] == ["before 0", "before 1", "failed: 000", "failed: 001"]
@@ -128,7 +128,7 @@ def test_ctrl_c_drops_no_output_that_is_on_its_way_to_the_terminal_and_the_termi
     with open(theirs, "w", encoding="utf-8") as file, ThreadPoolExecutor(1) as pool:
         console = Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm-256color"})
         with Display(console).watching(Progress().standing):
-            print("\n".join(lines), file=sys.stderr)
+            sys.stderr.write("\n".join([*lines, ""]))
             os.write(ours, b"\x03")
             time.sleep(0.2)  # until the driver has taken it
             reading = pool.submit(read_until, ours, b"\x1b[?25h")
