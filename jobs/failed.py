@@ -17,6 +17,7 @@ from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.pipeline import failures, index, lists, storage, uris
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
+from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL
 
 _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, _sep_place, error),
@@ -56,18 +57,24 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
         refuse_no_out(out)
         if to is not None:
             _refuse_target(to, out)
-        with index.opened(out) as journal:
-            sql = journal.database.execute
-            sql(_FAILED, {"class": error_class})
-            (tracks,) = sql("SELECT count(*) FROM newest").fetchall()[0]
-            query = _GROUPS.format(alike=_alike(out))
-            groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
-            table = _manifest(journal) if to else None
+        tracks, groups, table = _failed(out, error_class, with_manifest=to is not None)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     if to and table is not None:
         _write(table, to)
     return Report(out, tracks, sum(group.tracks for group in groups), groups, to)
+
+
+@listing
+def _failed(out: str, error_class: str | None, *, with_manifest: bool) -> tuple[int, list[Group], pa.Table | None]:
+    """Return how many tracks the journal has, what failed in groups, and a manifest of it."""
+    with index.opened(out) as journal:
+        sql = journal.database.execute
+        sql(_FAILED, {"class": error_class})
+        (tracks,) = sql("SELECT count(*) FROM newest").fetchall()[0]
+        query = _GROUPS.format(alike=_alike(out))
+        groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
+        return tracks, groups, _manifest(journal) if with_manifest else None
 
 
 def _alike(out: str) -> str:

@@ -16,6 +16,7 @@ from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
 from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
 from sep_batch.pipeline.plan import make_plan
+from sep_batch.pipeline.retries import listing
 
 _TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
@@ -37,21 +38,27 @@ def run_status(out: str) -> Status:
     Raises:
         NotRunnableError: OUT is none, or its storage or journal cannot be read.
     """
-    status = Status(uris.absolute(out))
+    out = uris.absolute(out)
     try:
-        refuse_no_out(status.out)
-        told = last_run(status.out)
-        _tell_lease(status)
-        with ThreadPoolExecutor(1) as pool:
-            listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
-            with index.opened(status.out) as journal:
-                _count(status, journal)
-                if listed is None:
-                    _count_down(status, journal)
-                else:
-                    _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
+        refuse_no_out(out)
+        return _status(out)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
+
+
+@listing
+def _status(out: str) -> Status:
+    """Read lease, journal and plan; anew where a run removed some of them meanwhile."""
+    status, told = Status(out), last_run(out)
+    _tell_lease(status)
+    with ThreadPoolExecutor(1) as pool:
+        listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
+        with index.opened(out) as journal:
+            _count(status, journal)
+            if listed is None:
+                _count_down(status, journal)
+            else:
+                _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
     status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
     return status
@@ -104,12 +111,13 @@ def _count_down(status: Status, journal: index.Opened) -> None:
 
 
 def _planned(folder: str) -> int | None:
-    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many."""
-    try:
-        files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
-        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
-    except failures.NotFound:  # the run has ended meanwhile, and has removed it
-        return None
+    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many.
+
+    Raises:
+        NotFound: The run has ended meanwhile, and has removed its plan.
+    """
+    files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
+    ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
     return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 

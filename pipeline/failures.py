@@ -6,7 +6,7 @@
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
-      UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6, LeaseHeldError 75
+      UsageError 2, NotRunnableError 5, ManifestError 5, JournalChangedError 5, SettingsDifferError 6, LeaseHeldError 75
 
 `*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
 exception of ours: `bug`, anything that is none of these. Whether a storage's failure is the track's own or the whole
@@ -147,6 +147,10 @@ class NotRunnableError(RunError):
     """Something the run needs is missing: manifest, storage, weights, GPUs."""
 
     exit_code = 5
+
+
+class JournalChangedError(NotRunnableError):
+    """Files of the journal were merged and removed while they were read."""
 
 
 class ManifestError(NotRunnableError):
