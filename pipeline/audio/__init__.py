@@ -2,7 +2,9 @@
 
 Files:
     decoding: A source becomes a stereo wave, or its header is read.
-    reader: Samples of an opened container, stream by stream.
+    reader: Samples of an opened container.
+    streams: The audio stream that is read, and the names of its channels.
+    downmix: More than two channels become two.
     containers: The kind of a file, by its first bytes, and FFmpeg opened on it.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.
@@ -13,7 +15,7 @@ Files:
     activity: Regions in which a stem is active.
 """
 
-from sep_batch.pipeline.audio.decoding import LOUDEST, MAX_S, Header, decode, probe
+from sep_batch.pipeline.audio.decoding import DECODE_RULES, LOUDEST, MAX_S, Header, decode, probe
 from sep_batch.pipeline.audio.reader import Found
 
-__all__ = ["LOUDEST", "MAX_S", "Found", "Header", "decode", "probe"]
+__all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "Found", "Header", "decode", "probe"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import containers
-from sep_batch.pipeline.audio.downmix import DEFAULT, Downmix
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
 
 # The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
@@ -50,7 +50,7 @@ def decode(
     rate_hz: int,
     offset_s: float = 0.0,
     duration_s: float | None = None,
-    downmix: Downmix = DEFAULT,
+    downmix: Downmix = DEFAULT_DOWNMIX,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, as it is asked for.
 

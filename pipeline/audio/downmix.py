@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 Downmix = Literal["itu", "first-two"]
-DEFAULT: Downmix = "itu"
+DEFAULT_DOWNMIX: Downmix = "itu"
 HALF_POWER = math.sqrt(0.5)  # -3 dB
 
 _FRONT = ((1.0, 0.0), (0.0, 1.0))
@@ -68,7 +69,7 @@ _UNNAMED = {  # orders of RFC 9639 (FLAC), section 9.1.3, which are WAVE's; by t
 def is_native(names: Sequence[str]) -> bool:
     """Tell whether channels are all known, and in FFmpeg's own order, so that their layout is a bit mask."""
     places = [_PLACES.get(name, -1) for name in names]
-    return bool(places) and places[0] >= 0 and all(before < after for before, after in zip(places, places[1:], strict=False))
+    return bool(places) and places[0] >= 0 and all(before < after for before, after in pairwise(places))
 
 
 def is_named(names: Sequence[str]) -> bool:
@@ -105,10 +106,8 @@ def _gains(names: Sequence[str]) -> np.ndarray:
 
 
 def mixed(planes: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Mix channels, (channels, n) float32, with gains, (2, channels); the result, (2, n), does not depend on how a wave is cut."""
+    """Mix channels, (channels, n) float32, with gains, (2, channels); how a wave is cut changes no sample of the result."""
     wave = np.zeros((2, planes.shape[1]), np.float32)
-    for side, of_side in zip(wave, gains, strict=True):
-        for plane, gain in zip(planes, of_side, strict=True):
-            if gain:
-                side += gain * plane
+    for side, channel in np.argwhere(gains):
+        wave[side] += gains[side, channel] * planes[channel]
     return wave

@@ -55,7 +55,7 @@ class Reader:
     """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
     def __init__(
-        self, container: Any, rate_hz: int, found: Found, watched: Watched, how: downmix.Downmix = downmix.DEFAULT
+        self, container: Any, rate_hz: int, found: Found, watched: Watched, how: downmix.Downmix = downmix.DEFAULT_DOWNMIX
     ) -> None:
         watched.settle()
         chosen = streams.choose(container)
