@@ -54,7 +54,11 @@ GAINS: dict[str, tuple[float, float]] = {
 }
 _NAMELESS = "NONE"  # FFmpeg's name of each channel of a layout that is a number only
 _PLACES = {name: place for place, name in enumerate(GAINS)}
-_AMBISONIC = {"AMBI0": _BOTH, "AMBI1": (0.5, -0.5)}  # two cardioids, to the left and to the right: (W + Y) / 2, (W - Y) / 2
+_KNOWN = GAINS | {  # any other harmonic is left out; any other name is a channel without a place, and is heard in the middle
+    "AMBI0": _BOTH,  # with the next, two cardioids to the left and to the right: (W + Y) / 2 and (W - Y) / 2
+    "AMBI1": (0.5, -0.5),
+    "UNSD": _SILENT,  # not used, says the file
+}
 _FINISHED = ({"DL", "DR"}, {"BIL", "BIR"})  # a stereo mix that the file carries beside its other channels: it is taken alone
 _UNNAMED = {  # orders of RFC 9639 (FLAC), section 9.1.3, which are WAVE's; by the number of channels
     3: ("FL", "FR", "FC"),
@@ -91,18 +95,16 @@ def matrix(names: Sequence[str], downmix: Downmix) -> np.ndarray | None:
     """
     if downmix == "first-two" or len(names) < 2 or (len(names) == 2 and list(names) != ["FR", "FL"]):
         return None
-    gains = _gains(names)
-    if not gains.any():
-        if len(names) not in _UNNAMED:
-            return None
-        gains = _gains(_UNNAMED[len(names)])
-    return gains
+    if any(gain for name in names for gain in _KNOWN.get(name, _SILENT)):
+        return _gains(names)
+    return _gains(_UNNAMED[len(names)]) if len(names) in _UNNAMED else None
 
 
 def _gains(names: Sequence[str]) -> np.ndarray:
     finished = next((pair for pair in _FINISHED if pair <= set(names)), None)
-    known = {name: GAINS[name] for name in finished} if finished else GAINS | _AMBISONIC
-    return np.array([known.get(name, _SILENT) for name in names], np.float32).T
+    if finished:
+        return np.array([GAINS[name] if name in finished else _SILENT for name in names], np.float32).T
+    return np.array([_KNOWN.get(name, _SILENT if name.startswith("AMBI") else _BOTH) for name in names], np.float32).T
 
 
 def mixed(planes: np.ndarray, gains: np.ndarray) -> np.ndarray:
