@@ -17,9 +17,8 @@ MASK = {  # bits of WAVE's dwChannelMask
     )
 }
 LABEL = {  # of CAF and QuickTime
-    **{"FL": 1, "FR": 2, "FC": 3, "LFE": 4, "BL": 5, "BR": 6, "FLC": 7, "FRC": 8, "BC": 9, "SL": 10, "SR": 11},
-    **{"UNK": 33, "WL": 35, "WR": 36, "LFE2": 37, "DL": 38, "DR": 39},  # FFmpeg does not know the rear surround's
-}
+    name: label for label, name in enumerate(("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR"), 1)
+} | {"UNK": 33, "WL": 35, "WR": 36, "LFE2": 37, "DL": 38, "DR": 39}  # 33 is a rear surround, which FFmpeg does not know
 _PCM_FLOAT = bytes.fromhex("0300000000001000800000aa00389b71")  # the GUID of float samples
 _TONE_HZ, _STEP_HZ = 400, 150
 

@@ -8,11 +8,11 @@ AVCodecContext (`AudioCodecContext.layout`) or to the AVFrame (`AudioFrame._init
 Both free it: "free(): double free detected", "corrupted size vs. prev_size", or a heap that is broken later. Files with such an
 order are ordinary: QuickTime and CAF with the labels C L R Ls Rs LFE, as film sound has them.
 
-The same copy by value is in `AudioLayout.__cinit__` (from another AudioLayout), in the setter `AudioCodecContext.layout` (which also
-leaks the map it replaces), and in `AudioFrame._init`. Each of them needs av_channel_layout_copy.
+The same copy by value is in `AudioLayout.__cinit__` (from another AudioLayout), in the setter `AudioCodecContext.layout` (which
+also leaks the map it replaces), and in `AudioFrame._init`. Each of them needs av_channel_layout_copy.
 
-This script makes such a file, opens and decodes it a hundred times, and is ended by glibc (exit code 134) with PyAV 18.1.0 on Linux.
-With av_channel_layout_copy in the four places it prints how many samples it read.
+This script makes such a file, opens and decodes it a hundred times, and is ended by glibc (exit code 134) with PyAV 18.1.0 on
+Linux. With av_channel_layout_copy in the four places it prints how many samples it read.
 """
 
 from __future__ import annotations

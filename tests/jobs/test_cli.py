@@ -429,7 +429,7 @@ MISTAKES = {
     "max failures": (lambda tmp: [tmp, "--max-failures", "some"], 2, "as 100 or 5%"),
     "log format": (lambda tmp: [tmp, "--log-format", "xml"], 2, "expected text or json"),
     "metrics port": (lambda tmp: [tmp, "--metrics-port", "http"], 2, "expected PORT or HOST:PORT"),
-    "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, all"),
+    "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, suspect, all"),
     "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),
 }

@@ -122,7 +122,9 @@ def test_a_run_separates_and_an_export_mixes_as_the_downmix_says(inline, inline_
         assert gains(mix, channels)[:, place] == pytest.approx(centre, abs=1e-3)
         assert np.abs(sum(waves) - mix).max() < 0.02  # the stems of a tiny model, whose masks sum to one, are the mix again
     other = {"itu": "first-two", "first-two": "itu"}[how]
-    assert "downmix" in call("run", str(tmp_path / "songs"), "-o", out, "-p", tiny, "--bit-depth", "24", "--downmix", other).output
+    assert (
+        "downmix" in call("run", str(tmp_path / "songs"), "-o", out, "-p", tiny, "--bit-depth", "24", "--downmix", other).output
+    )
 
 
 def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(inline, inline_export, tiny, tmp_path, monkeypatch):

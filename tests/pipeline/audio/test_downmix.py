@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +277,15 @@ def test_the_context_is_left_without_an_order_that_it_would_have_to_free():
 def test_reader_is_given_the_downmix_of_decode(monkeypatch):
     assert decoded(wav(tones(3, seconds=0.1), THREE[0]))[0].shape == (2, 4410)
     assert Reader.__init__.__defaults__ == (downmix.DEFAULT_DOWNMIX,)
+
+
+def test_the_docs_name_every_channel_with_its_gain():
+    text = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+    table = text[text.index("<!-- gains -->") : text.index("<!-- /gains -->")]
+    decibels = {1: "0 dB in its own", A: "-3 dB", B: "-6 dB", 0: "left out"}
+    for name, (left, right) in downmix.GAINS.items():
+        (line,) = [line for line in table.splitlines() if f"`{name}`" in line]
+        gain = next(words for value, words in decibels.items() if max(left, right) == pytest.approx(value, abs=1e-5))
+        assert line.split("|")[2].strip().startswith(gain), name
+        if left == right and left:
+            assert "in both" in line
