@@ -15,11 +15,12 @@ import pyarrow.parquet
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
 from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
-from sep_batch.pipeline.plan import make_plan
+from sep_batch.pipeline.plan import SUSPECT, make_plan
 from sep_batch.pipeline.retries import listing
 
 _TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
+_SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
     FROM rows WHERE status <> 'deleted'"""  # those that are, verify --repair wrote
 _LAST_RUN = "SELECT max(run_id) FROM tried"
@@ -86,6 +87,7 @@ def _count(status: Status, journal: index.Opened) -> None:
             status.failed[error_class] = count
         else:
             status.marked += count
+    ((status.suspect,),) = sql(_SUSPECT).fetchall()
     sql(_TRIED)
     if not status.is_at_work:
         (status.run,) = sql(_LAST_RUN).fetchall()[0]

@@ -28,6 +28,7 @@ class Status:
         audio_s: Theirs.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
+        suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
         tried, tried_failed: Tracks that ended in the run, and of these those that failed.
         began, last: When its first and its last track were done; by the workers' clocks.
         planned: Tracks that the run set out to do; where none works on OUT, those of the manifest.
@@ -50,6 +51,7 @@ class Status:
     audio_s: float = 0.0
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
+    suspect: int = 0
     tried: int = 0
     tried_failed: int = 0
     began: str | None = None
@@ -86,6 +88,8 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     )
     if status.marked:
         yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")
+    if status.suspect:
+        yield _line("suspect", f"{status.suspect:,} done by older decoding rules, perhaps wrong; done again by --retry suspect")
     yield _line("pending", _pending(status))
     if status.tracks_a_minute and status.audio_s_a_minute is not None:
         speed = status.audio_s_a_minute / 60

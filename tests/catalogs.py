@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: codecs.
     return path
 
 
-def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> SimpleNamespace:
+def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: Any) -> SimpleNamespace:
     """Decode a whole file: what was found, and its `wave`."""
     pieces, found = decoding.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
     wave = np.concatenate(list(pieces), axis=1)

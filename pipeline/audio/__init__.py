@@ -7,7 +7,9 @@ Files:
     messages: What the two say to each other.
     sandbox: What that process may not do.
     decoding: A source becomes a stereo wave, or its header is read.
-    reader: Samples of an opened container, stream by stream.
+    reader: Samples of an opened container.
+    streams: The audio stream that is read, and the names of its channels.
+    downmix: More than two channels become two.
     containers: The kind of a file, by its first bytes, and FFmpeg opened on it.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.
@@ -19,7 +21,7 @@ Files:
 """
 
 from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, start
-from sep_batch.pipeline.audio.decoding import LOUDEST, MAX_S, Header
+from sep_batch.pipeline.audio.decoding import DECODE_RULES, LOUDEST, MAX_S, Header
 from sep_batch.pipeline.audio.reader import Found
 
-__all__ = ["LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]
+__all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]

@@ -24,6 +24,7 @@ from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
 from sep_batch.pipeline.audio.decoding import Header
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.reader import Found
 
 SILENT_S = 120.0  # by the clock, without a message from the child
@@ -38,6 +39,7 @@ def decode(
     rate_hz: int,
     offset_s: float = 0.0,
     duration_s: float | None = None,
+    downmix: Downmix = DEFAULT_DOWNMIX,
     silent_s: float = SILENT_S,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, in the decoder's process, as it is asked for.
@@ -47,6 +49,7 @@ def decode(
         rate_hz: Sample rate of the wave.
         offset_s: Seconds that are decoded and dropped.
         duration_s: Seconds from the offset on; None is to the end.
+        downmix: How more than two channels become two: `itu`, or `first-two`.
         silent_s: Seconds by the clock after which a decoder that does not answer is ended.
 
     Returns:
@@ -58,7 +61,7 @@ def decode(
 
     All of them are raised by the iterator.
     """
-    found, options = Found(), {"rate_hz": rate_hz, "offset_s": offset_s, "duration_s": duration_s}
+    found, options = Found(), {"rate_hz": rate_hz, "offset_s": offset_s, "duration_s": duration_s, "downmix": downmix}
     return _waves(source, options, found, silent_s), found
 
 

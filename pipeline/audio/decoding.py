@@ -14,8 +14,12 @@ import numpy as np
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import containers
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
 
+# The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
+# first audio stream, its first two channels. 1: FFmpeg's choice of the stream, and more than two channels as `--downmix` says.
+DECODE_RULES = 1
 MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
@@ -41,7 +45,12 @@ class Header:
 
 
 def decode(
-    source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None
+    source: IO[bytes],
+    *,
+    rate_hz: int,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    downmix: Downmix = DEFAULT_DOWNMIX,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, as it is asked for.
 
@@ -50,6 +59,7 @@ def decode(
         rate_hz: Of the wave; other rates are resampled in the file's own layout, so levels stay.
         offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
         duration_s: From the offset on; None is to the end.
+        downmix: How more than two channels become two: `itu`, or `first-two`.
 
     Returns:
         The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
@@ -64,7 +74,7 @@ def decode(
     All of them are raised by the iterator.
     """
     found = Found()
-    return _pieces(source, rate_hz, offset_s, duration_s, found), found
+    return _pieces(source, rate_hz, offset_s, duration_s, downmix, found), found
 
 
 def probe(source: IO[bytes]) -> Header:
@@ -83,16 +93,17 @@ def probe(source: IO[bytes]) -> Header:
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s()
-        channels = codec.layout.nb_channels
-        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, channels or None, codec.name)
+        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, len(reader.names) or None, codec.name)
 
 
-def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
+def _pieces(
+    source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, downmix: Downmix, found: Found
+) -> Iterator[np.ndarray]:
     name, size, head = containers.identify(source)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
     cut_short = duration_s is None and containers.is_cut_short(source, size, head)
     with containers.opened(source, name) as (container, watched):
-        reader = Reader(container, rate_hz, found, watched)
+        reader = Reader(container, rate_hz, found, watched, downmix)
         declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
         if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + DECLARED_SLACK_S:
             raise failures.TooLong(_too_long())
