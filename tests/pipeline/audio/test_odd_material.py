@@ -1,4 +1,4 @@
-"""What an archive holds: telephone rates, 192 kHz, a hundredth of a second, silent, shifted and inverted channels. See docs/sources.md."""
+"""Telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels: results as docs/sources.md states them."""
 
 from __future__ import annotations
 
