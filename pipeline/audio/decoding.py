@@ -93,7 +93,7 @@ def probe(source: IO[bytes]) -> Header:
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s()
-        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, len(reader.names) or None, codec.name)
+        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 
 
 def _pieces(

@@ -15,8 +15,8 @@ from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import downmix, streams
 from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
 from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.streams import MAX_CHANNELS
 
-MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 _BLOCK = 1 << 16  # samples yielded at once
 _FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 << 31, "s32p": 1 << 31}  # read as they are
@@ -65,9 +65,9 @@ class Reader:
         codec.thread_count = 1  # tracks run side by side instead
         codec.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
         self.container, self.stream, self.rate_hz, self.found, self.watched = container, chosen.stream, rate_hz, found, watched
-        self.names, self.how = chosen.names, how
+        self.channels, self.names, self.how = chosen.channels, chosen.names, how
         found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
-        _refuse_form(len(chosen.names) or 1, codec.sample_rate or rate_hz)  # none: known with the first frame
+        _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
         self.decoded = 0  # samples at the source's rate
         self.ended = False
 

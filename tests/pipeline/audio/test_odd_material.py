@@ -1,4 +1,4 @@
-"""Telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels: results as docs/sources.md states them."""
+"""What an archive holds: telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels, as docs/sources.md says."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ def shifted(samples, rate_hz=RATE_HZ):
     return tone(1000, samples, level=0.3, rate_hz=rate_hz) + np.float32(0.25)
 
 
+def telephone(container, encoder):
+    return by_ffmpeg(tone(500, 8000, channels=1, rate_hz=8000), container, encoder, "mono", rate_hz=8000)
+
+
 MATERIAL = {  # the file's bytes, and its length in seconds
-    "8 kHz mu-law WAV": (
-        lambda: by_ffmpeg(tone(500, 8000, channels=1, rate_hz=8000), "wav", "pcm_mulaw", "mono", rate_hz=8000),
-        1,
-    ),
-    "8 kHz mu-law AU": (lambda: by_ffmpeg(tone(500, 8000, channels=1, rate_hz=8000), "au", "pcm_mulaw", "mono", rate_hz=8000), 1),
-    "8 kHz A-law WAV": (lambda: by_ffmpeg(tone(500, 8000, channels=1, rate_hz=8000), "wav", "pcm_alaw", "mono", rate_hz=8000), 1),
+    "8 kHz mu-law WAV": (lambda: telephone("wav", "pcm_mulaw"), 1),
+    "8 kHz mu-law AU": (lambda: telephone("au", "pcm_mulaw"), 1),
+    "8 kHz A-law WAV": (lambda: telephone("wav", "pcm_alaw"), 1),
     "192 kHz": (lambda: wav(tone(500, 192_000, rate_hz=192_000), None, rate_hz=192_000), 1),
     "10 ms": (lambda: wav(tone(500, 441), None), 0.01),
     "10 ms at 8 kHz": (lambda: wav(tone(500, 80, channels=1, rate_hz=8000), None, rate_hz=8000), 0.01),
