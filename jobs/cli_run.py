@@ -64,6 +64,12 @@ def run(
     max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
     ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
     retry: Annotated[str, typer.Option(help="Which failed tracks are tried again: none, transient or all.")] = "transient",
+    damaged: Annotated[
+        str,
+        typer.Option(
+            help="Damaged files of which half or more came out: keep separates and flags them, fail does not. What is done stays."
+        ),
+    ] = "keep",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
     scratch: Annotated[
         str | None,
@@ -124,6 +130,7 @@ def run(
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
             retry=retry,
+            damaged=damaged,
             overwrite=overwrite,
             scratch=scratch,
             deadline=deadline,

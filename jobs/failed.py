@@ -23,6 +23,7 @@ _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, _sep_place, err
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
+_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({index.IS_DAMAGED})) FROM newest"  # noqa: S608 (ours)
 _ALIKE = (  # what differs between two messages that say the same, and what stands for it
     (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
     (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
@@ -59,7 +60,7 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
         with index.opened(out) as journal:
             sql = journal.database.execute
             sql(_FAILED, {"class": error_class})
-            (tracks,) = sql("SELECT count(*) FROM newest").fetchall()[0]
+            tracks, damaged = sql(_TRACKS).fetchall()[0]
             query = _GROUPS.format(alike=_alike(out))
             groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
             table = _manifest(journal) if to else None
@@ -67,7 +68,7 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
         raise failures.NotRunnableError(f"OUT {error}") from error
     if to and table is not None:
         _write(table, to)
-    return Report(out, tracks, sum(group.tracks for group in groups), groups, to)
+    return Report(out, tracks, sum(group.tracks for group in groups), groups, to, damaged)
 
 
 def _alike(out: str) -> str:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
@@ -67,6 +68,7 @@ class Options:
         max_failures: Number or percent of the tracks tried, over which the run is stopped.
         ok_with_failures: Exit code 0 though some tracks failed.
         retry: Which failed tracks are tried again.
+        damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks, where OUT is object storage.
         deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
@@ -104,6 +106,7 @@ class Options:
     max_failures: str = DEFAULT_MAX_FAILURES
     ok_with_failures: bool = False
     retry: Retry = "transient"
+    damaged: OnDamage = "keep"
     overwrite: bool = False
     scratch: str | None = None
     deadline: str | None = None
@@ -147,12 +150,14 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--address {wanted.address}: expected HOST:PORT of a cluster that this machine is a node of")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
-    if wanted.precision not in get_args(Precision):
-        raise failures.UsageError(f"--precision {wanted.precision}: expected one of {', '.join(get_args(Precision))}")
-    if wanted.stft not in get_args(Stft):
-        raise failures.UsageError(f"--stft {wanted.stft}: expected one of {', '.join(get_args(Stft))}")
-    if wanted.retry not in get_args(Retry):
-        raise failures.UsageError(f"--retry {wanted.retry}: expected one of {', '.join(get_args(Retry))}")
+    for name, choice, choices in (
+        ("--precision", wanted.precision, get_args(Precision)),
+        ("--stft", wanted.stft, get_args(Stft)),
+        ("--retry", wanted.retry, get_args(Retry)),
+        ("--damaged", wanted.damaged, get_args(OnDamage)),
+    ):
+        if choice not in choices:
+            raise failures.UsageError(f"{name} {choice}: expected one of {', '.join(choices)}")
     _check_format(wanted)
 
 

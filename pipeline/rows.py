@@ -65,6 +65,7 @@ RESULT = pa.schema(
         ("source_bytes", pa.int64()),
         ("truncated", pa.bool_()),
         ("skipped_packets", pa.int32()),
+        ("source_used_ratio", pa.float32()),  # of the source's bytes of audio; null where bytes do not count, and in older rows
         ("nonfinite_samples", pa.int64()),
         ("parts", pa.int32()),
         ("model", pa.string()),

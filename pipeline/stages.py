@@ -104,6 +104,7 @@ class Analyze:
                 rate_hz=spec.sample_rate_hz,
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
+                on_damage=self.work.on_damage,
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
@@ -119,6 +120,7 @@ class Analyze:
                     source_etag=value(row, "source_etag") or found.etag,
                     truncated=decoded.truncated,
                     skipped_packets=decoded.skipped_packets,
+                    source_used_ratio=decoded.source_used_ratio,
                     nonfinite_samples=decoded.nonfinite_samples,
                     above_f_db=stems.ratio_db(part.energy_above_f, part.energy),
                     decode_s=time.perf_counter() - begun,

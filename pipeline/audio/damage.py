@@ -1,16 +1,16 @@
-"""Damage: the rules by which a track whose file could not be read whole is failed, flagged or left as it is.
+"""Damage: the rules that decide whether a track fails, is flagged or is whole, from what was counted while it was decoded.
 
-Damaged beyond use, a failed row of class `damaged`: of the declared length less than half came out, or more packets were broken
-than good ones. With less damage a track is ok and flagged: `skipped_packets`, and `truncated` where
+A track fails as `damaged` where less than half of the declared length came out (and 0.25 s less than that), or more packets were
+broken than good ones. With less damage it is ok and flagged: `skipped_packets`, and `truncated` where
 
 - more than 0.25 s and 1 % of the declared length did not come out, or
 - the file's own mark of its end is missing (the last page of Ogg, the sizes of a WAV), or
 - reading ended more than 4 KiB and 1 % of the audio's bytes before the last of them, or
 - more than 4 KiB and a tenth of these bytes lay in no packet.
 
-Bytes count in raw streams alone (`extent.RAW`), and tags before, after and between the frames are none of the audio; between them
-a tenth suffices for covers. A length that FFmpeg guessed from a bitrate is none that is declared. An excerpt is compared with what
-of it is declared, and where reading ended because it was complete, broken packets alone count.
+Bytes count in raw streams only (`extent.RAW`). Tags and zeros before and after the audio are not counted; a tenth leaves room for
+tags with covers between the frames, as joined files have them. A length that FFmpeg guessed from a bitrate declares nothing. An
+excerpt is compared with what is declared of it; where reading ended because the excerpt was complete, only broken packets count.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Verdict:
     """What the counts mean.
 
     Attributes:
-        is_damaged: The track fails.
-        is_truncated: It is not all that the file had.
+        is_damaged: Whether the track fails.
+        is_truncated: Whether the file has, or had, more than came out.
         used_ratio: Share of the audio's bytes that were decoded, 0 to 1; None where bytes do not count.
         text: How much of what came out, in words.
     """
@@ -145,7 +145,7 @@ class Verdict:
 
 
 def judge(counts: Counts) -> Verdict:
-    """Apply the rules."""
+    """Apply the rules of this module."""
     declared_s = counts.declared_s or 0.0
     is_short = declared_s - counts.came_s > max(SLACK_S, SLACK_SHARE * declared_s)
     is_damaged = (is_short and counts.came_s < DAMAGED_SHARE * declared_s) or counts.broken > counts.packets - counts.broken
