@@ -10,6 +10,7 @@ ADVICE = {
     "storage_unusable": "wrong credentials, no such bucket, a full disk: sep-batch doctor URI tells; then the same run again",
     "unsupported_format": "no audio, or a codec that is not read: convert these files, or take them out of the manifest",
     "decode_error": "FFmpeg cannot read these files: bring them anew from where they came, or convert them, then --retry all",
+    "decode_crash": "each broke the decoder, or was over its limits of time and memory: convert these files, then --retry all",
     "empty_audio": "no samples, or none between offset and duration: check those, and the files' length",
     "too_long": "longer than 24 hours: give offset_s and duration_s in the manifest, or cut the files",
     "nonfinite": "these files hold nothing but NaN and Inf: make them anew",

@@ -2,7 +2,7 @@
 
     TrackError            a track's own: becomes its failed row; the run goes on
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
-      decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
+      decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
@@ -77,6 +77,12 @@ class DecodeError(TrackError):
     """Says it is audio, and cannot be decoded."""
 
     error_class, stage = "decode_error", "decode"
+
+
+class DecodeCrash(TrackError):
+    """The decoder's process died of it: a native crash, no answer, or too much memory or time."""
+
+    error_class, stage = "decode_crash", "decode"
 
 
 class EmptyAudio(TrackError):

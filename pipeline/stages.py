@@ -76,6 +76,7 @@ class Analyze:
         _prepare_torch()
         os.nice(niceness)
         storage.use(work.storage)
+        audio.start()  # as nice as this process
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -105,6 +106,7 @@ class Analyze:
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
                 on_damage=self.work.on_damage,
+                silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder is given up before this process is
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio, index
-from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline import index
+from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import STEM
 
@@ -29,7 +29,7 @@ def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: codecs.
 
 def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> SimpleNamespace:
     """Decode a whole file: what was found, and its `wave`."""
-    pieces, found = audio.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
+    pieces, found = decoding.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
     wave = np.concatenate(list(pieces), axis=1)
     return SimpleNamespace(wave=wave, **vars(found))
 

@@ -29,6 +29,7 @@ _OPTIONS = {"protocol_whitelist": "none", "codec_whitelist": ",".join(DECODERS),
 MOST_ALLOCATED_BYTES = 256 << 20  # at once, of an MP4: the index of 24 h of AAC at 96 kHz takes 200 MB
 _ALLOCATED_BYTES = 64 << 20  # of everything else, and of what a tag unpacks to
 _OGG_PAGE_BYTES = 65_307  # the longest
+announce: Callable[[str], object] = str  # called with a demuxer's name before a file is opened with it
 
 
 def container_of(head: bytes) -> str | None:
@@ -82,14 +83,15 @@ def opened(source: IO[bytes], name: str, *, bound_bytes: int | None = None) -> I
         name: As `identify` gives it.
         bound_bytes: Of what FFmpeg takes at once; by default what a file of this kind needs.
     """
+    announce(name)
     _bound_allocations(bound_bytes or (MOST_ALLOCATED_BYTES if name == "mov" else _ALLOCATED_BYTES))
-    with Watched(source) as watched:
-        try:
-            with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
-                yield container, watched
-        except av.error.FFmpegError as error:
-            watched.settle()
-            raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+    watched = Watched(source)
+    try:
+        with av.open(watched, format=name, options=_OPTIONS, metadata_errors="replace") as container:
+            yield container, watched
+    except av.error.FFmpegError as error:
+        watched.settle()
+        raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
 
 
 def _bound_allocations(most_bytes: int) -> None:

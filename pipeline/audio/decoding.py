@@ -99,7 +99,6 @@ def _pieces(
         bare = extent.without_tags(source, name, size)
         source, size, audio_end = bare.source, bare.size, bare.audio_end
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    cut_short = duration_s is None and containers.is_cut_short(source, audio_end, head)
     front = extent.look(source, name, size)
     with containers.opened(source, name) as (container, watched):
         reader = Reader(container, rate_hz, found, watched)
@@ -107,8 +106,11 @@ def _pieces(
         if min(_declared_s(reader, name, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
-        counts = _counts(reader, front, name, audio_end, asked_s) if reader.ended else damage.Counts.of(reader.packets)
-        _judge(replace(counts, is_cut=cut_short), on_damage, found)
+        counts = damage.Counts.of(reader.packets)
+        if reader.ended:
+            counts = _counts(reader, front, name, audio_end, asked_s)
+            counts = replace(counts, is_cut=containers.is_cut_short(source, audio_end, head))
+        _judge(counts, on_damage, found)
 
 
 def _declared_s(reader: Reader, name: str, front: extent.Front) -> float | None:

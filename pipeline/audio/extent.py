@@ -146,7 +146,7 @@ def _wav_share(source: IO[bytes], size: int) -> float:
         if block[:4] == b"data":
             there = size - place - 8
             declared = long_size if declared == 0xFFFFFFFF and long_size else declared
-            return 1.0 if _is_whole(declared, there) else there / declared
+            return 1.0 if not there or _is_whole(declared, there) else there / declared
         place += 8 + declared + declared % 2
     return 1.0
 

@@ -35,6 +35,7 @@ class Found:
         skipped_packets: Damaged ones, left out.
         source_used_ratio: Share of the file's bytes of audio that were decoded, 0 to 1; None where bytes do not count.
         nonfinite_samples: NaN, Inf and what is beyond `audio.LOUDEST`, made zero.
+        decoded_s: Seconds of the source that were decoded, with those before the offset.
     """
 
     rate_hz: int = 0
@@ -45,6 +46,7 @@ class Found:
     skipped_packets: int = 0
     source_used_ratio: float | None = None
     nonfinite_samples: int = 0
+    decoded_s: float = 0.0
 
 
 class Reader:
@@ -93,6 +95,7 @@ class Reader:
                 self.found.rate_hz = self.found.rate_hz or frame.sample_rate
                 self.found.channels = self.found.channels or frame.layout.nb_channels
             self.watched.decoded_s += frame.samples / frame.sample_rate
+            self.found.decoded_s += frame.samples / frame.sample_rate
             if resampler is None:
                 yield _stereo(frame)
                 continue
