@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from av.stream import Disposition
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import containers, damage, extent
@@ -107,7 +106,7 @@ def _pieces(
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
-        if reader.ended:
+        if reader.ended and found.samples != samples:  # not an excerpt that is complete
             counts = _counts(reader, front, name, audio_end, asked_s)
             counts = replace(counts, is_cut=containers.is_cut_short(source, audio_end, head))
         _judge(counts, on_damage, found)
@@ -132,7 +131,7 @@ def _counts(reader: Reader, front: extent.Front, name: str, audio_end: int, aske
         audio_end: Where the tags and zeros at its end begin.
         asked_s: How far it was to be read.
     """
-    packets, streams, came_s = reader.packets, _streams(reader.container), reader.watched.decoded_s
+    packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
     packets.leave_out(audio_end)
     declared_s = _declared_s(reader, name, front)
     if front.wav_share < 1:
@@ -144,12 +143,6 @@ def _counts(reader: Reader, front: extent.Front, name: str, audio_end: int, aske
     if name not in extent.RAW or len(streams) > 1:
         return counts
     return replace(counts, audio_bytes=max(0, audio_end - front.audio_begin(packets.first)), end_bytes=audio_end - packets.end)
-
-
-def _streams(container: Any) -> list[Any]:
-    """Return a container's streams of sound and film; FFmpeg shows covers as films of one frame, or as attachments."""
-    streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
-    return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
 
 
 def _judge(counts: damage.Counts, on_damage: OnDamage, found: Found) -> None:

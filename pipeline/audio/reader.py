@@ -9,6 +9,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio.containers import DECODERS, MAX_FRAME_SAMPLES
@@ -129,6 +130,11 @@ class Reader:
     def _count(self, place: int | None, size: int, *, is_good: bool) -> None:
         self.packets.add(place, size, is_good=is_good)
         self.found.skipped_packets = self.packets.broken
+
+    def streams(self) -> list[Any]:
+        """Return the container's streams of sound and film; FFmpeg shows covers as films of one frame, or as attachments."""
+        streams = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
+        return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
 
     def declared_s(self) -> float:
         """Return how long the container says it is; 0 where it says nothing."""
