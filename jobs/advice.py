@@ -14,6 +14,7 @@ ADVICE = {
     "empty_audio": "no samples, or none between offset and duration: check those, and the files' length",
     "too_long": "longer than 24 hours: give offset_s and duration_s in the manifest, or cut the files",
     "nonfinite": "these files hold nothing but NaN and Inf: make them anew",
+    "damaged": "less than half came out, or with --damaged fail not all: bring these files anew, then --retry all",
     "track_timeout": "over --time-limit: the same run again tries them; give it a higher one where files are on slow storage",
     "out_of_memory": "no room even for the smallest batch: the same run again, with nothing else on that GPU or machine",
     "worker_crash": "each killed its process three times: see Ray's logs on the node, and open an issue with one such file",

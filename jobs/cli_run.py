@@ -81,6 +81,12 @@ def run(
             "but were decoded by older rules that may have been wrong."
         ),
     ] = "transient",
+    damaged: Annotated[
+        str,
+        typer.Option(
+            help="Damaged files of which half or more came out: keep separates and flags them, fail does not. What is done stays."
+        ),
+    ] = "keep",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
     scratch: Annotated[
         str | None,
@@ -142,6 +148,7 @@ def run(
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
             retry=retry,
+            damaged=damaged,
             overwrite=overwrite,
             scratch=scratch,
             deadline=deadline,

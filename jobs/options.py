@@ -8,6 +8,7 @@ from typing import get_args
 
 from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
@@ -70,6 +71,7 @@ class Options:
         ok_with_failures: Exit code 0 though some tracks failed.
         retry: Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done but
             were decoded by older rules that may have been wrong.
+        damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks, where OUT is object storage.
         deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
@@ -108,6 +110,7 @@ class Options:
     max_failures: str = DEFAULT_MAX_FAILURES
     ok_with_failures: bool = False
     retry: Retry = "transient"
+    damaged: OnDamage = "keep"
     overwrite: bool = False
     scratch: str | None = None
     deadline: str | None = None
@@ -156,6 +159,7 @@ def check(wanted: Options) -> None:
         ("--stft", wanted.stft, Stft),
         ("--downmix", wanted.downmix, Downmix),
         ("--retry", wanted.retry, Retry),
+        ("--damaged", wanted.damaged, OnDamage),
     ):
         if asked not in get_args(known):
             raise failures.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")

@@ -110,6 +110,7 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
         scratch,
         limit_s=wanted.time_limit_s,
         stft=wanted.stft,
+        on_damage=wanted.damaged,
         analysis=wanted.analysis,
         storage=access,
         machine=machine,

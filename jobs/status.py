@@ -18,8 +18,8 @@ from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
 from sep_batch.pipeline.plan import SUSPECT, make_plan
 from sep_batch.pipeline.retries import listing
 
-_TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
-    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
+_TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({index.IS_DAMAGED})
+    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
 _SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
     FROM rows WHERE status <> 'deleted'"""  # those that are, verify --repair wrote
@@ -80,9 +80,10 @@ def _tell_lease(status: Status) -> None:
 def _count(status: Status, journal: index.Opened) -> None:
     """Count OUT's tracks, and those of its run."""
     sql = journal.database.execute
-    for state, error_class, count, audio_s in sql(_TRACKS).fetchall():
+    for state, error_class, count, audio_s, damaged in sql(_TRACKS).fetchall():
         if state == "ok":
             status.done, status.audio_s = status.done + count, status.audio_s + audio_s
+            status.ok_damaged += damaged
         elif state == "failed":
             status.failed[error_class] = count
         else:

@@ -26,6 +26,7 @@ class Status:
         heartbeat_s: Seconds since its last sign of life, which is its end where it ended. By two clocks: its own and this one's.
         done: Tracks that are ok.
         audio_s: Theirs.
+        ok_damaged: Of them, those truncated or with skipped packets.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
@@ -49,6 +50,7 @@ class Status:
     heartbeat_s: float | None = None
     done: int = 0
     audio_s: float = 0.0
+    ok_damaged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
     suspect: int = 0
@@ -81,7 +83,8 @@ def show(status: Status, *, as_json: bool) -> None:
 def lines(status: Status, now: datetime) -> Iterator[str]:
     """Yield the status in words."""
     yield f"{status.out}: {_state(status, now)}"
-    yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio")
+    damaged = f"; {status.ok_damaged:,} of them damaged: truncated or with skipped packets" if status.ok_damaged else ""
+    yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio{damaged}")
     classes = ", ".join(f"{count:,} {name}" for name, count in status.failed.items())
     yield _line(
         "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")

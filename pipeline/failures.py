@@ -2,7 +2,7 @@
 
     TrackError            a track's own: becomes its failed row; the run goes on
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
-      decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, TrackTimeout*
+      decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
@@ -101,6 +101,12 @@ class NonfiniteAudio(TrackError):
     """Holds nothing but NaN and Inf."""
 
     error_class, stage = "nonfinite", "decode"
+
+
+class Damaged(TrackError):
+    """Of a damaged file came too little, by the rules of audio/damage.py, or less than all where only all will do."""
+
+    error_class, stage = "damaged", "decode"
 
 
 class TrackTimeout(TrackError):

@@ -33,6 +33,7 @@ from sep_batch.pipeline.spread import spread
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 INDEX_FILE = "index.parquet"
+IS_DAMAGED = "truncated OR skipped_packets > 0"  # in SQL, of a track that is ok: not all of its file could be decoded
 _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
     "memory_limit": "640MB",
     "threads": 4,

@@ -67,6 +67,7 @@ RESULT = pa.schema(
         ("source_bytes", pa.int64()),
         ("truncated", pa.bool_()),
         ("skipped_packets", pa.int32()),
+        ("source_used_ratio", pa.float32()),  # of the source's bytes of audio; null where bytes do not count, and in older rows
         ("nonfinite_samples", pa.int64()),
         ("decode_rules", pa.int32()),  # `audio.DECODE_RULES`; null in rows from before there were numbers
         ("parts", pa.int32()),

@@ -106,6 +106,7 @@ class Analyze:
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
                 downmix=settings.downmix,
+                on_damage=self.work.on_damage,
                 silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder is given up before this process is
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
@@ -124,6 +125,7 @@ class Analyze:
                     source_etag=value(row, "source_etag") or found.etag,
                     truncated=decoded.truncated,
                     skipped_packets=decoded.skipped_packets,
+                    source_used_ratio=decoded.source_used_ratio,
                     nonfinite_samples=decoded.nonfinite_samples,
                     decode_rules=audio.DECODE_RULES,
                     above_f_db=stems.ratio_db(part.energy_above_f, part.energy),

@@ -10,6 +10,8 @@ Files:
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
     downmix: More than two channels become two.
+    damage: What becomes of a track whose file could not be read whole.
+    extent: The bytes of a file that hold audio.
     containers: The kind of a file, by its first bytes, and FFmpeg opened on it.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.

@@ -22,6 +22,7 @@ import numpy as np
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import messages
+from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
 from sep_batch.pipeline.audio.decoding import Header
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
@@ -40,6 +41,7 @@ def decode(
     offset_s: float = 0.0,
     duration_s: float | None = None,
     downmix: Downmix = DEFAULT_DOWNMIX,
+    on_damage: OnDamage = "keep",
     silent_s: float = SILENT_S,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, in the decoder's process, as it is asked for.
@@ -50,6 +52,7 @@ def decode(
         offset_s: Seconds that are decoded and dropped.
         duration_s: Seconds from the offset on; None is to the end.
         downmix: How more than two channels become two: `itu`, or `first-two`.
+        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
         silent_s: Seconds by the clock after which a decoder that does not answer is ended.
 
     Returns:
@@ -61,7 +64,14 @@ def decode(
 
     All of them are raised by the iterator.
     """
-    found, options = Found(), {"rate_hz": rate_hz, "offset_s": offset_s, "duration_s": duration_s, "downmix": downmix}
+    found = Found()
+    options = {
+        "rate_hz": rate_hz,
+        "offset_s": offset_s,
+        "duration_s": duration_s,
+        "downmix": downmix,
+        "on_damage": on_damage,
+    }
     return _waves(source, options, found, silent_s), found
 
 

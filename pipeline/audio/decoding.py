@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import containers
+from sep_batch.pipeline.audio import containers, damage, extent
+from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
-from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
+from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Found, Reader
 
 # The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
 # first audio stream, its first two channels. 1: FFmpeg's choice of the stream, and more than two channels as `--downmix` says.
@@ -24,7 +25,6 @@ MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
-_MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def decode(
     offset_s: float = 0.0,
     duration_s: float | None = None,
     downmix: Downmix = DEFAULT_DOWNMIX,
+    on_damage: OnDamage = "keep",
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, as it is asked for.
 
@@ -60,6 +61,7 @@ def decode(
         offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
         duration_s: From the offset on; None is to the end.
         downmix: How more than two channels become two: `itu`, or `first-two`.
+        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
 
     Returns:
         The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
@@ -70,11 +72,12 @@ def decode(
         EmptyAudio: No samples, or none between offset and duration.
         TooLong: More than `MAX_S`.
         NonfiniteAudio: No sample is a number.
+        Damaged: Less came out than `damage` lets pass, or with `on_damage` "fail" less than all.
 
-    All of them are raised by the iterator.
+    All of them are raised by the iterator, the last one at its end.
     """
     found = Found()
-    return _pieces(source, rate_hz, offset_s, duration_s, downmix, found), found
+    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, found), found
 
 
 def probe(source: IO[bytes]) -> Header:
@@ -97,18 +100,73 @@ def probe(source: IO[bytes]) -> Header:
 
 
 def _pieces(
-    source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, downmix: Downmix, found: Found
+    source: IO[bytes],
+    rate_hz: int,
+    offset_s: float,
+    duration_s: float | None,
+    downmix: Downmix,
+    on_damage: OnDamage,
+    found: Found,
 ) -> Iterator[np.ndarray]:
     name, size, head = containers.identify(source)
+    audio_end = size
+    if name in extent.RAW:
+        bare = extent.without_tags(source, name, size)
+        source, size, audio_end = bare.source, bare.size, bare.audio_end
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    cut_short = duration_s is None and containers.is_cut_short(source, size, head)
+    front = extent.look(source, name, size)
     with containers.opened(source, name) as (container, watched):
         reader = Reader(container, rate_hz, found, watched, downmix)
-        declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
-        if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + DECLARED_SLACK_S:
+        asked_s = math.inf if duration_s is None else offset_s + duration_s
+        if min(_declared_s(reader, name, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
-        found.truncated = cut_short or (declares and reader.is_truncated())
+        counts = damage.Counts.of(reader.packets)
+        if reader.ended and found.samples != samples:  # not an excerpt that is complete
+            counts = _counts(reader, front, name, audio_end, asked_s)
+            counts = replace(counts, is_cut=containers.is_cut_short(source, audio_end, head))
+        _judge(counts, on_damage, found)
+
+
+def _declared_s(reader: Reader, name: str, front: extent.Front) -> float | None:
+    """Return the seconds that a file declares; None where it declares nothing, or FFmpeg would guess them."""
+    if name == "mp3":
+        return front.mp3_s(reader.stream.codec_context.sample_rate)
+    if name == "asf":
+        return front.asf_s
+    return None if name in _UNDECLARED else reader.declared_s() or None
+
+
+def _counts(reader: Reader, front: extent.Front, name: str, audio_end: int, asked_s: float) -> damage.Counts:
+    """Return what was counted of a file that was read to its end.
+
+    Args:
+        reader: Has ended.
+        front: Of the file.
+        name: FFmpeg's demuxer.
+        audio_end: Where the tags and zeros at its end begin.
+        asked_s: How far it was to be read.
+    """
+    packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
+    packets.leave_out(audio_end)
+    declared_s = _declared_s(reader, name, front)
+    if front.wav_share < 1:
+        declared_s = max(declared_s or 0.0, came_s / front.wav_share)
+    elif declared_s and not reader.found.codec.startswith("pcm"):
+        bit_rates = [stream.bit_rate for stream in streams]
+        declared_s = None if damage.is_guess(declared_s, name, bit_rates, audio_end, packets.first) else declared_s
+    counts = replace(damage.Counts.of(packets), came_s=came_s, declared_s=declared_s and min(declared_s, asked_s))
+    if name not in extent.RAW or len(streams) > 1:
+        return counts
+    return replace(counts, audio_bytes=max(0, audio_end - front.audio_begin(packets.first)), end_bytes=audio_end - packets.end)
+
+
+def _judge(counts: damage.Counts, on_damage: OnDamage, found: Found) -> None:
+    verdict = damage.judge(counts)
+    found.truncated, found.source_used_ratio = verdict.is_truncated, verdict.used_ratio
+    found.skipped_packets = counts.broken
+    if verdict.is_damaged or (on_damage == "fail" and (found.truncated or found.skipped_packets)):
+        raise failures.Damaged(verdict.text)
 
 
 def _samples(seconds: float, rate_hz: int) -> int:

@@ -10,17 +10,18 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import downmix, streams
 from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
+from sep_batch.pipeline.audio.damage import Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
 from sep_batch.pipeline.audio.streams import MAX_CHANNELS
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 _BLOCK = 1 << 16  # samples yielded at once
 _FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 << 31, "s32p": 1 << 31}  # read as they are
-DECLARED_SLACK_S = 0.25  # a codec's delay and padding
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 
@@ -35,8 +36,9 @@ class Found:
         stream: Number of the stream that is read among the audio streams, from 0.
         streams: Number of audio streams in the file.
         samples: Decoded, at the rate asked for, between offset and duration.
-        truncated: The container declares more than could be decoded.
+        truncated: The file has, or had, more than was decoded, by the rules of `damage`.
         skipped_packets: Damaged ones, left out.
+        source_used_ratio: Share of the file's bytes of audio that were decoded, 0 to 1; None where bytes do not count.
         nonfinite_samples: NaN, Inf and what is beyond `audio.LOUDEST`, made zero.
         decoded_s: Seconds of the source that were decoded, with those before the offset.
     """
@@ -49,6 +51,7 @@ class Found:
     samples: int = 0
     truncated: bool = False
     skipped_packets: int = 0
+    source_used_ratio: float | None = None
     nonfinite_samples: int = 0
     decoded_s: float = 0.0
 
@@ -68,7 +71,7 @@ class Reader:
         self.channels, self.names, self.how = chosen.channels, chosen.names, how
         found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
         _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
-        self.decoded = 0  # samples at the source's rate
+        self.packets = Packets(is_ogg=container.format.name == "ogg")
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -96,7 +99,6 @@ class Reader:
                     resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
                 self.found.rate_hz = self.found.rate_hz or frame.sample_rate
                 self.found.channels = self.found.channels or frame.layout.nb_channels
-            self.decoded += frame.samples
             self.watched.decoded_s += frame.samples / frame.sample_rate
             self.found.decoded_s += frame.samples / frame.sample_rate
             if resampler is None:
@@ -127,19 +129,24 @@ class Reader:
                 return
             except _BROKEN:  # the rest of the container cannot be read
                 self.watched.settle()
-                self.found.skipped_packets += 1
+                self._count(None, 0, is_good=False)
                 return
+            is_good = True
             try:
                 yield from packet.decode()
             except _BROKEN:
-                self.found.skipped_packets += 1
+                is_good = False
+            if packet.size or not is_good:  # the last one is empty, and flushes the decoder
+                self._count(packet.pos, packet.size, is_good=is_good)
 
-    def is_truncated(self) -> bool:
-        """Tell whether the container declared more than came."""
-        if not self.ended or not self.found.rate_hz:
-            return False
-        declared = self.declared_s()
-        return declared - self.decoded / self.found.rate_hz > max(DECLARED_SLACK_S, 0.01 * declared)
+    def _count(self, place: int | None, size: int, *, is_good: bool) -> None:
+        self.packets.add(place, size, is_good=is_good)
+        self.found.skipped_packets = self.packets.broken
+
+    def streams(self) -> list[Any]:
+        """Return the container's streams of sound and film; FFmpeg shows covers as films of one frame, or as attachments."""
+        streams = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
+        return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
 
     def declared_s(self) -> float:
         """Return how long the container says it is; 0 where it says nothing."""

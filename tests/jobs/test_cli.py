@@ -216,6 +216,14 @@ def check_retry(catalog, tiny, tmp, inline):
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--retry", "all").exit_code == 3
 
 
+def check_damaged(catalog, tiny, tmp, inline):
+    path = catalog.parent / "songs" / "300.wav"
+    path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 5])
+    run_with(catalog, tiny, tmp / "a")
+    assert call("run", catalog, "-o", tmp / "b", "-p", tiny, "--damaged", "fail").exit_code == 3
+    assert call("run", catalog, "-o", tmp / "c", "-p", tiny, "--damaged", "drop").exit_code == 2
+
+
 def check_overwrite(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o")
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "-c", "wav").exit_code == 6

@@ -257,10 +257,10 @@ def test_an_offset_past_the_end_is_empty_and_says_how_long_the_file_is():
         decoded(encoded(noise(RATE_HZ)), offset_s=2.0)
 
 
-@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] not in ("m4a", "wma")])  # an index at the end; no length
-def test_a_file_cut_in_half_is_read_as_far_as_it_goes_and_flagged(key):
+@pytest.mark.parametrize("key", [key for key in CODEC_OF if key[0] != "m4a"])  # an index at the end
+def test_a_file_of_which_a_good_half_is_there_is_read_as_far_as_it_goes_and_flagged(key):
     content = encoded(noise(3 * RATE_HZ), *key)
-    found = decoded(content[: len(content) // 2])
+    found = decoded(content[: 6 * len(content) // 10])
     assert found.truncated
     assert RATE_HZ < found.wave.shape[1] < 2 * RATE_HZ
     assert not decoded(content).truncated
@@ -276,7 +276,7 @@ def test_a_file_of_a_container_that_we_do_not_write_is_flagged_where_it_is_cut_t
     found = decoded(content)
     assert found.wave.shape == wave.shape
     assert not found.truncated
-    assert decoded(content[: len(content) // 2]).truncated
+    assert decoded(content[: 6 * len(content) // 10]).truncated
 
 
 def test_an_excerpt_of_a_truncated_file_is_not_flagged_where_it_is_whole():
