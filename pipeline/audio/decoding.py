@@ -13,7 +13,8 @@ from typing import IO
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import containers
+from sep_batch.pipeline.audio import chain, containers, headers
+from sep_batch.pipeline.audio.chain import Chain
 from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
 
 MAX_S = 24 * 3600  # a longer track is refused
@@ -76,24 +77,23 @@ def probe(source: IO[bytes]) -> Header:
     Raises:
         EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` does.
     """
-    name, _, _ = containers.identify(source)
+    file = containers.identify(source)
     bound = containers.MOST_ALLOCATED_BYTES  # files of all kinds are probed at once, and it is the process's
-    with containers.opened(source, name, bound_bytes=bound) as (container, watched):
+    with containers.opened(file, bound_bytes=bound) as (container, watched):
         reader = Reader(container, MAX_RATE_HZ, Found(), watched)
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
-        seconds = reader.declared_s()
+        seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
         channels = codec.layout.nb_channels
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, channels or None, codec.name)
 
 
 def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
-    name, size, head = containers.identify(source)
+    file = containers.identify(source)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    cut_short = duration_s is None and containers.is_cut_short(source, size, head)
-    with containers.opened(source, name) as (container, watched):
-        reader = Reader(container, rate_hz, found, watched)
-        declares = name not in _UNDECLARED and (name != "mp3" or any(tag in head for tag in _MP3_LENGTH_TAGS))
+    cut_short = duration_s is None and file.name == "wav" and headers.is_cut_short(file.head, file.size)
+    with chain.reading(file, rate_hz, found) as reader:
+        declares = file.name not in _UNDECLARED and (file.name != "mp3" or any(tag in file.head for tag in _MP3_LENGTH_TAGS))
         if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + DECLARED_SLACK_S:
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
@@ -104,7 +104,7 @@ def _samples(seconds: float, rate_hz: int) -> int:
     return round(min(seconds, _FAR_S) * rate_hz)
 
 
-def _kept(reader: Reader, begin: int, samples: int | None) -> Iterator[np.ndarray]:
+def _kept(reader: Reader | Chain, begin: int, samples: int | None) -> Iterator[np.ndarray]:
     """Yield so many samples from `begin` on, as soon as they come, with what is no number made zero."""
     found, place = reader.found, 0
     end = None if samples is None else begin + samples

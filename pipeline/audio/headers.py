@@ -1,0 +1,130 @@
+"""Headers of WAV, AIFF, AU and CAF: sizes that declare nothing, files shorter than declared, and bytes that FFmpeg mistakes.
+
+Recorders and pipes that cannot go back to the header leave 0, 2^31 - 1, 2^32 - 1 or (SoX) 0x7f000000 there, or a value a little
+beside these: less what the header takes, or cut to whole blocks. Such a size declares nothing; the audio lasts to the end of the
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Literal, NamedTuple
+
+_MAX_CHUNKS = 256  # looked at
+_PLACEHOLDERS = (0x7F000000, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
+_BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # how far from a placeholder a size still is one
+_PCM_IN_AIFC = (b"NONE", b"sowt", b"twos")
+_EXTENSIBLE, _PCM = 0xFFFE, 1
+_VALID_BITS, _SUBFORMAT = 18, 24  # offsets in a WAV's format
+_Order = Literal["big", "little"]
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    size: int  # as the header says
+    start: int  # of the content
+    content: bytes  # the first 40 bytes of it
+
+
+def declares_size(size: int) -> bool:
+    """Tell whether a size in a header is one, and no placeholder."""
+    return size > 0 and not any(-_BELOW_BYTES <= size - limit < _ABOVE_BYTES for limit in _PLACEHOLDERS)
+
+
+def is_cut_short(head: bytes, size: int) -> bool:
+    """Tell whether a WAV file ends before its header says; FFmpeg takes the length from the bytes that are there.
+
+    Args:
+        head: First bytes of the file.
+        size: Bytes of the file.
+    """
+    declared = int.from_bytes(head[4:8], _order(head))
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":  # above 4 GiB the size stands in a chunk of its own
+        declared = int.from_bytes(head[20:28], "little")
+    elif head[:4] not in (b"RIFF", b"RIFX"):
+        return False
+    return declares_size(declared) and declared + 8 - size > max(4096, 0.01 * declared)
+
+
+def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
+    """Return the bytes of a file that FFmpeg has to read otherwise, by their offset.
+
+    Args:
+        name: FFmpeg's demuxer for it.
+        source: Seekable; the file begins at its start.
+        size: Bytes of the file.
+    """
+    source.seek(0)
+    head = source.read(12)
+    if name == "wav":
+        return _valid_bits(source, _order(head)) | (_rf64(source, size) if head[:4] == b"RF64" else {})
+    if name == "aiff":
+        return _aiff(source, head, size)
+    if name == "au" and not declares_size(int.from_bytes(head[8:12], "big")):
+        return {8: b"\xff\xff\xff\xff"}
+    if name == "caf":
+        data = next((chunk for chunk in _chunks(source, 8, "big", 8) if chunk.name == b"data"), None)
+        return {data.start - 8: b"\xff" * 8} if data and not declares_size(data.size) else {}
+    return {}
+
+
+def _order(head: bytes) -> _Order:
+    return "big" if head[:4] in (b"RIFX", b"FORM") else "little"
+
+
+def _rf64(source: IO[bytes], size: int) -> dict[int, bytes]:
+    sizes = next((chunk for chunk in _chunks(source, 12, "little") if chunk.name == b"ds64"), None)
+    if sizes is None or declares_size(int.from_bytes(sizes.content[8:16], "little")):
+        return {}
+    return {sizes.start + 8: size.to_bytes(8, "little") + bytes(8)}  # of the sound, to the end at most; samples are unsaid
+
+
+def _valid_bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
+    """Have all bits of integers count: those of fewer valid bits than they have (24 of 32) are left-justified.
+
+    FFmpeg goes by the valid bits, and takes 24 of 32 for a format of floats, 20 of 32 for one of 24 bits.
+    """
+    form = next((chunk for chunk in _chunks(source, 12, order) if chunk.name == b"fmt "), None)
+    if form is None or len(form.content) < 40:
+        return {}
+    tag, bits, valid, kind = (int.from_bytes(form.content[at : at + 2], order) for at in (0, 14, _VALID_BITS, _SUBFORMAT))
+    is_short = form.size >= 40 and tag == _EXTENSIBLE and kind == _PCM and 0 < valid < bits
+    return {form.start + _VALID_BITS: bits.to_bytes(2, order)} if is_short else {}
+
+
+def _aiff(source: IO[bytes], head: bytes, size: int) -> dict[int, bytes]:
+    """Have placeholders say that the sound lasts to the end of the file."""
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
+    sound, common = chunks.get(b"SSND"), chunks.get(b"COMM")
+    if sound is None or common is None or (declares_size(sound.size) and declares_size(int.from_bytes(head[4:8], "big"))):
+        return {}
+    changes = {4: _four_bytes(size - 8)}
+    if not declares_size(sound.size):
+        left = size - sound.start
+        changes |= {sound.start - 4: _four_bytes(left), common.start + 2: _four_bytes(_aiff_samples(head, common, left))}
+    return changes
+
+
+def _four_bytes(number: int) -> bytes:
+    return min(number, (1 << 32) - 1).to_bytes(4, "big")
+
+
+def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
+    """Return how many samples so many bytes of sound have, 0 where they are compressed."""
+    channels, bits = int.from_bytes(common.content[:2], "big"), int.from_bytes(common.content[6:8], "big")
+    is_pcm = head[8:12] == b"AIFF" or common.content[18:22] in _PCM_IN_AIFC
+    return max(0, size - 8) // max(1, channels * ((bits + 7) // 8)) if is_pcm else 0  # 8: offset and block
+
+
+def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -> Iterator[_Chunk]:
+    """Iterate over chunks, up to one whose size is a placeholder."""
+    for _ in range(_MAX_CHUNKS):
+        source.seek(start)
+        head = source.read(4 + size_bytes + 40)
+        if len(head) < 4 + size_bytes:
+            return
+        size, start = int.from_bytes(head[4 : 4 + size_bytes], order), start + 4 + size_bytes
+        yield _Chunk(head[:4], size, start, head[4 + size_bytes :])
+        if not declares_size(size) and head[:4] in (b"data", b"SSND"):
+            return
+        start += size + (size % 2 if size_bytes == 4 else 0)  # CAF does not pad
