@@ -79,7 +79,7 @@ def find(source: IO[bytes], size: int) -> Beginning:
         if demuxer is not None:
             return Beginning(demuxer, start, is_tagged)
         tag, header = _tag_bytes(head), _http_bytes(source, start, head)
-        padding = 0 if tag or header else _padding_bytes(source, start, head)
+        padding = 0 if tag or header or _FOREIGN.match(head) else _padding_bytes(source, start, head)
         if not tag + header + padding:
             break
         start, is_tagged, is_padded = start + tag + header + padding, is_tagged or tag > 0, is_padded or padding > 0
@@ -138,16 +138,16 @@ def _http_bytes(source: IO[bytes], start: int, head: bytes) -> int:
 
 
 def _padding_bytes(source: IO[bytes], start: int, head: bytes) -> int:
-    """Return the number of zeros and blanks that stand here."""
+    """Return the number of zeros and blanks that stand here, 0 where they are more than `MAX_PADDING_BYTES`."""
     length = 3 if head.startswith(_BYTE_ORDER_MARK) else 0
     block = head[length:]
     while length < MAX_PADDING_BYTES and block:
         audio = block.lstrip(_PADDING)
         length += len(block) - len(audio)
         if audio:
-            break
+            return length
         block = _read(source, start + length, 64 << 10)
-    return length
+    return length if length < MAX_PADDING_BYTES else 0
 
 
 def _is_quicktime(source: IO[bytes], start: int, size: int) -> bool:

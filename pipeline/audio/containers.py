@@ -73,13 +73,20 @@ def identify(source: IO[bytes]) -> AudioFile:
     if size > MAX_BYTES:
         raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
     audio = view(source, found.start, size) if found.start else source
-    changes = headers.corrections(found.demuxer, audio, size - found.start)
+    name, start, stop, changes = found.demuxer, found.start, size, headers.corrections(found.demuxer, audio, size - found.start)
+    sound = headers.rifx_as_au(audio, size - start) if name == "wav" and _head(audio, 4) == b"RIFX" else None
+    if sound is not None:
+        name, start, stop, changes = "au", start + sound.start, start + sound.stop, {0: sound.header}
     if changes:
-        audio = view(source, found.start, size, changes)
-    audio.seek(0)
-    head = audio.read(beginning.HEAD_BYTES)
-    audio.seek(0)
-    return AudioFile(found.demuxer, audio, size - found.start, head)
+        audio = view(source, start, stop, changes)
+    return AudioFile(name, audio, stop - start, _head(audio, beginning.HEAD_BYTES))
+
+
+def _head(source: IO[bytes], size: int) -> bytes:
+    source.seek(0)
+    head = source.read(size)
+    source.seek(0)
+    return head
 
 
 def _refusal(source: IO[bytes], found: beginning.Beginning) -> failures.TrackError:

@@ -7,15 +7,22 @@ file.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import IO, Literal, NamedTuple
 
+from sep_batch.pipeline import failures
+
 _MAX_CHUNKS = 256  # looked at
+_UINT32 = (1 << 32) - 1
 _PLACEHOLDERS = (0x7F000000, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
 _BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # how far from a placeholder a size still is one
 _PCM_IN_AIFC = (b"NONE", b"sowt", b"twos")
-_EXTENSIBLE, _PCM = 0xFFFE, 1
+_EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
 _VALID_BITS, _SUBFORMAT = 18, 24  # offsets in a WAV's format
+_AU_ENCODINGS = {(_PCM, 16): 3, (_PCM, 24): 4, (_PCM, 32): 5, (_FLOAT, 32): 6, (_FLOAT, 64): 7}
+_AU_BYTES = 24
+_BYTEWISE = (6, 7)  # A-law, mu-law
 _Order = Literal["big", "little"]
 
 
@@ -44,6 +51,48 @@ def is_cut_short(head: bytes, size: int) -> bool:
     elif head[:4] not in (b"RIFF", b"RIFX"):
         return False
     return declares_size(declared) and declared + 8 - size > max(4096, 0.01 * declared)
+
+
+class Sound(NamedTuple):
+    """Samples in a file of another kind, as an AU file.
+
+    Attributes:
+        start: First byte of the AU file: its header takes the place of what lies before the samples.
+        stop: First byte behind it.
+        header: Of the AU file.
+    """
+
+    start: int
+    stop: int
+    header: bytes
+
+
+def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
+    """Return the samples of a RIFX file, a WAV of big-endian numbers, as AU, whose numbers are big-endian too.
+
+    FFmpeg reads the header of RIFX as such, and the samples as if they were little-endian.
+
+    Returns:
+        None where samples are of one byte, which FFmpeg reads right.
+
+    Raises:
+        UnsupportedFormat: Another codec.
+    """
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
+    form, data = chunks.get(b"fmt "), chunks.get(b"data")
+    if form is None or data is None or len(form.content) < 16:
+        return None
+    tag, channels, rate_hz, _, _, bits = struct.unpack(">HHIIHH", form.content[:16])
+    if tag == _EXTENSIBLE:
+        tag = int.from_bytes(form.content[_SUBFORMAT : _SUBFORMAT + 2], "big")
+    if tag in _BYTEWISE or (tag == _PCM and bits <= 8):
+        return None
+    encoding = _AU_ENCODINGS.get((tag, bits))
+    if encoding is None:
+        raise failures.UnsupportedFormat(f"RIFX, a WAV of big-endian numbers, of format {tag} with {bits} bits")
+    declared = data.size if declares_size(data.size) else size - data.start
+    header = b".snd" + struct.pack(">IIIII", _AU_BYTES, min(declared, _UINT32), encoding, rate_hz, channels)
+    return Sound(data.start - _AU_BYTES, min(size, data.start + declared), header)
 
 
 def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
@@ -106,7 +155,7 @@ def _aiff(source: IO[bytes], head: bytes, size: int) -> dict[int, bytes]:
 
 
 def _four_bytes(number: int) -> bytes:
-    return min(number, (1 << 32) - 1).to_bytes(4, "big")
+    return min(number, _UINT32).to_bytes(4, "big")
 
 
 def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
