@@ -14,6 +14,7 @@ from typing import IO, Literal, NamedTuple
 from sep_batch.pipeline import failures
 
 _MAX_CHUNKS = 256  # looked at
+_LOOKED_AT_BYTES = 64 << 10  # of samples
 _UINT32 = (1 << 32) - 1
 _PLACEHOLDERS = (0x7F000000, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
 _BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # how far from a placeholder a size still is one
@@ -106,7 +107,7 @@ def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
     source.seek(0)
     head = source.read(12)
     if name == "wav":
-        return _valid_bits(source, _order(head)) | (_rf64(source, size) if head[:4] == b"RF64" else {})
+        return _bits(source, _order(head)) | (_rf64(source, size) if head[:4] == b"RF64" else {})
     if name == "aiff":
         return _aiff(source, head, size)
     if name == "au" and not declares_size(int.from_bytes(head[8:12], "big")):
@@ -128,17 +129,42 @@ def _rf64(source: IO[bytes], size: int) -> dict[int, bytes]:
     return {sizes.start + 8: size.to_bytes(8, "little") + bytes(8)}  # of the sound, to the end at most; samples are unsaid
 
 
-def _valid_bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
-    """Have all bits of integers count: those of fewer valid bits than they have (24 of 32) are left-justified.
+def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
+    """Have all bits of a WAV's integers count: those of fewer valid bits than they have room for are left-justified.
 
-    FFmpeg goes by the valid bits, and takes 24 of 32 for a format of floats, 20 of 32 for one of 24 bits.
+    FFmpeg goes by the valid bits: it takes 24 in 4 bytes for a format of floats, and 20 in 4 bytes, or 16, for 3 bytes, or 2.
+
+    Raises:
+        UnsupportedFormat: 24 bits in 4 bytes, of which the header does not say where they are.
     """
-    form = next((chunk for chunk in _chunks(source, 12, order) if chunk.name == b"fmt "), None)
-    if form is None or len(form.content) < 40:
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, order)}
+    form, data = chunks.get(b"fmt "), chunks.get(b"data")
+    if form is None or data is None or form.size < 16:
         return {}
-    tag, bits, valid, kind = (int.from_bytes(form.content[at : at + 2], order) for at in (0, 14, _VALID_BITS, _SUBFORMAT))
-    is_short = form.size >= 40 and tag == _EXTENSIBLE and kind == _PCM and 0 < valid < bits
-    return {form.start + _VALID_BITS: bits.to_bytes(2, order)} if is_short else {}
+    at = {offset: int.from_bytes(form.content[offset : offset + 2], order) for offset in (0, 2, 12, 14, _VALID_BITS, _SUBFORMAT)}
+    tag, channels, align, bits = at[0], at[2], at[12], at[14]
+    is_extensible = tag == _EXTENSIBLE and form.size >= 40 and at[_SUBFORMAT] == _PCM
+    if not (is_extensible or tag == _PCM) or not channels or not 0 < bits <= 32:
+        return {}
+    width, room = (bits + 7) // 8, align // channels
+    if width < room <= 4 and align == room * channels:
+        if _is_left_justified(source, data.start, width, room, order) and (is_extensible or (bits, room) != (24, 4)):
+            bits = 8 * room
+        elif (bits, room) == (24, 4):
+            raise failures.UnsupportedFormat(
+                "wav: 24 bits in 4 bytes a sample, and its header does not say where, or if as floats"
+            )
+    if is_extensible and 0 < at[_VALID_BITS] < bits:
+        return {form.start + offset: bits.to_bytes(2, order) for offset in (14, _VALID_BITS)}
+    return {form.start + 14: bits.to_bytes(2, order)} if bits != at[14] else {}
+
+
+def _is_left_justified(source: IO[bytes], start: int, width: int, room: int, order: _Order) -> bool:
+    """Tell whether of every sample's bytes those beyond its width are zero, where a little-endian one has its lowest bits."""
+    source.seek(start)
+    content = source.read(_LOOKED_AT_BYTES // room * room)
+    places = range(room - width) if order == "little" else range(width, room)
+    return any(content) and not any(any(content[place::room]) for place in places)
 
 
 def _aiff(source: IO[bytes], head: bytes, size: int) -> dict[int, bytes]:
@@ -166,7 +192,7 @@ def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
 
 
 def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -> Iterator[_Chunk]:
-    """Iterate over chunks, up to one whose size is a placeholder."""
+    """Iterate over chunks up to the sound: what lies behind it may be far away."""
     for _ in range(_MAX_CHUNKS):
         source.seek(start)
         head = source.read(4 + size_bytes + 40)
@@ -174,6 +200,6 @@ def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -
             return
         size, start = int.from_bytes(head[4 : 4 + size_bytes], order), start + 4 + size_bytes
         yield _Chunk(head[:4], size, start, head[4 + size_bytes :])
-        if not declares_size(size) and head[:4] in (b"data", b"SSND"):
+        if head[:4] in (b"data", b"SSND"):
             return
         start += size + (size % 2 if size_bytes == 4 else 0)  # CAF does not pad

@@ -151,6 +151,14 @@ def test_a_first_frame_that_nothing_follows_is_kept_where_its_stream_goes_on():
     assert containers.identify(io.BytesIO(damaged)).size == len(damaged)
 
 
+@pytest.mark.parametrize("format", ["flac", "tta", "wv", "vorbis", "wav"])
+def test_a_file_whose_header_was_cut_off_is_refused(format):
+    content = whole(format, 2.0)
+    for cut in (10, 9000, 20_000):
+        with pytest.raises((failures.UnsupportedFormat, failures.DecodeError)):
+            decoded(content[cut:])
+
+
 # -- QuickTime without ftyp --
 
 

@@ -374,6 +374,18 @@ def test_links_without_end_run_into_the_limit_on_time(monkeypatch):
         decoded(link * 20_000)
 
 
+def test_what_storage_raises_midway_is_raised_and_no_end_of_a_link():
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if 200_000 < self.tell() < 900_000:
+                raise failures.FetchTimeout("the storage went away")
+            return super().read(size)
+
+    pieces, _ = audio.decode(Broken(long_flac(4.0) + long_flac(4.0)), rate_hz=44_100)
+    with pytest.raises(failures.FetchTimeout, match="went away"):
+        list(pieces)
+
+
 def test_pages_are_known_by_their_checksums():
     content = whole("opus")
     pages = ogg_pages(content)

@@ -176,3 +176,46 @@ def test_a_float_wav_with_valid_bits_stays_one_of_floats():
     place = content.index(b"data") + 8
     content = content[:place] + np.ascontiguousarray(wave.T, "<f4").tobytes()
     assert np.array_equal(decoded(content).wave, wave)
+
+
+@pytest.mark.parametrize(("bits", "room"), [(16, 4), (20, 4), (18, 4), (16, 3), (12, 2), (20, 3)])
+def test_integers_in_more_bytes_than_they_need_are_read_at_their_place(bits, room):
+    wave = noise(5000, level=0.2)
+    full = 1 << (bits - 1)
+    numbers = np.clip(np.rint(wave.T * full), -full, full - 1).astype(np.int64)
+    left = (numbers << (8 * room - bits)).reshape(-1).astype("<i8").view(np.uint8).reshape(-1, 8)[:, :room]
+    found = decoded(wav(form(bits=bits, align=2 * room), data=left.tobytes()))
+    assert np.array_equal(found.wave, (numbers.T / full).astype(np.float32))
+
+
+def test_a_width_that_the_samples_do_not_have_is_taken_for_a_wrong_one():
+    content = wav(form(align=8), data=SOUND)
+    assert np.array_equal(decoded(content).wave, decoded(wav(data=SOUND)).wave)
+
+
+def test_24_bits_in_4_bytes_of_which_no_header_says_where_are_refused_in_words():
+    for numbers in (np.rint(noise(5000).T * 2**31).astype("<i4"), noise(5000).T.astype("<f4")):
+        with pytest.raises(failures.UnsupportedFormat, match="24 bits in 4 bytes a sample, and its header does not say where"):
+            decoded(wav(form(bits=24, align=8), data=np.ascontiguousarray(numbers).tobytes()))
+
+
+def test_extensible_bits_that_name_no_room_go_by_the_block():
+    wave = noise(5000, level=0.2)
+    content = extensible(wave, bits=32, valid=24)
+    place = content.index(b"fmt ") + 8 + 14
+    content = content[:place] + struct.pack("<H", 24) + content[place + 2 :]
+    assert np.array_equal(decoded(content).wave, decoded(extensible(wave, bits=32, valid=24)).wave)
+
+
+def test_what_lies_behind_the_sound_is_not_read_for_its_header():
+    class Far(io.BytesIO):
+        farthest = 0
+
+        def read(self, size=-1):
+            content = super().read(size)
+            self.farthest = max(self.farthest, self.tell())
+            return content
+
+    content = Far(wav(data=bytes(10_000_000)) + riff(b"LIST", b"INFO"))
+    assert headers.corrections("wav", content, len(content.getvalue())) == {}
+    assert content.farthest < 100_000
