@@ -10,9 +10,15 @@ Files:
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
     downmix: More than two channels become two.
+    chain: Samples of an Ogg file, link by link.
+    ogg: Pages, and the links of a chained file.
     damage: What becomes of a track whose file could not be read whole.
     extent: The bytes of a file that hold audio.
-    containers: The kind of a file, by its first bytes, and FFmpeg opened on it.
+    containers: The kind of a file, and FFmpeg opened on it.
+    beginning: The place where the audio of a file begins, behind tags, padding and cut frames.
+    frames: Frame headers of raw streams.
+    headers: Sizes and widths in the headers of WAV, AIFF, AU and CAF.
+    view: Some bytes of a file as a file.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.
     encoding: A wave becomes a file.

@@ -13,13 +13,16 @@ from typing import IO
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import containers, damage, extent
+from sep_batch.pipeline.audio import chain, containers, damage, extent, headers
+from sep_batch.pipeline.audio.chain import Chain
+from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Found, Reader
 
 # The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
-# first audio stream, its first two channels. 1: FFmpeg's choice of the stream, and more than two channels as `--downmix` says.
+# first audio stream, its first two channels, Ogg as one stream. 1: FFmpeg's choice of the stream, more than two channels as
+# `--downmix` says, Ogg link by link.
 DECODE_RULES = 1
 MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
@@ -89,13 +92,13 @@ def probe(source: IO[bytes]) -> Header:
     Raises:
         EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` does.
     """
-    name, _, _ = containers.identify(source)
+    file = containers.identify(source)
     bound = containers.MOST_ALLOCATED_BYTES  # files of all kinds are probed at once, and it is the process's
-    with containers.opened(source, name, bound_bytes=bound) as (container, watched):
+    with containers.opened(file, bound_bytes=bound) as (container, watched):
         reader = Reader(container, MAX_RATE_HZ, Found(), watched)
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
-        seconds = reader.declared_s()
+        seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 
 
@@ -108,55 +111,50 @@ def _pieces(
     on_damage: OnDamage,
     found: Found,
 ) -> Iterator[np.ndarray]:
-    name, size, head = containers.identify(source)
-    audio_end = size
-    if name in extent.RAW:
-        bare = extent.without_tags(source, name, size)
-        source, size, audio_end = bare.source, bare.size, bare.audio_end
+    file, audio_end = extent.without_tags(containers.identify(source))
+    front = extent.look(file)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    front = extent.look(source, name, size)
-    with containers.opened(source, name) as (container, watched):
-        reader = Reader(container, rate_hz, found, watched, downmix)
+    with chain.reading(file, rate_hz, found, downmix) as reader:
         asked_s = math.inf if duration_s is None else offset_s + duration_s
-        if min(_declared_s(reader, name, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
+        if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
         if reader.ended and found.samples != samples:  # not an excerpt that is complete
-            counts = _counts(reader, front, name, audio_end, asked_s)
-            counts = replace(counts, is_cut=containers.is_cut_short(source, audio_end, head))
+            counts = reader.counts() if isinstance(reader, Chain) else _counts(reader, file, front, audio_end)
+            counts = replace(counts, declared_s=counts.declared_s and min(counts.declared_s, asked_s))
         _judge(counts, on_damage, found)
 
 
-def _declared_s(reader: Reader, name: str, front: extent.Front) -> float | None:
+def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) -> float | None:
     """Return the seconds that a file declares; None where it declares nothing, or FFmpeg would guess them."""
-    if name == "mp3":
+    if file.name == "mp3" and isinstance(reader, Reader):
         return front.mp3_s(reader.stream.codec_context.sample_rate)
-    if name == "asf":
+    if file.name == "asf":
         return front.asf_s
-    return None if name in _UNDECLARED else reader.declared_s() or None
+    return None if file.name in _UNDECLARED else reader.declared_s() or None
 
 
-def _counts(reader: Reader, front: extent.Front, name: str, audio_end: int, asked_s: float) -> damage.Counts:
+def _counts(reader: Reader, file: AudioFile, front: extent.Front, audio_end: int) -> damage.Counts:
     """Return what was counted of a file that was read to its end.
 
     Args:
         reader: Has ended.
+        file: What it read.
         front: Of the file.
-        name: FFmpeg's demuxer.
-        audio_end: Where the tags and zeros at its end begin.
-        asked_s: How far it was to be read.
+        audio_end: Where the zeros at its end begin.
     """
     packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
     packets.leave_out(audio_end)
-    declared_s = _declared_s(reader, name, front)
+    declared_s = _declared_s(reader, file, front)
     if front.wav_share < 1:
         declared_s = max(declared_s or 0.0, came_s / front.wav_share)
     elif declared_s and not reader.found.codec.startswith("pcm"):
         bit_rates = [stream.bit_rate for stream in streams]
-        declared_s = None if damage.is_guess(declared_s, name, bit_rates, audio_end, packets.first) else declared_s
-    counts = replace(damage.Counts.of(packets), came_s=came_s, declared_s=declared_s and min(declared_s, asked_s))
-    if name not in extent.RAW or len(streams) > 1:
+        declared_s = None if damage.is_guess(declared_s, file.name, bit_rates, audio_end, packets.first) else declared_s
+    is_cut = file.name == "wav" and headers.is_cut_short(file.head, file.size)
+    counts = replace(damage.Counts.of(packets), came_s=came_s, declared_s=declared_s, is_cut=is_cut)
+    if file.name not in extent.RAW or len(streams) > 1:
         return counts
     return replace(counts, audio_bytes=max(0, audio_end - front.audio_begin(packets.first)), end_bytes=audio_end - packets.end)
 
@@ -173,7 +171,7 @@ def _samples(seconds: float, rate_hz: int) -> int:
     return round(min(seconds, _FAR_S) * rate_hz)
 
 
-def _kept(reader: Reader, begin: int, samples: int | None) -> Iterator[np.ndarray]:
+def _kept(reader: Reader | Chain, begin: int, samples: int | None) -> Iterator[np.ndarray]:
     """Yield so many samples from `begin` on, as soon as they come, with what is no number made zero."""
     found, place = reader.found, 0
     end = None if samples is None else begin + samples

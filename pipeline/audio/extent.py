@@ -5,13 +5,14 @@ Raw streams only (`RAW`): in these one frame follows another, so that the sizes 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import IO, cast
+from dataclasses import dataclass, replace
+from typing import IO
+
+from sep_batch.pipeline.audio.containers import AudioFile
+from sep_batch.pipeline.audio.headers import declares_size
+from sep_batch.pipeline.audio.view import view
 
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
-OGG_PAGE_BYTES = 27  # of a page's header, without its table of sizes
 _NEAR_BYTES = 4096  # the first packet may follow what we know by so much: a Xing frame, a seek table
 _MAX_STEPS = 10_000  # metadata blocks, pages of headers, blocks of a WAV, tags
 _ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
@@ -21,7 +22,6 @@ _KEPT_ZEROS = {"ac3": 2, "flac": 2, "tta": 4}  # where a frame ends in a checksu
 _MPEG1_HZ = 32_000  # and above: frames of 1,152 samples
 _XING_AT, _VBRI_AT = (36, 21, 13), 36  # after the beginning of a frame: stereo, mono, mono of the lower rates
 _ASF_PROPERTIES, _ASF_HEAD_BYTES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 1 << 16
-_OPEN_SIZES = (range(0x7FFFFF00, 0x80000000), range(0xFFFFFF00, 0x100000000))  # left by recorders and pipes: not known
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Front:
     """What the first bytes of a file tell, read before FFmpeg opens it.
 
     Attributes:
-        begin: Where the headers of a FLAC or Ogg file end; None of others, where FFmpeg gives out all that follows its headers.
+        begin: Where the metadata of a FLAC file ends; None of others, where FFmpeg gives out all that follows its headers.
         mp3_frames: Frames that an MP3's Xing, Info or VBRI frame declares; 0 where there is none.
         asf_s: Seconds that a WMA declares, which FFmpeg ignores where it is cut; None where it declares nothing.
         wav_share: Share of its samples that a WAV still has, where both of its sizes declare more bytes than there are; else 1.
@@ -52,70 +52,38 @@ class Front:
         return first if self.begin is None or self.begin <= first <= self.begin + _NEAR_BYTES else self.begin
 
 
-def look(source: IO[bytes], name: str, size: int) -> Front:
+def look(file: AudioFile) -> Front:
     """Read what the first bytes of a file tell.
 
     Args:
-        source: Seekable; at its start afterwards.
-        name: FFmpeg's demuxer.
-        size: The file's, in bytes.
+        file: Its source is at its start afterwards.
     """
+    source, name = file.source, file.name
     front = Front()
-    if name in _HEADERS:
-        front = Front(begin=_HEADERS[name](source, _after_id3(source)))
+    if name == "flac":
+        front = Front(begin=_after_flac_metadata(source))
     elif name == "mp3":
-        front = Front(mp3_frames=_declared_frames(source, _after_id3(source)))
+        front = Front(mp3_frames=_declared_frames(source))
     elif name == "asf":
         front = Front(asf_s=_asf_s(source))
     elif name == "wav":
-        front = Front(wav_share=_wav_share(source, size))
+        front = Front(wav_share=_wav_share(source, file.size))
     source.seek(0)
     return front
 
 
-class Window:
-    """A file that ends before its end: FFmpeg takes tags for packets, or loses the last frame before them."""
-
-    def __init__(self, source: IO[bytes], end: int) -> None:
-        self._source, self._end = source, end
-
-    def read(self, size: int = -1) -> bytes:
-        """Read so many bytes; fewer at the end only."""
-        left = max(0, self._end - self._source.tell())
-        return self._source.read(left if size < 0 else min(size, left))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
-        return self._source.seek(offset + self._end) if whence == io.SEEK_END else self._source.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._source.tell()
-
-
-@dataclass(frozen=True)
-class Tagless:
-    """A file without what lies behind its audio.
-
-    Attributes:
-        source: The file without tags at its end, at its start. Of zeros at its end some stay: a frame may end in them.
-        size: Its bytes.
-        audio_end: Where its zeros begin, `size` where it has none.
-    """
-
-    source: IO[bytes]
-    size: int
-    audio_end: int
-
-
-def without_tags(source: IO[bytes], name: str, size: int) -> Tagless:
+def without_tags(file: AudioFile) -> tuple[AudioFile, int]:
     """Leave out ID3v1, APEv2, Lyrics3 and ID3v2 tags and zeros at the end of a raw stream, in whatever order they lie.
 
-    Args:
-        source: Seekable.
-        name: FFmpeg's demuxer, one of `RAW`.
-        size: The file's, in bytes.
+    FFmpeg takes tags for packets, or loses the last frame before them. Other containers are returned as they are.
+
+    Returns:
+        The file, at its start. Of zeros at its end some stay: a frame may end in them. And where these begin, its end where it
+        has none.
     """
+    source, size = file.source, file.size
+    if file.name not in RAW:
+        return file, size
     end, kept = size, 0
     for _ in range(_MAX_STEPS):
         before = end - _tag_bytes(_read(source, max(0, end - 227), end))
@@ -124,11 +92,12 @@ def without_tags(source: IO[bytes], name: str, size: int) -> Tagless:
             before = _before_zeros(source, end)
         if before == end:
             break
-        kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(name, _MANY_ZEROS))
+        kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(file.name, _MANY_ZEROS))
         end = before
     source.seek(0)
-    is_whole = end + kept == size
-    return Tagless(source if is_whole else cast("IO[bytes]", Window(source, end + kept)), end + kept, end)
+    if end + kept == size:
+        return file, end
+    return replace(file, source=view(source, 0, end + kept), size=end + kept), end
 
 
 def _wav_share(source: IO[bytes], size: int) -> float:
@@ -153,25 +122,15 @@ def _wav_share(source: IO[bytes], size: int) -> float:
 
 def _is_whole(declared: int, there: int, *, rf64: bool = False) -> bool:
     """Tell whether a size declares no more bytes than there are, or nothing; that of RF64 stands in another place."""
-    return not rf64 and (declared <= there or any(declared in sizes for sizes in _OPEN_SIZES))
+    return not rf64 and (declared <= there or not declares_size(declared))
 
 
 # -- before the audio --
 
 
-def _after_id3(source: IO[bytes]) -> int:
-    place = 0
-    for _ in range(_MAX_STEPS):
-        tag = _read(source, place, place + 10)
-        if tag[:3] != b"ID3":
-            break
-        place += 10 + _syncsafe(tag[6:10])
-    return place
-
-
-def _declared_frames(source: IO[bytes], place: int) -> int:
+def _declared_frames(source: IO[bytes]) -> int:
     """Return the frames that the first frame of an MP3 declares; 0 where it declares nothing."""
-    head = _read(source, place, place + _NEAR_BYTES)
+    head = _read(source, 0, _NEAR_BYTES)
     while (place := head.find(b"\xff")) >= 0 and len(head) > place + _VBRI_AT + 18:
         frame = head[place:]
         if frame[1] & 0xE6 == 0xE2:  # layer III
@@ -194,27 +153,13 @@ def _asf_s(source: IO[bytes]) -> float | None:
     return max(0.0, play_100ns / 1e7 - preroll_ms / 1e3) or None
 
 
-def _after_flac_metadata(source: IO[bytes], place: int) -> int | None:
-    if _read(source, place, place + 4) != b"fLaC":
-        return None
-    place += 4
+def _after_flac_metadata(source: IO[bytes]) -> int:
+    place = len(b"fLaC")
     for _ in range(_MAX_STEPS):
         block = _read(source, place, place + 4)
         place += 4 + int.from_bytes(block[1:], "big")
         if len(block) < 4 or block[0] & 128:  # the last one
             break
-    return place
-
-
-def _after_ogg_headers(source: IO[bytes], place: int) -> int | None:
-    """Return where the first page begins that ends with samples: until then pages have no granule, or 0."""
-    for _ in range(_MAX_STEPS):
-        page = _read(source, place, place + OGG_PAGE_BYTES + 255)
-        if page[:5] != b"OggS\0" or len(page) < OGG_PAGE_BYTES:
-            return place or None
-        if page[6:14] not in (bytes(8), b"\xff" * 8):
-            return place
-        place += OGG_PAGE_BYTES + page[26] + sum(page[OGG_PAGE_BYTES : OGG_PAGE_BYTES + page[26]])
     return place
 
 
@@ -260,6 +205,3 @@ def _read(source: IO[bytes], begin: int, end: int) -> bytes:
 
 def _syncsafe(number: bytes) -> int:
     return sum((byte & 127) << shift for byte, shift in zip(number, (21, 14, 7, 0), strict=False))
-
-
-_HEADERS: dict[str, Callable[[IO[bytes], int], int | None]] = {"flac": _after_flac_metadata, "ogg": _after_ogg_headers}

@@ -60,7 +60,13 @@ class Reader:
     """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
     def __init__(
-        self, container: Any, rate_hz: int, found: Found, watched: Watched, how: downmix.Downmix = downmix.DEFAULT_DOWNMIX
+        self,
+        container: Any,
+        rate_hz: int,
+        found: Found,
+        watched: Watched,
+        how: downmix.Downmix = downmix.DEFAULT_DOWNMIX,
+        packets: Packets | None = None,
     ) -> None:
         watched.settle()
         chosen = streams.choose(container)
@@ -71,7 +77,7 @@ class Reader:
         self.channels, self.names, self.how = chosen.channels, chosen.names, how
         found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
         _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
-        self.packets = Packets(is_ogg=container.format.name == "ogg")
+        self.packets = packets or Packets()
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -141,12 +141,21 @@ def _silent_frame(number: int) -> bytes:
 
 
 def _crc(content: bytes, polynomial: int, bits: int) -> int:
-    value, top = 0, 1 << (bits - 1)
+    table, value = _crc_table(polynomial, bits), 0
     for byte in content:
-        value ^= byte << (bits - 8)
+        value = (value << 8 ^ table[value >> (bits - 8) ^ byte]) & (1 << bits) - 1
+    return value
+
+
+@functools.cache
+def _crc_table(polynomial: int, bits: int) -> list[int]:
+    table, top = [], 1 << (bits - 1)
+    for byte in range(256):
+        value = byte << (bits - 8)
         for _ in range(8):
             value = (value << 1 ^ (polynomial if value & top else 0)) & (1 << bits) - 1
-    return value
+        table.append(value)
+    return table
 
 
 # -- MP3 --

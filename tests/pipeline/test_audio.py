@@ -111,8 +111,8 @@ def written_by_ffmpeg(wave, container, encoder, layout, *, rate_hz=RATE_HZ, samp
         (b"ID3\x04\0\0\0\0\0\0\xff\xfb\x90\x64", "mp3"),
         (b"ID3\x04\0\0\0\0\0\x04pictfLaC", "flac"),
         (b"ID3\x04\0\0\0\0\0\x02no\0\0\0\0\xff\xf1\x50\x80", "aac"),
-        (b"ID3\x04\0\0\0\0\x7f\x7f picture", "mp3"),  # longer than what was read of it
-        (b"ID3\x04\0\0\0\0\0\0ID3\x04\0\0\0\0\0\0", "mp3"),
+        (b"ID3\x04\0\0\0\0\x7f\x7f picture", None),  # longer than the file
+        (b"ID3\x04\0\0\0\0\0\0ID3\x04\0\0\0\0\0\0", None),
         (b"ID3", None),
         (b"\xff", None),
         (b"\xff\x00", None),
@@ -486,10 +486,22 @@ def test_tags_that_unpack_to_more_than_is_bearable_are_refused(monkeypatch):
     from sep_batch.pipeline.audio import decode_guard
 
     monkeypatch.setattr(decode_guard, "MAX_GROWN_BYTES", 32 << 20)
-    content = encoded(noise(RATE_HZ), "mp3", "")
-    assert decoded(packed_tags(24, 1 << 10) + content).samples == RATE_HZ
+    assert decoded(tagged_aiff(packed_tags(24, 1 << 10))).samples == RATE_HZ
     with pytest.raises(failures.DecodeError, match="its headers unpack to more than 32 MB"):
-        decoded(packed_tags(24, 8 << 20) + content)
+        decoded(tagged_aiff(packed_tags(24, 8 << 20)))
+
+
+def test_tags_before_the_audio_unpack_to_nothing(monkeypatch):
+    from sep_batch.pipeline.audio import decode_guard
+
+    monkeypatch.setattr(decode_guard, "MAX_GROWN_BYTES", 32 << 20)
+    assert decoded(packed_tags(24, 8 << 20) + encoded(noise(RATE_HZ), "mp3", "")).samples == RATE_HZ
+
+
+def tagged_aiff(tag):
+    """Return a second of AIFF whose first chunk is an ID3 tag."""
+    content = written_by_ffmpeg(noise(RATE_HZ), "aiff", "pcm_s16be", "stereo")
+    return content[:12] + b"ID3 " + struct.pack(">I", len(tag)) + tag + bytes(len(tag) % 2) + content[12:]
 
 
 def packed_tags(count, letters):

@@ -1,0 +1,110 @@
+"""A chained Ogg file: every link decoded by itself, as a file of its own, and joined at one rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import containers, ogg
+from sep_batch.pipeline.audio.containers import AudioFile
+from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
+from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.downmix import Downmix
+from sep_batch.pipeline.audio.reader import Found, Reader
+
+_BROKEN = (failures.DecodeError, failures.UnsupportedFormat)
+
+
+@contextmanager
+def reading(file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> Iterator[Reader | Chain]:
+    """Open a file to read its samples at one rate.
+
+    Raises:
+        DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` do; of an Ogg file, while it is read.
+    """
+    if file.name == "ogg":
+        yield Chain(file, rate_hz, found, downmix)
+        return
+    with containers.opened(file) as (container, watched):
+        yield Reader(container, rate_hz, found, watched, downmix)
+
+
+def declared_s(file: AudioFile, watched: Watched) -> float:
+    """Return the length of all links of an Ogg file, 0 where it says nothing; reads the whole file where it is a chain."""
+    one_s = ogg.seconds_of_one(watched, file.size)
+    seconds = ogg.seconds(watched) if one_s is None else one_s
+    watched.settle()
+    return seconds
+
+
+class Chain:
+    """Iterates over the samples of an Ogg file, (2, n) float32 at one rate; one link is a chain too.
+
+    A link that cannot be read counts as one broken packet, and the file as cut, unless no link can be read.
+
+    Attributes:
+        rate_hz: Of the samples.
+        found: Rate, channels, codec and stream are those of the first link that is read.
+        packets: Of all links.
+        ended: All links were read.
+    """
+
+    def __init__(self, file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> None:
+        self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
+        self._downmix, self._watched = downmix, Watched(file.source)
+        self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
+        self._is_cut, self._audio_bytes = False, 0
+        self._watched.settle()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        declared_s, first_error = 0.0, None
+        for link in ogg.links(self._watched):
+            known = self.found.codec, self.found.stream, self.found.streams
+            try:
+                yield from self._samples(link)
+            except _BROKEN as error:
+                first_error = first_error or error
+                self.packets.add(None, 0, is_good=False)
+                self._is_cut = True
+            if known[0]:
+                self.found.codec, self.found.stream, self.found.streams = known
+            link.drain()
+            declared_s += link.audio[1].seconds if link.audio else 0.0
+            self.packets.base += link.size
+            self._audio_bytes += link.size - link.head_size
+        self._watched.settle()
+        if first_error is not None and not self._watched.decoded_s:
+            raise first_error
+        self._declared_s, self.ended = declared_s, True
+
+    def _samples(self, link: ogg.Link) -> Iterator[np.ndarray]:
+        before_s = self._watched.decoded_s
+        with containers.demuxed(link, "ogg", self._watched) as container:
+            reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
+            number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
+            yield from reader
+        link.drain()
+        stream = link.stream(number)
+        missing_s = stream.seconds - (self._watched.decoded_s - before_s)
+        is_short = missing_s > max(SLACK_S, SLACK_SHARE * stream.seconds)
+        if stream.stop is not None and (is_short or link.stray_pages or not stream.has_ended):
+            self._is_cut = True
+
+    def declared_s(self) -> float:
+        """Return how long the file says it is; 0 where it says nothing, or where several links are not read yet."""
+        return self._declared_s
+
+    def counts(self) -> Counts:
+        """Return what was counted, once all links were read."""
+        return replace(
+            Counts.of(self.packets),
+            came_s=self._watched.decoded_s,
+            declared_s=self._declared_s or None,
+            audio_bytes=self._audio_bytes,
+            end_bytes=self.packets.base - self.packets.end,
+            is_cut=self._is_cut,
+        )

@@ -1,0 +1,205 @@
+"""Headers of WAV, AIFF, AU and CAF: sizes that declare nothing, files shorter than declared, and bytes that FFmpeg mistakes.
+
+Recorders and pipes that cannot go back to the header leave 0, 2^31 - 1, 2^32 - 1 or (SoX) 0x7f000000 there, or a value a little
+beside these: less what the header takes, or cut to whole blocks. Such a size declares nothing; the audio lasts to the end of the
+file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import IO, Literal, NamedTuple
+
+from sep_batch.pipeline import failures
+
+_MAX_CHUNKS = 256  # looked at
+_LOOKED_AT_BYTES = 64 << 10  # of samples
+_UINT32 = (1 << 32) - 1
+_PLACEHOLDERS = (0x7F000000, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
+_BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # how far from a placeholder a size still is one
+_PCM_IN_AIFC = (b"NONE", b"sowt", b"twos")
+_EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
+_VALID_BITS, _SUBFORMAT = 18, 24  # offsets in a WAV's format
+_AU_ENCODINGS = {(_PCM, 16): 3, (_PCM, 24): 4, (_PCM, 32): 5, (_FLOAT, 32): 6, (_FLOAT, 64): 7}
+_AU_BYTES = 24
+_BYTEWISE = (6, 7)  # A-law, mu-law
+_Order = Literal["big", "little"]
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    size: int  # as the header says
+    start: int  # of the content
+    content: bytes  # the first 40 bytes of it
+
+
+def declares_size(size: int) -> bool:
+    """Tell whether a size in a header is one, and no placeholder."""
+    return size > 0 and not any(-_BELOW_BYTES <= size - limit < _ABOVE_BYTES for limit in _PLACEHOLDERS)
+
+
+def is_cut_short(head: bytes, size: int) -> bool:
+    """Tell whether a WAV file ends before its header says; FFmpeg takes the length from the bytes that are there.
+
+    Args:
+        head: First bytes of the file.
+        size: Bytes of the file.
+    """
+    declared = int.from_bytes(head[4:8], _order(head))
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":  # above 4 GiB the size stands in a chunk of its own
+        declared = int.from_bytes(head[20:28], "little")
+    elif head[:4] not in (b"RIFF", b"RIFX"):
+        return False
+    return declares_size(declared) and declared + 8 - size > max(4096, 0.01 * declared)
+
+
+class Sound(NamedTuple):
+    """Samples in a file of another kind, as an AU file.
+
+    Attributes:
+        start: First byte of the AU file: its header takes the place of what lies before the samples.
+        stop: First byte behind it.
+        header: Of the AU file.
+    """
+
+    start: int
+    stop: int
+    header: bytes
+
+
+def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
+    """Return the samples of a RIFX file, a WAV of big-endian numbers, as AU, whose numbers are big-endian too.
+
+    FFmpeg reads the header of RIFX as such, and the samples as if they were little-endian.
+
+    Returns:
+        None where samples are of one byte, which FFmpeg reads right.
+
+    Raises:
+        UnsupportedFormat: Another codec.
+    """
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
+    form, data = chunks.get(b"fmt "), chunks.get(b"data")
+    if form is None or data is None or len(form.content) < 16:
+        return None
+    tag, channels, rate_hz, _, _, bits = struct.unpack(">HHIIHH", form.content[:16])
+    if tag == _EXTENSIBLE:
+        tag = int.from_bytes(form.content[_SUBFORMAT : _SUBFORMAT + 2], "big")
+    if tag in _BYTEWISE or (tag == _PCM and bits <= 8):
+        return None
+    encoding = _AU_ENCODINGS.get((tag, bits))
+    if encoding is None:
+        raise failures.UnsupportedFormat(f"RIFX, a WAV of big-endian numbers, of format {tag} with {bits} bits")
+    declared = data.size if declares_size(data.size) else size - data.start
+    header = b".snd" + struct.pack(">IIIII", _AU_BYTES, min(declared, _UINT32), encoding, rate_hz, channels)
+    return Sound(data.start - _AU_BYTES, min(size, data.start + declared), header)
+
+
+def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
+    """Return the bytes of a file that FFmpeg has to read otherwise, by their offset.
+
+    Args:
+        name: FFmpeg's demuxer for it.
+        source: Seekable; the file begins at its start.
+        size: Bytes of the file.
+    """
+    source.seek(0)
+    head = source.read(12)
+    if name == "wav":
+        return _bits(source, _order(head)) | (_rf64(source, size) if head[:4] == b"RF64" else {})
+    if name == "aiff":
+        return _aiff(source, head, size)
+    if name == "au" and not declares_size(int.from_bytes(head[8:12], "big")):
+        return {8: b"\xff\xff\xff\xff"}
+    if name == "caf":
+        data = next((chunk for chunk in _chunks(source, 8, "big", 8) if chunk.name == b"data"), None)
+        return {data.start - 8: b"\xff" * 8} if data and not declares_size(data.size) else {}
+    return {}
+
+
+def _order(head: bytes) -> _Order:
+    return "big" if head[:4] in (b"RIFX", b"FORM") else "little"
+
+
+def _rf64(source: IO[bytes], size: int) -> dict[int, bytes]:
+    sizes = next((chunk for chunk in _chunks(source, 12, "little") if chunk.name == b"ds64"), None)
+    if sizes is None or declares_size(int.from_bytes(sizes.content[8:16], "little")):
+        return {}
+    return {sizes.start + 8: size.to_bytes(8, "little") + bytes(8)}  # of the sound, to the end at most; samples are unsaid
+
+
+def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
+    """Have all bits of a WAV's integers count: those of fewer valid bits than they have room for are left-justified.
+
+    FFmpeg goes by the valid bits: it takes 24 in 4 bytes for a format of floats, and 20 in 4 bytes, or 16, for 3 bytes, or 2.
+
+    Raises:
+        UnsupportedFormat: 24 bits in 4 bytes, of which the header does not say where they are.
+    """
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, order)}
+    form, data = chunks.get(b"fmt "), chunks.get(b"data")
+    if form is None or data is None or form.size < 16:
+        return {}
+    at = {offset: int.from_bytes(form.content[offset : offset + 2], order) for offset in (0, 2, 12, 14, _VALID_BITS, _SUBFORMAT)}
+    tag, channels, align, bits = at[0], at[2], at[12], at[14]
+    is_extensible = tag == _EXTENSIBLE and form.size >= 40 and at[_SUBFORMAT] == _PCM
+    if not (is_extensible or tag == _PCM) or not channels or not 0 < bits <= 32:
+        return {}
+    width, room = (bits + 7) // 8, align // channels
+    if width < room <= 4 and align == room * channels:
+        if _is_left_justified(source, data.start, width, room, order) and (is_extensible or (bits, room) != (24, 4)):
+            bits = 8 * room
+        elif (bits, room) == (24, 4):
+            raise failures.UnsupportedFormat(
+                "wav: 24 bits in 4 bytes a sample, and its header does not say where, or if as floats"
+            )
+    if is_extensible and 0 < at[_VALID_BITS] < bits:
+        return {form.start + offset: bits.to_bytes(2, order) for offset in (14, _VALID_BITS)}
+    return {form.start + 14: bits.to_bytes(2, order)} if bits != at[14] else {}
+
+
+def _is_left_justified(source: IO[bytes], start: int, width: int, room: int, order: _Order) -> bool:
+    """Tell whether of every sample's bytes those beyond its width are zero, where a little-endian one has its lowest bits."""
+    source.seek(start)
+    content = source.read(_LOOKED_AT_BYTES // room * room)
+    places = range(room - width) if order == "little" else range(width, room)
+    return any(content) and not any(any(content[place::room]) for place in places)
+
+
+def _aiff(source: IO[bytes], head: bytes, size: int) -> dict[int, bytes]:
+    """Have placeholders say that the sound lasts to the end of the file."""
+    chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
+    sound, common = chunks.get(b"SSND"), chunks.get(b"COMM")
+    if sound is None or common is None or (declares_size(sound.size) and declares_size(int.from_bytes(head[4:8], "big"))):
+        return {}
+    changes = {4: _four_bytes(size - 8)}
+    if not declares_size(sound.size):
+        left = size - sound.start
+        changes |= {sound.start - 4: _four_bytes(left), common.start + 2: _four_bytes(_aiff_samples(head, common, left))}
+    return changes
+
+
+def _four_bytes(number: int) -> bytes:
+    return min(number, _UINT32).to_bytes(4, "big")
+
+
+def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
+    """Return how many samples so many bytes of sound have, 0 where they are compressed."""
+    channels, bits = int.from_bytes(common.content[:2], "big"), int.from_bytes(common.content[6:8], "big")
+    is_pcm = head[8:12] == b"AIFF" or common.content[18:22] in _PCM_IN_AIFC
+    return max(0, size - 8) // max(1, channels * ((bits + 7) // 8)) if is_pcm else 0  # 8: offset and block
+
+
+def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -> Iterator[_Chunk]:
+    """Iterate over chunks up to the sound: what lies behind it may be far away."""
+    for _ in range(_MAX_CHUNKS):
+        source.seek(start)
+        head = source.read(4 + size_bytes + 40)
+        if len(head) < 4 + size_bytes:
+            return
+        size, start = int.from_bytes(head[4 : 4 + size_bytes], order), start + 4 + size_bytes
+        yield _Chunk(head[:4], size, start, head[4 + size_bytes :])
+        if head[:4] in (b"data", b"SSND"):
+            return
+        start += size + (size % 2 if size_bytes == 4 else 0)  # CAF does not pad

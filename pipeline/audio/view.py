@@ -1,0 +1,63 @@
+"""A view of a file: its bytes from one place to another, some of them replaced, as a seekable file of its own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import IO, cast
+
+
+def view(source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes] | None = None) -> IO[bytes]:
+    """Return bytes `start` to `stop` of a file as a file.
+
+    Args:
+        source: Seekable. The view moves its position, and nobody else may read it meanwhile.
+        start: First byte of the view.
+        stop: First byte behind the view.
+        changes: Bytes that replace the file's own, by their offset in the view.
+    """
+    return cast("IO[bytes]", _View(source, start, stop, changes or {}))
+
+
+class _View(io.RawIOBase):
+    def __init__(self, source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes]) -> None:
+        super().__init__()
+        self._source, self._start, self._size, self._changes = source, start, max(0, stop - start), changes
+        self._position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read at most so many bytes, to the view's end where `size` is negative."""
+        left = max(0, self._size - self._position)
+        wanted = left if size < 0 else min(size, left)
+        if not wanted:
+            return b""
+        self._source.seek(self._start + self._position)
+        content = self._changed(self._source.read(wanted))
+        self._position += len(content)
+        return content
+
+    def _changed(self, content: bytes) -> bytes:
+        begin = self._position
+        for offset, new in self._changes.items():
+            first, last = max(offset, begin), min(offset + len(new), begin + len(content))
+            if first < last:
+                content = content[: first - begin] + new[first - offset : last - offset] + content[last - begin :]
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to an offset, and return the position from the view's start."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position from the view's start."""
+        return self._position
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
