@@ -74,8 +74,8 @@ class Chain:
                 self.found.codec, self.found.stream, self.found.streams = known
             link.drain()
             declared_s += link.audio[1].seconds if link.audio else 0.0
+            self._audio_bytes += link.size - link.head_size + link.lost
             self.packets.base += link.size
-            self._audio_bytes += link.size - link.head_size
         self._watched.settle()
         if first_error is not None and not self._watched.decoded_s:
             raise first_error

@@ -140,15 +140,20 @@ class Stream:
             samples - self.skipped if samples > self.skipped else samples
         ) / self.rate_hz  # to skip more than all is no header
 
-    def add(self, page: Page) -> None:
-        """Take one more of its pages into account."""
+    def add(self, page: Page, *, is_joined: bool = True) -> None:
+        """Take one more of its pages into account.
+
+        Args:
+            page: The next one that is whole.
+            is_joined: Whether nothing was lost before it: only then a first position that is late is where the stream begins.
+        """
         self.pages += 1
         self.has_ended = bool(page.flags & _LAST)
         if page.granule <= 0:
             return
         if self.stop is None:
             fewest, most = (page.packets * samples for samples in self._packet_samples(page))
-            self.start = page.granule - fewest if page.granule > most else 0
+            self.start = page.granule - fewest if page.granule > most and is_joined else 0
         self.stop = page.granule
 
     def _packet_samples(self, page: Page) -> tuple[int, int]:
@@ -183,15 +188,17 @@ class Link:
         streams: By serial number, in their order.
         stray_pages: Pages of no stream that begins in this link, and runs of bytes between pages that are none.
         has_ended: All of it was read.
-        size: Bytes of it that were read.
-        head_size: Bytes of it before the first page on which samples end.
+        taken: Bytes of the file that were read.
+        size: Bytes of the pages among them; what is no page is left out.
+        head_size: Bytes of the pages before the first one on which samples end.
+        lost: Bytes between pages that are none; those behind the last page are left out.
     """
 
     def __init__(self, pages: Pages) -> None:
         self.streams: dict[int, Stream] = {}
-        self.stray_pages = self.size = self.head_size = 0
+        self.stray_pages = self.taken = self.size = self.head_size = self.lost = 0
         self.has_ended = False
-        self._pages, self._has_data, self._after_junk = pages, False, False
+        self._pages, self._has_data, self._junk = pages, False, 0
         self._content, self._place = b"", 0
 
     def read(self, size: int) -> bytes:
@@ -204,10 +211,10 @@ class Link:
 
     def drain(self, size: int | None = None) -> int:
         """Read on, by default to the end, else over so many bytes; return how many were read."""
-        read = 0
-        while not self.has_ended and (size is None or read < size):
-            read += len(self._take())
-        return read
+        before = self.taken
+        while not self.has_ended and (size is None or self.taken - before < size):
+            self._take()
+        return self.taken - before
 
     def stream(self, number: int) -> Stream:
         """Return one of the streams by its number as FFmpeg counts them."""
@@ -225,14 +232,14 @@ class Link:
             self.has_ended = True
             return b""
         self._pages.take()
-        content = page if isinstance(page, bytes) else page.content
-        if self.head_size == self.size and (isinstance(page, bytes) or page.granule in (0, -1)):
-            self.head_size += len(content)
-        self.size += len(content)
         if isinstance(page, bytes):
-            self._after_junk = bool(self.streams)
-        else:
-            self._add(page)
+            self.taken += len(page)
+            self._junk += len(page) if self.streams else 0
+            return b""
+        is_head = self.head_size == self.size and page.granule in (0, -1)
+        self.taken, self.size = self.taken + len(content := page.content), self.size + len(page.content)
+        self.head_size = self.size if is_head else self.head_size
+        self._add(page)
         return content
 
     def _add(self, page: Page) -> None:
@@ -241,9 +248,10 @@ class Link:
             self.streams[page.serial] = _stream(page)
         stream = self.streams.get(page.serial)
         if stream is not None:
-            stream.add(page)
-        self.stray_pages += self._after_junk or stream is None
-        self._has_data, self._after_junk = self._has_data or not is_first, False
+            stream.add(page, is_joined=not self._junk)
+        self.stray_pages += self._junk > 0 or stream is None
+        self.lost, self._junk = self.lost + self._junk, 0
+        self._has_data = self._has_data or not is_first
 
 
 def links(source: Any) -> Iterator[Link]:
