@@ -2,7 +2,7 @@
 
 Each file that is decoded has a child process for as long as it takes; the child is kept for the next one. It holds no
 credentials and no open file: this process reads the source, and hands its bytes over in shared memory as the child asks for
-them. What the child says is taken for no more than data.
+them. What the child says is read as JSON, never as a pickle.
 
 A child that dies of a file is replaced. Where it had worked on others before, the file is tried once more in a new one, since
 what broke the process may have been another file's doing.
