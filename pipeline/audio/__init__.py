@@ -7,6 +7,7 @@ Files:
     messages: What the two say to each other.
     sandbox: What that process may not do.
     decoding: A source becomes a stereo wave, or its header is read.
+    source_info: What is known of a source, before and after it is decoded.
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
     downmix: More than two channels become two.
@@ -29,7 +30,6 @@ Files:
 """
 
 from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, start
-from sep_batch.pipeline.audio.decoding import DECODE_RULES, LOUDEST, MAX_S, Header
-from sep_batch.pipeline.audio.reader import Found
+from sep_batch.pipeline.audio.source_info import DECODE_RULES, LOUDEST, MAX_S, Found, Header
 
 __all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]

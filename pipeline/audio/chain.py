@@ -14,7 +14,8 @@ from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
 from sep_batch.pipeline.audio.downmix import Downmix
-from sep_batch.pipeline.audio.reader import Found, Reader
+from sep_batch.pipeline.audio.reader import Reader
+from sep_batch.pipeline.audio.source_info import Found
 
 _BROKEN = (failures.DecodeError, failures.UnsupportedFormat)
 

@@ -24,9 +24,8 @@ from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
-from sep_batch.pipeline.audio.decoding import Header
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
-from sep_batch.pipeline.audio.reader import Found
+from sep_batch.pipeline.audio.source_info import Found, Header
 
 SILENT_S = 120.0  # by the clock, without a message from the child
 PROBE_SILENT_S = 30.0  # the same, for a header

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -18,33 +18,11 @@ from sep_batch.pipeline.audio.chain import Chain
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
-from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Found, Reader
+from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Reader
+from sep_batch.pipeline.audio.source_info import LOUDEST, MAX_S, Found, Header
 
-# The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
-# first audio stream, its first two channels, Ogg as one stream. 1: FFmpeg's choice of the stream, more than two channels as
-# `--downmix` says, Ogg link by link.
-DECODE_RULES = 1
-MAX_S = 24 * 3600  # a longer track is refused
-LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file's header says; None where it says nothing.
-
-    Attributes:
-        seconds: How long it is; a guess from the bitrate where the container does not say: raw AAC and AC-3, MP3 without a tag.
-        rate_hz: Its own.
-        channels: Its own.
-        codec: FFmpeg's name of it.
-    """
-
-    seconds: float | None
-    rate_hz: int | None
-    channels: int | None
-    codec: str
 
 
 def decode(
