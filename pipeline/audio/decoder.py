@@ -87,15 +87,15 @@ def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
     """
     request, read, blocks = {"size": source.seek(0, io.SEEK_END)}, _reader(source), dict[int, bytes]()
     while True:
-        among = _among(blocks, read if len(blocks) >= _READ_BEFORE else None)
+        cached = _cached_reader(blocks, read if len(blocks) >= _READ_BEFORE else None)
         try:
             with _PROBING:
-                (said,) = _tried(request, among, silent_s)
+                (info,) = _with_retry(request, cached, silent_s)
         except _MissingError as missing:  # no child waits for storage while others wait for a child
             start = missing.number * messages.SOURCE_BYTES
             blocks[missing.number] = read(start, messages.SOURCE_BYTES)
         else:
-            return Header(**{field.name: said[1][field.name] for field in fields(Header)})
+            return Header(**{field.name: info[1][field.name] for field in fields(Header)})
 
 
 def start() -> str:
@@ -108,44 +108,44 @@ def start() -> str:
         NotRunnableError: It does not start.
     """
     try:
-        child = _taken()
+        child = _take_child()
     except failures.DecodeCrash as crash:
         raise failures.NotRunnableError(str(crash)) from crash
-    _give_back(child)
+    _return_child(child)
     return child.unfiltered
 
 
 def _waves(source: IO[bytes], options: Mapping[str, Any], found: Found, silent_s: float) -> Iterator[np.ndarray]:
     request = {"decode": options, "size": source.seek(0, io.SEEK_END)}
-    for wave, said in _tried(request, _reader(source), silent_s):
-        _fill(found, said)
+    for wave, info in _with_retry(request, _reader(source), silent_s):
+        _fill(found, info)
         if wave is not None:
             yield wave
 
 
-def _tried(request: Mapping[str, Any], read: Read, silent_s: float) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+def _with_retry(request: Mapping[str, Any], read: Read, silent_s: float) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
     """Yield the pieces of a file's wave, each with what is found so far; at the end None, with all that is found."""
-    given, child = 0, _taken()
+    delivered, child = 0, _take_child()
     while True:
         try:
             with contextlib.closing(child.run(request, read, silent_s)) as running:
-                place = 0
+                position = 0
                 while True:
                     try:
-                        wave, said = next(running)
+                        wave, info = next(running)
                     except StopIteration as end:
                         yield None, end.value
                         return
-                    place, new = place + wave.shape[1], wave[:, max(0, given - place) :]
+                    position, new = position + wave.shape[1], wave[:, max(0, delivered - position) :]
                     if new.size:
-                        given = place
-                        yield new, said
+                        delivered = position
+                        yield new, info
         except DecoderDiedError as death:
             if child.files == 1 or not death.may_be_others:
                 raise _crash(child, death) from death
         finally:
-            _give_back(child)
-        child = _started()
+            _return_child(child)
+        child = _start_child()
 
 
 def _crash(child: DecoderProcess, death: DecoderDiedError) -> failures.DecodeCrash:
@@ -154,14 +154,14 @@ def _crash(child: DecoderProcess, death: DecoderDiedError) -> failures.DecodeCra
     return crash
 
 
-def _fill(found: Found, said: Mapping[str, Any]) -> None:
+def _fill(found: Found, info: Mapping[str, Any]) -> None:
     for field in fields(found):
-        setattr(found, field.name, said[field.name])
+        setattr(found, field.name, info[field.name])
 
 
 def _reader(source: IO[bytes]) -> Read:
-    def read(place: int, count: int) -> bytes:
-        source.seek(place)
+    def read(position: int, count: int) -> bytes:
+        source.seek(position)
         return source.read(count)
 
     return read
@@ -175,29 +175,29 @@ class _MissingError(Exception):
         self.number = number
 
 
-def _among(blocks: Mapping[int, bytes], otherwise: Read | None) -> Read:
+def _cached_reader(blocks: Mapping[int, bytes], fallback: Read | None) -> Read:
     """Return a reader of a file of which some blocks are there; what is asked for never reaches over the end of one."""
 
-    def read(place: int, count: int) -> bytes:
-        number, start = divmod(place, messages.SOURCE_BYTES)
+    def read(position: int, count: int) -> bytes:
+        number, start = divmod(position, messages.SOURCE_BYTES)
         if number in blocks:
             return blocks[number][start : start + count]
-        if otherwise is None:
+        if fallback is None:
             raise _MissingError(number)
-        return otherwise(place, count)
+        return fallback(position, count)
 
     return read
 
 
-def _taken() -> DecoderProcess:
+def _take_child() -> DecoderProcess:
     """Return a child that waits for a file; start one where none does."""
     with _LOCK:
         if _IDLE:
             return _IDLE.pop()
-    return _started()
+    return _start_child()
 
 
-def _started() -> DecoderProcess:
+def _start_child() -> DecoderProcess:
     try:
         return DecoderProcess()
     except DecoderDiedError as death:
@@ -206,7 +206,7 @@ def _started() -> DecoderProcess:
         raise crash from death
 
 
-def _give_back(child: DecoderProcess) -> None:
+def _return_child(child: DecoderProcess) -> None:
     """Keep a child for the next file, or end it where it is not fit for one."""
     with _LOCK:
         if child.is_idle and len(_IDLE) < _AT_WORK:

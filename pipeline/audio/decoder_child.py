@@ -33,26 +33,26 @@ class Source(io.RawIOBase):
     """The file that is decoded, whose bytes the parent reads."""
 
     def __init__(self, child: Child, size: int) -> None:
-        self._child, self._size, self._place = child, size, 0
+        self._child, self._size, self._position = child, size, 0
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer as far as one answer of the parent goes: to the end of a block, so that no block is asked for twice."""
-        wanted = min(len(buffer), self._size - self._place, messages.SOURCE_BYTES - self._place % messages.SOURCE_BYTES)
-        if wanted <= 0:
+        size = min(len(buffer), self._size - self._position, messages.SOURCE_BYTES - self._position % messages.SOURCE_BYTES)
+        if size <= 0:
             return 0
-        content = self._child.read(self._place, wanted)
+        content = self._child.read(self._position, size)
         buffer[: len(content)] = content
-        self._place += len(content)
+        self._position += len(content)
         return len(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place, and return it."""
-        self._place = max(0, offset + (0, self._place, self._size)[whence])
-        return self._place
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        return self._position
 
     def tell(self) -> int:
         """Return the place."""
-        return self._place
+        return self._position
 
     def seekable(self) -> bool:
         """Tell that it is."""
@@ -81,17 +81,17 @@ class Child:
         """Send the parent a message."""
         messages.send(self._replies, message)
 
-    def read(self, place: int, count: int) -> bytes:
+    def read(self, offset: int, count: int) -> bytes:
         """Have the parent read some bytes of the file.
 
         Raises:
             RefusedError: It does not.
         """
-        self.say(read=[place, count], decoded_s=self._decoded_s())
-        given = messages.receive(self._requests)["given"]
-        if given is None:
+        self.say(read=[offset, count], decoded_s=self._decoded_s())
+        count_read = messages.receive(self._requests)["bytes"]
+        if count_read is None:
             raise RefusedError
-        return self._memory[messages.WAVE_BYTES : messages.WAVE_BYTES + given]
+        return self._memory[messages.WAVE_BYTES : messages.WAVE_BYTES + count_read]
 
     def _answer(self, request: dict[str, Any]) -> None:
         source = io.BufferedReader(Source(self, request["size"]), messages.SOURCE_BYTES)

@@ -28,7 +28,7 @@ _PROGRAM = "sep_batch.pipeline.audio.decoder_child"
 _ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child is given
 _F_SEAL_SHRINK = 0x0002
 _CLASSES = {one.error_class: one for one in failures.TrackError.__subclasses__()}
-Read = Callable[[int, int], bytes]  # of a place and a count
+Read = Callable[[int, int], bytes]  # of an offset and a number of bytes
 
 
 class DecoderDiedError(Exception):
@@ -71,7 +71,7 @@ class DecoderProcess:
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
         try:
-            self._popen = _STARTER[0].submit(_begin, (requests, replies, shared)).result()
+            self._popen = _STARTER[0].submit(_start, (requests, replies, shared)).result()
         except OSError as error:
             raise DecoderDiedError(f"no process can be started: {error}", transient=True) from error
         finally:
@@ -91,7 +91,7 @@ class DecoderProcess:
 
         Args:
             request: What `decoder_child` takes.
-            read: Called with a place of the file and how many bytes; what it raises ends the work, and is raised here.
+            read: Called with an offset in the file and a number of bytes; what it raises ends the work, and is raised here.
             silent_s: Seconds by the clock that it may say nothing.
 
         Yields:
@@ -111,11 +111,12 @@ class DecoderProcess:
         decoded_s = 0.0
         while True:
             message = self._receive(silent_s, decoded_s)
-            decoded_s = float(message.get("decoded_s", decoded_s))
+            decoded_s = message.get("decoded_s", decoded_s)
             if "wave" in message:
+                decoded_s = message["found"]["decoded_s"]
                 yield from self._hand_on(message, silent_s)
             elif "read" in message:
-                refused = self._give(message["read"], read)
+                refused = self._answer_read(message["read"], read)
             elif "container" in message:
                 self.container = str(message["container"])
             elif "raised" in message:
@@ -124,7 +125,7 @@ class DecoderProcess:
                 self.is_idle = True
                 if refused is not None:
                     raise refused
-                return _done(message)
+                return _result(message)
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -150,16 +151,16 @@ class DecoderProcess:
                 self._receive(silent_s)  # its last word on this file
                 self.is_idle = True
 
-    def _give(self, asked: tuple[int, int], read: Read) -> BaseException | None:
+    def _answer_read(self, request: tuple[int, int], read: Read) -> BaseException | None:
         """Put bytes of the file where the child finds them; return what reading raised."""
-        place, count = asked
+        offset, count = request
         try:
-            content = read(place, min(count, messages.SOURCE_BYTES))
+            content = read(offset, min(count, messages.SOURCE_BYTES))
         except Exception as error:  # noqa: BLE001 (raised by `run`, once the child has let go of the file)
-            self._send({"given": None})
+            self._send({"bytes": None})
             return error
         self._memory[messages.WAVE_BYTES : messages.WAVE_BYTES + len(content)] = content
-        self._send({"given": len(content)})
+        self._send({"bytes": len(content)})
         return None
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -169,14 +170,14 @@ class DecoderProcess:
             raise self._death() from None
 
     def _receive(self, silent_s: float, decoded_s: float = 0.0) -> dict[str, Any]:
-        asked_s = time.monotonic()
+        waiting_since_s = time.monotonic()
         try:
             while (message := messages.take(self._unread)) is None:
                 if self._poll.poll(_LOOK_S * 1000):
                     if not (more := os.read(self._replies, messages.SOURCE_BYTES)):
                         raise self._death()
                     self._unread += more
-                elif time.monotonic() - asked_s > silent_s:
+                elif time.monotonic() - waiting_since_s > silent_s:
                     raise DecoderDiedError(f"no answer for {silent_s:g} s")
                 elif (spent_s := self._cpu_s() - self._cpu_begun_s) > CPU_S + decoded_s:
                     raise DecoderDiedError(f"{spent_s:.0f} s of CPU time for {decoded_s:.1f} s of audio")
@@ -206,7 +207,7 @@ class DecoderProcess:
         return 0.0
 
 
-def _done(message: dict[str, Any]) -> dict[str, Any]:
+def _result(message: dict[str, Any]) -> dict[str, Any]:
     """Return the last word on a file, or raise what it says."""
     if "failed" in message:
         name, text = message["failed"]
@@ -216,7 +217,7 @@ def _done(message: dict[str, Any]) -> dict[str, Any]:
     return dict(message["done"])
 
 
-def _begin(theirs: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+def _start(theirs: tuple[int, int, int]) -> subprocess.Popen[bytes]:
     """Start the child; it dies with the thread that does this, so that is one which lasts as long as the process."""
     found = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
