@@ -29,7 +29,7 @@ from sep_batch.pipeline.audio.source_info import Found, Header
 
 SILENT_S = 120.0  # by the clock, without a message from the child
 PROBE_SILENT_S = 30.0  # the same, for a header
-_AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once, and that are kept for the next file
+_AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once
 _READ_BEFORE = 8  # blocks of a file that are read for its header while no child waits for them
 
 
@@ -208,11 +208,11 @@ def _start_child() -> DecoderProcess:
 
 def _return_child(child: DecoderProcess) -> None:
     """Keep a child for the next file, or end it where it is not fit for one."""
+    if not child.is_idle:
+        child.end()
+        return
     with _LOCK:
-        if child.is_idle and len(_IDLE) < _AT_WORK:
-            _IDLE.append(child)
-            return
-    child.end()
+        _IDLE.append(child)
 
 
 _LOCK = threading.Lock()
