@@ -35,6 +35,14 @@ def ray_start() -> Check:
         return wrong("Ray", f"{found} does not start: {error}", f"{where}; in Ray's temporary folder, /tmp/ray by default")
 
 
+def decoder() -> Check:
+    """Start the decoder's process, and tell what its sandbox holds on this kernel."""
+    unfiltered = audio.start()
+    if unfiltered:
+        return note("decoder", f"a process of its own, with limits, {unfiltered}", "take files only from where you trust them")
+    return Check("decoder", "a process of its own: no network, no files, no processes, 3 GiB of memory at most")
+
+
 def codecs() -> Check:
     """Encode and decode a second of every format."""
     faults = [f"{name}: {why}" for name, why in ((name, _codec_fault(*each)) for name, each in _formats()) if why]

@@ -33,7 +33,11 @@ def run(
     ] = "flac",
     bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
     precision: Annotated[
-        str, typer.Option(help="What the U-Nets count in: float32, bfloat16; on a GPU also tf32, float16.")
+        str,
+        typer.Option(
+            help="Compute precision of the U-Nets: float32 or bfloat16, on a GPU also tf32 or float16. "
+            "On a CPU without AVX-512, bfloat16 takes about 8 times as long as float32."
+        ),
     ] = "float32",
     stft: Annotated[
         str,
@@ -49,6 +53,13 @@ def run(
         int | None, typer.Option(metavar="HZ", help="That stems are written at. Default: the model's; 48000 for opus.")
     ] = None,
     mono: Annotated[bool, typer.Option("--mono", help="Write one channel, the mean of both.")] = False,
+    downmix: Annotated[
+        str,
+        typer.Option(
+            help="How sources of more than two channels become stereo: itu (BS.775: centre and surrounds at -3 dB, no LFE), or "
+            "first-two (Spleeter's: the others are left out)."
+        ),
+    ] = "itu",
     filename: Annotated[
         str,
         typer.Option(
@@ -63,7 +74,19 @@ def run(
     duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds to separate of each track.")] = None,
     max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
     ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
-    retry: Annotated[str, typer.Option(help="Which failed tracks are tried again: none, transient or all.")] = "transient",
+    retry: Annotated[
+        str,
+        typer.Option(
+            help="Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done "
+            "but were decoded by older rules that may have been wrong."
+        ),
+    ] = "transient",
+    damaged: Annotated[
+        str,
+        typer.Option(
+            help="Damaged files of which half or more came out: keep separates and flags them, fail does not. What is done stays."
+        ),
+    ] = "keep",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
     scratch: Annotated[
         str | None,
@@ -116,6 +139,7 @@ def run(
             bitrate=bitrate,
             sample_rate=sample_rate,
             mono=mono,
+            downmix=downmix,
             filename=filename,
             stems=stems,
             limit=limit,
@@ -124,6 +148,7 @@ def run(
             max_failures=max_failures,
             ok_with_failures=ok_with_failures,
             retry=retry,
+            damaged=damaged,
             overwrite=overwrite,
             scratch=scratch,
             deadline=deadline,
@@ -170,8 +195,8 @@ def _separate(
 
 PLANNED = (  # those of run's flags that change what would be done
     *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
-    *("filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http", "endpoint_url"),
-    *("storage_options", "address", "uri_column", "id_column", "no_analysis"),
+    *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
+    *("endpoint_url", "storage_options", "address", "uri_column", "id_column", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

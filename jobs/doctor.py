@@ -23,7 +23,7 @@ from sep_batch.pipeline import failures, storage
 NOT_TRIED = note("storage", "not tried", "sep-batch doctor URI tries one: where songs lie, or where stems shall go")
 _BEFORE = (
     *(check_machine.python, check_machine.cpus, check_machine.memory, check_machine.shm, check_machine.open_files),
-    *(check_gpu.torch_build, check_gpu.gpus, check_parts.codecs, check_parts.default_weights),
+    *(check_gpu.torch_build, check_gpu.gpus, check_parts.decoder, check_parts.codecs, check_parts.default_weights),
 )
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 _WIDTH = 12  # of names

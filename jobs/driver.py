@@ -25,7 +25,7 @@ from sep_batch.pipeline.work import Work
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
 PASSES = 3  # the flow, and twice more for what was lost with its process or node: a row a block, and then each alone
 _FAILURE = ("error_class", "error_stage", "error", "transient")
-_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", *COLUMNS.values()]
+_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
 
 
 @dataclass
@@ -145,7 +145,8 @@ class Driver:
         rows = pa.concat_tables(finished, promote_options="permissive")
         self.journal.add(rows)
         for row in rows.select(_TOLD).to_pylist():
-            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0)
+            is_damaged = bool(row["truncated"] or row["skipped_packets"])
+            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
             self.summary.spend(row)
             self.progress.take(row)
             if row["error_class"] == failures.BUG:

@@ -20,6 +20,7 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
 from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
 from sep_batch.pipeline.export import card, excerpts, formats, packing
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
@@ -51,10 +52,11 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         made = outs.last_run(out)["settings"]
         settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))
         packing.refuse_unwritable(settings)
+        base = Export(settings, out, dest, "", downmix=made.get("downmix") or DEFAULT_DOWNMIX, storage=access)
         _refuse_dest(out, dest)
         wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0)
         with selected(out, wanted) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
-            export, exported = _planned(selection, settings, asked, Export(settings, out, dest, "", storage=access))
+            export, exported = _planned(selection, settings, asked, base)
             run = _open_dest(dest, export.settings, overwrite=asked.overwrite)
             held.tell(run=run)
             parts = index.parts_folder(dest, run)

@@ -17,12 +17,14 @@ from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.pipeline import failures, index, lists, storage, uris
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
+from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL
 
 _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, _sep_place, error),
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
+_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({index.IS_DAMAGED})) FROM newest"  # noqa: S608 (ours)
 _ALIKE = (  # what differs between two messages that say the same, and what stands for it
     (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
     (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
@@ -56,18 +58,24 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
         refuse_no_out(out)
         if to is not None:
             _refuse_target(to, out)
-        with index.opened(out) as journal:
-            sql = journal.database.execute
-            sql(_FAILED, {"class": error_class})
-            (tracks,) = sql("SELECT count(*) FROM newest").fetchall()[0]
-            query = _GROUPS.format(alike=_alike(out))
-            groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
-            table = _manifest(journal) if to else None
+        tracks, damaged, groups, table = _failed(out, error_class, with_manifest=to is not None)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     if to and table is not None:
         _write(table, to)
-    return Report(out, tracks, sum(group.tracks for group in groups), groups, to)
+    return Report(out, tracks, sum(group.tracks for group in groups), groups, to, damaged)
+
+
+@listing
+def _failed(out: str, error_class: str | None, *, with_manifest: bool) -> tuple[int, int, list[Group], pa.Table | None]:
+    """Return how many tracks the journal has, how many are ok and damaged, what failed in groups, and a manifest of it."""
+    with index.opened(out) as journal:
+        sql = journal.database.execute
+        sql(_FAILED, {"class": error_class})
+        tracks, damaged = sql(_TRACKS).fetchall()[0]
+        query = _GROUPS.format(alike=_alike(out))
+        groups = [Group(*row) for row in sql(query, {"attempts": MAX_ATTEMPTS}).fetchall()]
+        return tracks, damaged, groups, _manifest(journal) if with_manifest else None
 
 
 def _alike(out: str) -> str:

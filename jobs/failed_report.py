@@ -46,6 +46,7 @@ class Report:
         failed: Of them, those whose newest row says so, and that were asked for.
         groups: The largest first.
         to: Where the manifest of them was written.
+        ok_damaged: Tracks that are ok, and truncated or with skipped packets.
     """
 
     out: str
@@ -53,6 +54,7 @@ class Report:
     failed: int
     groups: list[Group]
     to: str | None = None
+    ok_damaged: int = 0
 
 
 def show(report: Report, *, as_json: bool) -> None:
@@ -69,6 +71,8 @@ def lines(report: Report) -> Iterator[str]:
         yield f"and {len(report.groups) - SHOWN:,} more messages; --json lists all"
     for name in dict.fromkeys(group.error_class for group in report.groups):
         yield f"{name}: {ADVICE.get(name, 'a class of another version of sep-batch')}"
+    if report.ok_damaged:
+        yield f"{report.ok_damaged:,} more are ok and damaged: truncated or with skipped packets, as the index says of each"
     if retried := sum(group.retried for group in report.groups):
         yield f"the same run again tries {retried:,} of them"
     if report.to:

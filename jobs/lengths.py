@@ -136,7 +136,7 @@ def _header(uri: str, known_size: float) -> tuple[float, float] | None:
     try:
         size = int(storage.info(uri).bytes if math.isnan(known_size) else known_size)
         with storage.open_ranges(uri, size, HEAD_BYTES) as source:
-            seconds = audio.probe(source).seconds
+            seconds = audio.probe(source, silent_s=HEADERS_S).seconds
     except Exception:  # noqa: BLE001 (whatever it is, the run will say it of its track)
         return None
     return (min(seconds, audio.MAX_S), size) if seconds else None

@@ -73,6 +73,8 @@ class Counts(Collector):
         for name, count in summary.failed.copy().items():
             tracks.add_metric(["failed", name], count)
         yield tracks
+        damaged = "Tracks finished ok in this run that are truncated or have skipped packets"
+        yield CounterMetricFamily(f"{PREFIX}_damaged_tracks", damaged, summary.ok_damaged)
         yield CounterMetricFamily(f"{PREFIX}_audio_seconds", "Audio separated in this run", summary.audio_s)
         stages = CounterMetricFamily(f"{PREFIX}_stage_seconds", "Work of each stage on finished tracks", labels=["stage"])
         for stage, seconds in summary.stage_s.items():

@@ -8,6 +8,8 @@ from typing import get_args
 
 from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.damage import OnDamage
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
@@ -59,6 +61,7 @@ class Options:
         bitrate: Bits per second of a lossy format.
         sample_rate_hz: That stems are written at; None is the model's, or what the format takes instead of it.
         mono: Write the mean of both channels.
+        downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
         filename: Template of the stems' paths below OUT/stems.
         stems: Those to write; None is all.
         limit: Only the first tracks of the manifest.
@@ -66,7 +69,9 @@ class Options:
         duration_s: Separated of each track, where its row says nothing else.
         max_failures: Number or percent of the tracks tried, over which the run is stopped.
         ok_with_failures: Exit code 0 though some tracks failed.
-        retry: Which failed tracks are tried again.
+        retry: Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done but
+            were decoded by older rules that may have been wrong.
+        damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks, where OUT is object storage.
         deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
@@ -96,6 +101,7 @@ class Options:
     bitrate: int | None = None
     sample_rate_hz: int | None = None
     mono: bool = False
+    downmix: str = DEFAULT_DOWNMIX
     filename: str = names.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None
     limit: int | None = None
@@ -104,6 +110,7 @@ class Options:
     max_failures: str = DEFAULT_MAX_FAILURES
     ok_with_failures: bool = False
     retry: Retry = "transient"
+    damaged: OnDamage = "keep"
     overwrite: bool = False
     scratch: str | None = None
     deadline: str | None = None
@@ -147,12 +154,15 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--address {wanted.address}: expected HOST:PORT of a cluster that this machine is a node of")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
-    if wanted.precision not in get_args(Precision):
-        raise failures.UsageError(f"--precision {wanted.precision}: expected one of {', '.join(get_args(Precision))}")
-    if wanted.stft not in get_args(Stft):
-        raise failures.UsageError(f"--stft {wanted.stft}: expected one of {', '.join(get_args(Stft))}")
-    if wanted.retry not in get_args(Retry):
-        raise failures.UsageError(f"--retry {wanted.retry}: expected one of {', '.join(get_args(Retry))}")
+    for name, asked, known in (
+        ("--precision", wanted.precision, Precision),
+        ("--stft", wanted.stft, Stft),
+        ("--downmix", wanted.downmix, Downmix),
+        ("--retry", wanted.retry, Retry),
+        ("--damaged", wanted.damaged, OnDamage),
+    ):
+        if asked not in get_args(known):
+            raise failures.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
     _check_format(wanted)
 
 

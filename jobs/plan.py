@@ -19,6 +19,7 @@ from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
 from sep_batch.pipeline import failures, index, lease
 from sep_batch.pipeline.plan import Plan, changes, make_plan
+from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.settings import Settings
 
 
@@ -86,6 +87,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     return planned
 
 
+@listing
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> Planned:
     """Set the catalog beside OUT's journal."""
     with index.opened(catalog.out) as journal:

@@ -23,7 +23,9 @@ WORDS: dict[Reason, str] = {
     "settings_differ": "to do: made with other settings",
     "failed_before": "to do: failed before",
     "deleted": "to do: its stems were broken",
+    "suspect": "to do: done by older decoding rules, perhaps wrong",
     "done": "done",
+    "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",
     "known_failed": "failed before, not tried again",
 }
 VALUE_CHARS = 40

@@ -125,6 +125,7 @@ def settings_of(wanted: Options, model: Model) -> Settings:
             "bitrate": (wanted.bitrate or codecs.DEFAULT_BITRATE) if lossy else None,
             "sample_rate_hz": wanted.sample_rate_hz,
             "mono": wanted.mono,
+            "downmix": wanted.downmix,
             "precision": wanted.precision,
             "filename": wanted.filename,
             "offset_s": wanted.offset_s,

@@ -42,6 +42,8 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         told.append(forecast.beside(summary.forecast_s, summary.job_s))
     if summary.bottleneck:
         told.append(summary.bottleneck)
+    if summary.ok_damaged:
+        told.append(f"of those separated, {summary.ok_damaged} damaged: truncated or with skipped packets")
     if summary.failed:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:

@@ -78,7 +78,8 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             if catalog.listed.is_folder:
                 summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
-        summary.done_before, summary.known_failed = plan.counts["done"], plan.counts["known_failed"]
+        summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
+        summary.known_failed = plan.counts["known_failed"]
         if expected := forecast.take(out, settings.sha256, plan.todo):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
@@ -109,6 +110,7 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
         scratch,
         limit_s=wanted.time_limit_s,
         stft=wanted.stft,
+        on_damage=wanted.damaged,
         analysis=wanted.analysis,
         storage=access,
         machine=machine,

@@ -15,10 +15,12 @@ import pyarrow.parquet
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
 from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
-from sep_batch.pipeline.plan import make_plan
+from sep_batch.pipeline.plan import SUSPECT, make_plan
+from sep_batch.pipeline.retries import listing
 
-_TRACKS = """SELECT status, error_class, count(*), coalesce(sum(audio_s), 0)
-    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""
+_TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({index.IS_DAMAGED})
+    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
+_SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
     FROM rows WHERE status <> 'deleted'"""  # those that are, verify --repair wrote
 _LAST_RUN = "SELECT max(run_id) FROM tried"
@@ -37,21 +39,27 @@ def run_status(out: str) -> Status:
     Raises:
         NotRunnableError: OUT is none, or its storage or journal cannot be read.
     """
-    status = Status(uris.absolute(out))
+    out = uris.absolute(out)
     try:
-        refuse_no_out(status.out)
-        told = last_run(status.out)
-        _tell_lease(status)
-        with ThreadPoolExecutor(1) as pool:
-            listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
-            with index.opened(status.out) as journal:
-                _count(status, journal)
-                if listed is None:
-                    _count_down(status, journal)
-                else:
-                    _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
+        refuse_no_out(out)
+        return _status(out)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
+
+
+@listing
+def _status(out: str) -> Status:
+    """Read lease, journal and plan; anew where a run removed some of them meanwhile."""
+    status, told = Status(out), last_run(out)
+    _tell_lease(status)
+    with ThreadPoolExecutor(1) as pool:
+        listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
+        with index.opened(out) as journal:
+            _count(status, journal)
+            if listed is None:
+                _count_down(status, journal)
+            else:
+                _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
     status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
     return status
@@ -72,13 +80,15 @@ def _tell_lease(status: Status) -> None:
 def _count(status: Status, journal: index.Opened) -> None:
     """Count OUT's tracks, and those of its run."""
     sql = journal.database.execute
-    for state, error_class, count, audio_s in sql(_TRACKS).fetchall():
+    for state, error_class, count, audio_s, damaged in sql(_TRACKS).fetchall():
         if state == "ok":
             status.done, status.audio_s = status.done + count, status.audio_s + audio_s
+            status.ok_damaged += damaged
         elif state == "failed":
             status.failed[error_class] = count
         else:
             status.marked += count
+    ((status.suspect,),) = sql(_SUSPECT).fetchall()
     sql(_TRIED)
     if not status.is_at_work:
         (status.run,) = sql(_LAST_RUN).fetchall()[0]
@@ -104,12 +114,13 @@ def _count_down(status: Status, journal: index.Opened) -> None:
 
 
 def _planned(folder: str) -> int | None:
-    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many."""
-    try:
-        files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
-        ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
-    except failures.NotFound:  # the run has ended meanwhile, and has removed it
-        return None
+    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many.
+
+    Raises:
+        NotFound: The run has ended meanwhile, and has removed its plan.
+    """
+    files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
+    ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
     return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 

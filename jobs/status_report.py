@@ -26,8 +26,10 @@ class Status:
         heartbeat_s: Seconds since its last sign of life, which is its end where it ended. By two clocks: its own and this one's.
         done: Tracks that are ok.
         audio_s: Theirs.
+        ok_damaged: Of them, those truncated or with skipped packets.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
+        suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
         tried, tried_failed: Tracks that ended in the run, and of these those that failed.
         began, last: When its first and its last track were done; by the workers' clocks.
         planned: Tracks that the run set out to do; where none works on OUT, those of the manifest.
@@ -48,8 +50,10 @@ class Status:
     heartbeat_s: float | None = None
     done: int = 0
     audio_s: float = 0.0
+    ok_damaged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
+    suspect: int = 0
     tried: int = 0
     tried_failed: int = 0
     began: str | None = None
@@ -79,13 +83,16 @@ def show(status: Status, *, as_json: bool) -> None:
 def lines(status: Status, now: datetime) -> Iterator[str]:
     """Yield the status in words."""
     yield f"{status.out}: {_state(status, now)}"
-    yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio")
+    damaged = f"; {status.ok_damaged:,} of them damaged: truncated or with skipped packets" if status.ok_damaged else ""
+    yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio{damaged}")
     classes = ", ".join(f"{count:,} {name}" for name, count in status.failed.items())
     yield _line(
         "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")
     )
     if status.marked:
         yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")
+    if status.suspect:
+        yield _line("suspect", f"{status.suspect:,} done by older decoding rules, perhaps wrong; done again by --retry suspect")
     yield _line("pending", _pending(status))
     if status.tracks_a_minute and status.audio_s_a_minute is not None:
         speed = status.audio_s_a_minute / 60

@@ -26,6 +26,7 @@ class Summary:
         done_before: Of them, those that were ok already.
         known_failed: Of them, those that failed before and were not tried again.
         ok: Separated in this run.
+        ok_damaged: Of them, those truncated or with broken packets.
         failed: Failed in this run, by class.
         audio_s: Seconds of audio separated in this run.
         seconds: Of the flow, the start of its actors included.
@@ -48,6 +49,7 @@ class Summary:
     done_before: int = 0
     known_failed: int = 0
     ok: int = 0
+    ok_damaged: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     audio_s: float = 0.0
     seconds: float = 0.0
@@ -70,10 +72,11 @@ class Summary:
         """Tracks that ended in this run, ok or not."""
         return self.ok + self.failed.total()
 
-    def count(self, status: str, error_class: str | None, audio_s: float) -> None:
-        """Count one finished row."""
+    def count(self, status: str, error_class: str | None, audio_s: float, *, is_damaged: bool = False) -> None:
+        """Count one finished row; one that is ok may be damaged too: truncated, or with broken packets."""
         if status == "ok":
             self.ok += 1
+            self.ok_damaged += is_damaged
             self.audio_s += audio_s
         else:
             self.failed[error_class or failures.BUG] += 1

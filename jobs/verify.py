@@ -17,6 +17,7 @@ from sep_batch.jobs.repair import mend
 from sep_batch.jobs.verify_report import Report
 from sep_batch.pipeline import failures, index, lease, uris
 from sep_batch.pipeline.manifest import SHOWN
+from sep_batch.pipeline.retries import listing
 
 TOLD_EVERY_S = 10.0
 
@@ -51,19 +52,29 @@ def run_verify(
     try:
         refuse_no_out(out)
         at_work = None if repair else _run_at_work(out)
-        with lease.hold(out) if repair else nullcontext() as held, index.opened(out, skip_unreadable=True) as journal:
-            findings.collect(journal, out)
-            report = _report(journal, out)
-            if deep:
-                read_stems(journal.database, out, _teller(report.stems, told))
-                report.deep = True
-            _fill(report, journal, shown)
-            if held and report.counts:
-                report.repaired = mend(journal, out, held, remove=yes)
+        with lease.hold(out) if repair else nullcontext() as held:
+            report = _checked(out, held, deep=deep, remove=yes, shown=shown, told=told)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     report.at_work = at_work
     report.seconds = time.monotonic() - begun
+    return report
+
+
+@listing
+def _checked(
+    out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, told: Callable[[str], None] | None
+) -> Report:
+    """Check an OUT, and mend it where its lease is held. Once stems are read, the journal's files are not."""
+    with index.opened(out, skip_unreadable=True) as journal:
+        findings.collect(journal, out)
+        report = _report(journal, out)
+        if deep:
+            read_stems(journal.database, out, _teller(report.stems, told))
+            report.deep = True
+        _fill(report, journal, shown)
+        if held and report.counts:
+            report.repaired = mend(journal, out, held, remove=remove)
     return report
 
 

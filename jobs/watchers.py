@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+import termios
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -46,7 +50,12 @@ class Watcher:
 
 
 class Display(Watcher):
-    """A live display of a few lines, that is gone when the run is over; what is printed meanwhile stands above it."""
+    """A live display of a few lines, that is gone when the run is over; what is printed meanwhile stands above it.
+
+    Each print first erases as many lines as the display had when the print was rendered, so only one thread at a time may
+    render and write: where another frame of fewer lines came in between, lines above the display would be erased. rich's own
+    refreshing thread and its redirection of stdout and stderr do not see to that.
+    """
 
     def __init__(self, console: Console) -> None:
         """Take the terminal's console."""
@@ -55,8 +64,84 @@ class Display(Watcher):
     @contextlib.contextmanager
     def watching(self, standing: Standing) -> Iterator[None]:
         """Show it, and leave the terminal as it was."""
-        with Live(get_renderable=lambda: drawn(standing), console=self._console, refresh_per_second=REFRESHES_HZ, transient=True):
-            yield
+        console, lock = self._console, threading.RLock()
+        live = Live(
+            get_renderable=lambda: drawn(standing),
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        with (
+            _output_kept(console),
+            contextlib.redirect_stdout(_Locked(console, sys.stdout, lock)),
+            contextlib.redirect_stderr(_Locked(console, sys.stderr, lock)),
+        ):
+            live.start()
+            try:
+                with _refreshing(live, lock):
+                    yield
+            finally:
+                with lock:
+                    live.stop()
+
+
+class _Locked(FileProxy):
+    """A stream whose lines a console prints above the display, under a lock."""
+
+    def __init__(self, console: Console, stream: TextIO, lock: threading.RLock) -> None:
+        super().__init__(console, stream)
+        self._lock = lock
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._lock:
+            super().flush()
+
+
+@contextlib.contextmanager
+def _refreshing(live: Live, lock: threading.RLock) -> Iterator[None]:
+    """Draw the display anew several times a second, under the lock, until the block ends."""
+    over = threading.Event()
+
+    def refresh() -> None:
+        while not over.wait(1 / REFRESHES_HZ):
+            with lock:
+                live.refresh()
+
+    thread = threading.Thread(target=refresh, daemon=True, name="display")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _output_kept(console: Console) -> Iterator[None]:
+    """Have Ctrl-C drop no output that is on its way to the terminal, until the block ends.
+
+    By default a terminal's driver drops it. The next frame would then erase lines above the display instead of the dropped ones.
+    """
+    try:
+        descriptor = console.file.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (OSError, ValueError, termios.error):  # it is no terminal of the system's
+        yield
+        return
+    local_modes = 3
+    kept = [*before]
+    kept[local_modes] |= termios.NOFLSH
+    termios.tcsetattr(descriptor, termios.TCSANOW, kept)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def drawn(standing: Standing) -> RenderableType:

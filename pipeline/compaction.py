@@ -3,7 +3,7 @@
 A merged file has all rows of the files `first` to `last` of one run, in their order; its name is `<run>-<last>-<first>.parquet`,
 right before the last of them, after all others. Who reads it beside all of them, some or none finds the same newest rows: nothing
 hangs on the order in which files come and go. What a merged file covers is not read any more, and is removed by the next call
-only, when nobody is at it.
+only. Who had listed such a file before lists the journal anew (`retries.listing`).
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     TrackError            a track's own: becomes its failed row; the run goes on
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
-      decode   UnsupportedFormat, DecodeError, EmptyAudio, TooLong, NonfiniteAudio, TrackTimeout*
+      decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
     RunError              the run's own: ends it with an exit code, marks no track
-      UsageError 2, NotRunnableError 5, ManifestError 5, SettingsDifferError 6, LeaseHeldError 75
+      UsageError 2, NotRunnableError 5, ManifestError 5, JournalChangedError 5, SettingsDifferError 6, LeaseHeldError 75
 
 `*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
 exception of ours: `bug`, anything that is none of these. Whether a storage's failure is the track's own or the whole
@@ -79,6 +79,12 @@ class DecodeError(TrackError):
     error_class, stage = "decode_error", "decode"
 
 
+class DecodeCrash(TrackError):
+    """The decoder's process died of it: a native crash, no answer, or too much memory or time."""
+
+    error_class, stage = "decode_crash", "decode"
+
+
 class EmptyAudio(TrackError):
     """Decodes to no samples, or to none between offset and duration."""
 
@@ -95,6 +101,12 @@ class NonfiniteAudio(TrackError):
     """Holds nothing but NaN and Inf."""
 
     error_class, stage = "nonfinite", "decode"
+
+
+class Damaged(TrackError):
+    """Of a damaged file came too little, by the rules of audio/damage.py, or less than all where only all will do."""
+
+    error_class, stage = "damaged", "decode"
 
 
 class TrackTimeout(TrackError):
@@ -141,6 +153,10 @@ class NotRunnableError(RunError):
     """Something the run needs is missing: manifest, storage, weights, GPUs."""
 
     exit_code = 5
+
+
+class JournalChangedError(NotRunnableError):
+    """Files of the journal were merged and removed while they were read."""
 
 
 class ManifestError(NotRunnableError):

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import by_id, compaction, failures, storage, uris
+from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 INDEX_FILE = "index.parquet"
+IS_DAMAGED = "truncated OR skipped_packets > 0"  # in SQL, of a track that is ok: not all of its file could be decoded
 _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
     "memory_limit": "640MB",
     "threads": 4,
@@ -255,7 +257,9 @@ def _alike(paths: Sequence[str]) -> dict[tuple[tuple[str, str], ...], list[str]]
 
 @contextmanager
 def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
-    """Open the journal.
+    """Open the journal. Without the lease, call this in a function that `retries.listing` decorates.
+
+    On a disk, views read the journal's own files, which a run that begins or ends in the meantime may merge and remove.
 
     Args:
         out: OUT.
@@ -263,28 +267,59 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[Opened]:
 
     Raises:
         NotRunnableError: A file cannot be read.
+        JournalChangedError: A file was merged and removed while the journal was open.
     """
-    files = compaction.needed(storage.find(journal_folder(out)))
     with tempfile.TemporaryDirectory() as name, duckdb.connect(config={"temp_directory": name, **_DUCKDB}) as connection:
-        folder = Path(name)
-        paths = dict(zip(files, spread(partial(here, folder=folder), files), strict=True))
-        unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
-        journal = Opened(connection, len(files) - len(unreadable), unreadable, folder)
-        pyarrow.parquet.write_table(JOURNAL.empty_table(), folder / _COLUMNS_FILE)
-        connection.sql("SET TimeZone = 'UTC'")
-        try:
-            journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
-            connection.sql(  # what sorts holds no more of a row than this: rows are wide
-                "CREATE VIEW newest_places AS SELECT _sep_place FROM rows QUALIFY row_number() "
-                "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1"
-            )
-            connection.sql("CREATE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (FROM newest_places)")
+        journal, paths = _open(out, connection, Path(name), skip_unreadable=skip_unreadable)
+        with _faults_named(out, paths, skip_unreadable=skip_unreadable):
             yield journal
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
-            if torn is None or skip_unreadable:
-                raise
-            raise failures.NotRunnableError(f"journal {torn}; sep-batch verify OUT --repair sets it aside") from error
+
+
+@listing
+def _open(
+    out: str, connection: duckdb.DuckDBPyConnection, folder: Path, *, skip_unreadable: bool
+) -> tuple[Opened, dict[str, str]]:
+    """List the journal and make its views; return also the path on this machine of each of its files, by URI."""
+    files = compaction.needed(storage.find(journal_folder(out)))
+    paths = dict(zip(files, spread(partial(here, folder=folder), files), strict=True))
+    unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
+    if unreadable:
+        _refuse_removed(out, paths)
+    journal = Opened(connection, len(files) - len(unreadable), unreadable, folder)
+    pyarrow.parquet.write_table(JOURNAL.empty_table(), folder / _COLUMNS_FILE)
+    connection.sql("SET TimeZone = 'UTC'")
+    with _faults_named(out, paths, skip_unreadable=skip_unreadable):
+        journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
+        connection.sql(  # what sorts holds no more of a row than this: rows are wide
+            "CREATE OR REPLACE VIEW newest_places AS SELECT _sep_place FROM rows QUALIFY row_number() "
+            "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1"
+        )
+        connection.sql("CREATE OR REPLACE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (FROM newest_places)")
+    return journal, paths
+
+
+@contextmanager
+def _faults_named(out: str, paths: Mapping[str, str], *, skip_unreadable: bool) -> Iterator[None]:
+    """Say of what reading the journal's files raises which of them is removed or torn."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        _refuse_removed(out, paths)
+        torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
+        if torn is None or skip_unreadable:
+            raise
+        raise failures.NotRunnableError(f"journal {torn}; sep-batch verify OUT --repair sets it aside") from error
+
+
+def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
+    """Refuse a journal of which files are gone that were listed: a run has merged them.
+
+    Raises:
+        JournalChangedError: So it is.
+    """
+    gone = {uri for uri, path in paths.items() if not Path(path.removeprefix("file://")).exists()}
+    if gone and (removed := gone - {found.uri for found in storage.find(journal_folder(out))}):
+        raise failures.JournalChangedError(f"journal {min(removed)}: merged and removed while it was read; try again")
 
 
 def here(uri: str, folder: Path) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.retries import listing
 
 BEAT_S = 20.0
 DEAD_S = 90.0
@@ -61,8 +62,12 @@ class Found:
         return "run {} on {} (pid {}) works on it since {}".format(*known)
 
 
+@listing
 def newest(out: str) -> Found | None:
-    """Return OUT's highest lease, None where there was never one."""
+    """Return OUT's highest lease, None where there was never one.
+
+    Where the highest was removed before it could be read, there is a higher one.
+    """
     number = max(_numbers(out), default=None)
     if number is None:
         return None
@@ -150,7 +155,11 @@ def _created(out: str, number: int) -> Lease | None:
     says |= {"token": secrets.token_hex(8), "since": _now(), "at": _now()}
     if not storage.create(_uri(out, number), _bytes(says)):
         return None
-    for older in _numbers(out):
+    numbers = _numbers(out)
+    if max(numbers) > number:  # another run had created this one, and a later run has removed it
+        storage.remove(_uri(out, number))
+        return None
+    for older in numbers:
         if older < number:
             storage.remove(_uri(out, older))
     return Lease(out, number, says)

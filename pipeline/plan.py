@@ -24,23 +24,32 @@ from sep_batch.pipeline.spread import spread
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64
 ROWS_AT_ONCE = 65_536  # of a plan, on its way into blocks
-Retry = Literal["none", "transient", "all"]
-Reason = Literal["new", "source_changed", "settings_differ", "failed_before", "deleted", "done", "known_failed"]
+Retry = Literal["none", "transient", "suspect", "all"]
+Reason = Literal[
+    "new", "source_changed", "settings_differ", "failed_before", "deleted", "suspect", "done", "done_suspect", "known_failed"
+]
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
-_SETTLED = 5  # and from here on: what is not done again
+_SETTLED = _REASONS.index("done")  # and from here on: what is not done again
+# Rows of the journal, named `was`, that are ok by decoding rules of before there were numbers, and that today's may decode
+# otherwise: more than two channels, packets that were left out, and Ogg, whose chains were not read.
+SUSPECT = """status = 'ok' AND decode_rules IS NULL AND (source_channels > 2 OR skipped_packets > 0
+    OR source_codec IN ('vorbis', 'opus', 'speex') OR regexp_matches(lower(was.uri), '[.](og[agx]|opus|spx)([?#].*)?$'))"""
 _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
-_PAST = """SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts FROM (
+_PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts
+    FROM (
     SELECT place, coalesce(was.attempts, 1) AS attempts, CASE
     WHEN status = 'deleted' THEN 'deleted'
     WHEN was.uri IS DISTINCT FROM is_now.uri OR was.offset_s IS DISTINCT FROM is_now.offset_s
         OR was.duration_s IS DISTINCT FROM is_now.duration_s THEN 'source_changed'
     WHEN is_now.source_etag IS NOT NULL AND was.source_etag IS DISTINCT FROM is_now.source_etag THEN 'source_changed'
     WHEN settings_sha256 IS DISTINCT FROM $settings THEN 'settings_differ'
+    WHEN {SUSPECT} THEN if($retry = 'suspect', 'suspect', 'done_suspect')
     WHEN status = 'ok' THEN 'done'
-    WHEN $retry = 'all' OR ($retry = 'transient' AND transient AND coalesce(was.attempts, 1) < $most) THEN 'failed_before'
+    WHEN $retry = 'all' OR ($retry IN ('transient', 'suspect') AND transient AND coalesce(was.attempts, 1) < $most)
+        THEN 'failed_before'
     ELSE 'known_failed' END AS reason
-    FROM is_now JOIN newest AS was USING (id))"""
+    FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (ours)
 _VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (id)
     WHERE status = 'ok' AND starts_with(newest.uri, $below) ORDER BY id"""
 _WAS = "SELECT uri, offset_s, duration_s, source_etag FROM newest WHERE id = $id"
@@ -107,7 +116,7 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
         tracks: Of the manifest, ids given.
         journal: Its view or table `newest` has the newest row of every id.
         settings_sha256: Of today's settings.
-        retry: Which failures are tried again.
+        retry: Which failures are tried again; `suspect`: transient ones, and what is done but suspect.
     """
     codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
     places = pa.array(np.arange(tracks.num_rows))

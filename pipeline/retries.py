@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from sep_batch.pipeline import failures, uris
 TRIES = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
 LONGEST_S = 180.0  # no further try begins after so long
+LISTINGS = 8  # of the same objects, before it is an error that one of them was removed when it was to be read
 UNUSABLE_CODES = (  # of S3: nothing in that bucket can be read or written with what we have
     *("AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId"),
     *("InvalidSecurity", "InvalidToken", "NoSuchBucket", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
@@ -42,6 +43,22 @@ def reading(call: Callable[P, T]) -> Callable[P, T]:
 def writing(call: Callable[P, T]) -> Callable[P, T]:
     """Decorate a call whose first argument is a URI, and that writes."""
     return _tried(call, write_error)
+
+
+def listing(call: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a call that lists objects and reads them: where another process removed one in between, it is called again.
+
+    The objects that replaced the removed one are in the next listing.
+    """
+
+    @wraps(call)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(LISTINGS - 1):
+            with suppress(failures.NotFound, failures.JournalChangedError):
+                return call(*args, **kwargs)
+        return call(*args, **kwargs)
+
+    return wrapper
 
 
 def read_error(uri: str, error: Exception) -> Exception:

@@ -62,10 +62,14 @@ RESULT = pa.schema(
         ("source_rate_hz", pa.int32()),
         ("source_channels", pa.int32()),
         ("source_codec", pa.string()),
+        ("source_stream", pa.int32()),  # among the audio streams, from 0, as FFmpeg's 0:a:N counts
+        ("source_streams", pa.int32()),  # audio streams in the file
         ("source_bytes", pa.int64()),
         ("truncated", pa.bool_()),
         ("skipped_packets", pa.int32()),
+        ("source_used_ratio", pa.float32()),  # of the source's bytes of audio; null where bytes do not count, and in older rows
         ("nonfinite_samples", pa.int64()),
+        ("decode_rules", pa.int32()),  # `audio.DECODE_RULES`; null in rows from before there were numbers
         ("parts", pa.int32()),
         ("model", pa.string()),
         ("weights_sha256", pa.string()),

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from sep_batch.model.spec import ModelSpec
 from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
 from sep_batch.pipeline.names import DEFAULT_FILENAME
 
-_YOUNGER = ("sample_rate_hz", "mono")
+_YOUNGER = ("sample_rate_hz", "mono", "downmix")
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     precision: Precision = "float32"
     sample_rate_hz: int | None = None
     mono: bool = False
+    downmix: Downmix = DEFAULT_DOWNMIX
 
     @property
     def codec(self) -> codecs.Codec:

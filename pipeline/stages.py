@@ -76,6 +76,7 @@ class Analyze:
         _prepare_torch()
         os.nice(niceness)
         storage.use(work.storage)
+        audio.start()  # as nice as this process
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -104,6 +105,9 @@ class Analyze:
                 rate_hz=spec.sample_rate_hz,
                 offset_s=settings.offset_s if offset is None else offset,
                 duration_s=settings.duration_s if duration is None else duration,
+                downmix=settings.downmix,
+                on_damage=self.work.on_damage,
+                silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder is given up before this process is
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
@@ -115,11 +119,15 @@ class Analyze:
                     source_rate_hz=decoded.rate_hz,
                     source_channels=decoded.channels,
                     source_codec=decoded.codec,
+                    source_stream=decoded.stream,
+                    source_streams=decoded.streams,
                     source_bytes=found.bytes,
                     source_etag=value(row, "source_etag") or found.etag,
                     truncated=decoded.truncated,
                     skipped_packets=decoded.skipped_packets,
+                    source_used_ratio=decoded.source_used_ratio,
                     nonfinite_samples=decoded.nonfinite_samples,
+                    decode_rules=audio.DECODE_RULES,
                     above_f_db=stems.ratio_db(part.energy_above_f, part.energy),
                     decode_s=time.perf_counter() - begun,
                     part=number,

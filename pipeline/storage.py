@@ -20,7 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import failures, uris
-from sep_batch.pipeline.retries import code_of, read_error, reading, writing
+from sep_batch.pipeline.retries import LISTINGS, code_of, read_error, reading, writing
 
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
 RANGE_BYTES = 8 << 20  # fetched at once of such a source
@@ -281,9 +281,17 @@ def create(uri: str, content: bytes) -> bool:
             filesystem.pipe_file(path, content, mode="create")
     except OSError as error:
         if isinstance(error, FileExistsError) or code_of(error) in _TAKEN_CODES:
-            return bool(filesystem.cat_file(path) == content)
+            return _holds(filesystem, path, content)
         raise
     return True
+
+
+def _holds(filesystem: Any, path: str, content: bytes) -> bool:
+    """Tell whether an object has this content; one that was removed meanwhile has not."""
+    try:
+        return bool(filesystem.cat_file(path) == content)
+    except FileNotFoundError:
+        return False
 
 
 def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None:
@@ -341,7 +349,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def _info_of_entry(uri: str, entry: os.DirEntry[str]) -> Info:
+def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
     try:
         found = entry.stat()
     except OSError:  # a link to nowhere, or just removed
@@ -385,7 +393,7 @@ def expand(pattern: str) -> list[Info]:
     """Return the objects that a glob pattern names, sorted."""
     filesystem, path = _place(pattern)
     if isinstance(filesystem, LocalFileSystem):
-        return [_asked(key) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
+        return [_info_of_entry(key, Path(key)) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
     found = filesystem.glob(path, detail=True)
     files = [key for key in sorted(found) if found[key]["type"] != "directory"]
     return [_info(filesystem.unstrip_protocol(key), found[key]) for key in files]
@@ -393,10 +401,18 @@ def expand(pattern: str) -> list[Info]:
 
 @writing
 def remove(uri: str) -> None:
-    """Remove a folder or prefix with all it holds; nothing where it is not there."""
+    """Remove a folder or prefix with all it holds; nothing where it is not there. Several processes may remove the same."""
     filesystem, path = _place(uri)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+    for further in reversed(range(LISTINGS)):
+        if not filesystem.exists(path):
+            return
+        try:
+            filesystem.rm(path, recursive=True)
+        except FileNotFoundError:  # another process removed some of it: what is left is listed again
+            if not further:
+                raise
+        else:
+            return
 
 
 def bring(uri: str, folder: Path) -> Path:

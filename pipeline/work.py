@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import failures, names, storage
+from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.rows import PART, fill, value
 from sep_batch.pipeline.settings import Settings
@@ -34,6 +35,7 @@ class Work:
         scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
         limit_s: How long a stage may be at work on one part of a track.
         stft: Of `Stft`: Analyze does it, on a CPU, or Separate, on its device.
+        on_damage: Whether a track of which not all came out is kept and flagged, or fails.
         analysis: Whether stems are analysed: their levels, where they are active, how wide they are.
         storage: How storage is reached; it may hold secrets, so it is never shown.
         machine: What the machines of the stages have to be like.
@@ -46,6 +48,7 @@ class Work:
     scratch: str
     limit_s: float = LIMIT_S
     stft: str = "cpu"
+    on_damage: OnDamage = "keep"
     analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
     machine: Machine = field(default_factory=Machine)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import audio, index
-from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline import index
+from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import STEM
 
@@ -27,9 +28,9 @@ def write_tone(path: Path, hz: float = 440, seconds: float = 0.5, codec: codecs.
     return path
 
 
-def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: float) -> SimpleNamespace:
+def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: Any) -> SimpleNamespace:
     """Decode a whole file: what was found, and its `wave`."""
-    pieces, found = audio.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
+    pieces, found = decoding.decode(io.BytesIO(content), rate_hz=rate_hz, **options)
     wave = np.concatenate(list(pieces), axis=1)
     return SimpleNamespace(wave=wave, **vars(found))
 

@@ -1,8 +1,17 @@
 """Audio: decoding of sources, encoding of stems, and what is measured on waves.
 
 Files:
+    decoder: The same as decoding, in a process of its own that a file may take with it; what the pipeline calls.
+    decoder_process: That process as its parent sees it.
+    decoder_child: That process from within.
+    messages: What the two say to each other.
+    sandbox: What that process may not do.
     decoding: A source becomes a stereo wave, or its header is read.
-    reader: Samples of an opened container, stream by stream.
+    reader: Samples of an opened container.
+    streams: The audio stream that is read, and the names of its channels.
+    downmix: More than two channels become two.
+    damage: What becomes of a track whose file could not be read whole.
+    extent: The bytes of a file that hold audio.
     chain: Samples of an Ogg file, link by link.
     containers: The kind of a file, and FFmpeg opened on it.
     beginning: The place where the audio of a file begins, behind tags, padding and cut frames.
@@ -19,7 +28,8 @@ Files:
     activity: Regions in which a stem is active.
 """
 
-from sep_batch.pipeline.audio.decoding import LOUDEST, MAX_S, Header, decode, probe
+from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, start
+from sep_batch.pipeline.audio.decoding import DECODE_RULES, LOUDEST, MAX_S, Header
 from sep_batch.pipeline.audio.reader import Found
 
-__all__ = ["LOUDEST", "MAX_S", "Found", "Header", "decode", "probe"]
+__all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]

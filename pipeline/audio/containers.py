@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -31,6 +31,7 @@ DECODERS = (  # what music comes in; the other 150 of FFmpeg's are never given a
 _OPTIONS = {"protocol_whitelist": "none", "codec_whitelist": ",".join(DECODERS), "max_samples": str(MAX_FRAME_SAMPLES)}
 MOST_ALLOCATED_BYTES = 256 << 20  # at once, of an MP4: the index of 24 h of AAC at 96 kHz takes 200 MB
 _ALLOCATED_BYTES = 64 << 20  # of everything else, and of what a tag unpacks to
+announce: Callable[[str], object] = str  # called with a demuxer's name before a file is opened with it
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,11 @@ def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple
         file: As `identify` returns it.
         bound_bytes: Most memory that FFmpeg takes at once; by default what a file of this kind needs.
     """
-    with Watched(file.source) as watched:
-        content = next(ogg.links(watched)) if file.name == "ogg" else watched
-        with demuxed(content, file.name, watched, bound_bytes=bound_bytes) as container:
-            yield container, watched
+    announce(file.name)
+    watched = Watched(file.source)
+    content = ogg.Link(ogg.Pages(watched)) if file.name == "ogg" else watched
+    with demuxed(content, file.name, watched, bound_bytes=bound_bytes) as container:
+        yield container, watched
 
 
 @contextmanager

@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 import resource
 import time
-from types import TracebackType
-from typing import IO, Self
+from functools import cache
+from typing import IO
 
 from sep_batch.pipeline import failures
 
 MAX_GROWN_BYTES = 512 << 20  # between two reads of one call: the index of a 24 h file takes 300 MB
 PATIENCE_S = 60.0  # of this thread's own CPU time, beyond what the audio lasts that came out
 _PAGE_BYTES = resource.getpagesize()
+
+
+@cache
+def statm() -> int:
+    """Return the file descriptor of this process's memory statistics; it stays open, as the sandbox opens no files."""
+    return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 class Watched:
@@ -32,13 +38,6 @@ class Watched:
         self._failure: Exception | None = None
         self._begun_s = time.thread_time()
         self._before_bytes: int | None = None
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._statm)
 
     def read(self, size: int) -> bytes:
         """Read so many bytes, or none: FFmpeg takes an exception for one damaged packet, and goes on."""
@@ -81,5 +80,5 @@ class Watched:
 
     def private_bytes(self) -> int:
         """Return the memory of this process that no other shares."""
-        _, resident, shared, _ = os.pread(self._statm, 100, 0).split(b" ", 3)
+        _, resident, shared, _ = os.pread(statm(), 100, 0).split(b" ", 3)
         return (int(resident) - int(shared)) * _PAGE_BYTES

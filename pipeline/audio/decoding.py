@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import chain, containers, headers
+from sep_batch.pipeline.audio import chain, containers, damage, extent, headers
 from sep_batch.pipeline.audio.chain import Chain
-from sep_batch.pipeline.audio.reader import DECLARED_SLACK_S, MAX_RATE_HZ, Found, Reader
+from sep_batch.pipeline.audio.containers import AudioFile
+from sep_batch.pipeline.audio.damage import OnDamage
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
+from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Found, Reader
 
+# The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
+# first audio stream, its first two channels. 1: FFmpeg's choice of the stream, and more than two channels as `--downmix` says.
+DECODE_RULES = 1
 MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
-_MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,13 @@ class Header:
 
 
 def decode(
-    source: IO[bytes], *, rate_hz: int, offset_s: float = 0.0, duration_s: float | None = None
+    source: IO[bytes],
+    *,
+    rate_hz: int,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    downmix: Downmix = DEFAULT_DOWNMIX,
+    on_damage: OnDamage = "keep",
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, as it is asked for.
 
@@ -51,6 +62,8 @@ def decode(
         rate_hz: Of the wave; other rates are resampled in the file's own layout, so levels stay.
         offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
         duration_s: From the offset on; None is to the end.
+        downmix: How more than two channels become two: `itu`, or `first-two`.
+        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
 
     Returns:
         The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
@@ -61,11 +74,12 @@ def decode(
         EmptyAudio: No samples, or none between offset and duration.
         TooLong: More than `MAX_S`.
         NonfiniteAudio: No sample is a number.
+        Damaged: Less came out than `damage` lets pass, or with `on_damage` "fail" less than all.
 
-    All of them are raised by the iterator.
+    All of them are raised by the iterator, the last one at its end.
     """
     found = Found()
-    return _pieces(source, rate_hz, offset_s, duration_s, found), found
+    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, found), found
 
 
 def probe(source: IO[bytes]) -> Header:
@@ -84,20 +98,80 @@ def probe(source: IO[bytes]) -> Header:
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
-        channels = codec.layout.nb_channels
-        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, channels or None, codec.name)
+        return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 
 
-def _pieces(source: IO[bytes], rate_hz: int, offset_s: float, duration_s: float | None, found: Found) -> Iterator[np.ndarray]:
+def _pieces(
+    source: IO[bytes],
+    rate_hz: int,
+    offset_s: float,
+    duration_s: float | None,
+    downmix: Downmix,
+    on_damage: OnDamage,
+    found: Found,
+) -> Iterator[np.ndarray]:
     file = containers.identify(source)
+    audio_end = file.size
+    if file.name in extent.RAW:
+        bare = extent.without_tags(file.source, file.name, file.size)
+        file, audio_end = replace(file, source=bare.source, size=bare.size), bare.audio_end
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    cut_short = duration_s is None and file.name == "wav" and headers.is_cut_short(file.head, file.size)
-    with chain.reading(file, rate_hz, found) as reader:
-        declares = file.name not in _UNDECLARED and (file.name != "mp3" or any(tag in file.head for tag in _MP3_LENGTH_TAGS))
-        if declares and min(reader.declared_s() - offset_s, duration_s or math.inf) > MAX_S + DECLARED_SLACK_S:
+    front = extent.look(file.source, file.name, file.size)
+    with chain.reading(file, rate_hz, found, downmix) as reader:
+        asked_s = math.inf if duration_s is None else offset_s + duration_s
+        if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
             raise failures.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
-        found.truncated = cut_short or (declares and reader.is_truncated())
+        counts = damage.Counts.of(reader.packets)
+        if reader.ended and found.samples != samples:  # not an excerpt that is complete
+            if isinstance(reader, Chain):
+                counts = reader.counts(audio_end, asked_s)
+            else:
+                counts = _counts(reader, front, file, audio_end, asked_s)
+        _judge(counts, on_damage, found)
+
+
+def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) -> float | None:
+    """Return the seconds that a file declares; None where it declares nothing, or FFmpeg would guess them."""
+    if file.name == "mp3" and isinstance(reader, Reader):
+        return front.mp3_s(reader.stream.codec_context.sample_rate)
+    if file.name == "asf":
+        return front.asf_s
+    return None if file.name in _UNDECLARED else reader.declared_s() or None
+
+
+def _counts(reader: Reader, front: extent.Front, file: AudioFile, audio_end: int, asked_s: float) -> damage.Counts:
+    """Return what was counted of a file that was read to its end.
+
+    Args:
+        reader: Has ended.
+        front: Of the file.
+        file: Without the tags at its end.
+        audio_end: Where the zeros at its end begin.
+        asked_s: How far it was to be read.
+    """
+    packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
+    packets.leave_out(audio_end)
+    declared_s = _declared_s(reader, file, front)
+    if front.wav_share < 1:
+        declared_s = max(declared_s or 0.0, came_s / front.wav_share)
+    elif declared_s and not reader.found.codec.startswith("pcm"):
+        bit_rates = [stream.bit_rate for stream in streams]
+        declared_s = None if damage.is_guess(declared_s, file.name, bit_rates, audio_end, packets.first) else declared_s
+    is_cut = file.name == "wav" and headers.is_cut_short(file.head, file.size)
+    declared_s = declared_s and min(declared_s, asked_s)
+    counts = replace(damage.Counts.of(packets), came_s=came_s, declared_s=declared_s, is_cut=is_cut)
+    if file.name not in extent.RAW or len(streams) > 1:
+        return counts
+    return replace(counts, audio_bytes=max(0, audio_end - front.audio_begin(packets.first)), end_bytes=audio_end - packets.end)
+
+
+def _judge(counts: damage.Counts, on_damage: OnDamage, found: Found) -> None:
+    verdict = damage.judge(counts)
+    found.truncated, found.source_used_ratio = verdict.is_truncated, verdict.used_ratio
+    found.skipped_packets = counts.broken
+    if verdict.is_damaged or (on_damage == "fail" and (found.truncated or found.skipped_packets)):
+        raise failures.Damaged(verdict.text)
 
 
 def _samples(seconds: float, rate_hz: int) -> int:

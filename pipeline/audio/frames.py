@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 MIN_FRAMES = 4  # in a row make a stream, wherever they begin
 _HEADER_BYTES = 8  # the longest that is looked at
+_BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", bytes(_HEADER_BYTES))  # tags and padding behind the last frame
 _SYNC = re.compile(rb"\xff[\xe0-\xff]|\x0b\x77")
 
 _KBPS_1 = (
@@ -48,7 +49,7 @@ class Run(NamedTuple):
         demuxer: FFmpeg's demuxer for them; empty where there is none.
         start: Where the first begins.
         frames: How many they are.
-        reaches_end: The last one ends at or behind the end of the bytes.
+        reaches_end: The last one ends at a tag, at zeros, or at or behind the end of the bytes.
     """
 
     demuxer: str
@@ -58,16 +59,18 @@ class Run(NamedTuple):
 
 
 def run_at(content: bytes, start: int) -> Run:
-    """Follow the frames that begin at a place; a header of which only the beginning is there counts as none."""
+    """Follow up to `MIN_FRAMES` frames that begin at a place; a header of which only the beginning is there counts as none."""
     frames, place, first = 0, start, None
-    while place + _HEADER_BYTES <= len(content):
+    while frames < MIN_FRAMES and place + _HEADER_BYTES <= len(content):
         frame = _frame(content, place)
         if frame is None or (first is not None and frame.form != first.form):
-            return Run(first.demuxer if first else "", start, frames, reaches_end=False)
+            return Run(
+                first.demuxer if first else "", start, frames, reaches_end=frames > 0 and content.startswith(_BEHIND, place)
+            )
         first = first or frame
         frames, place = frames + 1, place + frame.bytes
     demuxer = first.demuxer if first else sync_of(content[start : start + 2])
-    return Run(demuxer, start, frames, reaches_end=True)
+    return Run(demuxer, start, frames, reaches_end=place + _HEADER_BYTES > len(content))
 
 
 def first_run(content: bytes, start: int, last: int) -> Run | None:

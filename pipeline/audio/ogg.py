@@ -18,6 +18,7 @@ _SIGN = b"OggS\0"
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _OPUS_HZ = 48_000
 _OPUS_MS = (*3 * (10, 20, 40, 60), *2 * (10, 20), *4 * (2.5, 5, 10, 20))  # of a frame, by the upper five bits of a packet
+_LEAST_BITS_S = 6_000  # of a codec here
 _HEAD_BYTES = 256 << 10  # what is read of a large file's first pages
 _MIN_PAGE_SHARE = 0.7  # the last page's number, as a share of what the first pages let expect, where there is one link
 
@@ -139,14 +140,20 @@ class Stream:
             samples - self.skipped if samples > self.skipped else samples
         ) / self.rate_hz  # to skip more than all is no header
 
-    def add(self, page: Page) -> None:
-        """Take one more of its pages into account."""
+    def add(self, page: Page, lost_bytes: int = 0) -> None:
+        """Take one more of its pages into account.
+
+        Args:
+            page: The page.
+            lost_bytes: What lies between the headers and the page, and is none.
+        """
         self.pages += 1
         self.has_ended = bool(page.flags & _LAST)
         if page.granule <= 0:
             return
         if self.stop is None:
             fewest, most = (page.packets * samples for samples in self._packet_samples(page))
+            most += lost_bytes * 8 * (self.rate_hz or 0) // _LEAST_BITS_S
             self.start = page.granule - fewest if page.granule > most else 0
         self.stop = page.granule
 
@@ -182,13 +189,18 @@ class Link:
         streams: By serial number, in their order.
         stray_pages: Pages of no stream that begins in this link, and runs of bytes between pages that are none.
         has_ended: All of it was read.
+        size: Bytes read.
+        audio_begin: Where the first page with samples begins, behind the headers; None before it.
+        pages_end: Where the last page ends.
     """
 
     def __init__(self, pages: Pages) -> None:
         self.streams: dict[int, Stream] = {}
         self.stray_pages = 0
         self.has_ended = False
-        self._pages, self._has_data, self._after_junk = pages, False, False
+        self.size = self.pages_end = 0
+        self.audio_begin: int | None = None
+        self._pages, self._has_data, self._junk_bytes, self._lost_bytes = pages, False, 0, 0
         self._content, self._place = b"", 0
 
     def read(self, size: int) -> bytes:
@@ -223,20 +235,30 @@ class Link:
             return b""
         self._pages.take()
         if isinstance(page, bytes):
-            self._after_junk = bool(self.streams)
+            self._junk_bytes += len(page)
+            self.size += len(page)
             return page
         self._add(page)
+        self.size += len(page.content)
+        self.pages_end = self.size
         return page.content
 
     def _add(self, page: Page) -> None:
         is_first = bool(page.flags & _FIRST)
+        if self.streams and self._junk_bytes:
+            self.stray_pages += 1
+            self._lost_bytes += self._junk_bytes
+        self._junk_bytes = 0
         if is_first:
             self.streams[page.serial] = _stream(page)
         stream = self.streams.get(page.serial)
-        if stream is not None:
-            stream.add(page)
-        self.stray_pages += self._after_junk or stream is None
-        self._has_data, self._after_junk = self._has_data or not is_first, False
+        if stream is None:
+            self.stray_pages += 1
+        else:
+            stream.add(page, self._lost_bytes)
+        self._has_data = self._has_data or not is_first
+        if self.audio_begin is None and page.granule not in (0, -1):
+            self.audio_begin = self.size
 
 
 def links(source: Any) -> Iterator[Link]:

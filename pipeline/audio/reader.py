@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio.containers import DECODERS, MAX_FRAME_SAMPLES
+from sep_batch.pipeline.audio import downmix, streams
+from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
+from sep_batch.pipeline.audio.damage import Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.streams import MAX_CHANNELS
 
-MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 _BLOCK = 1 << 16  # samples yielded at once
 _FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 << 31, "s32p": 1 << 31}  # read as they are
-DECLARED_SLACK_S = 0.25  # a codec's delay and padding
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 
@@ -30,40 +33,45 @@ class Found:
         rate_hz: The source's.
         channels: The source's.
         codec: FFmpeg's name of it.
+        stream: Number of the stream that is read among the audio streams, from 0.
+        streams: Number of audio streams in the file.
         samples: Decoded, at the rate asked for, between offset and duration.
-        truncated: The container declares more than could be decoded.
+        truncated: The file has, or had, more than was decoded, by the rules of `damage`.
         skipped_packets: Damaged ones, left out.
+        source_used_ratio: Share of the file's bytes of audio that were decoded, 0 to 1; None where bytes do not count.
         nonfinite_samples: NaN, Inf and what is beyond `audio.LOUDEST`, made zero.
+        decoded_s: Seconds of the source that were decoded, with those before the offset.
     """
 
     rate_hz: int = 0
     channels: int = 0
     codec: str = ""
+    stream: int = 0
+    streams: int = 0
     samples: int = 0
     truncated: bool = False
     skipped_packets: int = 0
+    source_used_ratio: float | None = None
     nonfinite_samples: int = 0
+    decoded_s: float = 0.0
 
 
 class Reader:
     """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
-    def __init__(self, container: Any, rate_hz: int, found: Found, watched: Watched) -> None:
+    def __init__(
+        self, container: Any, rate_hz: int, found: Found, watched: Watched, how: downmix.Downmix = downmix.DEFAULT_DOWNMIX
+    ) -> None:
         watched.settle()
-        if not container.streams.audio:
-            raise failures.UnsupportedFormat(f"{container.format.name}: no audio stream")
-        stream = container.streams.audio[0]
-        codec = stream.codec_context
-        if codec is None or codec.name not in DECODERS:
-            raise failures.UnsupportedFormat(
-                f"{container.format.name}: a codec that is not read ({codec.name if codec else None})"
-            )
+        chosen = streams.choose(container)
+        codec = chosen.stream.codec_context
         codec.thread_count = 1  # tracks run side by side instead
         codec.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
-        self.container, self.stream, self.rate_hz, self.found, self.watched = container, stream, rate_hz, found, watched
-        found.codec = codec.name
-        _refuse_form(codec.layout.nb_channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
-        self.decoded = 0  # samples at the source's rate
+        self.container, self.stream, self.rate_hz, self.found, self.watched = container, chosen.stream, rate_hz, found, watched
+        self.channels, self.names, self.how = chosen.channels, chosen.names, how
+        found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
+        _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
+        self.packets = Packets(is_ogg=container.format.name == "ogg")
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -79,27 +87,36 @@ class Reader:
 
     def _pieces(self) -> Iterator[np.ndarray]:
         resampler: Any = None
-        form = None
+        form = gains = None
         for frame in self._frames():
             if (frame.layout.name, frame.sample_rate) != form:
                 if resampler is not None:  # the stream changed its form midway
-                    yield from map(_stereo, resampler.resample(None))
+                    yield from (_stereo(rest, gains) for rest in resampler.resample(None))
                 form, resampler = (frame.layout.name, frame.sample_rate), None
                 _refuse_form(frame.layout.nb_channels, frame.sample_rate)
+                gains = downmix.matrix(self._names(frame), self.how)
                 if frame.sample_rate != self.rate_hz or frame.layout.nb_channels > 2 or frame.format.name not in _FULL_SCALE:
                     resampler = av.AudioResampler(format="flt", layout=frame.layout, rate=self.rate_hz)
                 self.found.rate_hz = self.found.rate_hz or frame.sample_rate
                 self.found.channels = self.found.channels or frame.layout.nb_channels
-            self.decoded += frame.samples
             self.watched.decoded_s += frame.samples / frame.sample_rate
+            self.found.decoded_s += frame.samples / frame.sample_rate
             if resampler is None:
-                yield _stereo(frame)
+                yield _stereo(frame, gains)
                 continue
             frame.pts = None  # samples are counted, time stamps are not trusted
-            yield from map(_stereo, resampler.resample(frame))
+            yield from (_stereo(resampled, gains) for resampled in resampler.resample(frame))
         if resampler is not None:
-            yield from map(_stereo, resampler.resample(None))
+            yield from (_stereo(rest, gains) for rest in resampler.resample(None))
         self.ended = True
+
+    def _names(self, frame: Any) -> tuple[str, ...]:
+        """Return the channel names of a frame: the decoder's own, else those of the header."""
+        names = tuple(channel.name for channel in frame.layout.channels)
+        if downmix.is_custom(names):  # as `streams.taken_names` says, PyAV would free such a frame's list of channels twice
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame))
+            raise failures.UnsupportedFormat(f"{self.found.codec}: an order of channels that is not read ({' '.join(names)})")
+        return self.names if len(self.names) == len(names) and not downmix.is_named(names) else names
 
     def _frames(self) -> Iterator[Any]:
         packets = self.container.demux(self.stream)
@@ -112,19 +129,24 @@ class Reader:
                 return
             except _BROKEN:  # the rest of the container cannot be read
                 self.watched.settle()
-                self.found.skipped_packets += 1
+                self._count(None, 0, is_good=False)
                 return
+            is_good = True
             try:
                 yield from packet.decode()
             except _BROKEN:
-                self.found.skipped_packets += 1
+                is_good = False
+            if packet.size or not is_good:  # the last one is empty, and flushes the decoder
+                self._count(packet.pos, packet.size, is_good=is_good)
 
-    def is_truncated(self) -> bool:
-        """Tell whether the container declared more than came."""
-        if not self.ended or not self.found.rate_hz:
-            return False
-        declared = self.declared_s()
-        return declared - self.decoded / self.found.rate_hz > max(DECLARED_SLACK_S, 0.01 * declared)
+    def _count(self, place: int | None, size: int, *, is_good: bool) -> None:
+        self.packets.add(place, size, is_good=is_good)
+        self.found.skipped_packets = self.packets.broken
+
+    def streams(self) -> list[Any]:
+        """Return the container's streams of sound and film; FFmpeg shows covers as films of one frame, or as attachments."""
+        streams = [stream for stream in self.container.streams if stream.type in ("audio", "video")]
+        return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
 
     def declared_s(self) -> float:
         """Return how long the container says it is; 0 where it says nothing."""
@@ -142,10 +164,15 @@ def _refuse_form(channels: int, rate_hz: int) -> None:
         raise failures.UnsupportedFormat(f"a rate of {rate_hz:,} Hz, expected {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}")
 
 
-def _stereo(frame: Any) -> np.ndarray:
-    """Return a frame's first two channels, (2, n) float32; planar ones of eight channels and more crash PyAV 18."""
+def _stereo(frame: Any, gains: np.ndarray | None) -> np.ndarray:
+    """Return a frame as stereo, (2, n) float32: mono doubled, else mixed with `gains`, else its first two channels.
+
+    Planar frames of eight channels and more crash PyAV 18, so those come packed out of the resampler.
+    """
     values: np.ndarray = frame.to_ndarray()
     planes = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
     full = _FULL_SCALE[frame.format.name]
     wave = planes if full == 1 else planes.astype(np.float32) * np.float32(1 / full)
+    if gains is not None:
+        return downmix.mixed(wave, gains)
     return np.repeat(wave, 2, axis=0) if len(wave) == 1 else wave[:2]

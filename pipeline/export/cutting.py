@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.export.forward import LAST_SAMPLES, Forward
 from sep_batch.pipeline.export.packing import active_in, encoded, frames_of
 from sep_batch.pipeline.export.settings import MIX, Export, ExportSettings
@@ -57,17 +58,17 @@ def cuts(track: Mapping[str, Any], export: Export) -> Iterator[Cut]:
     with contextlib.ExitStack() as stack:
         sources = {name: stack.enter_context(opened(name, track, export)) for name in read}
         if settings.excerpt_s is None:
-            yield _whole(track, sources, settings, rate_hz)
+            yield _whole(track, sources, settings, rate_hz, export.downmix)
         else:
-            yield from _excerpts(track, sources, settings, rate_hz)
+            yield from _excerpts(track, sources, settings, rate_hz, export.downmix)
 
 
 def _excerpts(
-    track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int
+    track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int, downmix: Downmix
 ) -> Iterator[Cut]:
     length_s, hop_s = settings.excerpt_s or 0.0, settings.hop_s or 0.0
     samples, begin = round(length_s * rate_hz), round(track["numbers"][0] * hop_s * rate_hz)
-    waves = {name: Forward(_decoded(name, source, track, rate_hz, begin), begin) for name, source in sources.items()}
+    waves = {name: Forward(_decoded(name, source, track, rate_hz, begin, downmix), begin) for name, source in sources.items()}
     for number in track["numbers"]:
         start = round(number * hop_s * rate_hz)
         frames = {name: frames_of(wave.cut(start, samples), settings) for name, wave in waves.items()}
@@ -78,22 +79,44 @@ def _excerpts(
             yield Cut(number, number * hop_s, samples / rate_hz, rate_hz, known, files)
 
 
-def _whole(track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int) -> Cut:
+def _whole(
+    track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int, downmix: Downmix
+) -> Cut:
     """Encode a track a block at a time: of its waves, none is ever there whole."""
     files, samples = {}, round(track["seconds"] * rate_hz)
     for name, source in sources.items():
-        pieces = _complete(_decoded(name, source, track, rate_hz, 0, duration_s=track["seconds"]), samples)
+        pieces = _complete(_decoded(name, source, track, rate_hz, 0, downmix, duration_s=track["seconds"]), samples)
         files[name] = encoded((frames_of(piece, settings) for piece in pieces), settings, rate_hz, samples)
     known = {stem["stem"]: stem["active_ratio"] for stem in track["stems"] if stem["stem"] in settings.stems}
     return Cut(None, 0.0, track["seconds"], rate_hz, known, files)
 
 
 def _decoded(
-    name: str, source: IO[bytes], track: Mapping[str, Any], rate_hz: int, begin: int, duration_s: float | None = None
+    name: str,
+    source: IO[bytes],
+    track: Mapping[str, Any],
+    rate_hz: int,
+    begin: int,
+    downmix: Downmix,
+    duration_s: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode from a sample of the track on: the mix is the source's, from where separation began in it."""
-    offset_s = (track["offset_s"] or 0.0) if name == MIX else 0.0
-    return audio.decode(source, rate_hz=rate_hz, offset_s=offset_s + begin / rate_hz, duration_s=duration_s)[0]
+    """Decode from a sample of the track on: the mix is the source's, from where separation began in it, by the rules of then."""
+    if name != MIX:
+        return audio.decode(source, rate_hz=rate_hz, offset_s=begin / rate_hz, duration_s=duration_s)[0]
+    offset_s = (track["offset_s"] or 0.0) + begin / rate_hz
+    how: Downmix = "first-two" if track.get("decode_rules") is None else downmix
+    pieces, found = audio.decode(source, rate_hz=rate_hz, offset_s=offset_s, duration_s=duration_s, downmix=how)
+    return _of_stream(track.get("source_stream") or 0, pieces, found)
+
+
+def _of_stream(number: int, pieces: Iterator[np.ndarray], found: audio.Found) -> Iterator[np.ndarray]:
+    """Yield a mix's pieces, and see that they are of the stream that was separated."""
+    for piece in pieces:
+        if found.stream != number:
+            raise failures.DecodeError(
+                f"its stems are of audio stream {number}, and today stream {found.stream} is read; separate it again"
+            )
+        yield piece
 
 
 def _complete(pieces: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import index, storage
 from sep_batch.pipeline.export.shards import SHARD
+from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 10.0
@@ -85,6 +86,7 @@ class ShardJournal:
         self._files, self._rows = self._files + 1, []
 
 
+@listing
 def done(dest: str) -> dict[Key, Done]:
     """Return every shard that has a row."""
     return {(row["split"], row["shard"]): Done.of(row) for row in _rows(dest)}

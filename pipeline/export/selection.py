@@ -131,6 +131,8 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str])
         f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
         "row_number() OVER (ORDER BY md5(concat($seed, ' ', id)), id) AS place",
     ]
+    names = {name for name, *_ in database.sql("DESCRIBE tracks").fetchall()}
+    columns += [name if name in names else f"NULL::INTEGER AS {name}" for name in ("source_stream", "decode_rules")]
     if extra:
         columns.append(f"struct_pack({', '.join(f'{index.quoted(name)} := {index.quoted(name)}' for name in extra)}) AS extra")
     condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")

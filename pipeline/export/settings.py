@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from sep_batch.pipeline.audio import activity, codecs
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.storage import Options
 
 Format = Literal["webdataset", "hf", "lhotse", "musdb", "parquet"]
@@ -104,6 +105,7 @@ class Export:
         out: OUT, absolute.
         dest: DEST, absolute.
         scratch: Folder of this machine for shards that are being written; where DEST is on a disk, on the same one.
+        downmix: How OUT's sources of more than two channels became stereo.
         extra: The manifest's own columns, by Arrow's schema, serialised.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
@@ -112,5 +114,6 @@ class Export:
     out: str
     dest: str
     scratch: str
+    downmix: Downmix = DEFAULT_DOWNMIX
     extra: bytes = b""
     storage: Options = field(default_factory=dict, repr=False)

@@ -87,26 +87,26 @@ def references(path: str, url: str) -> Table:
     return texts | elsewhere
 
 
-CUT = {  # after 2, 50 and 90 % of 3 s
-    "wav": ("ok truncated", "ok truncated", "ok truncated"),
-    "aiff": ("ok truncated", "ok truncated", "ok truncated"),
-    "au": ("ok truncated", "ok truncated", "ok truncated"),
-    "caf": ("ok truncated", "ok truncated", "ok truncated"),
-    "flac": ("decode_error", "ok truncated skipped", "ok truncated skipped"),
-    "mp3": ("ok truncated", "ok truncated", "ok truncated"),
-    "mp2": ("ok", "ok", "ok"),
-    "m4a": ("decode_error", "decode_error", "decode_error"),
-    "alac": ("decode_error", "decode_error", "decode_error"),
-    "aac": ("ok skipped", "ok skipped", "ok skipped"),
-    "opus": ("decode_error", "ok truncated", "ok truncated"),
-    "ogg": ("decode_error", "ok truncated", "ok truncated"),
-    "vorbis": ("decode_error", "ok truncated", "ok truncated"),
-    "mka": ("empty_audio", "ok truncated", "ok truncated"),
-    "webm": ("ok truncated", "ok truncated", "ok truncated"),
-    "wma": ("empty_audio", "ok truncated", "ok truncated skipped"),
-    "ac3": ("ok", "ok", "ok"),
-    "wv": ("empty_audio", "ok truncated skipped", "ok truncated skipped"),
-    "tta": ("decode_error", "ok truncated skipped", "ok truncated skipped"),
+CUT = {  # after 2, 40, 60 and 90 % of 3 s; damaged is what less than half of the declared length comes out of
+    "wav": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "aiff": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "au": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "caf": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "flac": ("decode_error", "damaged", "ok truncated skipped", "ok truncated skipped"),
+    "mp3": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "mp2": ("ok", "ok", "ok", "ok"),  # declares no length
+    "m4a": ("decode_error", "decode_error", "decode_error", "decode_error"),
+    "alac": ("decode_error", "decode_error", "decode_error", "decode_error"),
+    "aac": ("ok skipped", "ok skipped", "ok skipped", "ok skipped"),  # declares no length
+    "opus": ("decode_error", "ok truncated", "ok truncated", "ok truncated"),  # declares no length, but marks its last page
+    "ogg": ("decode_error", "ok truncated", "ok truncated", "ok truncated"),
+    "vorbis": ("decode_error", "ok truncated", "ok truncated", "ok truncated"),
+    "mka": ("empty_audio", "damaged", "ok truncated", "ok truncated"),
+    "webm": ("damaged", "damaged", "ok truncated", "ok truncated"),
+    "wma": ("empty_audio", "damaged", "ok truncated skipped", "ok truncated skipped"),
+    "ac3": ("ok", "ok", "ok", "ok"),  # declares no length
+    "wv": ("empty_audio", "damaged", "ok truncated skipped", "ok truncated skipped"),
+    "tta": ("decode_error", "damaged", "damaged", "ok truncated skipped"),  # its frames last 1.04 s
 }
 
 
@@ -118,7 +118,7 @@ def _cut(format: str, share: float) -> bytes:
 CUTS: Table = {
     f"cut_{round(100 * share)}.{format}": (expected, partial(_cut, format, share))
     for format, outcomes in CUT.items()
-    for share, expected in zip((0.02, 0.5, 0.9), outcomes, strict=True)
+    for share, expected in zip((0.02, 0.4, 0.6, 0.9), outcomes, strict=True)
 }
 
 BAD: Table = LIES | FOREIGN | CUTS

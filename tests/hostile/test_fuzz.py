@@ -8,7 +8,7 @@ import pytest
 from fuzz import campaign, mutated
 
 GROWN_MB = 60
-DECODING = {"ok", "unsupported_format", "decode_error", "empty_audio", "too_long", "nonfinite"}
+DECODING = {"ok", "unsupported_format", "decode_error", "empty_audio", "too_long", "nonfinite", "damaged"}
 
 
 def test_a_mutated_file_is_made_by_its_number():

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import decoded, write_tone
+from channel_files import tones, wav
 from typer.testing import CliRunner
 
 from sep_batch.jobs import cli_run, engine
@@ -125,6 +126,18 @@ def check_mono(catalog, tiny, tmp, inline):
     assert decoded(content).channels == 1
 
 
+def check_downmix(catalog, tiny, tmp, inline):
+    path = tmp / "five.wav"
+    path.write_bytes(wav(tones(6), ("FL", "FR", "FC", "LFE", "BL", "BR")))
+    default = [run_with(path, tiny, tmp / "o"), stem(tmp / "o")[1]][1]
+    for how in ("itu", "first-two"):
+        run_with(path, tiny, tmp / how, "--downmix", how)
+        assert (stem(tmp / how)[1] == default) == (how == "itu")
+    told = call("run", path, "-o", tmp / "p", "-p", tiny, "--downmix", "loudest")
+    assert told.exit_code == 2
+    assert "--downmix loudest: expected one of itu, first-two" in told.output
+
+
 def check_precision(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--precision", "bfloat16")
     assert rows(tmp / "o")[0]["precision"] == "bfloat16"
@@ -201,6 +214,14 @@ def check_retry(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--ok-with-failures")
     assert "nothing to do" in run_with(catalog, tiny, tmp / "o").output
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--retry", "all").exit_code == 3
+
+
+def check_damaged(catalog, tiny, tmp, inline):
+    path = catalog.parent / "songs" / "300.wav"
+    path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 5])
+    run_with(catalog, tiny, tmp / "a")
+    assert call("run", catalog, "-o", tmp / "b", "-p", tiny, "--damaged", "fail").exit_code == 3
+    assert call("run", catalog, "-o", tmp / "c", "-p", tiny, "--damaged", "drop").exit_code == 2
 
 
 def check_overwrite(catalog, tiny, tmp, inline):
@@ -416,7 +437,7 @@ MISTAKES = {
     "max failures": (lambda tmp: [tmp, "--max-failures", "some"], 2, "as 100 or 5%"),
     "log format": (lambda tmp: [tmp, "--log-format", "xml"], 2, "expected text or json"),
     "metrics port": (lambda tmp: [tmp, "--metrics-port", "http"], 2, "expected PORT or HOST:PORT"),
-    "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, all"),
+    "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, suspect, all"),
     "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),
 }

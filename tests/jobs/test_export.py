@@ -130,6 +130,22 @@ def test_splits_share_no_artist_and_those_without_one_go_by_themselves(inline_ex
     assert min(lonely) > 0, "tracks without an artist are no group"
 
 
+def test_a_journal_of_shards_that_is_removed_while_it_is_read_is_listed_anew(inline_export, out, tmp_path, monkeypatch):
+    dest = str(tmp_path / "d")
+    exported(out, dest)
+    before = export_journal.done(dest)
+    (file,) = (Path(dest) / "_sep" / "journal").iterdir()
+    read, left = storage.read, [file.with_name("000009-aaaa-000000.parquet")]
+
+    def replaced(uri):
+        if left:
+            file.rename(left.pop())
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read", replaced)
+    assert export_journal.done(dest) == before != {}
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_another_order(inline_export, out, tmp_path):
     options = {"min_active": ("vocals=0.3",), "split": "0.5/0.5", "shard_size": 3}
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
+import sys
+import termios
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
 from catalogs import write_tone
 from rich.console import Console
+from rich.text import Text
+from terminals import Screen
 
 from sep_batch.jobs import progress, watchers
 from sep_batch.jobs.progress import Progress
@@ -77,6 +85,65 @@ def test_the_display_refreshes_while_no_track_finishes_and_is_gone_at_the_end(so
     assert "first tracks under way" in shown
     assert shown.index("\x1b[?25l") < shown.rindex("\x1b[?25h")
     assert shown.endswith("\x1b[2K")  # the last line is wiped
+
+
+class Frame:
+    """A display of four lines, of two once a line is printed above it; rendering it in the main thread awaits another refresh."""
+
+    def __init__(self):
+        self.is_printing, self.was_refreshed, self.refreshes = threading.Event(), threading.Event(), 0
+
+    def drawn(self, _standing):
+        self.refreshes += self.is_printing.is_set()
+        if self.refreshes > 1:  # the first one is on the screen by now
+            self.was_refreshed.set()
+        return self
+
+    def __rich_console__(self, console, options):
+        if threading.current_thread() is threading.main_thread():
+            self.is_printing.set()
+            self.was_refreshed.wait(0.5)
+        yield from (Text(f"frame {row}") for row in range(2 if self.is_printing.is_set() else 4))
+
+
+def test_a_line_that_is_printed_while_the_display_shrinks_erases_no_line_above_it(monkeypatch):
+    frame, console = Frame(), terminal(80)
+    monkeypatch.setattr(watchers, "drawn", frame.drawn)
+    monkeypatch.setattr(watchers, "REFRESHES_HZ", 50)
+    console.print("before 0\nbefore 1")
+    with Display(console).watching(Progress().standing):
+        while "frame 3" not in console.file.getvalue():
+            time.sleep(0.01)
+        sys.stderr.write("failed: 000\n")
+        sys.stdout.write("failed: 001\n")
+    screen = Screen(80)
+    screen.feed(console.file.getvalue().replace("\n", "\r\n"))
+    assert [line for line in screen.lines if line] == ["before 0", "before 1", "failed: 000", "failed: 001"]
+
+
+def test_ctrl_c_drops_no_output_that_is_on_its_way_to_the_terminal_and_the_terminal_is_left_as_it_was():
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    lines = [f"failed: {number:03d}" for number in range(1000)]  # more than is read ahead
+    with open(theirs, "w", encoding="utf-8") as file, ThreadPoolExecutor(1) as pool:
+        console = Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm-256color"})
+        with Display(console).watching(Progress().standing):
+            sys.stderr.write("\n".join([*lines, ""]))
+            os.write(ours, b"\x03")
+            time.sleep(0.2)  # until the driver has taken it
+            reading = pool.submit(read_until, ours, b"\x1b[?25h")
+        shown = reading.result(30)
+        assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    assert b"^C" in shown
+    assert [line for line in lines if line.encode() not in shown] == []
+
+
+def read_until(descriptor, end):
+    shown = b""
+    while end not in shown:
+        shown += os.read(descriptor, 1 << 16)
+    return shown
 
 
 def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(songs, tiny, inline, monkeypatch, caplog):

@@ -102,6 +102,20 @@ def test_a_plans_size_is_known_from_two_of_its_files(tracks, tmp_path):
     assert run_status(str(tmp_path)).planned == tracks
 
 
+def test_a_run_that_ends_while_its_plan_is_read_is_told_as_ended(at_work, monkeypatch):
+    read, plan_folder = storage.read, index.plan_folder(str(at_work), RUN)
+
+    def ending(uri):
+        if uri.startswith(plan_folder):
+            hold(at_work, ended=True)
+            storage.remove(plan_folder)
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read", ending)
+    status = run_status(str(at_work))
+    assert (status.state, status.done, status.tried) == ("ended", 19, 21)
+
+
 def test_tracks_of_earlier_runs_count_as_done_but_not_as_tried(at_work):
     hold(at_work, run="000002-beef")
     os.rename(at_work / "_sep" / "plan" / RUN, at_work / "_sep" / "plan" / "000002-beef")

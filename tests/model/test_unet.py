@@ -13,6 +13,7 @@ from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.unet import DecoderBlock, EncoderBlock, UNet
 
 SAME_DB = 100  # of two float32 computations of one formula, summed in another order
+BFLOAT16_DB = 20  # eight bits of mantissa, through twelve layers
 LEAKY, ELU = golden_models.spec("2stems"), golden_models.spec("5stems")
 SMALL = (1, 2, 128, 192)  # batch, channels, T, F: multiples of 64
 
@@ -142,6 +143,36 @@ def test_the_form_that_runs_computes_what_the_network_does(spec, filters, packed
     with torch.no_grad():
         expected, found = unet(x), fast_form(unet, x.shape)(x)
     assert snr_db(expected.numpy(), found.numpy()) > SAME_DB
+
+
+def packed_dtypes(monkeypatch):
+    """Have plain torch stand in for oneDNN's packed convolutions; return a list that gets the dtype of each packed weight."""
+    dtypes = []
+
+    def reorder(weight, *_shape):
+        dtypes.append(weight.dtype)
+        return weight
+
+    def convolve(x, weight, bias, padding, stride, dilation, groups, attribute, *_none):
+        y = torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return y.relu() if attribute == "relu" else y
+
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", reorder, raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", convolve)
+    return dtypes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("has_bf16", [True, False], ids=["a CPU with bfloat16", "a CPU without"])
+def test_weights_are_laid_out_for_onednn_only_in_a_dtype_that_it_computes_in_on_this_cpu(dtype, has_bf16, monkeypatch):
+    dtypes = packed_dtypes(monkeypatch)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
+    unet, x = randomised(UNet(LEAKY)), magnitude()
+    found = inference_form(unet, shape=x.shape, place=Place(torch.device("cpu"), dtype))(x)
+    assert set(dtypes) == ({dtype} if has_bf16 or dtype == torch.float32 else set())
+    with torch.no_grad():
+        assert snr_db(unet(x).numpy(), found.numpy()) > (SAME_DB if dtype == torch.float32 else BFLOAT16_DB)
 
 
 def test_the_form_that_runs_leaves_the_network_as_it_was():

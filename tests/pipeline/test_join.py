@@ -15,8 +15,8 @@ from catalogs import decoded
 from signals import RATE_HZ, noise
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, join, rows, stages, storage
-from sep_batch.pipeline.audio import codecs, reader
+from sep_batch.pipeline import join, rows, stages, storage
+from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.work import Work
@@ -169,11 +169,14 @@ def test_a_part_that_fails_fails_its_track_once(work, model, tmp_path):
         assert not whole
 
 
-def test_what_breaks_off_in_its_second_part_fails_once_and_says_why(work, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_S", (PART_SAMPLES + 10 * SPEC.patch_samples) / RATE_HZ)
-    monkeypatch.setattr(reader.Reader, "declared_s", lambda _reader: 0.0)
-    finished, whole = gathered(written(work, model, song(tmp_path)))
-    assert [row.to_pylist()[0]["error_class"] for row in finished] == ["too_long"]
+def test_what_breaks_off_in_its_second_part_fails_once_and_says_why(work, model, tmp_path):
+    path = song(tmp_path, 4 * PART_SAMPLES)
+    with path.open("r+b") as file:
+        file.truncate(3 * path.stat().st_size // 8)
+    rows_out = written(work, model, path)
+    finished, whole = gathered(rows_out)
+    assert len(rows_out) == 2
+    assert [row.to_pylist()[0]["error_class"] for row in finished] == ["damaged"]
     assert not whole
 
 

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sep_batch.pipeline import failures, lease, storage
+from sep_batch.pipeline import failures, lease, retries, storage
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -113,22 +114,81 @@ def test_a_holder_beats(out):
 def test_of_many_at_once_one_wins(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "DEAD_S", 60.0)  # a busy machine may keep a holder from its beat
     elsewhere(str(tmp_path), ended=True)
-    won, done = [], threading.Event()
+    lost = threading.Barrier(8)  # who won holds the lease until all others have lost, or one of them died
 
     def try_it():
         try:
             with lease.hold(str(tmp_path)):
-                won.append(1)
-                done.wait(10)
+                lost.wait(30)
+                return True
         except failures.LeaseHeldError:
-            won.append(0)
+            lost.wait(30)
+            return False
+        except BaseException:
+            lost.abort()
+            raise
 
-    threads = [threading.Thread(target=try_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    while len(won) < 8:
-        time.sleep(0.01)
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == [0] * 7 + [1]
+    with ThreadPoolExecutor(8) as pool:
+        tried = [pool.submit(try_it) for _ in range(8)]
+    errors = [error for one in tried if (error := one.exception())]
+    assert not [error for error in errors if not isinstance(error, threading.BrokenBarrierError)]
+    assert sorted(one.result() for one in tried) == [False] * 7 + [True]
+
+
+def once_before(monkeypatch, name, does):
+    """Have another run do something right before this one first calls a function of storage."""
+    whole, waiting = getattr(storage, name), [does]
+
+    def call(*arguments, **options):
+        if waiting:
+            waiting.pop()()
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(storage, name, call)
+
+
+def taken_over(out, number):
+    """Have another machine create a lease and remove those before it."""
+    elsewhere(out, number=number)
+    for older in range(1, number):
+        storage.remove(f"{lease.folder(out)}/{older:06d}.json")
+
+
+def test_a_lease_that_was_removed_before_it_could_be_read_is_read_anew_from_the_listing(out, monkeypatch):
+    elsewhere(out, ended=True)
+    once_before(monkeypatch, "read", lambda: taken_over(out, 2))
+    assert lease.newest(out).number == 2
+
+
+def test_who_lists_a_lease_that_a_winner_removes_is_told_who_won(out, monkeypatch):
+    elsewhere(out, ended=True)
+    once_before(monkeypatch, "read", lambda: taken_over(out, 2))
+    with pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
+        pass
+
+
+def test_a_lease_that_is_listed_and_never_found_is_an_error_after_a_few_listings(out, monkeypatch):
+    elsewhere(out)
+    listings = []
+
+    def read(uri):
+        listings.append(uri)
+        raise failures.NotFound(uri)
+
+    monkeypatch.setattr(storage, "read", read)
+    with pytest.raises(failures.NotFound):
+        lease.newest(out)
+    assert len(listings) == retries.LISTINGS
+
+
+def test_a_lease_that_others_took_and_lost_meanwhile_is_not_taken_again(out, monkeypatch):
+    elsewhere(out, ended=True)
+
+    def two_others():
+        elsewhere(out, number=2)
+        taken_over(out, 3)
+
+    once_before(monkeypatch, "create", two_others)
+    with pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
+        pass
+    assert lease._numbers(out) == [3]

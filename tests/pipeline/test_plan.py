@@ -113,6 +113,34 @@ def test_what_failed_is_tried_again_as_the_retry_says(retry, transient, attempts
     assert column(plan.tracks, "attempts") == ([attempts] if again else [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_suspect"),
+    [
+        ({}, False),
+        ({"source_channels": 2, "skipped_packets": 0, "source_codec": "mp3float"}, False),
+        ({"source_channels": 3}, True),
+        ({"skipped_packets": 1}, True),
+        *(({"source_codec": codec}, True) for codec in ("vorbis", "opus", "speex")),
+        ({"source_codec": "flac"}, False),
+        *(({"uri": f"/music/a.{ending}"}, True) for ending in ("ogg", "oga", "OGX", "opus", "spx", "oga?version=2")),
+        ({"uri": "/music/ogg.flac"}, False),
+        ({"source_channels": 6, "decode_rules": 1}, False),
+        ({"source_codec": "vorbis", "decode_rules": 2}, False),
+    ],
+)
+def test_what_older_rules_may_have_decoded_wrongly_is_suspect_and_done_again_where_that_is_asked_for(changes, is_suspect):
+    row = was(**changes)
+    tracks = checked(uri=[row["uri"]], id=["a"]).tracks
+    for retry in ("none", "transient", "all"):
+        assert make_plan(tracks, {"a": row}, SETTINGS, retry).reasons == ["done_suspect" if is_suspect else "done"]
+    plan = make_plan(tracks, {"a": row | {"attempts": 3}}, SETTINGS, "suspect")
+    assert (plan.reasons, plan.todo) == (["suspect"], 1) if is_suspect else (["done"], 0)
+    assert column(plan.tracks, "attempts") == [0] * is_suspect
+    failed = row | {"status": "failed", "transient": True}
+    assert make_plan(tracks, {"a": failed}, SETTINGS, "suspect").reasons == ["failed_before"]
+    assert make_plan(tracks, {"a": failed | {"transient": False}}, SETTINGS, "suspect").reasons == ["known_failed"]
+
+
 def test_a_row_of_an_older_journal_that_does_not_count_attempts_is_of_one():
     past = {"a": was("failed", transient=True, attempts=None), "b": was("failed", uri="/music/b.wav", transient=None)}
     plan = make_plan(tracks_of("a", "b"), past, SETTINGS, "transient")

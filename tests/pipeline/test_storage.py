@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import failures, storage, uris
 
@@ -264,6 +265,67 @@ def test_a_folder_is_removed_with_all_it_holds_and_nothing_beside_it(folder):
     storage.remove(f"{folder}/a")
     storage.remove(f"{folder}/a")
     assert [uris.name(found.uri) for found in storage.find(folder)] == ["ab.bin"]
+
+
+def fails_once(monkeypatch, kind, name, does):
+    """Have another process do something right before a call of a class, which then does not find its file."""
+    whole, left = getattr(kind, name), [does]
+
+    def call(*arguments, **options):
+        if left:
+            left.pop()()
+            raise FileNotFoundError(2, "No such file or directory")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(kind, name, call)
+
+
+@pytest.mark.parametrize("left", [["b.bin"], []], ids=["some of it", "all of it"])
+def test_what_another_process_removes_at_the_same_time_is_removed(left, tmp_path, monkeypatch):
+    for name in ("a.bin", "b.bin"):
+        storage.put(f"{tmp_path}/x/{name}", b"x")
+
+    def other():
+        for path in (tmp_path / "x").iterdir():
+            if path.name not in left:
+                path.unlink()
+        if not left:
+            (tmp_path / "x").rmdir()
+
+    fails_once(monkeypatch, LocalFileSystem, "rm", other)
+    storage.remove(f"{tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_can_never_be_removed_is_an_error(tmp_path, monkeypatch):
+    def rm(*_arguments, **_options):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(LocalFileSystem, "rm", rm)
+    with pytest.raises(failures.WriteFailed):
+        storage.remove(str(tmp_path))
+
+
+def test_an_object_that_is_there_and_removed_before_it_is_read_was_not_created(tmp_path, monkeypatch):
+    uri = f"{tmp_path}/1.json"
+    assert storage.create(uri, b"theirs")
+    fails_once(monkeypatch, LocalFileSystem, "cat_file", (tmp_path / "1.json").unlink)
+    assert not storage.create(uri, b"ours")
+
+
+def test_a_file_that_is_removed_while_a_pattern_is_expanded_is_listed_as_a_folder_lists_it(tmp_path, monkeypatch):
+    for name in ("a.wav", "b.wav"):
+        storage.put(f"{tmp_path}/{name}", b"x")
+    glob = LocalFileSystem.glob
+
+    def globbed(self, path, **options):
+        found = glob(self, path, **options)
+        (tmp_path / "a.wav").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(LocalFileSystem, "glob", globbed)
+    gone, there = storage.expand(f"{tmp_path}/*.wav")
+    assert (gone, there.bytes) == (storage.Info(f"{tmp_path}/a.wav", 0, None), 1)
 
 
 def test_a_remote_folder_is_brought_here_once_for_each_uri(tmp_path):

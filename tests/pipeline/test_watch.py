@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import io
 
 import pytest
@@ -11,13 +10,6 @@ from sep_batch.pipeline.audio.decode_guard import Watched
 
 
 @pytest.fixture
-def watching():
-    """Make watched sources that are closed at the end."""
-    with contextlib.ExitStack() as stack:
-        yield lambda source: stack.enter_context(Watched(source))
-
-
-@pytest.fixture
 def memory(monkeypatch):
     """What the process takes, as a test sets it: a list of one number of bytes."""
     taken = [1 << 30]
@@ -25,16 +17,16 @@ def memory(monkeypatch):
     return taken
 
 
-def test_a_watched_source_reads_as_the_source_does(watching):
-    watched = watching(io.BytesIO(b"0123456789"))
+def test_a_watched_source_reads_as_the_source_does():
+    watched = Watched(io.BytesIO(b"0123456789"))
     assert watched.read(3) == b"012"
     assert watched.seek(-2, io.SEEK_END) == watched.tell() == 8
     assert (watched.read(5), watched.read(5)) == (b"89", b"")
     watched.settle()
 
 
-def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory, watching):
-    watched = watching(io.BytesIO(bytes(100)))
+def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory):
+    watched = Watched(io.BytesIO(bytes(100)))
     assert watched.read(10) == bytes(10)
     memory[0] += decode_guard.MAX_GROWN_BYTES + 1
     assert watched.read(10) == b""
@@ -42,18 +34,18 @@ def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory, watching):
         watched.settle()
 
 
-def test_what_grew_between_two_calls_is_not_this_files_doing(memory, watching):
-    watched = watching(io.BytesIO(bytes(100)))
+def test_what_grew_between_two_calls_is_not_this_files_doing(memory):
+    watched = Watched(io.BytesIO(bytes(100)))
     for _ in range(5):
         assert watched.read(10) == bytes(10)
         watched.settle()
         memory[0] += decode_guard.MAX_GROWN_BYTES + 1
 
 
-def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch, watching):
+def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch):
     spent = [100.0]
     monkeypatch.setattr(decode_guard.time, "thread_time", lambda: spent[0])
-    watched = watching(io.BytesIO(bytes(100)))
+    watched = Watched(io.BytesIO(bytes(100)))
     watched.decoded_s = 30.0
     spent[0] += decode_guard.PATIENCE_S + 29
     assert watched.read(10) == bytes(10)
@@ -64,19 +56,19 @@ def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch
         watched.settle()
 
 
-def test_what_reading_raises_is_raised_once_the_call_ends(watching):
+def test_what_reading_raises_is_raised_once_the_call_ends():
     class Broken(io.BytesIO):
         def read(self, size=-1):
             raise failures.FetchTimeout("the storage went away")
 
-    watched = watching(Broken(bytes(100)))
+    watched = Watched(Broken(bytes(100)))
     assert watched.read(10) == watched.read(10) == b""
     with pytest.raises(failures.FetchTimeout, match="went away"):
         watched.settle()
 
 
-def test_the_memory_of_this_process_is_seen(watching):
-    watched = watching(io.BytesIO())
+def test_the_memory_of_this_process_is_seen():
+    watched = Watched(io.BytesIO())
     before = watched.private_bytes()
     held = bytearray(256 << 20)
     held[::4096] = b"x" * len(held[::4096])

@@ -8,11 +8,11 @@ import struct
 import numpy as np
 import pytest
 from catalogs import decoded
-from craft import form, pcm, riff, wav
+from hostile.craft import form, pcm, riff, wav
 from signals import noise, snr_db
 
-from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import headers
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import decoding, headers
 
 SOUND = pcm(2.0)
 SAMPLES = 88_200
@@ -75,7 +75,7 @@ def test_a_size_that_a_recorder_left_declares_nothing(container, left):
     found = decoded(content)
     assert np.array_equal(found.wave, decoded(wav(data=SOUND)).wave)
     assert (found.truncated, found.skipped_packets) == (False, 0)
-    assert audio.probe(io.BytesIO(content)).seconds in (None, pytest.approx(2.0, abs=0.001))
+    assert decoding.probe(io.BytesIO(content)).seconds in (None, pytest.approx(2.0, abs=0.001))
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, 2**64 - 1])
@@ -89,12 +89,12 @@ def test_a_size_of_eight_bytes_may_be_left_too(make, value):
 @pytest.mark.parametrize(
     "content",
     [
-        *(wav(data=SOUND), wav(data=SOUND, magic=b"RIFF", size=0x10000000), wav(data=SOUND, size=0x6FFFFFFF)),
+        *(wav(data=SOUND), wav(data=SOUND, size=0x6FFFFFFF)),
         *(wav(data=SOUND, size=0x7FFF0000), wav(data=SOUND, size=0x81000000), wav(data=SOUND, size=0xFF000000)),
     ],
 )
 def test_a_wav_that_ends_early_is_told(content):
-    assert decoded(content[: len(content) // 2]).truncated
+    assert decoded(content[: len(content) * 3 // 5]).truncated
 
 
 def rifx(sound, *, tag=1, bits=16, data_size=None, more=b"", behind=b""):
@@ -115,8 +115,8 @@ def test_a_wav_of_big_endian_numbers_is_read_as_such(tag, bits, dtype):
     assert found.samples == 88_200
     assert snr_db(wave, found.wave) > {8: 25, 16: 70}.get(bits, 120)
     assert not found.truncated
-    assert decoded(content[: len(content) // 2]).truncated
-    assert audio.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
+    assert decoded(content[: len(content) * 3 // 5]).truncated
+    assert decoding.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
     assert np.array_equal(decoded(bytes(9) + content).wave, found.wave)
 
 
@@ -135,7 +135,7 @@ def test_a_compressed_wav_of_big_endian_numbers_is_refused_in_words():
 def test_an_aiff_an_au_and_a_caf_that_end_early_are_told():
     for content in (aiff(), au(len(SOUND)), caf(len(SOUND) + 4)):
         assert not decoded(content).truncated
-        assert decoded(content[: len(content) // 2]).truncated
+        assert decoded(content[: len(content) * 3 // 5]).truncated
 
 
 @pytest.mark.parametrize("size", [1, 1000, 2**30, 2**31 - 2**20, 2**31 + 2**20, 2**32 - 2**20, 2**40])

@@ -1,0 +1,222 @@
+"""The decoder: runs `decoding` in a process of its own, which a file may take with it.
+
+Each file that is decoded has a child process for as long as it takes; the child is kept for the next one. It holds no
+credentials and no open file: this process reads the source, and hands its bytes over in shared memory as the child asks for
+them. What the child says is taken for no more than data.
+
+A child that dies of a file is replaced. Where it had worked on others before, the file is tried once more in a new one, since
+what broke the process may have been another file's doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import IO, Any
+
+import numpy as np
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import messages
+from sep_batch.pipeline.audio.damage import OnDamage
+from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
+from sep_batch.pipeline.audio.decoding import Header
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
+from sep_batch.pipeline.audio.reader import Found
+
+SILENT_S = 120.0  # by the clock, without a message from the child
+PROBE_SILENT_S = 30.0  # the same, for a header
+_AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once, and that are kept for the next file
+_READ_BEFORE = 8  # blocks of a file that are read for its header while no child waits for them
+
+
+def decode(
+    source: IO[bytes],
+    *,
+    rate_hz: int,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    downmix: Downmix = DEFAULT_DOWNMIX,
+    on_damage: OnDamage = "keep",
+    silent_s: float = SILENT_S,
+) -> tuple[Iterator[np.ndarray], Found]:
+    """Decode a file to a stereo wave, in the decoder's process, as it is asked for.
+
+    Args:
+        source: Seekable; open until the wave has ended.
+        rate_hz: Sample rate of the wave.
+        offset_s: Seconds that are decoded and dropped.
+        duration_s: Seconds from the offset on; None is to the end.
+        downmix: How more than two channels become two: `itu`, or `first-two`.
+        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
+        silent_s: Seconds by the clock after which a decoder that does not answer is ended.
+
+    Returns:
+        The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
+
+    Raises:
+        DecodeCrash: The decoder died of it, or was over a limit.
+        TrackError: What `decoding.decode` raises, and what reading the source does.
+
+    All of them are raised by the iterator.
+    """
+    found = Found()
+    options = {
+        "rate_hz": rate_hz,
+        "offset_s": offset_s,
+        "duration_s": duration_s,
+        "downmix": downmix,
+        "on_damage": on_damage,
+    }
+    return _waves(source, options, found, silent_s), found
+
+
+def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
+    """Read a file's header, in the decoder's process, and decode nothing.
+
+    Args:
+        source: Seekable.
+        silent_s: Seconds by the clock after which a decoder that does not answer is ended.
+
+    Raises:
+        DecodeCrash: The decoder died of it, or was over a limit.
+        TrackError: What `decoding.probe` raises, and what reading the source does.
+    """
+    request, read, blocks = {"size": source.seek(0, io.SEEK_END)}, _reader(source), dict[int, bytes]()
+    while True:
+        among = _among(blocks, read if len(blocks) >= _READ_BEFORE else None)
+        try:
+            with _PROBING:
+                (said,) = _tried(request, among, silent_s)
+        except _MissingError as missing:  # no child waits for storage while others wait for a child
+            start = missing.number * messages.SOURCE_BYTES
+            blocks[missing.number] = read(start, messages.SOURCE_BYTES)
+        else:
+            return Header(**{field.name: said[1][field.name] for field in fields(Header)})
+
+
+def start() -> str:
+    """Start a child, which waits for the first file.
+
+    Returns:
+        Why the kernel does not filter its system calls; empty where it does.
+
+    Raises:
+        NotRunnableError: It does not start.
+    """
+    try:
+        child = _taken()
+    except failures.DecodeCrash as crash:
+        raise failures.NotRunnableError(str(crash)) from crash
+    _give_back(child)
+    return child.unfiltered
+
+
+def _waves(source: IO[bytes], options: Mapping[str, Any], found: Found, silent_s: float) -> Iterator[np.ndarray]:
+    request = {"decode": options, "size": source.seek(0, io.SEEK_END)}
+    for wave, said in _tried(request, _reader(source), silent_s):
+        _fill(found, said)
+        if wave is not None:
+            yield wave
+
+
+def _tried(request: Mapping[str, Any], read: Read, silent_s: float) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+    """Yield the pieces of a file's wave, each with what is found so far; at the end None, with all that is found."""
+    given, child = 0, _taken()
+    while True:
+        try:
+            with contextlib.closing(child.run(request, read, silent_s)) as running:
+                place = 0
+                while True:
+                    try:
+                        wave, said = next(running)
+                    except StopIteration as end:
+                        yield None, end.value
+                        return
+                    place, new = place + wave.shape[1], wave[:, max(0, given - place) :]
+                    if new.size:
+                        given = place
+                        yield new, said
+        except DecoderDiedError as death:
+            if child.files == 1 or not death.may_be_others:
+                raise _crash(child, death) from death
+        finally:
+            _give_back(child)
+        child = _started()
+
+
+def _crash(child: DecoderProcess, death: DecoderDiedError) -> failures.DecodeCrash:
+    crash = failures.DecodeCrash(f"{child.container or 'audio'}: the decoder died of it: {death}")
+    crash.transient = death.transient
+    return crash
+
+
+def _fill(found: Found, said: Mapping[str, Any]) -> None:
+    for field in fields(found):
+        setattr(found, field.name, said[field.name])
+
+
+def _reader(source: IO[bytes]) -> Read:
+    def read(place: int, count: int) -> bytes:
+        source.seek(place)
+        return source.read(count)
+
+    return read
+
+
+class _MissingError(Exception):
+    """A block of the file that was not read before."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _among(blocks: Mapping[int, bytes], otherwise: Read | None) -> Read:
+    """Return a reader of a file of which some blocks are there; what is asked for never reaches over the end of one."""
+
+    def read(place: int, count: int) -> bytes:
+        number, start = divmod(place, messages.SOURCE_BYTES)
+        if number in blocks:
+            return blocks[number][start : start + count]
+        if otherwise is None:
+            raise _MissingError(number)
+        return otherwise(place, count)
+
+    return read
+
+
+def _taken() -> DecoderProcess:
+    """Return a child that waits for a file; start one where none does."""
+    with _LOCK:
+        if _IDLE:
+            return _IDLE.pop()
+    return _started()
+
+
+def _started() -> DecoderProcess:
+    try:
+        return DecoderProcess()
+    except DecoderDiedError as death:
+        crash = failures.DecodeCrash(f"the decoder's process did not start: {death}")
+        crash.transient = True
+        raise crash from death
+
+
+def _give_back(child: DecoderProcess) -> None:
+    """Keep a child for the next file, or end it where it is not fit for one."""
+    with _LOCK:
+        if child.is_idle and len(_IDLE) < _AT_WORK:
+            _IDLE.append(child)
+            return
+    child.end()
+
+
+_LOCK = threading.Lock()
+_IDLE = list[DecoderProcess]()
+_PROBING = threading.Semaphore(_AT_WORK)
+os.register_at_fork(after_in_child=_IDLE.clear)  # they are the parent's

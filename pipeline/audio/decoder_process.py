@@ -1,0 +1,231 @@
+"""The decoder's process as its parent sees it: started, asked, watched, and ended where it is over its limits."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import messages
+from sep_batch.pipeline.audio.sandbox import ADDRESS_SPACE_BYTES
+
+CPU_S = 60.0  # CPU time for one file, beyond the duration of the audio that came out
+START_S = 60.0  # by the clock, for a child to start on a busy machine; 0.4 s on an idle one
+_LOOK_S = 0.5  # between two looks at a child that says nothing
+_PROGRAM = "sep_batch.pipeline.audio.decoder_child"
+_ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child is given
+_F_SEAL_SHRINK = 0x0002
+_CLASSES = {one.error_class: one for one in failures.TrackError.__subclasses__()}
+Read = Callable[[int, int], bytes]  # of a place and a count
+
+
+class DecoderDiedError(Exception):
+    """The decoder's process ended while it was at work on a file.
+
+    Attributes:
+        may_be_others: Whether the cause may be what an earlier file did to the process.
+        transient: Whether the cause may be the machine.
+    """
+
+    def __init__(self, reason: str, *, may_be_others: bool = False, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.may_be_others, self.transient = may_be_others, transient
+
+
+class DecoderProcess:
+    """A child process that decodes one file after another, until one of them breaks it.
+
+    Attributes:
+        files: How many it was given.
+        container: What it took the last one for.
+        is_idle: Whether it waits for the next one.
+        unfiltered: Why the kernel does not filter its system calls; empty where it does.
+    """
+
+    def __init__(self) -> None:
+        """Start it, and wait until it is in its sandbox.
+
+        Raises:
+            DecoderDiedError: It does not start.
+        """
+        self.files, self.container, self.is_idle = 0, "", False
+        self._unread, self._cpu_begun_s = bytearray(), 0.0
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        shared = os.memfd_create("sep-batch-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(shared, messages.MEMORY_BYTES)
+        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _F_SEAL_SHRINK)  # or touching it could end this process
+        self._memory = mmap.mmap(shared, messages.MEMORY_BYTES)
+        self._poll = select.poll()
+        self._poll.register(self._replies, select.POLLIN)
+        try:
+            self._popen = _STARTER[0].submit(_begin, (requests, replies, shared)).result()
+        except OSError as error:
+            raise DecoderDiedError(f"no process can be started: {error}", transient=True) from error
+        finally:
+            for theirs in (requests, replies, shared):
+                os.close(theirs)
+        try:
+            self.unfiltered = str(self._receive(START_S).get("unfiltered", ""))
+        except DecoderDiedError:
+            self.end()
+            raise
+        self.is_idle = True
+
+    def run(
+        self, request: Mapping[str, Any], read: Read, silent_s: float
+    ) -> Generator[tuple[np.ndarray, dict[str, Any]], None, dict[str, Any]]:
+        """Have it work on one file.
+
+        Args:
+            request: What `decoder_child` takes.
+            read: Called with a place of the file and how many bytes; what it raises ends the work, and is raised here.
+            silent_s: Seconds by the clock that it may say nothing.
+
+        Yields:
+            A piece of the wave, (2, samples) float32, and what is found so far.
+
+        Returns:
+            What it has to say at the end.
+
+        Raises:
+            DecoderDiedError: The file broke it, or was over a limit.
+            TrackError: What decoding it, or reading it, raised.
+        """
+        self.files, self.container, self.is_idle = self.files + 1, "", False
+        self._cpu_begun_s = self._cpu_s()
+        self._send(request)
+        refused: BaseException | None = None
+        decoded_s = 0.0
+        while True:
+            message = self._receive(silent_s, decoded_s)
+            decoded_s = float(message.get("decoded_s", decoded_s))
+            if "wave" in message:
+                yield from self._hand_on(message, silent_s)
+            elif "read" in message:
+                refused = self._give(message["read"], read)
+            elif "container" in message:
+                self.container = str(message["container"])
+            elif "raised" in message:
+                raise DecoderDiedError(str(message["raised"]), may_be_others=True)
+            else:
+                self.is_idle = True
+                if refused is not None:
+                    raise refused
+                return _done(message)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self._popen.kill()
+        self._popen.wait()
+        for pipe in (self._requests, self._replies):
+            os.close(pipe)
+        self._memory.close()
+
+    def _hand_on(self, message: dict[str, Any], silent_s: float) -> Generator[tuple[np.ndarray, dict[str, Any]], None, None]:
+        samples = message["wave"]
+        if not 0 < samples <= messages.WAVE_SAMPLES:
+            raise DecoderDiedError(f"a piece of {samples} samples came")
+        wave = np.frombuffer(self._memory, np.float32, 2 * samples).reshape(2, samples).copy()
+        is_wanted = False
+        try:
+            yield wave, message["found"]
+            is_wanted = True
+        finally:
+            self._send({"more": is_wanted})
+            if not is_wanted:
+                self._receive(silent_s)  # its last word on this file
+                self.is_idle = True
+
+    def _give(self, asked: tuple[int, int], read: Read) -> BaseException | None:
+        """Put bytes of the file where the child finds them; return what reading raised."""
+        place, count = asked
+        try:
+            content = read(place, min(count, messages.SOURCE_BYTES))
+        except Exception as error:  # noqa: BLE001 (raised by `run`, once the child has let go of the file)
+            self._send({"given": None})
+            return error
+        self._memory[messages.WAVE_BYTES : messages.WAVE_BYTES + len(content)] = content
+        self._send({"given": len(content)})
+        return None
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            messages.send(self._requests, message)
+        except messages.ClosedError:
+            raise self._death() from None
+
+    def _receive(self, silent_s: float, decoded_s: float = 0.0) -> dict[str, Any]:
+        asked_s = time.monotonic()
+        try:
+            while (message := messages.take(self._unread)) is None:
+                if self._poll.poll(_LOOK_S * 1000):
+                    if not (more := os.read(self._replies, messages.SOURCE_BYTES)):
+                        raise self._death()
+                    self._unread += more
+                elif time.monotonic() - asked_s > silent_s:
+                    raise DecoderDiedError(f"no answer for {silent_s:g} s")
+                elif (spent_s := self._cpu_s() - self._cpu_begun_s) > CPU_S + decoded_s:
+                    raise DecoderDiedError(f"{spent_s:.0f} s of CPU time for {decoded_s:.1f} s of audio")
+        except messages.ClosedError:
+            raise DecoderDiedError("what it answers makes no sense") from None
+        return message
+
+    def _death(self) -> DecoderDiedError:
+        """Return why it is gone."""
+        try:
+            code = self._popen.wait(_LOOK_S)
+        except subprocess.TimeoutExpired:
+            return DecoderDiedError("it closed its pipes")
+        if code == messages.MEMORY_EXIT:
+            return DecoderDiedError(f"it needs more than {ADDRESS_SPACE_BYTES >> 30} GiB of memory")
+        if code >= 0:
+            return DecoderDiedError(f"it ended with exit code {code}", may_be_others=True)
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL:  # not ours: the kernel sends it where the machine's memory runs out
+            return DecoderDiedError(f"{name}, as where the machine's memory runs out", may_be_others=True, transient=True)
+        return DecoderDiedError(name, may_be_others=True)
+
+    def _cpu_s(self) -> float:
+        """Return the CPU time it has taken so far."""
+        with contextlib.suppress(OSError):  # it is gone
+            return time.clock_gettime((~self._popen.pid << 3) | 2)  # the kernel's number of a process's CPU clock
+        return 0.0
+
+
+def _done(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the last word on a file, or raise what it says."""
+    if "failed" in message:
+        name, text = message["failed"]
+        raise _CLASSES.get(name, failures.DecodeError)(text)
+    if "done" not in message:
+        raise DecoderDiedError("what it answers makes no sense")
+    return dict(message["done"])
+
+
+def _begin(theirs: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+    """Start the child; it dies with the thread that does this, so that is one which lasts as long as the process."""
+    found = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+    environment = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+    environment |= {"PYTHONPATH": found, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-P", "-m", _PROGRAM, *map(str, theirs), str(os.getpid())]
+    return subprocess.Popen(  # noqa: S603 (our own program)
+        command, pass_fds=theirs, env=environment, cwd="/", stdin=subprocess.DEVNULL
+    )
+
+
+_STARTER = [ThreadPoolExecutor(1, "decoder-starter")]
+os.register_at_fork(after_in_child=lambda: _STARTER.__setitem__(0, ThreadPoolExecutor(1, "decoder-starter")))

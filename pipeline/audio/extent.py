@@ -1,0 +1,238 @@
+"""The bytes of a file that hold audio: tags and headers before them, tags and zeros after them are left out.
+
+Raw streams only (`RAW`): in these one frame follows another, so that the sizes of what was read add up to the audio's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import IO, cast
+
+from sep_batch.pipeline.audio import headers
+
+RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
+OGG_PAGE_BYTES = 27  # of a page's header, without its table of sizes
+_NEAR_BYTES = 4096  # the first packet may follow what we know by so much: a Xing frame, a seek table
+_MAX_STEPS = 10_000  # metadata blocks, blocks of a WAV, tags
+_ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
+_FEWEST_ZEROS = 64  # fewer are no padding
+_MANY_ZEROS = 1 << 16  # more than a frame may end in
+_KEPT_ZEROS = {"ac3": 2, "flac": 2, "tta": 4}  # where a frame ends in a checksum
+_MPEG1_HZ = 32_000  # and above: frames of 1,152 samples
+_XING_AT, _VBRI_AT = (36, 21, 13), 36  # after the beginning of a frame: stereo, mono, mono of the lower rates
+_ASF_PROPERTIES, _ASF_HEAD_BYTES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 1 << 16
+
+
+@dataclass(frozen=True)
+class Front:
+    """What the first bytes of a file tell, read before FFmpeg opens it.
+
+    Attributes:
+        begin: Where the headers of a FLAC file end; None of others, where FFmpeg gives out all that follows its headers.
+        mp3_frames: Frames that an MP3's Xing, Info or VBRI frame declares; 0 where there is none.
+        asf_s: Seconds that a WMA declares, which FFmpeg ignores where it is cut; None where it declares nothing.
+        wav_share: Share of its samples that a WAV still has, where both of its sizes declare more bytes than there are; else 1.
+    """
+
+    begin: int | None = None
+    mp3_frames: int = 0
+    asf_s: float | None = None
+    wav_share: float = 1.0
+
+    def mp3_s(self, rate_hz: int) -> float | None:
+        """Return the seconds that an MP3 declares; None where it declares nothing.
+
+        FFmpeg ignores them where tags make the file much longer than its Xing frame says, and guesses from the bitrate.
+        """
+        return self.mp3_frames * (1152 if rate_hz >= _MPEG1_HZ else 576) / rate_hz if self.mp3_frames and rate_hz else None
+
+    def audio_begin(self, first: int) -> int:
+        """Return where the audio of a raw stream begins, where FFmpeg's first packet begins at `first`."""
+        return first if self.begin is None or self.begin <= first <= self.begin + _NEAR_BYTES else self.begin
+
+
+def look(source: IO[bytes], name: str, size: int) -> Front:
+    """Read what the first bytes of a file tell.
+
+    Args:
+        source: Seekable; at its start afterwards.
+        name: FFmpeg's demuxer.
+        size: The file's, in bytes.
+    """
+    front = Front()
+    if name == "flac":
+        front = Front(begin=_after_flac_metadata(source))
+    elif name == "mp3":
+        front = Front(mp3_frames=_declared_frames(source))
+    elif name == "asf":
+        front = Front(asf_s=_asf_s(source))
+    elif name == "wav":
+        front = Front(wav_share=_wav_share(source, size))
+    source.seek(0)
+    return front
+
+
+class Window:
+    """A file that ends before its end: FFmpeg takes tags for packets, or loses the last frame before them."""
+
+    def __init__(self, source: IO[bytes], end: int) -> None:
+        self._source, self._end = source, end
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes; fewer at the end only."""
+        left = max(0, self._end - self._source.tell())
+        return self._source.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        return self._source.seek(offset + self._end) if whence == io.SEEK_END else self._source.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._source.tell()
+
+
+@dataclass(frozen=True)
+class Tagless:
+    """A file without what lies behind its audio.
+
+    Attributes:
+        source: The file without tags at its end, at its start. Of zeros at its end some stay: a frame may end in them.
+        size: Its bytes.
+        audio_end: Where its zeros begin, `size` where it has none.
+    """
+
+    source: IO[bytes]
+    size: int
+    audio_end: int
+
+
+def without_tags(source: IO[bytes], name: str, size: int) -> Tagless:
+    """Leave out ID3v1, APEv2, Lyrics3 and ID3v2 tags and zeros at the end of a raw stream, in whatever order they lie.
+
+    Args:
+        source: Seekable.
+        name: FFmpeg's demuxer, one of `RAW`.
+        size: The file's, in bytes.
+    """
+    end, kept = size, 0
+    for _ in range(_MAX_STEPS):
+        before = end - _tag_bytes(_read(source, max(0, end - 227), end))
+        is_tag = 0 <= before < end  # or none, or one that lies
+        if not is_tag:
+            before = _before_zeros(source, end)
+        if before == end:
+            break
+        kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(name, _MANY_ZEROS))
+        end = before
+    source.seek(0)
+    is_whole = end + kept == size
+    return Tagless(source if is_whole else cast("IO[bytes]", Window(source, end + kept)), end + kept, end)
+
+
+def _wav_share(source: IO[bytes], size: int) -> float:
+    head = _read(source, 0, 12)
+    if head[:4] not in (b"RIFF", b"RF64") or _is_whole(int.from_bytes(head[4:8], "little"), size - 8, rf64=head[:4] == b"RF64"):
+        return 1.0
+    place, long_size = 12, None
+    for _ in range(_MAX_STEPS):
+        block = _read(source, place, place + 24)
+        if len(block) < 8:
+            break
+        declared = int.from_bytes(block[4:8], "little")
+        if block[:4] == b"ds64":
+            long_size = int.from_bytes(block[16:24], "little")
+        if block[:4] == b"data":
+            there = size - place - 8
+            declared = long_size if declared == 0xFFFFFFFF and long_size else declared
+            return 1.0 if not there or _is_whole(declared, there) else there / declared
+        place += 8 + declared + declared % 2
+    return 1.0
+
+
+def _is_whole(declared: int, there: int, *, rf64: bool = False) -> bool:
+    """Tell whether a size declares no more bytes than there are, or nothing; that of RF64 stands in another place."""
+    return not rf64 and (declared <= there or not headers.declares_size(declared))
+
+
+# -- before the audio --
+
+
+def _declared_frames(source: IO[bytes]) -> int:
+    """Return the frames that the first frame of an MP3 declares; 0 where it declares nothing."""
+    head = _read(source, 0, _NEAR_BYTES)
+    while (place := head.find(b"\xff")) >= 0 and len(head) > place + _VBRI_AT + 18:
+        frame = head[place:]
+        if frame[1] & 0xE6 == 0xE2:  # layer III
+            if frame[_VBRI_AT : _VBRI_AT + 4] == b"VBRI":
+                return int.from_bytes(frame[_VBRI_AT + 14 : _VBRI_AT + 18], "big")
+            for at in _XING_AT:
+                if frame[at : at + 4] in (b"Xing", b"Info") and frame[at + 7] & 1:
+                    return int.from_bytes(frame[at + 8 : at + 12], "big")
+        head = head[place + 1 :]
+    return 0
+
+
+def _asf_s(source: IO[bytes]) -> float | None:
+    """Return the length in a WMA's file properties; None where they are not found, or are those of a broadcast."""
+    head = _read(source, 0, _ASF_HEAD_BYTES)
+    place = head.find(_ASF_PROPERTIES)
+    if place < 0 or len(head) < place + 92 or head[place + 88] & 1:
+        return None
+    play_100ns, preroll_ms = (int.from_bytes(head[place + at : place + at + 8], "little") for at in (64, 80))
+    return max(0.0, play_100ns / 1e7 - preroll_ms / 1e3) or None
+
+
+def _after_flac_metadata(source: IO[bytes]) -> int:
+    place = 4
+    for _ in range(_MAX_STEPS):
+        block = _read(source, place, place + 4)
+        place += 4 + int.from_bytes(block[1:], "big")
+        if len(block) < 4 or block[0] & 128:  # the last one
+            break
+    return place
+
+
+# -- after the audio --
+
+
+def _tag_bytes(tail: bytes) -> int:
+    """Return how long the tag is that these bytes end with; 0 where they end with none."""
+    if tail[-128:-125] == b"TAG":
+        return 227 if tail[-227:-223] == b"TAG+" else 128
+    if tail[-32:-24] == b"APETAGEX":
+        return int.from_bytes(tail[-20:-16], "little") + 32 * (tail[-9] >> 7)  # with a header too
+    if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
+        return 15 + int(tail[-15:-9])
+    if tail[-10:-7] == b"3DI":
+        return 20 + _syncsafe(tail[-4:])
+    return 0
+
+
+def _before_zeros(source: IO[bytes], end: int) -> int:
+    """Return where the zeros before `end` begin, or where a tag ends whose own last bytes they are."""
+    begin = end
+    while end - begin < _MAX_ZEROS:
+        block = _read(source, max(0, begin - _ZEROS_AT_ONCE), begin)
+        left = len(block.rstrip(b"\0"))
+        begin -= len(block) - left
+        if left or not block:
+            break
+    if end - begin < _FEWEST_ZEROS:
+        return end
+    for sign, size in ((b"APETAGEX", 32), (b"TAG", 128)):
+        near = max(0, begin - size)
+        tag = _read(source, near, begin).rfind(sign)
+        if tag >= 0 and begin <= near + tag + size < end:
+            return near + tag + size
+    return begin
+
+
+def _read(source: IO[bytes], begin: int, end: int) -> bytes:
+    source.seek(begin)
+    return source.read(end - begin)
+
+
+def _syncsafe(number: bytes) -> int:
+    return sum((byte & 127) << shift for byte, shift in zip(number, (21, 14, 7, 0), strict=False))
