@@ -7,17 +7,18 @@ Files:
     messages: What the two say to each other.
     sandbox: What that process may not do.
     decoding: A source becomes a stereo wave, or its header is read.
+    source_info: What is known of a source, before and after it is decoded.
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
     downmix: More than two channels become two.
+    chain: Samples of an Ogg file, link by link.
+    ogg: Pages, and the links of a chained file.
     damage: What becomes of a track whose file could not be read whole.
     extent: The bytes of a file that hold audio.
-    chain: Samples of an Ogg file, link by link.
     containers: The kind of a file, and FFmpeg opened on it.
     beginning: The place where the audio of a file begins, behind tags, padding and cut frames.
     frames: Frame headers of raw streams.
     headers: Sizes and widths in the headers of WAV, AIFF, AU and CAF.
-    ogg: Pages, and the links of a chained file.
     view: Some bytes of a file as a file.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.
@@ -29,7 +30,6 @@ Files:
 """
 
 from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, start
-from sep_batch.pipeline.audio.decoding import DECODE_RULES, LOUDEST, MAX_S, Header
-from sep_batch.pipeline.audio.reader import Found
+from sep_batch.pipeline.audio.source_info import DECODE_RULES, LOUDEST, MAX_S, Found, Header
 
 __all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]

@@ -23,6 +23,7 @@ _MAX_JUNK_BYTES = 8 << 10  # before the first whole frame: the rest of one that 
 _MAX_LOST_BYTES = 64 << 10  # before the first whole frame behind a tag whose length is wrong
 _MAX_BOXES = 64
 
+_TAILS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", bytes(16))  # what may follow the last frame of a short file
 _PADDING = b"\0\t\n\r "
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SIGNS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
@@ -95,7 +96,9 @@ def _search(source: IO[bytes], start: int, *, is_tagged: bool, is_padded: bool) 
     here = frames.run_at(piece, 0)
     if here.frames >= frames.MIN_FRAMES - 1:
         return Beginning(here.demuxer, start, is_tagged)
-    if here.demuxer and here.reaches_end and (is_tagged or not is_padded):
+    is_followed_by_tag = here.frames > 0 and piece.startswith(_TAILS, here.stop)
+    is_all = here.reaches_end and start + len(piece) == size
+    if here.demuxer and (is_all or is_followed_by_tag) and (is_tagged or not is_padded):
         return Beginning(here.demuxer, start, is_tagged)
     if not _FOREIGN.match(piece):
         sign = _SIGN_BEHIND_TAG.search(piece, 0, _MAX_LOST_BYTES) if is_tagged else None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import containers, damage, ogg
 from sep_batch.pipeline.audio.containers import AudioFile
-from sep_batch.pipeline.audio.damage import Counts, Packets
+from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
 from sep_batch.pipeline.audio.downmix import Downmix
-from sep_batch.pipeline.audio.reader import Found, Reader
+from sep_batch.pipeline.audio.reader import Reader
+from sep_batch.pipeline.audio.source_info import Found
 
 _BROKEN = (failures.DecodeError, failures.UnsupportedFormat)
 
@@ -28,7 +28,6 @@ def reading(file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> It
         DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` do; of an Ogg file, while it is read.
     """
     if file.name == "ogg":
-        containers.announce(file.name)
         yield Chain(file, rate_hz, found, downmix)
         return
     with containers.opened(file) as (container, watched):
@@ -54,7 +53,7 @@ class _Extent(NamedTuple):
 class Chain:
     """Iterates over the samples of an Ogg file, (2, n) float32 at one rate; one link is a chain too.
 
-    A link that cannot be read counts as one broken packet, unless no link can be read.
+    A link that cannot be read counts as one broken packet, and the file as cut, unless no link can be read.
 
     Attributes:
         rate_hz: Of the samples.
@@ -64,84 +63,59 @@ class Chain:
     """
 
     def __init__(self, file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> None:
-        self.rate_hz, self.found, self.ended, self.packets = rate_hz, found, False, Packets(is_ogg=True)
+        self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
-        self._is_cut, self._has_films = False, False
-        self._extents = list[_Extent]()
+        self._is_cut, self._audio_bytes = False, 0
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         seconds, begin, error = 0.0, 0, None
         for link in ogg.links(self._watched):
-            first = replace(self.found) if self.found.rate_hz else None
-            packets = Packets(is_ogg=True)
+            known = self.found.codec, self.found.stream, self.found.streams
             try:
-                yield from self._samples(link, packets)
-            except _BROKEN as broken:
-                error = error or broken
-                packets.add(None, 0, is_good=False)
+                yield from self._samples(link)
+            except _BROKEN as error:
+                first_error = first_error or error
+                self.packets.add(None, 0, is_good=False)
                 self._is_cut = True
-            finally:
-                self._add(packets, first)
+            if known[0]:
+                self.found.codec, self.found.stream, self.found.streams = known
             link.drain()
-            seconds += link.audio[1].seconds if link.audio else 0.0
-            audio_begin = link.size if link.audio_begin is None else link.audio_begin
-            self._extents.append(_Extent(begin + audio_begin, begin + link.size, begin + packets.end))
-            begin += link.size
+            declared_s += link.audio[1].seconds if link.audio else 0.0
+            self._audio_bytes += link.size - link.head_size + link.lost
+            self.packets.base += link.size
         self._watched.settle()
         if error is not None and not self.found.decoded_s:
             raise error
         self._declared_s, self.ended = seconds, True
 
-    def _samples(self, link: ogg.Link, packets: Packets) -> Iterator[np.ndarray]:
-        before_s = self.found.decoded_s
+    def _samples(self, link: ogg.Link) -> Iterator[np.ndarray]:
+        before_s = self._watched.decoded_s
         with containers.demuxed(link, "ogg", self._watched) as container:
-            reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix)
-            reader.packets = packets
+            reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
             number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
             self._has_films = self._has_films or len(reader.streams()) > 1
             yield from reader
         link.drain()
         packets.leave_out(link.pages_end)
         stream = link.stream(number)
-        is_short = damage.is_short(self.found.decoded_s - before_s, stream.seconds)
+        missing_s = stream.seconds - (self._watched.decoded_s - before_s)
+        is_short = missing_s > max(SLACK_S, SLACK_SHARE * stream.seconds)
         if stream.stop is not None and (is_short or link.stray_pages or not stream.has_ended):
             self._is_cut = True
-
-    def _add(self, packets: Packets, first: Found | None) -> None:
-        """Add the packets of a link, and have what the first link is stand in the row."""
-        self.packets.count += packets.count
-        self.packets.broken += packets.broken
-        self.packets.read_bytes += packets.read_bytes
-        self.packets.used_bytes += packets.used_bytes
-        self.found.skipped_packets = self.packets.broken
-        if first is not None:
-            found = self.found
-            found.codec, found.stream, found.streams = first.codec, first.stream, first.streams
 
     def declared_s(self) -> float:
         """Return how long the file says it is; 0 where it says nothing, or where several links are not read yet."""
         return self._declared_s
 
-    def counts(self, audio_end: int, asked_s: float) -> Counts:
-        """Return what was counted of a file that was read to its end.
-
-        Args:
-            audio_end: Where the tags and zeros at its end begin.
-            asked_s: How far it was to be read.
-        """
-        counts = replace(
+    def counts(self) -> Counts:
+        """Return what was counted, once all links were read."""
+        return replace(
             Counts.of(self.packets),
-            came_s=self.found.decoded_s,
-            declared_s=min(self._declared_s, asked_s) or None,
+            came_s=self._watched.decoded_s,
+            declared_s=self._declared_s or None,
+            audio_bytes=self._audio_bytes,
+            end_bytes=self.packets.base - self.packets.end,
             is_cut=self._is_cut,
         )
-        if self._has_films:
-            return counts
-        audio_bytes = end_bytes = 0
-        for extent in self._extents:
-            end = min(extent.end, audio_end)
-            audio_bytes += max(0, end - extent.audio_begin)
-            end_bytes += max(0, end - max(extent.read_end, extent.audio_begin))
-        return replace(counts, audio_bytes=audio_bytes, end_bytes=end_bytes)

@@ -110,9 +110,8 @@ def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple
         file: As `identify` returns it.
         bound_bytes: Most memory that FFmpeg takes at once; by default what a file of this kind needs.
     """
-    announce(file.name)
     watched = Watched(file.source)
-    content = ogg.Link(ogg.Pages(watched)) if file.name == "ogg" else watched
+    content = next(ogg.links(watched)) if file.name == "ogg" else watched
     with demuxed(content, file.name, watched, bound_bytes=bound_bytes) as container:
         yield container, watched
 
@@ -120,6 +119,7 @@ def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple
 @contextmanager
 def demuxed(content: Any, name: str, watched: Watched, *, bound_bytes: int | None = None) -> Iterator[Any]:
     """Open bytes that are read through `watched` with one of FFmpeg's demuxers; errors are as of `opened`."""
+    announce(name)
     _bound_allocations(bound_bytes or (MOST_ALLOCATED_BYTES if name == "mov" else _ALLOCATED_BYTES))
     try:
         with av.open(content, format=name, options=_OPTIONS, metadata_errors="replace") as container:

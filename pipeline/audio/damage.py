@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from sep_batch.pipeline.audio.extent import OGG_PAGE_BYTES
+from sep_batch.pipeline.audio.ogg import PAGE_HEADER_BYTES
 
 OnDamage = Literal["keep", "fail"]  # what becomes of tracks that are flagged
 
@@ -44,6 +44,7 @@ class Packets:
         used_bytes: Bytes of those that were decoded.
         first: Where the first one began.
         end: Where the last one ended; in Ogg, where its page did, as far as its packets tell.
+        base: Where the link of a chained file begins that is read now; places are told from there.
     """
 
     is_ogg: bool = False
@@ -53,6 +54,7 @@ class Packets:
     used_bytes: int = 0
     first: int = 0
     end: int = 0
+    base: int = 0
     _page: int | None = None
     _tail: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_TAIL))
 
@@ -64,12 +66,12 @@ class Packets:
             size: Its bytes; 0 where it could not even be read.
             is_good: Whether it was decoded.
         """
-        begin = self.end if place is None else place
+        begin = self.end if place is None else self.base + place
         taken = size
         if self.is_ogg and size:
             taken += size // 255 + 1
             if begin != self._page:
-                taken += OGG_PAGE_BYTES
+                taken += PAGE_HEADER_BYTES
                 self.end, self._page = begin, begin
             self.end += taken
         else:

@@ -2,7 +2,7 @@
 
 Each file that is decoded has a child process for as long as it takes; the child is kept for the next one. It holds no
 credentials and no open file: this process reads the source, and hands its bytes over in shared memory as the child asks for
-them. What the child says is taken for no more than data.
+them. What the child says is read as JSON, never as a pickle.
 
 A child that dies of a file is replaced. Where it had worked on others before, the file is tried once more in a new one, since
 what broke the process may have been another file's doing.
@@ -24,9 +24,8 @@ from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
-from sep_batch.pipeline.audio.decoding import Header
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
-from sep_batch.pipeline.audio.reader import Found
+from sep_batch.pipeline.audio.source_info import Found, Header
 
 SILENT_S = 120.0  # by the clock, without a message from the child
 PROBE_SILENT_S = 30.0  # the same, for a header

@@ -12,6 +12,7 @@ import importlib
 import io
 import mmap
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -128,6 +129,8 @@ class Child:
 
 def main(requests: int, replies: int, memory: int, parent: int) -> None:
     """Enter the sandbox, say so, and serve."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the whole group of processes: the parent decides
+        signal.signal(number, signal.SIG_IGN)
     for kind in ("audio", "video", "subtitles"):  # imported by PyAV with the first stream of a kind
         for name in ("stream", "codeccontext"):
             importlib.import_module(f"av.{kind}.{name}")

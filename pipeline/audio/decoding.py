@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -18,32 +18,11 @@ from sep_batch.pipeline.audio.chain import Chain
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
-from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Found, Reader
+from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Reader
+from sep_batch.pipeline.audio.source_info import LOUDEST, MAX_S, Found, Header
 
-# The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
-# first audio stream, its first two channels. 1: FFmpeg's choice of the stream, and more than two channels as `--downmix` says.
-DECODE_RULES = 1
-MAX_S = 24 * 3600  # a longer track is refused
-LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file's header says; None where it says nothing.
-
-    Attributes:
-        seconds: How long it is; a guess from the bitrate where the container does not say: raw AAC and AC-3, MP3 without a tag.
-        rate_hz: Its own.
-        channels: Its own.
-        codec: FFmpeg's name of it.
-    """
-
-    seconds: float | None
-    rate_hz: int | None
-    channels: int | None
-    codec: str
 
 
 def decode(
@@ -110,13 +89,9 @@ def _pieces(
     on_damage: OnDamage,
     found: Found,
 ) -> Iterator[np.ndarray]:
-    file = containers.identify(source)
-    audio_end = file.size
-    if file.name in extent.RAW:
-        bare = extent.without_tags(file.source, file.name, file.size)
-        file, audio_end = replace(file, source=bare.source, size=bare.size), bare.audio_end
+    file, audio_end = extent.without_tags(containers.identify(source))
+    front = extent.look(file)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    front = extent.look(file.source, file.name, file.size)
     with chain.reading(file, rate_hz, found, downmix) as reader:
         asked_s = math.inf if duration_s is None else offset_s + duration_s
         if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
@@ -124,10 +99,8 @@ def _pieces(
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
         if reader.ended and found.samples != samples:  # not an excerpt that is complete
-            if isinstance(reader, Chain):
-                counts = reader.counts(audio_end, asked_s)
-            else:
-                counts = _counts(reader, front, file, audio_end, asked_s)
+            counts = reader.counts() if isinstance(reader, Chain) else _counts(reader, file, front, audio_end)
+            counts = replace(counts, declared_s=counts.declared_s and min(counts.declared_s, asked_s))
         _judge(counts, on_damage, found)
 
 
@@ -140,15 +113,14 @@ def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) ->
     return None if file.name in _UNDECLARED else reader.declared_s() or None
 
 
-def _counts(reader: Reader, front: extent.Front, file: AudioFile, audio_end: int, asked_s: float) -> damage.Counts:
+def _counts(reader: Reader, file: AudioFile, front: extent.Front, audio_end: int) -> damage.Counts:
     """Return what was counted of a file that was read to its end.
 
     Args:
         reader: Has ended.
+        file: What it read.
         front: Of the file.
-        file: Without the tags at its end.
         audio_end: Where the zeros at its end begin.
-        asked_s: How far it was to be read.
     """
     packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
     packets.leave_out(audio_end)
@@ -159,7 +131,6 @@ def _counts(reader: Reader, front: extent.Front, file: AudioFile, audio_end: int
         bit_rates = [stream.bit_rate for stream in streams]
         declared_s = None if damage.is_guess(declared_s, file.name, bit_rates, audio_end, packets.first) else declared_s
     is_cut = file.name == "wav" and headers.is_cut_short(file.head, file.size)
-    declared_s = declared_s and min(declared_s, asked_s)
     counts = replace(damage.Counts.of(packets), came_s=came_s, declared_s=declared_s, is_cut=is_cut)
     if file.name not in extent.RAW or len(streams) > 1:
         return counts

@@ -5,14 +5,16 @@ Raw streams only (`RAW`): in these one frame follows another, so that the sizes 
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
-from typing import IO, cast
+from dataclasses import dataclass, replace
+from typing import IO
+
+from sep_batch.pipeline.audio.containers import AudioFile
+from sep_batch.pipeline.audio.headers import declares_size
+from sep_batch.pipeline.audio.view import view
 
 from sep_batch.pipeline.audio import headers
 
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
-OGG_PAGE_BYTES = 27  # of a page's header, without its table of sizes
 _NEAR_BYTES = 4096  # the first packet may follow what we know by so much: a Xing frame, a seek table
 _MAX_STEPS = 10_000  # metadata blocks, blocks of a WAV, tags
 _ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
@@ -29,7 +31,7 @@ class Front:
     """What the first bytes of a file tell, read before FFmpeg opens it.
 
     Attributes:
-        begin: Where the headers of a FLAC file end; None of others, where FFmpeg gives out all that follows its headers.
+        begin: Where the metadata of a FLAC file ends; None of others, where FFmpeg gives out all that follows its headers.
         mp3_frames: Frames that an MP3's Xing, Info or VBRI frame declares; 0 where there is none.
         asf_s: Seconds that a WMA declares, which FFmpeg ignores where it is cut; None where it declares nothing.
         wav_share: Share of its samples that a WAV still has, where both of its sizes declare more bytes than there are; else 1.
@@ -52,14 +54,13 @@ class Front:
         return first if self.begin is None or self.begin <= first <= self.begin + _NEAR_BYTES else self.begin
 
 
-def look(source: IO[bytes], name: str, size: int) -> Front:
+def look(file: AudioFile) -> Front:
     """Read what the first bytes of a file tell.
 
     Args:
-        source: Seekable; at its start afterwards.
-        name: FFmpeg's demuxer.
-        size: The file's, in bytes.
+        file: Its source is at its start afterwards.
     """
+    source, name = file.source, file.name
     front = Front()
     if name == "flac":
         front = Front(begin=_after_flac_metadata(source))
@@ -68,54 +69,23 @@ def look(source: IO[bytes], name: str, size: int) -> Front:
     elif name == "asf":
         front = Front(asf_s=_asf_s(source))
     elif name == "wav":
-        front = Front(wav_share=_wav_share(source, size))
+        front = Front(wav_share=_wav_share(source, file.size))
     source.seek(0)
     return front
 
 
-class Window:
-    """A file that ends before its end: FFmpeg takes tags for packets, or loses the last frame before them."""
-
-    def __init__(self, source: IO[bytes], end: int) -> None:
-        self._source, self._end = source, end
-
-    def read(self, size: int = -1) -> bytes:
-        """Read so many bytes; fewer at the end only."""
-        left = max(0, self._end - self._source.tell())
-        return self._source.read(left if size < 0 else min(size, left))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
-        return self._source.seek(offset + self._end) if whence == io.SEEK_END else self._source.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._source.tell()
-
-
-@dataclass(frozen=True)
-class Tagless:
-    """A file without what lies behind its audio.
-
-    Attributes:
-        source: The file without tags at its end, at its start. Of zeros at its end some stay: a frame may end in them.
-        size: Its bytes.
-        audio_end: Where its zeros begin, `size` where it has none.
-    """
-
-    source: IO[bytes]
-    size: int
-    audio_end: int
-
-
-def without_tags(source: IO[bytes], name: str, size: int) -> Tagless:
+def without_tags(file: AudioFile) -> tuple[AudioFile, int]:
     """Leave out ID3v1, APEv2, Lyrics3 and ID3v2 tags and zeros at the end of a raw stream, in whatever order they lie.
 
-    Args:
-        source: Seekable.
-        name: FFmpeg's demuxer, one of `RAW`.
-        size: The file's, in bytes.
+    FFmpeg takes tags for packets, or loses the last frame before them. Other containers are returned as they are.
+
+    Returns:
+        The file, at its start. Of zeros at its end some stay: a frame may end in them. And where these begin, its end where it
+        has none.
     """
+    source, size = file.source, file.size
+    if file.name not in RAW:
+        return file, size
     end, kept = size, 0
     for _ in range(_MAX_STEPS):
         before = end - _tag_bytes(_read(source, max(0, end - 227), end))
@@ -124,11 +94,12 @@ def without_tags(source: IO[bytes], name: str, size: int) -> Tagless:
             before = _before_zeros(source, end)
         if before == end:
             break
-        kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(name, _MANY_ZEROS))
+        kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(file.name, _MANY_ZEROS))
         end = before
     source.seek(0)
-    is_whole = end + kept == size
-    return Tagless(source if is_whole else cast("IO[bytes]", Window(source, end + kept)), end + kept, end)
+    if end + kept == size:
+        return file, end
+    return replace(file, source=view(source, 0, end + kept), size=end + kept), end
 
 
 def _wav_share(source: IO[bytes], size: int) -> float:
@@ -153,7 +124,7 @@ def _wav_share(source: IO[bytes], size: int) -> float:
 
 def _is_whole(declared: int, there: int, *, rf64: bool = False) -> bool:
     """Tell whether a size declares no more bytes than there are, or nothing; that of RF64 stands in another place."""
-    return not rf64 and (declared <= there or not headers.declares_size(declared))
+    return not rf64 and (declared <= there or not declares_size(declared))
 
 
 # -- before the audio --
@@ -185,7 +156,7 @@ def _asf_s(source: IO[bytes]) -> float | None:
 
 
 def _after_flac_metadata(source: IO[bytes]) -> int:
-    place = 4
+    place = len(b"fLaC")
     for _ in range(_MAX_STEPS):
         block = _read(source, place, place + 4)
         place += 4 + int.from_bytes(block[1:], "big")

@@ -49,13 +49,15 @@ class Run(NamedTuple):
         demuxer: FFmpeg's demuxer for them; empty where there is none.
         start: Where the first begins.
         frames: How many they are.
-        reaches_end: The last one ends at a tag, at zeros, or at or behind the end of the bytes.
+        reaches_end: The last one ends at or behind the end of the bytes.
+        stop: Where the last one ends.
     """
 
     demuxer: str
     start: int
     frames: int
     reaches_end: bool
+    stop: int
 
 
 def run_at(content: bytes, start: int) -> Run:
@@ -64,13 +66,11 @@ def run_at(content: bytes, start: int) -> Run:
     while frames < MIN_FRAMES and place + _HEADER_BYTES <= len(content):
         frame = _frame(content, place)
         if frame is None or (first is not None and frame.form != first.form):
-            return Run(
-                first.demuxer if first else "", start, frames, reaches_end=frames > 0 and content.startswith(_BEHIND, place)
-            )
+            return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place)
         first = first or frame
         frames, place = frames + 1, place + frame.bytes
     demuxer = first.demuxer if first else sync_of(content[start : start + 2])
-    return Run(demuxer, start, frames, reaches_end=place + _HEADER_BYTES > len(content))
+    return Run(demuxer, start, frames, reaches_end=True, stop=place)
 
 
 def first_run(content: bytes, start: int, last: int) -> Run | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MAX_PAGE_BYTES = 65_307
+PAGE_HEADER_BYTES = 27  # without the table of sizes behind it
 _BLOCK_BYTES = 64 << 10
 _SIGN = b"OggS\0"
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
@@ -140,12 +141,12 @@ class Stream:
             samples - self.skipped if samples > self.skipped else samples
         ) / self.rate_hz  # to skip more than all is no header
 
-    def add(self, page: Page, lost_bytes: int = 0) -> None:
+    def add(self, page: Page, *, is_joined: bool = True) -> None:
         """Take one more of its pages into account.
 
         Args:
-            page: The page.
-            lost_bytes: What lies between the headers and the page, and is none.
+            page: The next one that is whole.
+            is_joined: Whether nothing was lost before it: only then a first position that is late is where the stream begins.
         """
         self.pages += 1
         self.has_ended = bool(page.flags & _LAST)
@@ -153,8 +154,7 @@ class Stream:
             return
         if self.stop is None:
             fewest, most = (page.packets * samples for samples in self._packet_samples(page))
-            most += lost_bytes * 8 * (self.rate_hz or 0) // _LEAST_BITS_S
-            self.start = page.granule - fewest if page.granule > most else 0
+            self.start = page.granule - fewest if page.granule > most and is_joined else 0
         self.stop = page.granule
 
     def _packet_samples(self, page: Page) -> tuple[int, int]:
@@ -189,18 +189,17 @@ class Link:
         streams: By serial number, in their order.
         stray_pages: Pages of no stream that begins in this link, and runs of bytes between pages that are none.
         has_ended: All of it was read.
-        size: Bytes read.
-        audio_begin: Where the first page with samples begins, behind the headers; None before it.
-        pages_end: Where the last page ends.
+        taken: Bytes of the file that were read.
+        size: Bytes of the pages among them; what is no page is left out.
+        head_size: Bytes of the pages before the first one on which samples end.
+        lost: Bytes between pages that are none; those behind the last page are left out.
     """
 
     def __init__(self, pages: Pages) -> None:
         self.streams: dict[int, Stream] = {}
-        self.stray_pages = 0
+        self.stray_pages = self.taken = self.size = self.head_size = self.lost = 0
         self.has_ended = False
-        self.size = self.pages_end = 0
-        self.audio_begin: int | None = None
-        self._pages, self._has_data, self._junk_bytes, self._lost_bytes = pages, False, 0, 0
+        self._pages, self._has_data, self._junk = pages, False, 0
         self._content, self._place = b"", 0
 
     def read(self, size: int) -> bytes:
@@ -213,10 +212,10 @@ class Link:
 
     def drain(self, size: int | None = None) -> int:
         """Read on, by default to the end, else over so many bytes; return how many were read."""
-        read = 0
-        while not self.has_ended and (size is None or read < size):
-            read += len(self._take())
-        return read
+        before = self.taken
+        while not self.has_ended and (size is None or self.taken - before < size):
+            self._take()
+        return self.taken - before
 
     def stream(self, number: int) -> Stream:
         """Return one of the streams by its number as FFmpeg counts them."""
@@ -235,13 +234,14 @@ class Link:
             return b""
         self._pages.take()
         if isinstance(page, bytes):
-            self._junk_bytes += len(page)
-            self.size += len(page)
-            return page
+            self.taken += len(page)
+            self._junk += len(page) if self.streams else 0
+            return b""
+        is_head = self.head_size == self.size and page.granule in (0, -1)
+        self.taken, self.size = self.taken + len(content := page.content), self.size + len(page.content)
+        self.head_size = self.size if is_head else self.head_size
         self._add(page)
-        self.size += len(page.content)
-        self.pages_end = self.size
-        return page.content
+        return content
 
     def _add(self, page: Page) -> None:
         is_first = bool(page.flags & _FIRST)
@@ -252,13 +252,11 @@ class Link:
         if is_first:
             self.streams[page.serial] = _stream(page)
         stream = self.streams.get(page.serial)
-        if stream is None:
-            self.stray_pages += 1
-        else:
-            stream.add(page, self._lost_bytes)
+        if stream is not None:
+            stream.add(page, is_joined=not self._junk)
+        self.stray_pages += self._junk > 0 or stream is None
+        self.lost, self._junk = self.lost + self._junk, 0
         self._has_data = self._has_data or not is_first
-        if self.audio_begin is None and page.granule not in (0, -1):
-            self.audio_begin = self.size
 
 
 def links(source: Any) -> Iterator[Link]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -17,6 +16,7 @@ from sep_batch.pipeline.audio import downmix, streams
 from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
 from sep_batch.pipeline.audio.damage import Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.source_info import Found
 from sep_batch.pipeline.audio.streams import MAX_CHANNELS
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
@@ -25,42 +25,17 @@ _FULL_SCALE = {"flt": 1, "fltp": 1, "s16": 1 << 15, "s16p": 1 << 15, "s32": 1 <<
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 
-@dataclass
-class Found:
-    """What was found in a file: known as far as it was decoded, complete once its waves have ended.
-
-    Attributes:
-        rate_hz: The source's.
-        channels: The source's.
-        codec: FFmpeg's name of it.
-        stream: Number of the stream that is read among the audio streams, from 0.
-        streams: Number of audio streams in the file.
-        samples: Decoded, at the rate asked for, between offset and duration.
-        truncated: The file has, or had, more than was decoded, by the rules of `damage`.
-        skipped_packets: Damaged ones, left out.
-        source_used_ratio: Share of the file's bytes of audio that were decoded, 0 to 1; None where bytes do not count.
-        nonfinite_samples: NaN, Inf and what is beyond `audio.LOUDEST`, made zero.
-        decoded_s: Seconds of the source that were decoded, with those before the offset.
-    """
-
-    rate_hz: int = 0
-    channels: int = 0
-    codec: str = ""
-    stream: int = 0
-    streams: int = 0
-    samples: int = 0
-    truncated: bool = False
-    skipped_packets: int = 0
-    source_used_ratio: float | None = None
-    nonfinite_samples: int = 0
-    decoded_s: float = 0.0
-
-
 class Reader:
     """Iterates over a container's samples, (2, n) float32 at one rate, counting what is damaged."""
 
     def __init__(
-        self, container: Any, rate_hz: int, found: Found, watched: Watched, how: downmix.Downmix = downmix.DEFAULT_DOWNMIX
+        self,
+        container: Any,
+        rate_hz: int,
+        found: Found,
+        watched: Watched,
+        how: downmix.Downmix = downmix.DEFAULT_DOWNMIX,
+        packets: Packets | None = None,
     ) -> None:
         watched.settle()
         chosen = streams.choose(container)
@@ -71,7 +46,7 @@ class Reader:
         self.channels, self.names, self.how = chosen.channels, chosen.names, how
         found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
         _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
-        self.packets = Packets(is_ogg=container.format.name == "ogg")
+        self.packets = packets or Packets()
         self.ended = False
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -86,9 +86,9 @@ def test_a_long_tag_is_skipped_and_not_read():
 def test_the_length_that_an_mp3_declares_is_found_behind_a_tag_of_any_length():
     content = whole("mp3", 3.0)
     assert b"Info" in content[:4096] or b"Xing" in content[:4096]
-    most = id3(20_000) + content[: len(content) * 3 // 5]
-    assert decoded(most).truncated
-    assert decoding.probe(io.BytesIO(most)).seconds == pytest.approx(3.0, abs=0.1)
+    cut = id3(20_000) + content[: len(content) * 3 // 5]
+    assert decoded(cut).truncated
+    assert audio.probe(io.BytesIO(cut)).seconds == pytest.approx(3.0, abs=0.1)
 
 
 # -- tags whose lengths are wrong --

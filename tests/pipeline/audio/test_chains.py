@@ -249,8 +249,8 @@ def long_flac(seconds):
 def test_the_length_of_one_long_link_takes_its_two_ends_only():
     content = Counted(long_flac(12.0))
     assert len(content.getvalue()) > 1_500_000
-    assert decoding.probe(content).seconds == pytest.approx(12.0, abs=0.01)
-    assert content.taken < 700_000
+    assert audio.probe(content).seconds == pytest.approx(12.0, abs=0.01)
+    assert content.taken < 1 << 20
 
 
 def test_the_length_of_a_long_chain_is_found_by_all_its_pages():

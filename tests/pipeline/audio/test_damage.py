@@ -13,7 +13,7 @@ from hostile.craft import FORMATS, WHOLE_HZ, flac_block, id3, ogg_pages, patched
 from signals import RATE_HZ, noise
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import damage, extent
+from sep_batch.pipeline.audio import containers, damage, extent
 from sep_batch.pipeline.audio.damage import Counts, Packets, judge
 
 RAW = ("mp3", "mp2", "aac", "ac3", "flac", "ogg", "opus", "vorbis", "wv", "tta")  # those of FORMATS whose bytes count
@@ -153,7 +153,8 @@ def test_a_tag_that_lies_of_its_size_is_no_tag():
 def test_a_frame_that_ends_in_zeros_is_whole():
     silent = whole("mp3", 0.5)
     frame = silent[-384:]
-    assert extent.without_tags(io.BytesIO(silent[:-384] + frame[:40] + bytes(344)), "mp3", len(silent)).size == len(silent)
+    file = containers.identify(io.BytesIO(silent[:-384] + frame[:40] + bytes(344)))
+    assert extent.without_tags(file)[0].size == file.size
 
 
 def with_picture(content):

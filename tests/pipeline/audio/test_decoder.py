@@ -143,6 +143,16 @@ def test_a_file_that_dies_of_what_another_one_left_is_decoded_in_a_new_child(new
     assert found.samples == expected.shape[1]
 
 
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+def test_a_signal_that_is_meant_for_the_whole_run_leaves_the_decoder_at_work(new_children, name):
+    """As Ctrl-C in a terminal: the run finishes what is in flight."""
+    pieces, _ = audio.decode(io.BytesIO(whole("flac", 20.0)), rate_hz=RATE_HZ)
+    first, child = next(pieces), newest_child()
+    subprocess.run(["kill", f"-{name}", str(child)], check=True)
+    assert first.shape[1] + sum(piece.shape[1] for piece in pieces) == 20 * RATE_HZ
+    assert children() == [child]
+
+
 def newest_child():
     """Return the process id of the child that was started last."""
     below = Path(f"/proc/{os.getpid()}/task").glob("*/children")

@@ -116,7 +116,7 @@ def test_a_wav_of_big_endian_numbers_is_read_as_such(tag, bits, dtype):
     assert snr_db(wave, found.wave) > {8: 25, 16: 70}.get(bits, 120)
     assert not found.truncated
     assert decoded(content[: len(content) * 3 // 5]).truncated
-    assert decoding.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
+    assert audio.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
     assert np.array_equal(decoded(bytes(9) + content).wave, found.wave)
 
 
