@@ -87,10 +87,10 @@ def find(source: IO[bytes], size: int) -> Beginning:
         for back in (3, 2, 1) if padding else ():  # the size of a QuickTime's first box begins with zeros
             if start >= back and (_sign(_read(source, start - back, 8)) or _is_quicktime(source, start - back, size)):
                 return Beginning("mov", start - back, is_tagged)
-    return _search(source, min(start, size), is_tagged=is_tagged, is_padded=is_padded)
+    return _search(source, min(start, size), size, is_tagged=is_tagged, is_padded=is_padded)
 
 
-def _search(source: IO[bytes], start: int, *, is_tagged: bool, is_padded: bool) -> Beginning:
+def _search(source: IO[bytes], start: int, size: int, *, is_tagged: bool, is_padded: bool) -> Beginning:
     """Search a piece of the file for frames in a row, and behind a tag for the sign of a container as well."""
     piece = _read(source, start, _PIECE_BYTES)
     here = frames.run_at(piece, 0)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import containers, damage, ogg
+from sep_batch.pipeline.audio import containers, ogg
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
 from sep_batch.pipeline.audio.decode_guard import Watched
@@ -42,14 +42,6 @@ def declared_s(file: AudioFile, watched: Watched) -> float:
     return seconds
 
 
-class _Extent(NamedTuple):
-    """Bytes of one link, from the file's start, and where the last packet that was read ended."""
-
-    audio_begin: int
-    end: int
-    read_end: int
-
-
 class Chain:
     """Iterates over the samples of an Ogg file, (2, n) float32 at one rate; one link is a chain too.
 
@@ -70,7 +62,7 @@ class Chain:
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        seconds, begin, error = 0.0, 0, None
+        declared_s, first_error = 0.0, None
         for link in ogg.links(self._watched):
             known = self.found.codec, self.found.stream, self.found.streams
             try:
@@ -86,19 +78,17 @@ class Chain:
             self._audio_bytes += link.size - link.head_size + link.lost
             self.packets.base += link.size
         self._watched.settle()
-        if error is not None and not self.found.decoded_s:
-            raise error
-        self._declared_s, self.ended = seconds, True
+        if first_error is not None and not self._watched.decoded_s:
+            raise first_error
+        self._declared_s, self.ended = declared_s, True
 
     def _samples(self, link: ogg.Link) -> Iterator[np.ndarray]:
         before_s = self._watched.decoded_s
         with containers.demuxed(link, "ogg", self._watched) as container:
             reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
             number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
-            self._has_films = self._has_films or len(reader.streams()) > 1
             yield from reader
         link.drain()
-        packets.leave_out(link.pages_end)
         stream = link.stream(number)
         missing_s = stream.seconds - (self._watched.decoded_s - before_s)
         is_short = missing_s > max(SLACK_S, SLACK_SHARE * stream.seconds)

@@ -146,22 +146,17 @@ class Verdict:
     text: str
 
 
-def is_short(came_s: float, declared_s: float) -> bool:
-    """Tell whether less came out than was declared, beyond what a codec's delay and padding may be."""
-    return declared_s - came_s > max(SLACK_S, SLACK_SHARE * declared_s)
-
-
 def judge(counts: Counts) -> Verdict:
     """Apply the rules of this module."""
     declared_s = counts.declared_s or 0.0
-    short = is_short(counts.came_s, declared_s)
-    is_damaged = (short and counts.came_s < DAMAGED_SHARE * declared_s) or counts.broken > counts.packets - counts.broken
+    is_short = declared_s - counts.came_s > max(SLACK_S, SLACK_SHARE * declared_s)
+    is_damaged = (is_short and counts.came_s < DAMAGED_SHARE * declared_s) or counts.broken > counts.packets - counts.broken
     used_ratio, is_unread = None, False
     if counts.audio_bytes:
         used_ratio = min(1.0, counts.used_bytes / counts.audio_bytes)
         is_unread = counts.end_bytes > max(SLACK_BYTES, SLACK_SHARE * counts.audio_bytes)
         is_unread |= counts.audio_bytes - counts.read_bytes > max(SLACK_BYTES, BETWEEN_SHARE * counts.audio_bytes)
-    return Verdict(is_damaged, short or counts.is_cut or is_unread, used_ratio, _text(counts, used_ratio))
+    return Verdict(is_damaged, is_short or counts.is_cut or is_unread, used_ratio, _text(counts, used_ratio))
 
 
 def _text(counts: Counts, used_ratio: float | None) -> str:

@@ -12,11 +12,9 @@ from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.headers import declares_size
 from sep_batch.pipeline.audio.view import view
 
-from sep_batch.pipeline.audio import headers
-
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
 _NEAR_BYTES = 4096  # the first packet may follow what we know by so much: a Xing frame, a seek table
-_MAX_STEPS = 10_000  # metadata blocks, blocks of a WAV, tags
+_MAX_STEPS = 10_000  # metadata blocks, pages of headers, blocks of a WAV, tags
 _ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
 _FEWEST_ZEROS = 64  # fewer are no padding
 _MANY_ZEROS = 1 << 16  # more than a frame may end in

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 MIN_FRAMES = 4  # in a row make a stream, wherever they begin
 _HEADER_BYTES = 8  # the longest that is looked at
-_BEHIND = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", bytes(_HEADER_BYTES))  # tags and padding behind the last frame
 _SYNC = re.compile(rb"\xff[\xe0-\xff]|\x0b\x77")
 
 _KBPS_1 = (
@@ -61,9 +60,9 @@ class Run(NamedTuple):
 
 
 def run_at(content: bytes, start: int) -> Run:
-    """Follow up to `MIN_FRAMES` frames that begin at a place; a header of which only the beginning is there counts as none."""
+    """Follow the frames that begin at a place; a header of which only the beginning is there counts as none."""
     frames, place, first = 0, start, None
-    while frames < MIN_FRAMES and place + _HEADER_BYTES <= len(content):
+    while place + _HEADER_BYTES <= len(content):
         frame = _frame(content, place)
         if frame is None or (first is not None and frame.form != first.form):
             return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place)

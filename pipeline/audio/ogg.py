@@ -19,7 +19,6 @@ _SIGN = b"OggS\0"
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _OPUS_HZ = 48_000
 _OPUS_MS = (*3 * (10, 20, 40, 60), *2 * (10, 20), *4 * (2.5, 5, 10, 20))  # of a frame, by the upper five bits of a packet
-_LEAST_BITS_S = 6_000  # of a codec here
 _HEAD_BYTES = 256 << 10  # what is read of a large file's first pages
 _MIN_PAGE_SHARE = 0.7  # the last page's number, as a share of what the first pages let expect, where there is one link
 
@@ -245,10 +244,6 @@ class Link:
 
     def _add(self, page: Page) -> None:
         is_first = bool(page.flags & _FIRST)
-        if self.streams and self._junk_bytes:
-            self.stray_pages += 1
-            self._lost_bytes += self._junk_bytes
-        self._junk_bytes = 0
         if is_first:
             self.streams[page.serial] = _stream(page)
         stream = self.streams.get(page.serial)

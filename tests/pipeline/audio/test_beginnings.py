@@ -9,11 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 from catalogs import decoded
-from hostile.craft import FORMATS, box, box_place, mp4, pcm, riff, video, wav, whole
+from craft import FORMATS, box, box_place, mp4, pcm, riff, video, wav, whole
 from signals import noise, snr_db
 
-from sep_batch.pipeline import failures
-from sep_batch.pipeline.audio import beginning, containers, decoding, frames
+from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline.audio import beginning, containers, frames
 
 DRAWN = np.random.default_rng(5)
 PICTURE = DRAWN.bytes(400_000)
@@ -58,12 +58,12 @@ BEFORE = {
 @pytest.mark.parametrize("format", FORMATS)
 def test_whatever_lies_before_it_a_file_is_what_it_is(format):
     content = whole(format, 0.3)
-    expected, header = decoded(content), decoding.probe(io.BytesIO(content))
+    expected, header = decoded(content), audio.probe(io.BytesIO(content))
     for name, before in BEFORE.items():
         found = decoded(before + content)
         assert np.array_equal(found.wave, expected.wave), name
         assert (found.truncated, found.skipped_packets) == (expected.truncated, expected.skipped_packets), name
-        assert decoding.probe(io.BytesIO(before + content)) == header, name
+        assert audio.probe(io.BytesIO(before + content)) == header, name
 
 
 class Counted(io.BytesIO):
@@ -79,7 +79,7 @@ class Counted(io.BytesIO):
 
 def test_a_long_tag_is_skipped_and_not_read():
     content = Counted(id3(200, version=3) + b"ID3\3\0\0\x08\0\0\0" + bytes(1 << 24) + whole("flac", 0.3))
-    assert decoding.probe(content).codec == "flac"
+    assert audio.probe(content).codec == "flac"
     assert content.taken < 1 << 20
 
 
