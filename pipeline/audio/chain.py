@@ -58,7 +58,7 @@ class Chain:
         self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
-        self._is_cut, self._audio_bytes = False, 0
+        self._is_cut, self._is_one_stream, self._audio_bytes = False, True, 0
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -87,6 +87,7 @@ class Chain:
         with containers.demuxed(link, "ogg", self._watched) as container:
             reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
             number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
+            self._is_one_stream = self._is_one_stream and len(reader.streams()) == 1
             yield from reader
         link.drain()
         stream = link.stream(number)
@@ -101,11 +102,12 @@ class Chain:
 
     def counts(self) -> Counts:
         """Return what was counted, once all links were read."""
-        return replace(
+        counts = replace(
             Counts.of(self.packets),
             came_s=self._watched.decoded_s,
             declared_s=self._declared_s or None,
-            audio_bytes=self._audio_bytes,
-            end_bytes=self.packets.base - self.packets.end,
             is_cut=self._is_cut,
         )
+        if not self._is_one_stream:
+            return counts
+        return replace(counts, audio_bytes=self._audio_bytes, end_bytes=self.packets.base - self.packets.end)
