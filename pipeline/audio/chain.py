@@ -58,7 +58,7 @@ class Chain:
         self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
-        self._is_cut, self._is_one_stream, self._audio_bytes = False, True, 0
+        self._is_cut, self._has_films, self._audio_bytes = False, False, 0
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -86,8 +86,8 @@ class Chain:
         before_s = self._watched.decoded_s
         with containers.demuxed(link, "ogg", self._watched) as container:
             reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
+            self._has_films = self._has_films or len(reader.streams()) > 1
             number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
-            self._is_one_stream = self._is_one_stream and len(reader.streams()) == 1
             yield from reader
         link.drain()
         stream = link.stream(number)
@@ -108,6 +108,6 @@ class Chain:
             declared_s=self._declared_s or None,
             is_cut=self._is_cut,
         )
-        if not self._is_one_stream:
+        if self._has_films:  # their bytes are not told from the sound's
             return counts
         return replace(counts, audio_bytes=self._audio_bytes, end_bytes=self.packets.base - self.packets.end)

@@ -71,6 +71,7 @@ ALIKE = {  # of all rows
     "parts": 1,
     "truncated": False,
     "skipped_packets": 0,
+    "source_used_ratio": 1.0,
     "nonfinite_samples": 0,
     "decode_rules": 1,
     "above_f_db": -31.5,

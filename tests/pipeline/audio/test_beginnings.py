@@ -9,11 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 from catalogs import decoded
-from craft import FORMATS, box, box_place, mp4, pcm, riff, video, wav, whole
+from hostile.craft import FORMATS, box, box_place, mp4, pcm, riff, video, wav, whole
 from signals import noise, snr_db
 
-from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import beginning, containers, frames
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import beginning, containers, decoding, frames
 
 DRAWN = np.random.default_rng(5)
 PICTURE = DRAWN.bytes(400_000)
@@ -58,12 +58,12 @@ BEFORE = {
 @pytest.mark.parametrize("format", FORMATS)
 def test_whatever_lies_before_it_a_file_is_what_it_is(format):
     content = whole(format, 0.3)
-    expected, header = decoded(content), audio.probe(io.BytesIO(content))
+    expected, header = decoded(content), decoding.probe(io.BytesIO(content))
     for name, before in BEFORE.items():
         found = decoded(before + content)
         assert np.array_equal(found.wave, expected.wave), name
         assert (found.truncated, found.skipped_packets) == (expected.truncated, expected.skipped_packets), name
-        assert audio.probe(io.BytesIO(before + content)) == header, name
+        assert decoding.probe(io.BytesIO(before + content)) == header, name
 
 
 class Counted(io.BytesIO):
@@ -79,16 +79,16 @@ class Counted(io.BytesIO):
 
 def test_a_long_tag_is_skipped_and_not_read():
     content = Counted(id3(200, version=3) + b"ID3\3\0\0\x08\0\0\0" + bytes(1 << 24) + whole("flac", 0.3))
-    assert audio.probe(content).codec == "flac"
+    assert decoding.probe(content).codec == "flac"
     assert content.taken < 1 << 20
 
 
 def test_the_length_that_an_mp3_declares_is_found_behind_a_tag_of_any_length():
     content = whole("mp3", 3.0)
     assert b"Info" in content[:4096] or b"Xing" in content[:4096]
-    cut = id3(20_000) + content[: len(content) * 3 // 5]
-    assert decoded(cut).truncated
-    assert audio.probe(io.BytesIO(cut)).seconds == pytest.approx(3.0, abs=0.1)
+    most = id3(20_000) + content[: len(content) * 3 // 5]
+    assert decoded(most).truncated
+    assert decoding.probe(io.BytesIO(most)).seconds == pytest.approx(3.0, abs=0.1)
 
 
 # -- tags whose lengths are wrong --

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 from catalogs import decoded
-from craft import ogg_page, ogg_pages, whole
+from hostile.craft import ogg_page, ogg_pages, whole
 from signals import noise, snr_db, tone
 
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import decoding, ogg
 
 RESAMPLED_DB = 60
@@ -131,7 +131,7 @@ OTHER_RATES = {
 @pytest.mark.parametrize("name", OTHER_RATES)
 def test_links_of_other_rates_are_resampled_each_by_itself(name):
     links = OTHER_RATES[name]()
-    rate_hz = audio.probe(io.BytesIO(links[0])).rate_hz
+    rate_hz = decoding.probe(io.BytesIO(links[0])).rate_hz
     found = decoded(b"".join(links), rate_hz=rate_hz)
     parts = [decoded(link, rate_hz=rate_hz).wave for link in links]
     assert np.array_equal(found.wave, np.concatenate(parts, axis=1))
@@ -169,7 +169,7 @@ def test_links_under_one_number_are_links_all_the_same(make):
     found = decoded(b"".join(links), rate_hz=48_000)
     assert np.array_equal(found.wave, np.concatenate([alone(link, 48_000) for link in links], axis=1))
     assert not found.truncated
-    assert audio.probe(io.BytesIO(b"".join(links))).seconds == pytest.approx(1.3, abs=0.01)
+    assert decoding.probe(io.BytesIO(b"".join(links))).seconds == pytest.approx(1.3, abs=0.01)
 
 
 def test_two_streams_at_once_are_no_chain():
@@ -229,13 +229,13 @@ def test_an_excerpt_of_a_chain_is_exactly_that_of_the_whole():
     ],
 )
 def test_the_length_is_that_of_all_links(name, seconds):
-    header = audio.probe(io.BytesIO(b"".join(SAME_RATE[name]())))
+    header = decoding.probe(io.BytesIO(b"".join(SAME_RATE[name]())))
     assert header.seconds == pytest.approx(seconds, abs=0.01)
 
 
 def test_the_length_of_links_of_other_rates_is_counted_in_seconds():
     content = speex(frames=50) + vorbis(rate_hz=16_000) + flac(rate_hz=96_000, seconds=0.25)
-    header = audio.probe(io.BytesIO(content))
+    header = decoding.probe(io.BytesIO(content))
     assert header.seconds == pytest.approx(1.75, abs=0.01)
     assert (header.rate_hz, header.channels, header.codec) == (8_000, 1, "speex")
 
@@ -259,18 +259,18 @@ def long_flac(seconds):
 def test_the_length_of_one_long_link_takes_its_two_ends_only():
     content = Counted(long_flac(12.0))
     assert len(content.getvalue()) > 1_500_000
-    assert audio.probe(content).seconds == pytest.approx(12.0, abs=0.01)
-    assert content.taken < 1 << 20
+    assert decoding.probe(content).seconds == pytest.approx(12.0, abs=0.01)
+    assert content.taken < 700_000
 
 
 def test_the_length_of_a_long_chain_is_found_by_all_its_pages():
     content = long_flac(8.0) + vorbis(seconds=2.0) + long_flac(6.0)
-    assert audio.probe(io.BytesIO(content)).seconds == pytest.approx(16.0, abs=0.01)
+    assert decoding.probe(io.BytesIO(content)).seconds == pytest.approx(16.0, abs=0.01)
 
 
 def test_the_length_of_a_long_chain_under_one_number_is_found_too():
     first = long_flac(6.0)
-    assert audio.probe(io.BytesIO(first + first)).seconds == pytest.approx(12.0, abs=0.01)
+    assert decoding.probe(io.BytesIO(first + first)).seconds == pytest.approx(12.0, abs=0.01)
 
 
 # -- time stamps that begin late --
@@ -293,7 +293,7 @@ def test_time_stamps_that_begin_late_are_an_offset_and_no_length(make, after_s):
     found = decoded(late, rate_hz=48_000)
     assert np.array_equal(found.wave, alone(content, 48_000))
     assert not found.truncated
-    assert audio.probe(io.BytesIO(late)).seconds == pytest.approx(2.5, abs=0.5)
+    assert decoding.probe(io.BytesIO(late)).seconds == pytest.approx(2.5, abs=0.5)
 
 
 @pytest.mark.parametrize("make", [opus, vorbis, flac])
@@ -311,7 +311,7 @@ def test_one_late_page_has_the_length_of_its_packets():
     late = speex(frames=50, start=8_000 * THIRTY_HOURS_S)
     found = decoded(late, rate_hz=8_000)
     assert (found.samples, found.truncated) == (8_000, False)
-    assert audio.probe(io.BytesIO(late)).seconds == pytest.approx(1.0, abs=0.001)
+    assert decoding.probe(io.BytesIO(late)).seconds == pytest.approx(1.0, abs=0.001)
 
 
 def test_links_that_begin_late_in_a_chain_are_whole():
@@ -382,7 +382,7 @@ def test_a_thousand_links_are_read_in_bounded_time():
     begun = time.thread_time()
     found = decoded(content, rate_hz=8_000)
     assert (found.samples, found.truncated) == (320_000, False)
-    assert audio.probe(io.BytesIO(content)).seconds == pytest.approx(40.0)
+    assert decoding.probe(io.BytesIO(content)).seconds == pytest.approx(40.0)
     assert time.thread_time() - begun < 20
 
 
@@ -402,7 +402,7 @@ def test_what_storage_raises_midway_is_raised_and_no_end_of_a_link():
                 raise failures.FetchTimeout("the storage went away")
             return super().read(size)
 
-    pieces, _ = audio.decode(Broken(long_flac(4.0) + long_flac(4.0)), rate_hz=44_100)
+    pieces, _ = decoding.decode(Broken(long_flac(4.0) + long_flac(4.0)), rate_hz=44_100)
     with pytest.raises(failures.FetchTimeout, match="went away"):
         list(pieces)
 

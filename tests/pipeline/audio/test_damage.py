@@ -401,3 +401,27 @@ def test_what_came_out_of_a_cut_file_is_the_beginning_of_the_whole_one():
     samples = cut.wave.shape[1] - 1152  # the last frame is cut within
     assert samples > 2 * RATE_HZ
     assert np.array_equal(cut.wave[:, :samples], alone.wave[:, :samples])
+
+
+def test_a_film_in_ogg_is_judged_by_its_length_alone():
+    """The bytes of its pictures are no audio that was left out."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="ogg") as muxer:
+        sound = muxer.add_stream("libopus", rate=WHOLE_HZ, layout="stereo")
+        film = muxer.add_stream("vp8", rate=25)
+        film.width = film.height = 64
+        film.pix_fmt, film.bit_rate = "yuv420p", 4_000_000
+        for number in range(50):
+            picture = av.VideoFrame.from_ndarray(np.random.default_rng(number).integers(0, 255, (96, 64), np.uint8), "yuv420p")
+            picture.pts = number
+            muxer.mux(film.encode(picture))
+        frame = av.AudioFrame.from_ndarray(noise(2 * WHOLE_HZ, level=0.1).astype(np.float32), format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = WHOLE_HZ, 0
+        for part in av.AudioResampler(format="flt", layout="stereo", rate=WHOLE_HZ).resample(frame):
+            muxer.mux(sound.encode(part))
+        muxer.mux(sound.encode(None))
+        muxer.mux(film.encode(None))
+    assert len(out.getvalue()) > 200_000
+    found = decoded(out.getvalue(), rate_hz=WHOLE_HZ)
+    assert found.wave.shape[1] == 2 * WHOLE_HZ
+    assert (found.truncated, found.skipped_packets, found.source_used_ratio) == (False, 0, None)

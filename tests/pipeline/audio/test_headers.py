@@ -8,11 +8,11 @@ import struct
 import numpy as np
 import pytest
 from catalogs import decoded
-from craft import form, pcm, riff, wav
+from hostile.craft import form, pcm, riff, wav
 from signals import noise, snr_db
 
-from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import headers
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio import decoding, headers
 
 SOUND = pcm(2.0)
 SAMPLES = 88_200
@@ -75,7 +75,7 @@ def test_a_size_that_a_recorder_left_declares_nothing(container, left):
     found = decoded(content)
     assert np.array_equal(found.wave, decoded(wav(data=SOUND)).wave)
     assert (found.truncated, found.skipped_packets) == (False, 0)
-    assert audio.probe(io.BytesIO(content)).seconds in (None, pytest.approx(2.0, abs=0.001))
+    assert decoding.probe(io.BytesIO(content)).seconds in (None, pytest.approx(2.0, abs=0.001))
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, 2**64 - 1])
@@ -89,7 +89,7 @@ def test_a_size_of_eight_bytes_may_be_left_too(make, value):
 @pytest.mark.parametrize(
     "content",
     [
-        *(wav(data=SOUND), wav(data=SOUND, magic=b"RIFF", size=0x10000000), wav(data=SOUND, size=0x6FFFFFFF)),
+        *(wav(data=SOUND), wav(data=SOUND, size=0x6FFFFFFF)),
         *(wav(data=SOUND, size=0x7FFF0000), wav(data=SOUND, size=0x81000000), wav(data=SOUND, size=0xFF000000)),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_wav_of_big_endian_numbers_is_read_as_such(tag, bits, dtype):
     assert snr_db(wave, found.wave) > {8: 25, 16: 70}.get(bits, 120)
     assert not found.truncated
     assert decoded(content[: len(content) * 3 // 5]).truncated
-    assert audio.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
+    assert decoding.probe(io.BytesIO(content)).seconds == pytest.approx(2.0, abs=0.001)
     assert np.array_equal(decoded(bytes(9) + content).wave, found.wave)
 
 
