@@ -111,7 +111,7 @@ def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple
         bound_bytes: Most memory that FFmpeg takes at once; by default what a file of this kind needs.
     """
     watched = Watched(file.source)
-    content = next(ogg.links(watched)) if file.name == "ogg" else watched
+    content = ogg.Link(ogg.Pages(watched)) if file.name == "ogg" else watched
     with demuxed(content, file.name, watched, bound_bytes=bound_bytes) as container:
         yield container, watched
 

@@ -19,6 +19,7 @@ _SIGN = b"OggS\0"
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _OPUS_HZ = 48_000
 _OPUS_MS = (*3 * (10, 20, 40, 60), *2 * (10, 20), *4 * (2.5, 5, 10, 20))  # of a frame, by the upper five bits of a packet
+_LEAST_BITS_S = 6_000  # of music in the codecs here
 _HEAD_BYTES = 256 << 10  # what is read of a large file's first pages
 _MIN_PAGE_SHARE = 0.7  # the last page's number, as a share of what the first pages let expect, where there is one link
 
@@ -140,12 +141,12 @@ class Stream:
             samples - self.skipped if samples > self.skipped else samples
         ) / self.rate_hz  # to skip more than all is no header
 
-    def add(self, page: Page, *, is_joined: bool = True) -> None:
+    def add(self, page: Page, lost_bytes: int = 0) -> None:
         """Take one more of its pages into account.
 
         Args:
             page: The next one that is whole.
-            is_joined: Whether nothing was lost before it: only then a first position that is late is where the stream begins.
+            lost_bytes: Bytes before it that are no page. A first position that is later than these could reach is an offset.
         """
         self.pages += 1
         self.has_ended = bool(page.flags & _LAST)
@@ -153,7 +154,8 @@ class Stream:
             return
         if self.stop is None:
             fewest, most = (page.packets * samples for samples in self._packet_samples(page))
-            self.start = page.granule - fewest if page.granule > most and is_joined else 0
+            most += lost_bytes * 8 * (self.rate_hz or 0) // _LEAST_BITS_S
+            self.start = page.granule - fewest if page.granule > most else 0
         self.stop = page.granule
 
     def _packet_samples(self, page: Page) -> tuple[int, int]:
@@ -248,7 +250,7 @@ class Link:
             self.streams[page.serial] = _stream(page)
         stream = self.streams.get(page.serial)
         if stream is not None:
-            stream.add(page, is_joined=not self._junk)
+            stream.add(page, self.lost + self._junk)
         self.stray_pages += self._junk > 0 or stream is None
         self.lost, self._junk = self.lost + self._junk, 0
         self._has_data = self._has_data or not is_first

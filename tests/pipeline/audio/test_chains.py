@@ -195,6 +195,16 @@ def test_two_streams_at_once_are_no_chain():
     assert len(list(ogg.links(io.BytesIO(out.getvalue())))) == 1
 
 
+def test_a_stream_beside_the_one_that_is_read_is_no_loss():
+    """Pages of two files by turns, the first pages of both before all others."""
+    one, other = flac(seconds=2.0), flac(seconds=2.0, hz=700)
+    (first, *rest), (other_first, *other_rest) = ogg_pages(one), ogg_pages(other)
+    by_turns = itertools.chain.from_iterable(itertools.zip_longest(rest, other_rest, fillvalue=b""))
+    found = decoded(first + other_first + b"".join(by_turns), rate_hz=48_000)
+    assert np.array_equal(found.wave, alone(one, 48_000))
+    assert (found.streams, found.truncated, found.skipped_packets, found.source_used_ratio) == (2, False, 0, None)
+
+
 def test_an_excerpt_of_a_chain_is_exactly_that_of_the_whole():
     content = vorbis(channels=1) + opus(seconds=1.0) + flac(rate_hz=44_100)
     whole_wave = decoded(content, rate_hz=48_000).wave
@@ -284,6 +294,17 @@ def test_time_stamps_that_begin_late_are_an_offset_and_no_length(make, after_s):
     assert np.array_equal(found.wave, alone(content, 48_000))
     assert not found.truncated
     assert decoding.probe(io.BytesIO(late)).seconds == pytest.approx(2.5, abs=0.5)
+
+
+@pytest.mark.parametrize("make", [opus, vorbis, flac])
+def test_a_recorder_may_join_within_a_page(make):
+    content = make(seconds=2.5)
+    first, second, third, *rest = ogg_pages(moved(content, THIRTY_HOURS_S))
+    if make is flac:
+        third, rest = rest[0], rest[1:]  # the comments fill a page of their own
+    found = decoded(first + second + third[-3000:] + b"".join(rest), rate_hz=48_000)
+    assert found.truncated
+    assert 0 < found.samples < 2.5 * 48_000
 
 
 def test_one_late_page_has_the_length_of_its_packets():
@@ -384,6 +405,20 @@ def test_what_storage_raises_midway_is_raised_and_no_end_of_a_link():
     pieces, _ = decoding.decode(Broken(long_flac(4.0) + long_flac(4.0)), rate_hz=44_100)
     with pytest.raises(failures.FetchTimeout, match="went away"):
         list(pieces)
+
+
+def test_what_storage_raises_of_the_first_link_is_raised_by_probe():
+    class Broken(io.BytesIO):
+        reads = 0
+
+        def read(self, size=-1):
+            self.reads += 1
+            if self.reads > 3:  # what a file is was read
+                raise failures.FetchTimeout("the storage went away")
+            return super().read(size)
+
+    with pytest.raises(failures.FetchTimeout, match="went away"):
+        decoding.probe(Broken(vorbis()))
 
 
 def test_pages_are_known_by_their_checksums():
