@@ -16,6 +16,7 @@ MAX_PAGE_BYTES = 65_307
 PAGE_HEADER_BYTES = 27  # without the table of sizes behind it
 _BLOCK_BYTES = 64 << 10
 _SIGN = b"OggS\0"
+_VORBIS_HEADERS = (b"\x01vorbis", b"\x03vorbis", b"\x05vorbis")
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _OPUS_HZ = 48_000
 _OPUS_MS = (*3 * (10, 20, 40, 60), *2 * (10, 20), *4 * (2.5, 5, 10, 20))  # of a frame, by the upper five bits of a packet
@@ -101,10 +102,32 @@ def page_at(block: bytes, start: int) -> Page | None:
 
 
 def _is_intact(content: bytes) -> bool:
-    """Check a page's CRC-32: that of zlib, with the bits the other way round and begun at 0."""
+    return content[22:26] == _checksum(content)
+
+
+def _checksum(content: bytes) -> bytes:
+    """Return a page's CRC-32: that of zlib, with the bits the other way round and begun at 0."""
     blank = content[:22] + bytes(4) + content[26:]
-    found = zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return content[22:26].translate(_REVERSED) == found.to_bytes(4, "big")
+    return (zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
+
+
+def without_repeated_headers(page: Page) -> Page:
+    """Leave out Vorbis headers on a page that does not begin its stream: some tools wrote them twice, and FFmpeg stops there."""
+    if page.flags & (_FIRST | _CONTINUED) or not page.content.startswith(b"\x01vorbis", page.body):
+        return page
+    table = PAGE_HEADER_BYTES + page.content[26]
+    lengths, start, kept = page.content[PAGE_HEADER_BYTES:table], table, list[tuple[bytes, bytes]]()
+    while lengths:
+        count = next((place + 1 for place, length in enumerate(lengths) if length < 255), len(lengths))
+        stop = start + sum(lengths[:count])
+        if page.content[start : start + 7] not in _VORBIS_HEADERS:
+            kept.append((lengths[:count], page.content[start:stop]))
+        lengths, start = lengths[count:], stop
+    table_kept = b"".join(table for table, _ in kept)
+    head = page.content[:26] + bytes([len(table_kept)]) + table_kept
+    content = head + b"".join(packet for _, packet in kept)
+    content = content[:22] + _checksum(content) + content[26:]
+    return page._replace(content=content, packets=sum(table[-1] < 255 for table, _ in kept), body=len(head))
 
 
 @dataclass
@@ -238,6 +261,7 @@ class Link:
             self.taken += len(page)
             self._junk += len(page) if self.streams else 0
             return b""
+        page = without_repeated_headers(page)
         is_head = self.head_size == self.size and page.granule in (0, -1)
         self.taken, self.size = self.taken + len(content := page.content), self.size + len(page.content)
         self.head_size = self.size if is_head else self.head_size

@@ -429,3 +429,36 @@ def test_pages_are_known_by_their_checksums():
     spoilt[100] ^= 1
     assert ogg.page_at(bytes(spoilt), 0) is None
     assert ogg.page_at(pages[2][:-1], 0) is None
+
+
+def repaged(page, before):
+    """Return a page with packets put before its own."""
+    table = b"".join(bytes([255] * (len(packet) // 255) + [len(packet) % 255]) for packet in before)
+    count = page[26]
+    longer = page[:26] + bytes([count + len(table)]) + table + page[27 : 27 + count] + b"".join(before) + page[27 + count :]
+    return ogg_page(longer, 0, b"OggS")
+
+
+def packets_of(page):
+    """Return the packets that begin and end on a page."""
+    lengths, start = page[27 : 27 + page[26]], 27 + page[26]
+    packets, packet = [], b""
+    for length in lengths:
+        packet, start = packet + page[start : start + length], start + length
+        if length < 255:
+            packets, packet = [*packets, packet], b""
+    return packets
+
+
+def test_vorbis_headers_that_were_written_twice_are_read_once():
+    """As in a few songs of a real catalog: the first page with samples begins with all three headers again."""
+    content = vorbis(seconds=1.0)
+    first, second, third, *rest = ogg_pages(content)
+    headers = packets_of(first) + packets_of(second)
+    assert [packet[:7] for packet in headers] == [b"\x01vorbis", b"\x03vorbis", b"\x05vorbis"]
+    twice = b"".join([first, second, repaged(third, headers), *rest])
+    assert len(twice) > len(content)
+    found, expected = decoded(twice), decoded(content)
+    assert np.array_equal(found.wave, expected.wave)
+    assert (found.truncated, found.skipped_packets, found.source_used_ratio) == (False, 0, 1)
+    assert decoding.probe(io.BytesIO(twice)) == decoding.probe(io.BytesIO(content))
