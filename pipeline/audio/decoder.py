@@ -149,7 +149,7 @@ def _with_retry(request: Mapping[str, Any], read: Read, silent_s: float) -> Iter
 
 
 def _crash(child: DecoderProcess, death: DecoderDiedError) -> failures.DecodeCrash:
-    crash = failures.DecodeCrash(f"{child.container or 'audio'}: the decoder died of it: {death}")
+    crash = failures.DecodeCrash(f"{child.container or 'audio'}: the decoder {death}")
     crash.transient = death.transient
     return crash
 
@@ -201,7 +201,7 @@ def _start_child() -> DecoderProcess:
     try:
         return DecoderProcess()
     except DecoderDiedError as death:
-        crash = failures.DecodeCrash(f"the decoder's process did not start: {death}")
+        crash = failures.DecodeCrash(f"no decoder: its process {death}")
         crash.transient = True
         raise crash from death
 

@@ -73,7 +73,7 @@ class DecoderProcess:
         try:
             self._popen = _STARTER[0].submit(_start, (requests, replies, shared)).result()
         except OSError as error:
-            raise DecoderDiedError(f"no process can be started: {error}", transient=True) from error
+            raise DecoderDiedError(f"cannot be started: {error}", transient=True) from error
         finally:
             for theirs in (requests, replies, shared):
                 os.close(theirs)
@@ -120,7 +120,7 @@ class DecoderProcess:
             elif "container" in message:
                 self.container = str(message["container"])
             elif "raised" in message:
-                raise DecoderDiedError(str(message["raised"]), may_be_others=True)
+                raise DecoderDiedError(f"raised {message['raised']}", may_be_others=True)
             else:
                 self.is_idle = True
                 if refused is not None:
@@ -139,7 +139,7 @@ class DecoderProcess:
     def _hand_on(self, message: dict[str, Any], silent_s: float) -> Generator[tuple[np.ndarray, dict[str, Any]], None, None]:
         samples = message["wave"]
         if not 0 < samples <= messages.WAVE_SAMPLES:
-            raise DecoderDiedError(f"a piece of {samples} samples came")
+            raise DecoderDiedError("sent an answer that makes no sense")
         wave = np.frombuffer(self._memory, np.float32, 2 * samples).reshape(2, samples).copy()
         is_wanted = False
         try:
@@ -178,11 +178,11 @@ class DecoderProcess:
                         raise self._death()
                     self._unread += more
                 elif time.monotonic() - waiting_since_s > silent_s:
-                    raise DecoderDiedError(f"no answer for {silent_s:g} s")
+                    raise DecoderDiedError(f"was stopped: no answer for {silent_s:g} s")
                 elif (spent_s := self._cpu_s() - self._cpu_begun_s) > CPU_S + decoded_s:
-                    raise DecoderDiedError(f"{spent_s:.0f} s of CPU time for {decoded_s:.1f} s of audio")
+                    raise DecoderDiedError(f"was stopped: {spent_s:.0f} s of CPU time for {decoded_s:.1f} s of audio")
         except messages.ClosedError:
-            raise DecoderDiedError("what it answers makes no sense") from None
+            raise DecoderDiedError("sent an answer that makes no sense") from None
         return message
 
     def _death(self) -> DecoderDiedError:
@@ -190,15 +190,17 @@ class DecoderProcess:
         try:
             code = self._popen.wait(_LOOK_S)
         except subprocess.TimeoutExpired:
-            return DecoderDiedError("it closed its pipes")
+            return DecoderDiedError("closed its pipes")
         if code == messages.MEMORY_EXIT:
-            return DecoderDiedError(f"it needs more than {ADDRESS_SPACE_BYTES >> 30} GiB of memory")
+            return DecoderDiedError(f"needs more than {ADDRESS_SPACE_BYTES >> 30} GiB of memory")
         if code >= 0:
-            return DecoderDiedError(f"it ended with exit code {code}", may_be_others=True)
+            return DecoderDiedError(f"ended with exit code {code}", may_be_others=True)
         name = signal.Signals(-code).name
         if -code == signal.SIGKILL:  # not ours: the kernel sends it where the machine's memory runs out
-            return DecoderDiedError(f"{name}, as where the machine's memory runs out", may_be_others=True, transient=True)
-        return DecoderDiedError(name, may_be_others=True)
+            return DecoderDiedError(
+                f"was killed ({name}), as where the machine's memory runs out", may_be_others=True, transient=True
+            )
+        return DecoderDiedError(f"crashed ({name})", may_be_others=True)
 
     def _cpu_s(self) -> float:
         """Return the CPU time it has taken so far."""
@@ -213,7 +215,7 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
         name, text = message["failed"]
         raise _CLASSES.get(name, failures.DecodeError)(text)
     if "done" not in message:
-        raise DecoderDiedError("what it answers makes no sense")
+        raise DecoderDiedError("sent an answer that makes no sense")
     return dict(message["done"])
 
 

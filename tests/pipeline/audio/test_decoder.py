@@ -125,6 +125,16 @@ def test_a_decoder_that_the_machine_kills_may_do_it_at_another_time(new_children
     assert crash.value.transient
 
 
+def test_a_decoder_that_does_not_start_is_told_before_any_file_is_tried(new_children, monkeypatch, capfd):
+    monkeypatch.setattr(decoder_process, "_PROGRAM", "sep_batch.no_such_program")
+    with pytest.raises(failures.NotRunnableError, match="^no decoder: its process ended with exit code 1$"):
+        audio.start()
+    assert "No module named sep_batch.no_such_program" in capfd.readouterr().err
+    with pytest.raises(failures.DecodeCrash, match="exit code 1") as crash:
+        decoded(audio.decode, whole("wav"))
+    assert crash.value.transient
+
+
 def test_an_endless_loop_is_over_its_cpu_time(new_children, monkeypatch):
     monkeypatch.setattr(decoder_process, "CPU_S", 1.0)
     with pytest.raises(failures.DecodeCrash, match=r"[12] s of CPU time for 0.0 s of audio"):
