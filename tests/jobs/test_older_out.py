@@ -6,6 +6,8 @@ import shutil
 import tarfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from catalogs import decoded, finished, stems_below
 from channel_files import caf, gains, tones, wav
@@ -126,20 +128,16 @@ def test_a_run_separates_and_an_export_mixes_as_the_downmix_says(inline, inline_
     assert (told.exit_code, "made with other settings: downmix;" in told.output) == (6, True)
 
 
-def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(inline, inline_export, tiny, tmp_path, monkeypatch):
-    from sep_batch.pipeline.audio import reader, streams
-
+def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(inline, inline_export, tiny, tmp_path):
     (tmp_path / "songs").mkdir()
     (tmp_path / "songs" / "a.wav").write_bytes(wav(tones(2), None))
-    out, choose = str(tmp_path / "out"), streams.choose
-    run_job(str(tmp_path / "songs"), out=out, model=tiny, gpus=0)
-
-    def second(container):
-        chosen = choose(container)
-        return streams.Chosen(chosen.stream, 1, 2, chosen.channels, chosen.names)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reader.streams, "choose", second)
-        told = run_export(out, str(tmp_path / "d"), to="webdataset", with_mix=True)
+    out = tmp_path / "out"
+    run_job(str(tmp_path / "songs"), out=str(out), model=tiny, gpus=0)
+    rows = pyarrow.parquet.read_table(out / "index.parquet")
+    place = rows.column_names.index("source_stream")
+    assert rows["source_stream"].to_pylist() == [0]
+    of_second = rows.set_column(place, rows.schema.field(place), pa.array([1], pa.int32()))
+    pyarrow.parquet.write_table(of_second, out / "index.parquet")
+    told = run_export(str(out), str(tmp_path / "d"), to="webdataset", with_mix=True)
     assert dict(told.failed) == {"decode_error": 1}
-    assert "its stems are of audio stream 0, and today stream 1 is read" in told.first_failed[0]["error"]
+    assert "its stems are of audio stream 1, and today stream 0 is read" in told.first_failed[0]["error"]
