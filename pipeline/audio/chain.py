@@ -57,7 +57,7 @@ class Chain:
         self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
-        self._is_cut, self._audio_bytes = False, 0
+        self._is_cut, self._is_mixed, self._audio_bytes = False, False, 0
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -74,6 +74,7 @@ class Chain:
                 self.found.codec, self.found.stream, self.found.streams = known
             link.drain()
             declared_s += link.audio[1].seconds if link.audio else 0.0
+            self._is_mixed = self._is_mixed or len(link.streams) > 1
             self._audio_bytes += link.size - link.head_size + link.lost
             self.packets.base += link.size
         self._watched.settle()
@@ -104,7 +105,7 @@ class Chain:
             Counts.of(self.packets),
             came_s=self._watched.decoded_s,
             declared_s=self._declared_s or None,
-            audio_bytes=self._audio_bytes,
+            audio_bytes=None if self._is_mixed else self._audio_bytes,  # a film, or a second track, lies between the pages
             end_bytes=self.packets.base - self.packets.end,
             is_cut=self._is_cut,
         )
