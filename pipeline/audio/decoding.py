@@ -28,7 +28,7 @@ MAX_S = 24 * 3600  # a longer track is refused
 LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
 _FAR_S = 1e9  # past the end of every file
 _GUESSED = ("aac", "ac3", "mp3")  # their length may be a guess from all bytes, which must then be those of the audio
-_DOUBTED = ("asf", "mp3")  # what their header says is read here too
+_DOUBTED = ("asf", "mp3")  # FFmpeg guesses where the file is longer than its header says, by a picture behind the audio
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
 
 
@@ -103,9 +103,7 @@ def probe(source: IO[bytes]) -> Header:
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
-        if (
-            file.name in _DOUBTED
-        ):  # FFmpeg guesses where a file is longer than its header says, as with a picture behind the audio
+        if file.name in _DOUBTED:
             said_s = _declared_s(reader, file, extent.look(file))
             seconds = said_s if said_s and abs(said_s - seconds) > damage.SLACK_S else seconds
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
