@@ -27,7 +27,7 @@ _TAILS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", bytes(16))  # what may fo
 _PADDING = b"\0\t\n\r "
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SIGNS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
-    (lambda b: b[:4] in (b"RIFF", b"RF64", b"RIFX") and b[8:12] == b"WAVE", "wav"),
+    (lambda b: b[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and b[8:12] == b"WAVE", "wav"),
     (lambda b: b[:4] == b"FORM" and b[8:12] in (b"AIFF", b"AIFC"), "aiff"),
     (lambda b: b[:4] == b"fLaC", "flac"),
     (lambda b: b[:4] == b"OggS", "ogg"),
@@ -40,7 +40,9 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (lambda b: b[:4] == b"MAC ", "ape"),
     (lambda b: b[:4] == b"TTA1", "tta"),
 )
-_SIGN_BEHIND_TAG = re.compile(rb"fLaC\0\0\0\x22|OggS\0\x02|(?:RIFF|RF64|RIFX)....WAVE|FORM....AIF[FC]|TTA1|wvpk|MAC ", re.DOTALL)
+_SIGN_BEHIND_TAG = re.compile(
+    rb"fLaC\0\0\0\x22|OggS\0\x02|(?:RIFF|RF64|BW64|RIFX)....WAVE|FORM....AIF[FC]|TTA1|wvpk|MAC ", re.DOTALL
+)
 _FIRST_BOXES = (b"wide", b"free", b"skip", b"mdat", b"moov", b"pnot")
 _BOXES = (*_FIRST_BOXES, b"ftyp", b"udta", b"uuid", b"junk", b"PICT", b"pict", b"prfl", b"meta")
 _FOREIGN = re.compile(  # may hold a stream of frames as it is, and is no audio file
@@ -84,7 +86,7 @@ def find(source: IO[bytes], size: int) -> Beginning:
         if not tag + header + padding:
             break
         start, is_tagged, is_padded = start + tag + header + padding, is_tagged or tag > 0, is_padded or padding > 0
-        for back in (3, 2, 1) if padding else ():  # the size of a QuickTime's first box begins with zeros
+        for back in (4, 3, 2, 1) if padding else ():  # the size of a QuickTime's first box may look like padding: 00 00 00 20
             if start >= back and (_sign(_read(source, start - back, 8)) or _is_quicktime(source, start - back, size)):
                 return Beginning("mov", start - back, is_tagged)
     return _search(source, min(start, size), size, is_tagged=is_tagged, is_padded=is_padded)

@@ -58,7 +58,7 @@ class Chain:
         self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
-        self._is_cut, self._has_films, self._audio_bytes = False, False, 0
+        self._is_cut, self._is_mixed, self._audio_bytes = False, False, 0
         self._watched.settle()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -75,6 +75,7 @@ class Chain:
                 self.found.codec, self.found.stream, self.found.streams = known
             link.drain()
             declared_s += link.audio[1].seconds if link.audio else 0.0
+            self._is_mixed = self._is_mixed or len(link.streams) > 1
             self._audio_bytes += link.size - link.head_size + link.lost
             self.packets.base += link.size
         self._watched.settle()
@@ -86,7 +87,6 @@ class Chain:
         before_s = self._watched.decoded_s
         with containers.demuxed(link, "ogg", self._watched) as container:
             reader = Reader(container, self.rate_hz, self.found, self._watched, self._downmix, self.packets)
-            self._has_films = self._has_films or len(reader.streams()) > 1
             number = reader.stream.index  # read while the container is open: FFmpeg frees its streams with it
             yield from reader
         link.drain()
@@ -102,12 +102,11 @@ class Chain:
 
     def counts(self) -> Counts:
         """Return what was counted, once all links were read."""
-        counts = replace(
+        return replace(
             Counts.of(self.packets),
             came_s=self._watched.decoded_s,
             declared_s=self._declared_s or None,
+            audio_bytes=None if self._is_mixed else self._audio_bytes,  # a film, or a second track, lies between the pages
+            end_bytes=self.packets.base - self.packets.end,
             is_cut=self._is_cut,
         )
-        if self._has_films:  # their bytes are not told from the sound's
-            return counts
-        return replace(counts, audio_bytes=self._audio_bytes, end_bytes=self.packets.base - self.packets.end)

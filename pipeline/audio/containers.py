@@ -78,7 +78,9 @@ def identify(source: IO[bytes]) -> AudioFile:
     sound = headers.rifx_as_au(audio, size - start) if name == "wav" and _head(audio, 4) == b"RIFX" else None
     if sound is not None:
         name, start, stop, changes = "au", start + sound.start, start + sound.stop, {0: sound.header}
-    if changes:
+    elif name == "au":  # FFmpeg would play what lies behind the samples too
+        stop = start + headers.au_stop(_head(audio, 24), size - start)
+    if changes or stop < size:
         audio = view(source, start, stop, changes)
     return AudioFile(name, audio, stop - start, _head(audio, beginning.HEAD_BYTES))
 

@@ -22,6 +22,8 @@ from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Reader
 from sep_batch.pipeline.audio.source_info import LOUDEST, MAX_S, Found, Header
 
 _FAR_S = 1e9  # past the end of every file
+_GUESSED = ("aac", "ac3", "mp3")  # their length may be a guess from all bytes, which must then be those of the audio
+_DOUBTED = ("asf", "mp3")  # FFmpeg guesses where the file is longer than its header says, by a picture behind the audio
 _UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
 
 
@@ -71,12 +73,17 @@ def probe(source: IO[bytes]) -> Header:
         EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` does.
     """
     file = containers.identify(source)
+    if file.name in _GUESSED:
+        file, _ = extent.without_tags(file)
     bound = containers.MOST_ALLOCATED_BYTES  # files of all kinds are probed at once, and it is the process's
     with containers.opened(file, bound_bytes=bound) as (container, watched):
         reader = Reader(container, MAX_RATE_HZ, Found(), watched)
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
+        if file.name in _DOUBTED:
+            said_s = _declared_s(reader, file, extent.look(file))
+            seconds = said_s if said_s and abs(said_s - seconds) > damage.SLACK_S else seconds
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 
 

@@ -52,7 +52,7 @@ GAINS: dict[str, tuple[float, float]] = {
     **dict(zip(("TTL", "TTR"), _SIDE, strict=True)),
     **dict(zip(("BIL", "BIR"), _FRONT, strict=True)),
 }
-_NAMELESS = "NONE"  # FFmpeg's name of each channel of a layout that is a number only
+NAMELESS = "NONE"  # FFmpeg's name of each channel of a layout that is a number only
 _PLACES = {name: place for place, name in enumerate(GAINS)}
 _KNOWN = GAINS | {  # any other harmonic is left out; any other name is a channel without a place, and is heard in the middle
     "AMBI0": _BOTH,  # with the next, two cardioids to the left and to the right: (W + Y) / 2 and (W - Y) / 2
@@ -83,7 +83,7 @@ def is_named(names: Sequence[str]) -> bool:
 
 def is_custom(names: Sequence[str]) -> bool:
     """Tell whether channels have an order of their own: neither a bit mask, nor a number only, nor spherical harmonics."""
-    return not is_native(names) and any(name != _NAMELESS and not name.startswith("AMBI") for name in names)
+    return not is_native(names) and any(name != NAMELESS and not name.startswith("AMBI") for name in names)
 
 
 def matrix(names: Sequence[str], downmix: Downmix) -> np.ndarray | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import IO
 
+from sep_batch.pipeline.audio import frames
 from sep_batch.pipeline.audio.containers import AudioFile
-from sep_batch.pipeline.audio.headers import declares_size
+from sep_batch.pipeline.audio.headers import LONG_WAVS, declares_size
 from sep_batch.pipeline.audio.view import view
 
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
@@ -18,6 +19,8 @@ _MAX_STEPS = 10_000  # metadata blocks, pages of headers, blocks of a WAV, tags
 _ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
 _FEWEST_ZEROS = 64  # fewer are no padding
 _MANY_ZEROS = 1 << 16  # more than a frame may end in
+_FRAMED = ("aac", "ac3", "mp3")  # each frame says how long it is
+_TAIL_BYTES = 32 << 10  # at the end of these; several of the longest frames
 _KEPT_ZEROS = {"ac3": 2, "flac": 2, "tta": 4}  # where a frame ends in a checksum
 _MPEG1_HZ = 32_000  # and above: frames of 1,152 samples
 _XING_AT, _VBRI_AT = (36, 21, 13), 36  # after the beginning of a frame: stereo, mono, mono of the lower rates
@@ -77,6 +80,8 @@ def without_tags(file: AudioFile) -> tuple[AudioFile, int]:
 
     FFmpeg takes tags for packets, or loses the last frame before them. Other containers are returned as they are.
 
+    In MPEG audio, ADTS and AC-3, a few bytes behind the last frame that are no frame are left out too.
+
     Returns:
         The file, at its start. Of zeros at its end some stay: a frame may end in them. And where these begin, its end where it
         has none.
@@ -94,15 +99,19 @@ def without_tags(file: AudioFile) -> tuple[AudioFile, int]:
             break
         kept = 0 if is_tag else min(end - before, _KEPT_ZEROS.get(file.name, _MANY_ZEROS))
         end = before
+    stop = end + kept
+    if file.name in _FRAMED:
+        stop -= _rest_bytes(_read(source, max(0, end - _TAIL_BYTES), stop))
     source.seek(0)
-    if end + kept == size:
-        return file, end
-    return replace(file, source=view(source, 0, end + kept), size=end + kept), end
+    if stop < size:
+        file = replace(file, source=view(source, 0, stop), size=stop)
+    return file, min(end, stop)
 
 
 def _wav_share(source: IO[bytes], size: int) -> float:
     head = _read(source, 0, 12)
-    if head[:4] not in (b"RIFF", b"RF64") or _is_whole(int.from_bytes(head[4:8], "little"), size - 8, rf64=head[:4] == b"RF64"):
+    is_long = head[:4] in LONG_WAVS
+    if not (is_long or head[:4] == b"RIFF") or _is_whole(int.from_bytes(head[4:8], "little"), size - 8, is_long=is_long):
         return 1.0
     place, long_size = 12, None
     for _ in range(_MAX_STEPS):
@@ -120,9 +129,9 @@ def _wav_share(source: IO[bytes], size: int) -> float:
     return 1.0
 
 
-def _is_whole(declared: int, there: int, *, rf64: bool = False) -> bool:
-    """Tell whether a size declares no more bytes than there are, or nothing; that of RF64 stands in another place."""
-    return not rf64 and (declared <= there or not declares_size(declared))
+def _is_whole(declared: int, there: int, *, is_long: bool = False) -> bool:
+    """Tell whether a size declares no more bytes than there are, or nothing; that of a long WAV stands in another place."""
+    return not is_long and (declared <= there or not declares_size(declared))
 
 
 # -- before the audio --
@@ -176,6 +185,21 @@ def _tag_bytes(tail: bytes) -> int:
         return 15 + int(tail[-15:-9])
     if tail[-10:-7] == b"3DI":
         return 20 + _syncsafe(tail[-4:])
+    return 0
+
+
+def _rest_bytes(tail: bytes) -> int:
+    """Return how many bytes behind the last of some frames are none: zeros, a line end, an address.
+
+    FFmpeg takes them for a broken packet, and in AC-3 for the end of the last frame. Of other bytes than zeros only fewer than
+    the last frame has, that begin with no header: more may be frames that are damaged.
+    """
+    run = frames.first_run(tail, 0, len(tail))
+    while run and run.stop < len(tail):
+        left = tail[run.stop :]
+        if not left.strip(b"\0") or (len(left) < run.last_bytes and not frames.sync_of(left)):
+            return len(left)
+        run = frames.first_run(tail, run.stop, len(tail))
     return 0
 
 

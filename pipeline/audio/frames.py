@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 MIN_FRAMES = 4  # in a row make a stream, wherever they begin
 _HEADER_BYTES = 8  # the longest that is looked at
-_SYNC = re.compile(rb"\xff[\xe0-\xff]|\x0b\x77")
+_SYNC = re.compile(rb"\xff(?=[\xe0-\xff])|\x0b\x77")  # two may overlap: FF FF FB
 
 _KBPS_1 = (
     (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),  # MPEG 1, layer I
@@ -50,6 +50,7 @@ class Run(NamedTuple):
         frames: How many they are.
         reaches_end: The last one ends at or behind the end of the bytes.
         stop: Where the last one ends.
+        last_bytes: Length of the last one.
     """
 
     demuxer: str
@@ -57,19 +58,20 @@ class Run(NamedTuple):
     frames: int
     reaches_end: bool
     stop: int
+    last_bytes: int = 0
 
 
 def run_at(content: bytes, start: int) -> Run:
     """Follow the frames that begin at a place; a header of which only the beginning is there counts as none."""
-    frames, place, first = 0, start, None
+    frames, place, first, size = 0, start, None, 0
     while place + _HEADER_BYTES <= len(content):
         frame = _frame(content, place)
         if frame is None or (first is not None and frame.form != first.form):
-            return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place)
+            return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place, last_bytes=size)
         first = first or frame
-        frames, place = frames + 1, place + frame.bytes
+        frames, place, size = frames + 1, place + frame.bytes, frame.bytes
     demuxer = first.demuxer if first else sync_of(content[start : start + 2])
-    return Run(demuxer, start, frames, reaches_end=True, stop=place)
+    return Run(demuxer, start, frames, reaches_end=True, stop=place, last_bytes=size)
 
 
 def first_run(content: bytes, start: int, last: int) -> Run | None:

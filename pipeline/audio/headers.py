@@ -25,6 +25,7 @@ _AU_ENCODINGS = {(_PCM, 16): 3, (_PCM, 24): 4, (_PCM, 32): 5, (_FLOAT, 32): 6, (
 _AU_BYTES = 24
 _BYTEWISE = (6, 7)  # A-law, mu-law
 _Order = Literal["big", "little"]
+LONG_WAVS = (b"RF64", b"BW64")  # signs of WAVs above 4 GiB, whose sizes stand in a chunk of their own
 
 
 class _Chunk(NamedTuple):
@@ -47,7 +48,7 @@ def is_cut_short(head: bytes, size: int) -> bool:
         size: Bytes of the file.
     """
     declared = int.from_bytes(head[4:8], _order(head))
-    if head[:4] == b"RF64" and head[12:16] == b"ds64":  # above 4 GiB the size stands in a chunk of its own
+    if head[:4] in LONG_WAVS and head[12:16] == b"ds64":
         declared = int.from_bytes(head[20:28], "little")
     elif head[:4] not in (b"RIFF", b"RIFX"):
         return False
@@ -96,6 +97,17 @@ def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
     return Sound(data.start - _AU_BYTES, min(size, data.start + declared), header)
 
 
+def au_stop(head: bytes, size: int) -> int:
+    """Return where the samples of an AU file end: where its header says, else with the file.
+
+    Args:
+        head: Its first 24 bytes.
+        size: Its bytes.
+    """
+    start, declared = (int.from_bytes(head[place : place + 4], "big") for place in (4, 8))
+    return min(size, start + declared) if declares_size(declared) else size
+
+
 def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
     """Return the bytes of a file that FFmpeg has to read otherwise, by their offset.
 
@@ -107,7 +119,7 @@ def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
     source.seek(0)
     head = source.read(12)
     if name == "wav":
-        return _bits(source, _order(head)) | (_rf64(source, size) if head[:4] == b"RF64" else {})
+        return _bits(source, _order(head)) | (_rf64(source, size) if head[:4] in LONG_WAVS else {})
     if name == "aiff":
         return _aiff(source, head, size)
     if name == "au" and not declares_size(int.from_bytes(head[8:12], "big")):

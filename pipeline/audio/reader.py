@@ -91,6 +91,8 @@ class Reader:
         if downmix.is_custom(names):  # as `streams.taken_names` says, PyAV would free such a frame's list of channels twice
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame))
             raise failures.UnsupportedFormat(f"{self.found.codec}: an order of channels that is not read ({' '.join(names)})")
+        if self.found.codec in streams.NAMELESS:
+            return (downmix.NAMELESS,) * len(names)
         return self.names if len(self.names) == len(names) and not downmix.is_named(names) else names
 
     def _frames(self) -> Iterator[Any]:

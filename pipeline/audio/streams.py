@@ -10,6 +10,7 @@ from sep_batch.pipeline.audio.containers import DECODERS
 from sep_batch.pipeline.audio.downmix import is_native
 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
+NAMELESS = ("tta",)  # codecs that hold a number of channels and no names: FFmpeg guesses 2.1 where there are three
 _DEFAULT = 1  # FFmpeg's AV_DISPOSITION_DEFAULT
 
 

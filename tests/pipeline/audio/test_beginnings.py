@@ -180,6 +180,7 @@ QUICKTIMES = {
     "mdat": (),
     "pnot": (box(b"pnot", bytes(12)),),
     "free, then wide": (box(b"free", bytes(9000)), box(b"wide")),
+    "a free of 32 bytes": (box(b"free", bytes(24)),),  # its size, 00 00 00 20, looks like padding
     "a long free": (struct.pack(">I4sQ", 1, b"free", 16 + 5000) + bytes(5000),),
 }
 
@@ -194,6 +195,30 @@ def test_a_quicktime_may_begin_with_other_boxes_than_its_type(name):
         found = decoded(before + content)
         assert np.array_equal(found.wave, expected.wave)
         assert not found.truncated
+
+
+def test_a_type_of_32_bytes_behind_padding_is_a_type():
+    content = mp4()
+    ftyp_bytes = int.from_bytes(content[:4], "big")
+    place = box_place(content, b"stco") + 8
+    moved = int.from_bytes(content[place : place + 4], "big") + 32 - ftyp_bytes
+    content = (
+        box(b"ftyp", b"isom\0\0\2\0isomiso2avc1mp41")
+        + content[ftyp_bytes:place]
+        + struct.pack(">I", moved)
+        + content[place + 4 :]
+    )
+    assert content.startswith(b"\0\0\0 ftyp")
+    expected = decoded(mp4()).wave
+    for before in (b"", bytes(1), bytes(700), b"\r\n", id3(5000) + bytes(4)):
+        assert np.array_equal(decoded(before + content).wave, expected)
+
+
+@pytest.mark.parametrize("ones", range(1, 6))
+@pytest.mark.parametrize("format", ["mp2", "aac"])
+def test_bytes_of_ones_before_the_first_frame_cost_none(format, ones):
+    content = whole(format, 0.5)
+    assert np.array_equal(decoded(b"\xff" * ones + content).wave, decoded(content).wave)
 
 
 def test_a_quicktime_that_begins_with_moov_is_read():

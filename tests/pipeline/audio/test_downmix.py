@@ -102,6 +102,9 @@ def test_each_channel_of_a_quicktime_file_has_its_gain_by_the_layout_tag(tag, ex
         ("wv", "wavpack", "s16p", "7.1", SEVEN_ONE[1]),
         ("ipod", "alac", "s16p", "5.1", FIVE_ONE[1]),
         ("tta", "tta", "s16", "5.1", FIVE_ONE[1]),
+        ("tta", "tta", "s16", "3.0", THREE[1]),  # it holds no names
+        ("tta", "tta", "s16", "7.1", SEVEN_ONE[1]),
+        ("matroska", "tta", "s16", "3.0", THREE[1]),
         ("matroska", "pcm_s24le", "s32", "5.1", FIVE_ONE[1]),
         ("aiff", "pcm_s16be", "s16", "5.1", FIVE_ONE[1]),
         ("wav", "pcm_f64le", "dbl", "7.1", SEVEN_ONE[1]),

@@ -49,9 +49,9 @@ def caf(size):
     return b"caff\0\1\0\0" + desc + b"data" + struct.pack(">Q", size) + bytes(4) + SOUND
 
 
-def rf64(size):
-    sizes = riff(b"ds64", struct.pack("<QQQI", size, size, size, 0))
-    return wav(sizes, form(), data=SOUND, magic=b"RF64", size=2**32 - 1, data_size=2**32 - 1)
+def rf64(size, magic=b"RF64", samples=None):
+    sizes = riff(b"ds64", struct.pack("<QQQI", size, size, size if samples is None else samples, 0))
+    return wav(sizes, form(), data=SOUND, magic=magic, size=2**32 - 1, data_size=2**32 - 1)
 
 
 UNSAID = {
@@ -65,6 +65,7 @@ UNSAID = {
     "au": au,
     "caf": caf,
     "rf64": rf64,
+    "bw64": lambda value: rf64(value, b"BW64"),
 }
 
 
@@ -130,6 +131,23 @@ def test_a_wav_of_big_endian_numbers_whose_size_was_left_is_whole():
 def test_a_compressed_wav_of_big_endian_numbers_is_refused_in_words():
     with pytest.raises(failures.UnsupportedFormat, match="RIFX, a WAV of big-endian numbers, of format 2 with 4 bits"):
         decoded(rifx(bytes(10_000), tag=2, bits=4))
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+def test_a_wav_of_long_sizes_is_whole_and_one_that_ends_early_is_told(magic):
+    content = rf64(len(SOUND), magic, SAMPLES)
+    found = decoded(content)
+    assert np.array_equal(found.wave, decoded(wav(data=SOUND)).wave)
+    assert not found.truncated
+    assert decoded(content[: len(content) * 3 // 4]).truncated
+
+
+def test_what_lies_behind_the_samples_of_an_au_is_not_played():
+    content = au(len(SOUND))
+    for behind in (b"TAG".ljust(128, b"\0"), SOUND):
+        found = decoded(content + behind)
+        assert (found.samples, found.truncated) == (SAMPLES, False)
+        assert decoding.probe(io.BytesIO(content + behind)).seconds == 2.0
 
 
 def test_an_aiff_an_au_and_a_caf_that_end_early_are_told():
