@@ -13,6 +13,7 @@ from typing import IO
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.audio import frames
+from sep_batch.pipeline.audio.view import read_at
 
 HEAD_BYTES = 4096
 MAX_LAYERS = 64  # tags, headers and runs of padding before the audio
@@ -77,7 +78,7 @@ def find(source: IO[bytes], size: int) -> Beginning:
     """
     start, is_tagged, is_padded = 0, False, False
     for _ in range(MAX_LAYERS):
-        head = _read(source, start, HEAD_BYTES)
+        head = read_at(source, start, HEAD_BYTES)
         demuxer = _sign(head) or ("mov" if _is_quicktime(source, start, size) else None)
         if demuxer is not None:
             return Beginning(demuxer, start, is_tagged)
@@ -87,14 +88,14 @@ def find(source: IO[bytes], size: int) -> Beginning:
             break
         start, is_tagged, is_padded = start + tag + header + padding, is_tagged or tag > 0, is_padded or padding > 0
         for back in (4, 3, 2, 1) if padding else ():  # the size of a QuickTime's first box may look like padding: 00 00 00 20
-            if start >= back and (_sign(_read(source, start - back, 8)) or _is_quicktime(source, start - back, size)):
+            if start >= back and (_sign(read_at(source, start - back, 8)) or _is_quicktime(source, start - back, size)):
                 return Beginning("mov", start - back, is_tagged)
     return _search(source, min(start, size), size, is_tagged=is_tagged, is_padded=is_padded)
 
 
 def _search(source: IO[bytes], start: int, size: int, *, is_tagged: bool, is_padded: bool) -> Beginning:
     """Search a piece of the file for frames in a row, and behind a tag for the sign of a container as well."""
-    piece = _read(source, start, _PIECE_BYTES)
+    piece = read_at(source, start, _PIECE_BYTES)
     here = frames.run_at(piece, 0)
     if here.frames >= frames.MIN_FRAMES - 1:
         return Beginning(here.demuxer, start, is_tagged)
@@ -117,11 +118,6 @@ def _sign(head: bytes) -> str | None:
     return next((name for holds, name in _SIGNS if holds(head)), None)
 
 
-def _read(source: IO[bytes], start: int, size: int) -> bytes:
-    source.seek(start)
-    return source.read(size)
-
-
 def _tag_bytes(head: bytes) -> int:
     """Return the length of the ID3v2 or APEv2 tag that begins here, 0 where none does."""
     if head[:3] == b"ID3" and len(head) >= 10 and max(head[6:10]) < 128 and 255 not in head[3:5]:
@@ -136,7 +132,7 @@ def _http_bytes(source: IO[bytes], start: int, head: bytes) -> int:
     """Return the length of the HTTP response header that begins here, 0 where none does."""
     if not re.match(rb"HTTP/\d|ICY \d", head):
         return 0
-    header = re.match(rb".*?\r?\n\r?\n", _read(source, start, MAX_HTTP_BYTES), re.DOTALL)
+    header = re.match(rb".*?\r?\n\r?\n", read_at(source, start, MAX_HTTP_BYTES), re.DOTALL)
     if header and re.search(rb"\ntransfer-encoding:\s*chunked", header[0], re.IGNORECASE):
         raise failures.UnsupportedFormat("an HTTP response whose body is in chunks; save the body alone")
     return header.end() if header else 0
@@ -151,14 +147,14 @@ def _padding_bytes(source: IO[bytes], start: int, head: bytes) -> int:
         length += len(block) - len(audio)
         if audio:
             return length
-        block = _read(source, start + length, 64 << 10)
+        block = read_at(source, start + length, 64 << 10)
     return length if length < MAX_PADDING_BYTES else 0
 
 
 def _is_quicktime(source: IO[bytes], start: int, size: int) -> bool:
     """Tell whether boxes of a QuickTime file without `ftyp` begin here: one follows another, up to one that counts."""
     for number in range(_MAX_BOXES):
-        head = _read(source, start, 16)
+        head = read_at(source, start, 16)
         kind, length = head[4:8], int.from_bytes(head[:4], "big")
         if kind not in (_BOXES if number else _FIRST_BOXES):
             return False

@@ -11,7 +11,7 @@ from typing import IO
 from sep_batch.pipeline.audio import frames
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.headers import LONG_WAVS, declares_size
-from sep_batch.pipeline.audio.view import view
+from sep_batch.pipeline.audio.view import read_at, view
 
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
 _NEAR_BYTES = 4096  # the first packet may follow what we know by so much: a Xing frame, a seek table
@@ -223,8 +223,7 @@ def _before_zeros(source: IO[bytes], end: int) -> int:
 
 
 def _read(source: IO[bytes], begin: int, end: int) -> bytes:
-    source.seek(begin)
-    return source.read(end - begin)
+    return read_at(source, begin, end - begin)
 
 
 def _syncsafe(number: bytes) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Literal, NamedTuple
 
 from sep_batch.pipeline import failures
+from sep_batch.pipeline.audio.view import read_at
 
 _MAX_CHUNKS = 256  # looked at
 _LOOKED_AT_BYTES = 64 << 10  # of samples
@@ -173,8 +174,7 @@ def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
 
 def _is_left_justified(source: IO[bytes], start: int, width: int, room: int, order: _Order) -> bool:
     """Tell whether of every sample's bytes those beyond its width are zero, where a little-endian one has its lowest bits."""
-    source.seek(start)
-    content = source.read(_LOOKED_AT_BYTES // room * room)
+    content = read_at(source, start, _LOOKED_AT_BYTES // room * room)
     places = range(room - width) if order == "little" else range(width, room)
     return any(content) and not any(any(content[place::room]) for place in places)
 
@@ -206,8 +206,7 @@ def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
 def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -> Iterator[_Chunk]:
     """Iterate over chunks up to the sound: what lies behind it may be far away."""
     for _ in range(_MAX_CHUNKS):
-        source.seek(start)
-        head = source.read(4 + size_bytes + 40)
+        head = read_at(source, start, 4 + size_bytes + 40)
         if len(head) < 4 + size_bytes:
             return
         size, start = int.from_bytes(head[4 : 4 + size_bytes], order), start + 4 + size_bytes

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import IO, cast
 
+_MAX_OFFSET = 1 << 62
+
 
 def view(source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes] | None = None) -> IO[bytes]:
     """Return bytes `start` to `stop` of a file as a file.
@@ -17,6 +19,14 @@ def view(source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes] 
         changes: Bytes that replace the file's own, by their offset in the view.
     """
     return cast("IO[bytes]", _View(source, start, stop, changes or {}))
+
+
+def read_at(source: IO[bytes], start: int, size: int) -> bytes:
+    """Read at most so many bytes from an offset on; none where no file can reach, since a header may name any offset."""
+    if not 0 <= start <= _MAX_OFFSET:
+        return b""
+    source.seek(start)
+    return source.read(max(0, size))
 
 
 class _View(io.RawIOBase):

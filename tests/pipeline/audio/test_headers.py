@@ -237,3 +237,12 @@ def test_what_lies_behind_the_sound_is_not_read_for_its_header():
     content = Far(wav(data=bytes(10_000_000)) + riff(b"LIST", b"INFO"))
     assert headers.corrections("wav", content, len(content.getvalue())) == {}
     assert content.farthest < 100_000
+
+
+@pytest.mark.parametrize("size", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 100])
+def test_a_chunk_that_reaches_beyond_every_file_ends_the_search(size):
+    lies = caf(len(SOUND) + 4)
+    place = lies.index(b"data")
+    lies = lies[:place] + b"free" + struct.pack(">Q", size) + bytes(40) + lies[place:]
+    with pytest.raises(failures.TrackError):
+        decoded(lies)
