@@ -26,7 +26,7 @@ class Status:
         heartbeat_s: Seconds since its last sign of life, which is its end where it ended. By two clocks: its own and this one's.
         done: Tracks that are ok.
         audio_s: Theirs.
-        ok_damaged: Of them, those truncated or with skipped packets.
+        ok_damaged: Tracks among them that are truncated or with skipped packets.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.

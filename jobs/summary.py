@@ -26,7 +26,7 @@ class Summary:
         done_before: Of them, those that were ok already.
         known_failed: Of them, those that failed before and were not tried again.
         ok: Separated in this run.
-        ok_damaged: Of them, those truncated or with broken packets.
+        ok_damaged: Tracks among them that are truncated or with broken packets.
         failed: Failed in this run, by class.
         audio_s: Seconds of audio separated in this run.
         seconds: Of the flow, the start of its actors included.

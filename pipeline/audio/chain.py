@@ -48,9 +48,9 @@ class Chain:
     A link that cannot be read counts as one broken packet, and the file as cut, unless no link can be read.
 
     Attributes:
-        rate_hz: Of the samples.
+        rate_hz: Sample rate of the samples.
         found: Rate, channels, codec and stream are those of the first link that is read.
-        packets: Of all links.
+        packets: Packets of all links.
         ended: All links were read.
     """
 

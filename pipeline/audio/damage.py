@@ -171,7 +171,7 @@ def is_guess(seconds: float, name: str, bit_rates: list[int | None], size: int, 
     Args:
         seconds: The length.
         name: FFmpeg's demuxer.
-        bit_rates: Of each stream; FFmpeg guesses only where it knows all.
+        bit_rates: Bit rate of each stream; FFmpeg guesses only where it knows all.
         size: The file's, in bytes.
         first: Where its first packet began.
     """
