@@ -45,7 +45,7 @@ def manifest(
         from sep_batch.jobs.listing import Asked, run_manifest
         from sep_batch.jobs.tally import Tally
         from sep_batch.pipeline import storage
-        from sep_batch.pipeline.lists import Reading
+        from sep_batch.pipeline.manifest.lists import Reading
 
         storage.use(access.storage_options(endpoint_url, storage_options))
         how = Reading(uri_column=uri_column, id_column=id_column, input_root=input_root, allow_http=allow_http)

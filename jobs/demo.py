@@ -13,9 +13,10 @@ from rich.table import Table
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.report import lines
-from sep_batch.pipeline import failures, index, lists, storage
+from sep_batch.pipeline import failures, index, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.manifest import lists
 
 WIDTH = 100  # of the table where there is no terminal
 BROKEN_BYTES = 40_000

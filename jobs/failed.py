@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import refuse_no_out
-from sep_batch.pipeline import failures, index, lists, storage, uris
+from sep_batch.pipeline import failures, index, storage, uris
+from sep_batch.pipeline.manifest import lists
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.past import Past
 from sep_batch.pipeline import audio, storage, uris
-from sep_batch.pipeline.probe import HEAD_BYTES
+from sep_batch.pipeline.manifest.probe import HEAD_BYTES
 from sep_batch.pipeline.rows import EXTRA
 from sep_batch.pipeline.settings import Settings
 

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import duplicates, failures, lists, uris
-from sep_batch.pipeline.lists import Reading
-from sep_batch.pipeline.probe import PROBED, probe
-from sep_batch.pipeline.scan import scan
+from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline.manifest import duplicates, lists
+from sep_batch.pipeline.manifest.lists import Reading
+from sep_batch.pipeline.manifest.probe import PROBED, probe
+from sep_batch.pipeline.manifest.scan import scan
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from catalogs import stems_below, write_tone
 from witness import watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index, manifest, scan, storage
+from sep_batch.pipeline import failures, index, manifest, storage
+from sep_batch.pipeline.manifest import scan
 
 CANARY = "CANARY7f3a"  # a secret of somebody's: it must appear nowhere
 LONGEST_LINE = 8000  # twenty rows of at most 400 characters

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, identities, manifest, storage
+from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline.manifest import ids
 from sep_batch.pipeline.rows import EXTRA, TRACK
 
 ID = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
@@ -164,7 +165,7 @@ def test_a_relative_uri_of_a_remote_manifest_is_remote(given, expected):
 
 def test_a_made_id_is_the_file_name_and_a_hash_of_what_makes_it_this_track():
     digest = hashlib.sha256(b"x/My Song (live)!.wav\n1.5\nNone").hexdigest()
-    assert identities.made_id("x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
+    assert ids.made_id("x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_a_made_id_is_the_file_name_and_a_hash_of_what_makes_it_this_track():
     ],
 )
 def test_a_made_id_is_an_id(uri):
-    name = identities.made_id(uri, None, None)
+    name = ids.made_id(uri, None, None)
     assert ID.fullmatch(name)
     assert len(name) <= 60 + 1 + 16
     assert re.search(r"-[0-9a-f]{16}$", name)
@@ -207,8 +208,8 @@ def test_made_ids_do_not_depend_on_where_the_manifest_lies():
 
 def test_an_empty_id_is_made():
     first, second = column(checked(uri=["a.wav", "b.wav"], id=["", None]).tracks, "id")
-    assert first == identities.made_id("a.wav", None, None)
-    assert second == identities.made_id("b.wav", None, None)
+    assert first == ids.made_id("a.wav", None, None)
+    assert second == ids.made_id("b.wav", None, None)
 
 
 def test_rows_that_repeat_another_are_one_track_with_a_counted_warning():
@@ -343,21 +344,21 @@ SONGS = ["a.FLAC", "b.wav", "deep/[x] e.ogg", "deep/c.mp3"]
 def test_a_folder_stands_for_the_audio_it_holds(music):
     found = manifest.read(str(music) + "/")
     assert column(found.tracks, "uri") == [f"{music}/{song}" for song in SONGS]
-    assert column(found.tracks, "id") == [identities.made_id(song, None, None) for song in SONGS]
+    assert column(found.tracks, "id") == [ids.made_id(song, None, None) for song in SONGS]
 
 
 def test_a_folder_in_memory_stands_for_the_audio_it_holds():
     storage.put("memory://shelf/b.wav", b"x")
     storage.put("memory://shelf/deep/a.wav", b"x")
     tracks = manifest.read("memory://shelf").tracks
-    assert column(tracks, "id") == [identities.made_id(song, None, None) for song in ("b.wav", "deep/a.wav")]
+    assert column(tracks, "id") == [ids.made_id(song, None, None) for song in ("b.wav", "deep/a.wav")]
     assert all(storage.exists(uri) for uri in column(tracks, "uri"))
 
 
 def test_an_audio_file_stands_for_itself(music):
     tracks = manifest.read(str(music / "b.wav")).tracks
     assert column(tracks, "uri") == [str(music / "b.wav")]
-    assert column(tracks, "id") == [identities.made_id("b.wav", None, None)]
+    assert column(tracks, "id") == [ids.made_id("b.wav", None, None)]
 
 
 def test_a_folder_without_audio_has_no_tracks(tmp_path):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import tables
+from sep_batch.pipeline.manifest import parse
 
 
 @pytest.mark.parametrize(
@@ -37,46 +37,46 @@ from sep_batch.pipeline import tables
     ids=str,
 )
 def test_a_column_is_carried_as_what_parquet_and_duckdb_can_hold(kind, carried):
-    assert tables.carried(kind) == carried
+    assert parse.carried(kind) == carried
 
 
 def test_a_column_may_be_nested_twenty_deep():
     kind = pa.int8()
-    for _ in range(tables.DEEPEST):
+    for _ in range(parse.DEEPEST):
         kind = pa.list_(kind)
-    assert tables.carried(kind) == kind
-    assert tables.carried(pa.list_(kind)) is None
+    assert parse.carried(kind) == kind
+    assert parse.carried(pa.list_(kind)) is None
 
 
 def test_a_time_stamp_that_no_calendar_holds_is_not_carried():
-    assert tables.carry(pa.chunked_array([pa.array([2**62], pa.timestamp("ms"))])) is None
-    assert tables.carry(pa.chunked_array([pa.array([1], pa.timestamp("ms"))])).to_pylist()[0].microsecond == 1000
+    assert parse.carry(pa.chunked_array([pa.array([2**62], pa.timestamp("ms"))])) is None
+    assert parse.carry(pa.chunked_array([pa.array([1], pa.timestamp("ms"))])).to_pylist()[0].microsecond == 1000
 
 
 def test_brackets_within_one_line_of_json_may_be_many_but_not_deep():
     flat = b'{"uri": "a.wav", "x": [' + b", ".join([b"{}"] * 1000) + b"]}\n"
-    assert tables.parse(".jsonl", flat, []).num_rows == 1
+    assert parse.parse(".jsonl", flat, []).num_rows == 1
     deep = b'{"x": ' + b"[" * 20 + b"]" * 20 + b"}\n"
-    with pytest.raises(tables.UnreadableError, match="not readable as JSONL: line 2 is nested deeper than 20"):
-        tables.parse(".jsonl", b'{"x": 1}\n' + deep, [])
+    with pytest.raises(parse.UnreadableError, match="not readable as JSONL: line 2 is nested deeper than 20"):
+        parse.parse(".jsonl", b'{"x": 1}\n' + deep, [])
 
 
 def test_a_list_that_begins_with_null_is_refused_since_arrow_reads_it_wrong():
     """Arrow 26 gives such a list one value too few, and reads beyond its end. Where it no longer does, this test can go."""
-    with pytest.raises(tables.UnreadableError, match=r"not readable as JSONL: Column 1: .*list offsets"):
-        tables.parse(".jsonl", b'{"uri": "a.wav", "x": [null, 1]}\n', [])
+    with pytest.raises(parse.UnreadableError, match=r"not readable as JSONL: Column 1: .*list offsets"):
+        parse.parse(".jsonl", b'{"uri": "a.wav", "x": [null, 1]}\n', [])
 
 
 def test_rows_that_take_no_room_in_the_file_are_bounded(monkeypatch):
     out = io.BytesIO()
     pyarrow.parquet.write_table(pa.table({"uri": ["a.wav"] * 1000}), out)
-    assert tables.parse(".parquet", out.getvalue(), []).num_rows == 1000
-    monkeypatch.setattr(tables, "MOST_ROWS", 999)
-    with pytest.raises(tables.UnreadableError, match="not readable as Parquet: 1,000 rows, expected at most 999"):
-        tables.parse(".parquet", out.getvalue(), [])
+    assert parse.parse(".parquet", out.getvalue(), []).num_rows == 1000
+    monkeypatch.setattr(parse, "MOST_ROWS", 999)
+    with pytest.raises(parse.UnreadableError, match="not readable as Parquet: 1,000 rows, expected at most 999"):
+        parse.parse(".parquet", out.getvalue(), [])
 
 
 def test_what_arrow_says_of_a_row_repeats_no_uri_of_it():
-    with pytest.raises(tables.UnreadableError, match=r"Expected 1 columns, got 2: \.\.\.$") as refused:
-        tables.parse(".csv", b"uri\na.wav\ns3://KEY:hush@b/a.wav,1\n", ["uri"])
+    with pytest.raises(parse.UnreadableError, match=r"Expected 1 columns, got 2: \.\.\.$") as refused:
+        parse.parse(".csv", b"uri\na.wav\ns3://KEY:hush@b/a.wav,1\n", ["uri"])
     assert "hush" not in str(refused.value)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sep_batch.pipeline import audio, storage
-from sep_batch.pipeline.asking import Seen, ask
+from sep_batch.pipeline.manifest.per_file import Seen, ask
 from sep_batch.pipeline.storage import Info
 
 PROBED = pa.schema(

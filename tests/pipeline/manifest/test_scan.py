@@ -13,7 +13,8 @@ import pytest
 from catalogs import write_tone
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, identities, index, lists, manifest, scan, storage
+from sep_batch.pipeline import failures, index, manifest, storage
+from sep_batch.pipeline.manifest import ids, lists, scan
 from sep_batch.pipeline.rows import EXTRA
 
 SONGS = ["a.FLAC", "b.wav", "deep/[x] e.ogg", "deep/c.mp3"]
@@ -40,7 +41,7 @@ def test_folders_files_and_globs_are_listed_once_each(music):
     assert table.schema.equals(scan.LISTED)
     assert column(table, "uri") == [f"{music}/{song}" for song in ("b.wav", "a.FLAC", "deep/[x] e.ogg", "deep/c.mp3")]
     assert dict(zip(column(table, "uri"), column(table, "size"), strict=True)) == {f"{music}/{song}": len(song) for song in SONGS}
-    assert column(table, "id") == [identities.made_id(uri, None, None) for uri in column(table, "uri")]
+    assert column(table, "id") == [ids.made_id(uri, None, None) for uri in column(table, "uri")]
 
 
 def test_a_source_without_audio_is_refused_by_name(tmp_path):
@@ -134,7 +135,7 @@ def test_a_text_list_has_a_uri_a_line(music, bom):
     (music / "list.txt").write_text(f"{bom}deep/c.mp3\r\n\n  {music}/b.wav \ns3://songs/x y.mp3")
     table = found(music / "list.txt")
     assert column(table, "uri") == [f"{music}/deep/c.mp3", f"{music}/b.wav", "s3://songs/x y.mp3"]
-    assert column(table, "id")[0] == identities.made_id("deep/c.mp3", None, None)
+    assert column(table, "id")[0] == ids.made_id("deep/c.mp3", None, None)
     assert column(table, "size") == column(table, "source_etag") == [None] * 3
 
 

@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage, tables, uris
-from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_of
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest import parse
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_of
 from sep_batch.pipeline.storage import Info
 
 EXTENSION = ".json"
@@ -67,7 +68,7 @@ def read(uri: str, odd: list[str]) -> Iterator[list[Info]]:
                 for block in _blocks(inventory, opened):
                     yield list(_audio(block, inventory, odd))
         except _BROKEN as error:
-            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {tables.reason(error)}") from error
+            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
 
 
 def _described(uri: str) -> _Inventory:
@@ -80,7 +81,7 @@ def _described(uri: str) -> _Inventory:
         files = tuple((str(file["key"]), int(file["size"])) for file in told["files"])
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise failures.ManifestError(
-            f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {tables.reason(error)})"
+            f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {parse.reason(error)})"
         ) from error
     if kind.upper() not in ("CSV", "PARQUET"):
         raise failures.ManifestError(f"{said}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.asking import Seen, ask
+from sep_batch.pipeline.manifest.per_file import Seen, ask
 from sep_batch.pipeline.storage import Info
 
 Content = Literal["etag", "sha256"]

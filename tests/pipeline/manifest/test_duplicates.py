@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import duplicates, failures, scan, storage
+from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline.manifest import duplicates, scan
 
 BIG = b"z" * (9 << 20)  # a multipart upload, and more than one block of hashing
 

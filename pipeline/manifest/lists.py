@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, manifest, storage, tables, uris
-from sep_batch.pipeline.fence import Fence
-from sep_batch.pipeline.folders import extension
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest import manifest, parse
+from sep_batch.pipeline.manifest.audio_files import extension
+from sep_batch.pipeline.manifest.source_policy import Fence
 from sep_batch.pipeline.rows import EXTRA
 
 TEXT = ".txt"
@@ -88,7 +89,7 @@ def write(table: pa.Table, uri: str) -> None:
     try:
         _write(table, extension(uri), content)
     except pa.ArrowException as error:
-        raise failures.UsageError(f"--out {uris.shown(uri)}: {tables.reason(error)}; Parquet holds every column") from error
+        raise failures.UsageError(f"--out {uris.shown(uri)}: {parse.reason(error)}; Parquet holds every column") from error
     try:
         storage.put(uris.absolute(uri), content.getbuffer())
     except failures.TrackError as error:

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, fence, storage, tables, uris
-from sep_batch.pipeline.fence import Fence
-from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, extension, left_out
-from sep_batch.pipeline.identities import identify
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest import parse, source_policy
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, extension, left_out
+from sep_batch.pipeline.manifest.ids import identify
+from sep_batch.pipeline.manifest.source_policy import Fence
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 from sep_batch.pipeline.storage import Info
 
@@ -99,8 +100,8 @@ def _parsed(uri: str, kind: str, columns: tuple[str | None, str | None]) -> tupl
     """Return a manifest's table and the sha256 of its bytes, which are not held any longer."""
     content = storage.read(uri)
     try:
-        table = tables.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
-    except tables.UnreadableError as error:
+        table = parse.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+    except parse.UnreadableError as error:
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
     return table, hashlib.sha256(content).hexdigest()
 
@@ -119,7 +120,7 @@ def check(
     id_column: str | None = None,
     *,
     sha256: str = "",
-    around: Fence = fence.OPEN,
+    around: Fence = source_policy.OPEN,
 ) -> Manifest:
     """Check a manifest's table and give its tracks their ids.
 
@@ -188,7 +189,7 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.Chun
     try:
         return table.column(name).cast(kind)
     except pa.ArrowException as error:
-        found, reason = uris.printable(str(table.schema.field(name).type)), tables.reason(error)
+        found, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
         raise failures.ManifestError(
             f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})"
         ) from error
@@ -212,7 +213,7 @@ def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, lis
         if name in known:
             continue
         shown = uris.printable(name, 60)
-        column = tables.carry(table.column(name)) if shown == name else None
+        column = parse.carry(table.column(name)) if shown == name else None
         if column is None:
             told.append(
                 f"column {shown} is left out: the index cannot hold {_kind(table, name) if shown == name else 'its name'}"

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, inventory, lists, storage, uris
-from sep_batch.pipeline.folders import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
-from sep_batch.pipeline.identities import made_id
-from sep_batch.pipeline.lists import Reading
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest import lists, s3_inventory
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
+from sep_batch.pipeline.manifest.ids import made_id
+from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.storage import Info
 
 LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])
@@ -97,8 +98,8 @@ def _blocks(uri: str, how: Reading, warnings: list[str], odd: list[str]) -> Iter
         table, told = lists.read(uri, how)
         warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
         yield table
-    elif extension(uri) == inventory.EXTENSION:
-        yield from map(_table, inventory.read(uri, odd))
+    elif extension(uri) == s3_inventory.EXTENSION:
+        yield from map(_table, s3_inventory.read(uri, odd))
     else:
         yield from map(_table, _batched(_listed(uri, odd)))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.pipeline import failures, fence, manifest, storage
-from sep_batch.pipeline.fence import Fence
+from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline.manifest import source_policy
+from sep_batch.pipeline.manifest.source_policy import Fence
 
 
 @pytest.fixture
@@ -51,11 +52,11 @@ def test_a_root_that_is_no_folder_of_this_machine_is_a_wrong_argument(music, roo
 
 
 def test_without_a_root_a_manifest_of_this_machine_may_name_any_path_and_one_from_elsewhere_none(music):
-    assert fence.OPEN.resolve("/etc/passwd", str(music)) == "/etc/passwd"
+    assert source_policy.OPEN.resolve("/etc/passwd", str(music)) == "/etc/passwd"
     for folder in ("s3://b/lists", "memory://lists", "http://host/lists"):
         for uri in ("/etc/passwd", "file:///etc/passwd"):
             with pytest.raises(failures.BadUri, match="a path of this machine, in a manifest from elsewhere; see --input-root"):
-                fence.OPEN.resolve(uri, folder)
+                source_policy.OPEN.resolve(uri, folder)
 
 
 def listed(**options):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, scan, storage
+from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline.manifest import scan
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 PLAIN = ("Bucket", "Key", "Size", "LastModifiedDate", "ETag", "StorageClass")

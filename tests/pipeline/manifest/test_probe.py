@@ -8,10 +8,11 @@ import pytest
 from catalogs import decoded, write_tone
 from signals import tone
 
-from sep_batch.pipeline import failures, lists, manifest, probe, scan, storage
-from sep_batch.pipeline.asking import SHOWN
+from sep_batch.pipeline import failures, manifest, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.manifest import lists, probe, scan
+from sep_batch.pipeline.manifest.per_file import SHOWN
 
 MP3 = codecs.CODECS["mp3"][""]
 FLAC = codecs.CODECS["flac"]["24"]
