@@ -51,7 +51,7 @@ def run(source, out, model, log):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("deeds", "good", "seconds"),
-    [pytest.param(FEW, 4, 0.5, id="few"), pytest.param(MANY, 50, 60.0, id="many", marks=pytest.mark.slow)],
+    [pytest.param(FEW, 4, 0.5, id="few"), pytest.param(MANY, 50, 120.0, id="many", marks=pytest.mark.slow)],
 )
 def test_files_that_break_the_decoder_fail_alone(tmp_path, tiny, deeds, good, seconds):
     bad = catalog(tmp_path / "songs", deeds, good, seconds)
