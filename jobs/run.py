@@ -59,6 +59,7 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
     begun = time.monotonic()
+    engine.look_ahead(wanted)
     catalog = prepare.read_catalog(source, out, wanted)
     tracks, out = catalog.tracks, catalog.out
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
