@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sep_batch.jobs import check_machine, machine, quiet
-from sep_batch.jobs.address import Address
+from sep_batch.jobs.address import Address, reach
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.machines import Machine
@@ -39,8 +39,12 @@ def set_environment(wanted: Options) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def look_ahead(wanted: Options) -> None:
+def look_ahead(wanted: Options, say: Callable[[str], None] = lambda _: None) -> None:
     """Refuse what would keep Ray from starting or a cluster from being joined, before any other work; warn of what slows it.
+
+    Args:
+        wanted: Options of the run.
+        say: Told what is waited for.
 
     Raises:
         NotRunnableError: Names what is wrong and what to do.
@@ -49,6 +53,7 @@ def look_ahead(wanted: Options) -> None:
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
     if address := machine.cluster(wanted):
+        say(f"asking the cluster at {address}")
         set_environment(wanted)
         _located(address)
         return
@@ -62,6 +67,8 @@ def look_ahead(wanted: Options) -> None:
 
 def _located(address: Address) -> str:
     """Return the address of a cluster that can be joined, as Ray takes it."""
+    if address.text != "auto":
+        reach(address)  # before Ray is imported, which takes longer
     from sep_batch.jobs import head
 
     with quiet.natively():

@@ -28,7 +28,7 @@ def refuse_unjoinable(address: Address) -> Address:
     """Refuse a cluster that cannot be joined from this machine, within half a minute.
 
     Args:
-        address: As it was given.
+        address: An address whose port answers, as `reach` says; or auto.
 
     Returns:
         The address as Ray takes it: auto as the cluster that Ray finds on this machine, localhost as an IP address.
@@ -37,7 +37,8 @@ def refuse_unjoinable(address: Address) -> Address:
         NoCluster: Says what is there instead, and what to do.
     """
     located = _located(address)
-    reach(located)
+    if located.text != address.text:
+        reach(located)
     _refuse_no_token(located)
     try:
         client = within(ANSWER_S, lambda: _client(located))
@@ -45,10 +46,10 @@ def refuse_unjoinable(address: Address) -> Address:
     except AuthenticationError as error:
         raise _refused_token(located) from error
     except TimeoutError as error:
-        advice = f"is the head overloaded? Or {address.otherwise}"
+        advice = f"is the head overloaded? Or {located.otherwise}"
         raise NoCluster(f"no cluster at {located}: its head does not answer in {ANSWER_S:.0f} s", advice) from error
     except RayError as error:
-        advice = f"expected the port of the cluster's head, {HEAD_PORT} by default; or {address.otherwise}"
+        advice = f"expected the port of the cluster's head, {HEAD_PORT} by default; or {located.otherwise}"
         problem = f"no cluster at {located}: another gRPC server answers ({uris.printable(str(error).strip(' :'))})"
         raise NoCluster(problem, advice) from error
     _refuse_no_node(located, {node.hex() for node in nodes})
