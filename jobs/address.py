@@ -170,7 +170,7 @@ def _connected(address: Address) -> socket.socket:
     try:
         candidates = within(RESOLVE_S, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
-        problem = f"no cluster at {address}: the host name {uris.printable(host)} is not found ({_reason(error, RESOLVE_S)})"
+        problem = f"no cluster at {address}: the host name {uris.printable(host)} is not found ({reason(error, RESOLVE_S)})"
         raise NoCluster(problem, f"correct it, or give an IP address; or {address.otherwise}") from error
     over, reasons = time.monotonic() + CONNECT_ALL_S, dict[str, None]()
     for family, kind, protocol, _, endpoint in candidates:
@@ -180,7 +180,7 @@ def _connected(address: Address) -> socket.socket:
             connection.connect(endpoint)
         except OSError as error:
             connection.close()
-            reasons[_reason(error, CONNECT_S)] = None
+            reasons[reason(error, CONNECT_S)] = None
         else:
             return connection
     advice = (
@@ -216,7 +216,13 @@ def _other_service(address: Address, answer: bytes) -> NoCluster:
     return NoCluster(f"no cluster at {address}: {problem}", f"{expected}; or {address.otherwise}")
 
 
-def _reason(error: BaseException, limit_s: float) -> str:
+def reason(error: BaseException, limit_s: float) -> str:
+    """Return in a few words why a connection failed.
+
+    Args:
+        error: What opening it raised.
+        limit_s: Time limit that it had, in seconds.
+    """
     if isinstance(error, TimeoutError):
         return f"no answer in {limit_s:.0f} s"
     return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()

@@ -101,8 +101,10 @@ def _too_long(folder: str) -> Check | None:
     if length <= most:
         return None
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "RAY_TMPDIR")
-    found = f"{variable} has {length} bytes, {os.path.dirname(folder)}; the paths of Ray's sockets below it would be too long"
-    return wrong(SESSIONS, found, f"at most {most} bytes: set RAY_TMPDIR to a shorter folder, as RAY_TMPDIR=/tmp")
+    found = (
+        f"{variable} is {os.path.dirname(folder)}, {length} bytes: with more than {most} the paths of Ray's sockets are too long"
+    )
+    return wrong(SESSIONS, found, "set RAY_TMPDIR to a shorter folder, as RAY_TMPDIR=/tmp")
 
 
 def _most_bytes() -> int:
