@@ -69,8 +69,8 @@ def _located(address: Address) -> Address:
         advice = f"start one (ray start --head), give its HOST:PORT, or {address.otherwise}"
         raise NoCluster(f"no cluster at {address}: Ray finds none on this machine", advice) from error
     last = last_cluster()
-    if last and last.text == text:
-        return replace(last, source=f"{address.source} auto, {last.source}")
+    if last and services.canonicalize_bootstrap_address(last.text) == text:
+        return replace(last, text=text, source=f"{address.source} auto, {last.source}")
     return replace(address, text=text, source=f"{address.source} auto")
 
 

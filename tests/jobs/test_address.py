@@ -252,7 +252,15 @@ def call(*words):
 
 
 @pytest.fixture
-def commands(tmp_path, monkeypatch):
+def no_ray(monkeypatch):
+    """Hide the Ray that other tests have started in this process."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.fixture
+def commands(no_ray, tmp_path, monkeypatch):
     """Commands that join a cluster, by name; doctor with no check but Ray's."""
     write_tone(tmp_path / "in" / "a.wav", 300, 0.5)
     shutil.copytree(OUT, tmp_path / "out")
@@ -332,10 +340,9 @@ def test_a_run_refuses_a_temporary_folder_with_too_long_a_name_before_anything_e
     assert "set RAY_TMPDIR to a shorter folder" in output
 
 
-def test_what_slows_ray_is_a_warning_and_what_stops_it_an_error(monkeypatch, caplog):
+def test_what_slows_ray_is_a_warning_and_what_stops_it_an_error(no_ray, monkeypatch, caplog):
     monkeypatch.setattr(check_machine, "sessions", lambda: note("Ray's files", "full", "free some"))
     monkeypatch.setattr(check_machine, "shm", lambda _wanted: note("/dev/shm", "small", "more"))
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
     engine.look_ahead(Options())
     assert caplog.messages == ["warning: /dev/shm: small; more", "warning: Ray's files: full; free some"]
     monkeypatch.setattr(check_machine, "shm", lambda _wanted: wrong("/dev/shm", "none", "more"))
