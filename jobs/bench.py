@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from sep_batch.jobs import options, synth
+from sep_batch.jobs import engine, options, synth
 from sep_batch.jobs.demo import FLAC, MP3
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
@@ -125,6 +125,7 @@ def run_bench(
         raise failures.UsageError(f"--seconds {seconds:g}: expected 1 or more")
     wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
     options.check(wanted)
+    engine.look_ahead(wanted)
     told = Console(stderr=True, highlight=False)
     with _folder(out) as folder:
         tracks = write_catalog(folder, seconds)

@@ -6,10 +6,12 @@ import math
 import os
 import platform
 import resource
+import shutil
 from pathlib import Path
 
+from sep_batch.jobs.address import ray_folder
 from sep_batch.jobs.check import Check, note, wrong
-from sep_batch.jobs.engine import object_store_bytes
+from sep_batch.jobs.machine import object_store_bytes
 from sep_batch.jobs.options import Options
 
 RUN_BYTES = 4_000_000_000  # of memory that a run took at most on two CPUs, all its processes together
@@ -18,6 +20,11 @@ RAISED_FILES = 65536  # to which Ray raises the limit itself, where it may
 SLOW_BYTES = 10**10  # above it Ray refuses to have its object store elsewhere than in /dev/shm
 SHM = "/dev/shm"  # noqa: S108 (Ray's, not a file of ours)
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+SESSIONS = "Ray's files"
+SOCKET_BYTES = 107  # of the path of a Unix socket
+FULL = 0.95  # of a disk, from which on Ray spills no objects to it
+START_BYTES = 1_000_000  # that the files of a Ray that has just been started take
+DEFAULTS = Options()
 _UNBOUNDED = 1 << 60  # version 1 says no bound as the largest number of pages
 
 
@@ -49,20 +56,60 @@ def memory() -> Check:
     return Check("memory", found)
 
 
-def shm() -> Check:
-    """Tell whether Ray's object store finds room in shared memory."""
-    wanted = object_store_bytes(Options())
-    free = 0
+def shm(wanted: Options = DEFAULTS) -> Check:
+    """Check that Ray's object store has room in shared memory.
+
+    Args:
+        wanted: Options of the run, whose GPUs say how large the object store is.
+    """
+    store, total, free = object_store_bytes(wanted), 0, 0
     if os.path.isdir(SHM):
-        there = os.statvfs(SHM)
-        free = there.f_bavail * there.f_frsize
-    found = f"{_gb(free)} free, Ray's object store takes {_gb(wanted)}"
-    if free >= wanted:
+        disk = os.statvfs(SHM)
+        total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    found = f"{_gb(free)} of {_gb(total)} free, Ray's object store takes {_gb(store)}"
+    if free >= store:
         return Check(SHM, found)
-    otherwise = "Ray will not start" if wanted > SLOW_BYTES else "it goes to a disk, which is slow"
-    size = math.ceil(1.2 * wanted / 1e9)
-    advice = f"docker run --shm-size {size}g; in Kubernetes an emptyDir of medium Memory on {SHM}; or delete what fills it"
-    return wrong(SHM, f"{found}: {otherwise}", advice)
+    size = math.ceil(1.2 * store / 1e9)
+    larger = f"docker run --shm-size {size}g; in Kubernetes an emptyDir of medium Memory on {SHM}"
+    advice = f"delete what fills it (ls -lS {SHM})" if total >= store else larger
+    if store > SLOW_BYTES and not os.environ.get("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"):
+        return wrong(SHM, f"{found}: Ray will not start", advice)
+    return note(SHM, f"{found}: it goes to the disk of {ray_folder()}, which is slow", advice)
+
+
+def sessions() -> Check:
+    """Check that Ray can write its sessions: sockets with paths that are short enough, logs, and objects that are spilled."""
+    folder = ray_folder()
+    if fault := _too_long(folder):
+        return fault
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return wrong(SESSIONS, f"{folder} cannot be written to: {there} is not ours", "set RAY_TMPDIR to a folder that can be")
+    disk = shutil.disk_usage(there)
+    found = f"{folder}, {_gb(disk.free)} of {_gb(disk.total)} free"
+    advice = f"free some, or set RAY_TMPDIR to a folder on another disk, of at most {_most_bytes()} bytes"
+    if disk.free < START_BYTES:
+        return wrong(SESSIONS, f"{found}: Ray will not start", advice)
+    if disk.free < (1 - FULL) * disk.total:
+        return note(SESSIONS, f"{found}: over {FULL:.0%} full, where Ray spills no objects and a run may fail", advice)
+    return Check(SESSIONS, found)
+
+
+def _too_long(folder: str) -> Check | None:
+    """Return what is wrong with a folder whose name makes the paths of Ray's sockets too long."""
+    most, length = _most_bytes(), len(os.fsencode(os.path.dirname(folder)))
+    if length <= most:
+        return None
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "RAY_TMPDIR")
+    found = (
+        f"{variable} is {os.path.dirname(folder)}, {length} bytes: with more than {most} the paths of Ray's sockets are too long"
+    )
+    return wrong(SESSIONS, found, "set RAY_TMPDIR to a shorter folder, as RAY_TMPDIR=/tmp")
+
+
+def _most_bytes() -> int:
+    """Return how long the name of RAY_TMPDIR may be."""
+    return SOCKET_BYTES - len(f"/ray/session_2026-11-30_06-38-41_123456_{os.getpid()}/sockets/plasma_store")
 
 
 def open_files() -> Check:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import numpy as np
 
+from sep_batch.jobs import address as clusters
 from sep_batch.jobs.check import Check, first_line, note, wrong
 from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.options import DEFAULT_MODEL
@@ -23,16 +23,38 @@ _READ = {  # what music comes in beside what stems are written as, with the rate
 }
 
 
-def ray_start() -> Check:
-    """Start Ray as a run does, or join the cluster of RAY_ADDRESS."""
-    found = version("ray")
+def ray_start(address: str | None = None) -> Check:
+    """Start Ray as a run does, or join a cluster.
+
+    Args:
+        address: The cluster's, as --address takes it. Default: RAY_ADDRESS.
+    """
+    ray = version("ray")
     try:
-        return Check("Ray", f"{found}, {try_ray()}")
+        return Check("Ray", f"{ray}, {try_ray(address)}")
+    except clusters.NoCluster as error:
+        return wrong("Ray", f"{ray}, {error.problem}", error.advice)
+    except failures.UsageError as error:
+        return wrong("Ray", f"{ray}, {error}", "correct RAY_ADDRESS, or unset it to run on this machine alone")
     except failures.RunError as error:
-        where = (
-            "does the cluster of RAY_ADDRESS run, with this version of Ray" if os.environ.get("RAY_ADDRESS") else "see its logs"
+        return wrong("Ray", f"{ray} does not start: {error}", f"see its logs in {clusters.ray_folder()}/session_latest/logs")
+
+
+def last_cluster(address: str | None = None) -> Iterator[Check]:
+    """Check the cluster that Ray's file of the last one names, where runs do not join any; a stale file misleads `auto`.
+
+    Args:
+        address: As --address takes it.
+    """
+    if (last := clusters.last_cluster()) is None or clusters.address_of(address):
+        return
+    try:
+        clusters.reach(last)
+        yield note(
+            "Ray's file", f"a cluster is at {last}", "runs here start a Ray of their own beside it; --address auto joins it"
         )
-        return wrong("Ray", f"{found} does not start: {error}", f"{where}; in Ray's temporary folder, /tmp/ray by default")
+    except clusters.NoCluster as error:
+        yield note("Ray's file", error.problem, f"only --address auto and Ray's own tools read it: delete {last.source}")
 
 
 def decoder() -> Check:

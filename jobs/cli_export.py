@@ -36,7 +36,9 @@ def export(
     scratch: Annotated[
         str | None, typer.Option(help="Folder for shards being written, where DEST is no disk. Default: the system's.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the head of a running Ray cluster to join, or auto. Default: $RAY_ADDRESS.")
+    ] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
     storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,

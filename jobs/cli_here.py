@@ -62,6 +62,10 @@ def doctor(
     uri: Annotated[str | None, typer.Argument(help="A folder or prefix that runs will read from or write to.")] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
     storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of the head of a Ray cluster to join, or auto, in place of a start. Default: $RAY_ADDRESS."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Check whether a run would work here: each thing it needs is ok, or what to do about it. Exit code 8 where one is wrong.
@@ -71,7 +75,8 @@ def doctor(
     with one_line_errors():
         from sep_batch.jobs.doctor import run_doctor, show
 
-        exit_code = show(run_doctor(uri, endpoint_url=endpoint_url, options_file=storage_options), as_json=as_json)
+        checks = run_doctor(uri, endpoint_url=endpoint_url, options_file=storage_options, address=address)
+        exit_code = show(checks, as_json=as_json)
     raise typer.Exit(exit_code)
 
 

@@ -103,7 +103,9 @@ def run(
     storage_options: Annotated[
         str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster to join. Default: $RAY_ADDRESS.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the head of a running Ray cluster to join, or auto. Default: $RAY_ADDRESS.")
+    ] = None,
     min_gpus: Annotated[int | None, typer.Option(min=1, help="Start once the cluster has so many of --gpus.")] = None,
     shared_filesystem: Annotated[
         bool, typer.Option("--shared-filesystem", help="Every node of the cluster sees the paths that are given.")

@@ -77,11 +77,11 @@ def _submit(
     from sep_batch.jobs import submit as job
     from sep_batch.jobs import submitted
     from sep_batch.jobs.job_api import JobApi
-    from sep_batch.jobs.job_client import url_of
+    from sep_batch.jobs.job_client import source_of, url_of
 
     submitted.check(context, command)
     variables, url = job.carried(env), url_of(address)
-    api = JobApi(url)
+    api = JobApi(url, source_of(address))
 
     def watch() -> int:
         job.start_job(api, name, command, variables)
@@ -95,19 +95,19 @@ def _submit(
 
 def _follow(address: str | None, name: str) -> int:
     from sep_batch.jobs.job_api import JobApi
-    from sep_batch.jobs.job_client import url_of
+    from sep_batch.jobs.job_client import source_of, url_of
     from sep_batch.jobs.submit import attend, follow_job
 
-    api = JobApi(url_of(address))
+    api = JobApi(url_of(address), source_of(address))
     return attend(api, name, lambda: follow_job(api, name, _write))
 
 
 def _stop(address: str | None, name: str, *, no_follow: bool) -> int:
     from sep_batch.jobs.job_api import JobApi
-    from sep_batch.jobs.job_client import url_of
+    from sep_batch.jobs.job_client import source_of, url_of
     from sep_batch.jobs.submit import attend, stop_job
 
-    api = JobApi(url_of(address))
+    api = JobApi(url_of(address), source_of(address))
     return attend(api, name, lambda: stop_job(api, name, wait=not no_follow))
 
 

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sep_batch.jobs import address as clusters
 from sep_batch.jobs import check_gpu, check_machine, check_parts, check_storage
 from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.check import Check, first_line, note, wrong
@@ -22,33 +23,46 @@ from sep_batch.pipeline import failures, storage
 
 NOT_TRIED = note("storage", "not tried", "sep-batch doctor URI tries one: where songs lie, or where stems shall go")
 _BEFORE = (
-    *(check_machine.python, check_machine.cpus, check_machine.memory, check_machine.shm, check_machine.open_files),
+    *(
+        check_machine.python,
+        check_machine.cpus,
+        check_machine.memory,
+        check_machine.shm,
+        check_machine.sessions,
+        check_machine.open_files,
+    ),
     *(check_gpu.torch_build, check_gpu.gpus, check_parts.decoder, check_parts.codecs, check_parts.default_weights),
 )
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 _WIDTH = 12  # of names
 
 
-def run_doctor(uri: str | None = None, *, endpoint_url: str | None = None, options_file: str | None = None) -> Iterator[Check]:
+def run_doctor(
+    uri: str | None = None, *, endpoint_url: str | None = None, options_file: str | None = None, address: str | None = None
+) -> Iterator[Check]:
     """Check this machine, and storage where a URI names it.
 
     Args:
         uri: A folder or prefix that runs will read from or write to.
         endpoint_url: Of the S3 server.
         options_file: JSON, fsspec's options by URI prefix.
+        address: Address of a Ray cluster to join, as `run` takes it. Default: RAY_ADDRESS.
 
     Yields:
         Each check as it is done.
 
     Raises:
-        UsageError: The file of options is not what it should be.
+        UsageError: The file of options is not what it should be, or the address is none.
     """
+    if address:
+        clusters.check(address, "--address")
     options = storage_options(endpoint_url, options_file)
     storage.use(options)
     for each in _BEFORE:
         yield from _done(each)
     yield from _done(partial(check_storage.checks, uri, options)) if uri else [NOT_TRIED]
-    yield from _done(check_parts.ray_start)  # takes longest
+    yield from _done(partial(check_parts.last_cluster, address))
+    yield from _done(partial(check_parts.ray_start, address))  # takes longest
 
 
 def _done(each: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
@@ -56,7 +70,7 @@ def _done(each: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
         found = each()
         yield from [found] if isinstance(found, Check) else found
     except Exception as error:  # noqa: BLE001 (whatever it is, it is what was found, and the other checks go on)
-        name = getattr(each, "__name__", "storage").replace("_", " ")
+        name = getattr(each, "func", each).__name__.replace("_", " ")
         yield wrong(name, f"{type(error).__name__}: {first_line(error)}", "open an issue: this check did not expect it")
 
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sep_batch.jobs import machine, quiet
+from sep_batch.jobs import check_machine, machine, quiet
+from sep_batch.jobs.address import Address, reach
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.machines import Machine
@@ -19,7 +20,7 @@ from sep_batch.pipeline.machines import Machine
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
 
-OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
+logger = logging.getLogger(__name__)
 
 
 def set_environment(wanted: Options) -> None:
@@ -38,18 +39,53 @@ def set_environment(wanted: Options) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def object_store_bytes(wanted: Options) -> int:
-    """Return how large the object store of a Ray of our own is."""
-    return OBJECT_STORE_BYTES * max(1, machine.gpus_wanted(wanted))
+def look_ahead(wanted: Options, say: Callable[[str], None] = lambda _: None) -> None:
+    """Refuse what would keep Ray from starting or a cluster from being joined, before any other work; warn of what slows it.
 
-
-def try_ray() -> str:
-    """Start Ray as a run does, or join the cluster of RAY_ADDRESS, end it again, and say what it had.
+    Args:
+        wanted: Options of the run.
+        say: Told what is waited for.
 
     Raises:
-        NotRunnableError: It does not start.
+        NotRunnableError: Names what is wrong and what to do.
+        UsageError: The address cannot be that of a cluster's head.
     """
-    wanted, begun = Options(), time.monotonic()
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return
+    if address := machine.cluster(wanted):
+        say(f"asking the cluster at {address}")
+        set_environment(wanted)
+        _located(address)
+        return
+    for check in (check_machine.shm(wanted), check_machine.sessions()):
+        told = f"{check.name}: {check.found}; {check.advice}"
+        if check.state == "wrong":
+            raise failures.NotRunnableError(told)
+        if check.state == "note":
+            logger.warning("warning: %s", told)
+
+
+def _located(address: Address) -> str:
+    """Return the address of a cluster that can be joined, as Ray takes it."""
+    if address.text != "auto":
+        reach(address)  # before Ray is imported, which takes longer
+    from sep_batch.jobs import head
+
+    with quiet.natively():
+        return head.refuse_unjoinable(address).text
+
+
+def try_ray(address: str | None = None) -> str:
+    """Start Ray as a run does, or join a cluster, end it again, and say what it had.
+
+    Args:
+        address: The cluster's, as --address takes it. Default: RAY_ADDRESS.
+
+    Raises:
+        NotRunnableError: It does not start, or there is no such cluster.
+        UsageError: The address cannot be that of a cluster's head.
+    """
+    wanted, begun = Options(address=address), time.monotonic()
     set_environment(wanted)
     with running(wanted, Machine()) as resources:
         how = "joined" if machine.cluster(wanted) else "started"
@@ -87,20 +123,21 @@ def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda 
             ray.shutdown()
 
 
-def _start(wanted: Options, address: str | None) -> None:
+def _start(wanted: Options, address: Address | None) -> None:
     import ray
 
+    located = _located(address) if address else "local"  # without an address, Ray would join the last cluster of its file
     local: dict[str, Any] = {
         "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
-        "object_store_memory": object_store_bytes(wanted),
+        "object_store_memory": machine.object_store_bytes(wanted),
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         with quiet.natively():
-            ray.init(address=address, **({} if address else local), **silent)
+            ray.init(address=located, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception where its node is not up in time
-        found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).partition("\n")[0]
-        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {found or type(error).__name__}") from error
+        message = str(error).partition("\n")[0] or type(error).__name__
+        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
 
 
 def _own(wanted: Options) -> Resources:

@@ -12,11 +12,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from sep_batch.jobs import outs
+from sep_batch.jobs import engine, outs
 from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.export_drive import Drive
 from sep_batch.jobs.export_options import ExportOptions, settings_of
 from sep_batch.jobs.export_report import Exported
+from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
 from sep_batch.pipeline import failures, index, lease, storage, uris
@@ -48,6 +49,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
     out, dest = uris.absolute(out), uris.absolute(dest)
     with stop.on_signals(), outs.errors():
         outs.refuse_no_out(out)
+        engine.look_ahead(Options(gpus=0, cpus=asked.cpus, address=asked.address))
         formats.refuse_missing(asked.to)
         made = outs.last_run(out)["settings"]
         settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))

@@ -39,18 +39,19 @@ class Job:
 class JobApi:
     """The jobs of one cluster."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, source: str = "") -> None:
         """Reach a cluster.
 
         Args:
             url: As `url_of` gives it.
+            source: Where it was given, for messages, as `source_of` says it.
 
         Raises:
             NoAnswer: Nothing answers there.
             NotRunnableError: It refuses the token, or is no Ray dashboard.
         """
         self.url = url
-        reach(url)
+        reach(url, source)
         self._client = client(url)
 
     def start(self, name: str, command: str, environment: Mapping[str, str]) -> None:

@@ -15,13 +15,15 @@ import urllib.request
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sep_batch.jobs.address import reason, within
 from sep_batch.pipeline import failures, uris
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-REACH_S = 10.0  # for the first answer; Ray's client sets no bound
+REACH_S = 10.0  # time limit of a connection and of the first answer; Ray's client sets none
+REACH_LIMIT_S = 20.0  # of both, and of the look-up of the host's name
 _PORT = 8265  # of Ray's dashboard, where an address names none
 _ADDRESS = re.compile(r"(?:(https?)://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)?")
 _TOKEN = "in RAY_AUTH_TOKEN, or in a file that RAY_AUTH_TOKEN_PATH names"  # noqa: S105 (where it is, not what)
@@ -37,8 +39,7 @@ def url_of(address: str | None) -> str:
     Raises:
         UsageError: It is no URL of a dashboard.
     """
-    given = {"--address": address} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
-    name, text = next(((name, text) for name, text in given.items() if text), ("--address", DEFAULT_ADDRESS))
+    name, text = _named(address)
     found = _ADDRESS.fullmatch(text)
     if not found or (name == "RAY_ADDRESS" and not found[1]):
         raise failures.UsageError(
@@ -49,16 +50,39 @@ def url_of(address: str | None) -> str:
     return f"{scheme or 'http'}://{host}:{port or default}{(path or '').rstrip('/')}"
 
 
-def reach(url: str) -> None:
-    """Ask whether anything answers, for so long and no longer."""
+def source_of(address: str | None) -> str:
+    """Return where the URL of a cluster's dashboard was given, for a message."""
+    name, _ = _named(address)
+    return f"from {name}" if address or name != "--address" else "the default; --address http://HOST:8265 names another"
+
+
+def _named(address: str | None) -> tuple[str, str]:
+    """Return the address that wins, and its name."""
+    given = {"--address": address} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    return next(((name, text) for name, text in given.items() if text), ("--address", DEFAULT_ADDRESS))
+
+
+def reach(url: str, source: str = "") -> None:
+    """Ask whether anything answers, for a limited time.
+
+    Args:
+        url: URL of a dashboard.
+        source: Where it was given, for messages.
+
+    Raises:
+        NoAnswer: Nothing answers, or something that is no HTTP server.
+    """
     try:
-        urllib.request.urlopen(f"{url}/api/version", timeout=REACH_S).close()  # noqa: S310 (http and https only)
+        within(REACH_LIMIT_S, lambda: urllib.request.urlopen(f"{url}/api/version", timeout=REACH_S).close())  # noqa: S310 (http, https)
     except urllib.error.HTTPError:
         return  # it does; what it has against us, the client says
     except (OSError, http.client.HTTPException) as error:
-        why = "no HTTP" if isinstance(error, http.client.HTTPException) else getattr(error, "reason", error)
+        cause = getattr(error, "reason", error)
+        why = "no HTTP" if isinstance(error, http.client.HTTPException) else reason(cause, REACH_S)
+        shown = f"{url} ({source})" if source else url
         raise NoAnswer(
-            f"no answer from {url} ({why}); expected the dashboard of the cluster's head there, which needs ray[default]"
+            f"no answer from {shown}: {why}; expected the dashboard of the cluster's head there, "
+            f"port {_PORT} by default, which needs ray[default]"
         ) from error
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from sep_batch.jobs.address import Address, address_of
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
 
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
 
-def cluster(wanted: Options) -> str | None:
-    """Return the address of the cluster to join, None for a Ray of our own."""
-    return wanted.address or os.environ.get("RAY_ADDRESS")
+
+def cluster(wanted: Options) -> Address | None:
+    """Return the address of the cluster to join; None for a Ray of our own.
+
+    Raises:
+        UsageError: It cannot be the address of a head.
+    """
+    return address_of(wanted.address)
 
 
 def refuse_unfit(wanted: Options) -> None:
@@ -50,6 +56,11 @@ def refuse_missing_gpus(asked: int) -> None:
 def gpus_wanted(wanted: Options) -> int:
     """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
+
+
+def object_store_bytes(wanted: Options) -> int:
+    """Return the size of the object store of a Ray of our own."""
+    return OBJECT_STORE_BYTES * max(1, gpus_wanted(wanted))
 
 
 def _refuse_precision(wanted: Options) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from sep_batch.jobs import address
 from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
@@ -150,8 +151,8 @@ def check(wanted: Options) -> None:
         raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
     if wanted.min_gpus is not None and not 0 < wanted.min_gpus <= int(wanted.gpus if str(wanted.gpus).isdigit() else 0):
         raise failures.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
-    if wanted.address and wanted.address.startswith("ray://"):
-        raise failures.UsageError(f"--address {wanted.address}: expected HOST:PORT of a cluster that this machine is a node of")
+    if wanted.address:
+        address.check(wanted.address, "--address")
     if wanted.offset_s < 0:
         raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
     for name, asked, known in (

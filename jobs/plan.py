@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sep_batch.jobs import forecast, outs, prepare
+from sep_batch.jobs import engine, forecast, outs, prepare
 from sep_batch.jobs.amounts import Amounts, amounts
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.options import Options, check
@@ -121,6 +121,7 @@ def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:
 def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> failures.RunError | None:
     """Return what a run would refuse to begin with."""
     try:
+        engine.look_ahead(wanted)
         prepare.refuse_collisions(catalog.tracks, settings)
         prepare.refuse_other_settings(catalog.out, settings, before, overwrite=wanted.overwrite)
     except failures.RunError as refused:

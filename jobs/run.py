@@ -59,6 +59,8 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
     begun = time.monotonic()
+    engine.look_ahead(wanted, progress.wait_for)
+    progress.wait_for("reading the manifest")
     catalog = prepare.read_catalog(source, out, wanted)
     tracks, out = catalog.tracks, catalog.out
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)

@@ -97,6 +97,7 @@ def inline(monkeypatch):
     monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
     monkeypatch.setattr(flow, "logs", lambda: None)
     monkeypatch.setattr(flow, "stats", lambda _dataset: "")
+    monkeypatch.setattr(engine, "look_ahead", lambda _wanted, _say=None: None)
     monkeypatch.setattr(engine, "running", without_ray)
     return asked
 
@@ -122,6 +123,7 @@ def inline_export(monkeypatch):
             pass
 
     monkeypatch.setattr(export_flow, "ExportFlow", Flow)
+    monkeypatch.setattr(engine, "look_ahead", lambda _wanted, _say=None: None)
     monkeypatch.setattr(engine, "running", without_ray)
 
 

@@ -23,7 +23,7 @@ ALLOWED = {"model": {"model"}, "pipeline": {"model", "pipeline"}, "jobs": {"mode
 ONLY_IN = {  # the one place that knows a library
     "ray": {
         *("pipeline/flow.py", "pipeline/export/flow.py", "pipeline/pools.py"),
-        *("jobs/cluster.py", "jobs/engine.py", "jobs/job_client.py"),
+        *("jobs/cluster.py", "jobs/engine.py", "jobs/head.py", "jobs/job_client.py"),
     },
     "fsspec": {"pipeline/storage.py"},
     "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},

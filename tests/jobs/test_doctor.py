@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 from sep_batch.jobs import check_gpu, check_machine, check_parts, check_storage, doctor, machine
 from sep_batch.jobs.check import Check, note, wrong
 from sep_batch.jobs.cli import app
-from sep_batch.jobs.engine import OBJECT_STORE_BYTES, try_ray
+from sep_batch.jobs.engine import try_ray
+from sep_batch.jobs.machine import OBJECT_STORE_BYTES
+from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.pipeline import failures, retries, storage
 
@@ -49,7 +51,8 @@ def quick(monkeypatch):
     """Doctor with only two checks of its own, which a test may change."""
     checks = [lambda: Check("Python", "3.11"), lambda: note("memory", "3 GB", "free some")]
     monkeypatch.setattr(doctor, "_BEFORE", checks)
-    monkeypatch.setattr(check_parts, "ray_start", lambda: Check("Ray", "2.60.0"))
+    monkeypatch.setattr(check_parts, "last_cluster", lambda _address: iter(()))
+    monkeypatch.setattr(check_parts, "ray_start", lambda _address: Check("Ray", "2.60.0"))
     return checks
 
 
@@ -96,7 +99,7 @@ def test_mistakes_are_one_line(quick, tmp_path):
 
 
 def test_all_checks_of_a_healthy_machine_are_ok_but_for_what_is_its_own(monkeypatch):
-    monkeypatch.setattr(check_parts, "try_ray", lambda: "started")
+    monkeypatch.setattr(check_parts, "try_ray", lambda _address: "started")
     named = {check.name: check for check in doctor.run_doctor()}
     for name in ("Python", "open files", "torch", "codecs", "Ray"):
         assert named[name].state == "ok", named[name]
@@ -106,20 +109,78 @@ def test_all_checks_of_a_healthy_machine_are_ok_but_for_what_is_its_own(monkeypa
 # The machine
 
 
-def test_too_small_a_shared_memory_says_how_to_make_it_larger(monkeypatch):
-    monkeypatch.setattr(os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=16 << 10, f_frsize=4096))
-    found = check_machine.shm()
-    assert found.state == "wrong"
-    assert "0.1 GB free, Ray's object store takes 0.8 GB: it goes to a disk" in found.found
-    assert "--shm-size 2g" in found.advice
-    monkeypatch.setattr(os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=OBJECT_STORE_BYTES, f_frsize=1))
+def has_shm(monkeypatch, *, total, free):
+    """Give this machine a /dev/shm of so many bytes."""
+    monkeypatch.setattr(os, "statvfs", lambda _folder: SimpleNamespace(f_blocks=total, f_bavail=free, f_frsize=1))
+
+
+def test_a_small_shared_memory_is_noted_with_how_to_make_it_larger(monkeypatch):
+    has_shm(monkeypatch, total=64 << 20, free=64 << 20)
+    small = check_machine.shm()
+    assert small.state == "note"
+    assert "0.1 GB of 0.1 GB free, Ray's object store takes 0.8 GB: it goes to the disk of " in small.found
+    assert "--shm-size 2g" in small.advice
+    has_shm(monkeypatch, total=OBJECT_STORE_BYTES, free=OBJECT_STORE_BYTES)
     assert check_machine.shm().state == "ok"
 
 
+def test_a_shared_memory_that_is_full_is_noted_with_how_to_see_what_fills_it(monkeypatch):
+    has_shm(monkeypatch, total=16 << 30, free=64 << 20)
+    full = check_machine.shm()
+    assert (full.state, full.advice) == ("note", "delete what fills it (ls -lS /dev/shm)")
+
+
 def test_more_gpus_need_more_shared_memory_and_ray_refuses_to_go_without(monkeypatch):
-    monkeypatch.setattr(check_machine, "object_store_bytes", lambda _wanted: 16 * OBJECT_STORE_BYTES)
+    monkeypatch.delenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", raising=False)
     monkeypatch.setattr(check_machine, "SHM", "/nowhere")
-    assert "0.0 GB free, Ray's object store takes 13.4 GB: Ray will not start" in check_machine.shm().found
+    missing = check_machine.shm(Options(gpus=16))
+    assert missing.state == "wrong"
+    assert "0.0 GB of 0.0 GB free, Ray's object store takes 13.4 GB: Ray will not start" in missing.found
+    monkeypatch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
+    assert check_machine.shm(Options(gpus=16)).state == "note"
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_wrong_with_the_variable_and_its_bytes(monkeypatch):
+    folder = f"/tmp/{'x' * 90}"
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    named = check_machine.sessions()
+    assert (named.state, named.found.partition(":")[0]) == ("wrong", f"TMPDIR is {folder}, 95 bytes")
+    monkeypatch.setenv("RAY_TMPDIR", folder + "/" + "ü" * 10)
+    assert "116 bytes" in check_machine.sessions().found
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    assert check_machine.sessions().state != "wrong"
+
+
+def test_the_longest_name_of_a_temporary_folder_is_the_one_that_ray_takes(monkeypatch, tmp_path):
+    from ray._private.utils import validate_socket_filepath
+
+    most = check_machine._most_bytes()
+    session = f"ray/session_2026-11-30_06-38-41_123456_{os.getpid()}/sockets/plasma_store"
+    validate_socket_filepath(f"/{'x' * (most - 1)}/{session}")
+    with pytest.raises(OSError, match="107 bytes"):
+        validate_socket_filepath(f"/{'x' * most}/{session}")
+
+
+@pytest.mark.parametrize(
+    ("free", "state", "words"),
+    [
+        (500_000, "wrong", "0.0 GB of 100.0 GB free: Ray will not start"),
+        (4_900_000_000, "note", "over 95% full, where Ray spills no objects"),
+        (5_100_000_000, "ok", "5.1 GB of 100.0 GB free"),
+    ],
+)
+def test_a_full_disk_below_rays_sessions_is_noted_and_one_without_room_is_wrong(free, state, words, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(total=100_000_000_000, free=free))
+    check = check_machine.sessions()
+    assert (check.state, words in check.found) == (state, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_another_user_is_no_place_for_rays_sessions(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/")
+    assert check_machine.sessions().state == "wrong"
 
 
 @pytest.fixture
@@ -336,7 +397,7 @@ def test_weights_that_are_not_fetched_yet_are_noted(cached):
 
 
 def test_a_ray_that_does_not_start_is_wrong(monkeypatch):
-    def refuse():
+    def refuse(_address):
         raise failures.NotRunnableError("Ray: no room")
 
     monkeypatch.setattr(check_parts, "try_ray", refuse)

@@ -88,7 +88,7 @@ def reached(monkeypatch):
     """Have the command line reach a fake cluster; returns it, and notes the URL."""
     api = FakeApi([None, over(3)])
 
-    def reach(url):
+    def reach(url, _source):
         api.url = url
         return api
 
