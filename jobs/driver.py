@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,21 +101,22 @@ class Driver:
         dataset = flow.build(plan, self.work, self.model, resources)
         is_stopping = False
         try:
-            for batch in ticking(flow.finished_rows(dataset, self.work)):
-                flow.watch(dataset, pools)
-                if batch is not None:
-                    self._take(self.breaker.take(batch))
-                    if not seen and not number:  # what the stages took for it is known, so the rest was their start
-                        self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
-                    seen.add(batch.column("id").to_pylist())
-                elif not seen:
-                    self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
-                if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
-                    break
-                if self.stop.is_asked and not is_stopping:
-                    self._put(self.work.stop_uri, b"")
-                    self.progress.stop(self.stop.why or "")
-                    is_stopping = True
+            with contextlib.closing(ticking(flow.finished_rows(dataset, self.work))) as batches:
+                for batch in batches:
+                    flow.watch(dataset, pools)
+                    if batch is not None:
+                        self._take(self.breaker.take(batch))
+                        if not seen and not number:  # what the stages took for it is known, so the rest was their start
+                            self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
+                        seen.add(batch.column("id").to_pylist())
+                    elif not seen:
+                        self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
+                    if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
+                        break
+                    if self.stop.is_asked and not is_stopping:
+                        self._put(self.work.stop_uri, b"")
+                        self.progress.stop(self.stop.why or "")
+                        is_stopping = True
         finally:
             flow.stop(dataset)
         if self.stop.is_asked and len(seen) < tracks:

@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TypeVar
@@ -17,6 +17,7 @@ from sep_batch.pipeline import failures
 
 DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
+WAITING = 1_000  # rows that the flow is ahead of the driver; a row is a few kB, and a journal write may take minutes
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -78,30 +79,46 @@ class Stop:
         self.ask(f"stopped by {signal.Signals(number).name}")
 
 
-def ticking(rows: Iterator[T]) -> Iterator[T | None]:
-    """Yield what an iterator gives as it comes, and None now and then while nothing comes; it runs in a thread of its own."""
-    came: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+def ticking(rows: Iterator[T]) -> Generator[T | None]:
+    """Yield what an iterator gives as it comes, and None every `TICK_S` while nothing comes.
+
+    The iterator runs in a thread of its own, at most `WAITING` items ahead. When this generator is closed, the thread takes no
+    further item and ends.
+    """
+    queued: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    room, is_closed = threading.Semaphore(WAITING), threading.Event()
+
+    def put(row: T | None, error: BaseException | None) -> None:
+        room.acquire()
+        queued.put((row, error))
 
     def run() -> None:
         try:
             for row in rows:
-                came.put((row, None))
-            came.put((None, StopIteration()))
+                put(row, None)
+                if is_closed.is_set():
+                    return
+            put(None, StopIteration())
         except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
-            came.put((None, error))
+            put(None, error)
 
     threading.Thread(target=run, daemon=True, name="flow").start()
-    while True:
-        try:
-            row, error = came.get(timeout=TICK_S)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(error, StopIteration):
-            return
-        if error is not None:
-            raise error
-        yield row
+    try:
+        while True:
+            try:
+                row, error = queued.get(timeout=TICK_S)
+            except queue.Empty:
+                yield None
+                continue
+            room.release()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield row
+    finally:
+        is_closed.set()
+        room.release()  # for the one row or error that the thread holds, or that its iterator still gives
 
 
 def seconds_until(text: str, now: datetime) -> float:

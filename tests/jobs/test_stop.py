@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -65,3 +66,34 @@ def test_ticking_raises_what_the_iterator_raised_after_what_it_gave():
     assert next(ticks) == 1
     with pytest.raises(ZeroDivisionError):
         list(ticks)
+
+
+def test_a_consumer_that_takes_nothing_has_few_rows_waiting_and_every_one_of_them_comes_in_order(monkeypatch):
+    monkeypatch.setattr(stop, "WAITING", 10)
+    given = []
+    ticks = stop.ticking(given.append(number) or number for number in range(100))
+    assert next(ticks) == 0
+    time.sleep(0.3)
+    assert len(given) == 1 + 10 + 1  # taken, waiting, in the thread's hand
+    assert list(ticks) == list(range(1, 100))
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_consumer_that_leaves_early_frees_the_thread_that_waits_for_room(monkeypatch, is_broken):
+    monkeypatch.setattr(stop, "WAITING", 3)
+
+    def rows():
+        yield from range(4)
+        if is_broken:
+            raise ZeroDivisionError
+        yield from range(96)
+
+    before = set(threading.enumerate())
+    ticks = stop.ticking(rows())
+    assert next(ticks) == 0
+    (thread,) = set(threading.enumerate()) - before
+    time.sleep(0.2)
+    assert thread.is_alive()
+    ticks.close()
+    thread.join(5)
+    assert not thread.is_alive()
