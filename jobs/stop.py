@@ -18,6 +18,7 @@ from sep_batch.pipeline import failures
 DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
 WAITING = 1_000  # rows that the flow is ahead of the driver; a row is a few kB, and a journal write may take minutes
+PASSED_S = 6 * 3600  # of a deadline's time of day: one that was longer ago is tomorrow's
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -122,14 +123,37 @@ def ticking(rows: Iterator[T]) -> Generator[T | None]:
 
 
 def seconds_until(text: str, now: datetime) -> float:
-    """Read a deadline: a duration as 6h, 90m, 1h30m, or the next time that a clock shows 06:00.
+    """Return the seconds from now to a deadline.
+
+    Args:
+        text: A duration, as 6h, 90m, 1h30m, or a time of day, as 06:00.
+        now: Without a time zone: of this machine's.
 
     Raises:
         UsageError: It is neither.
+        DeadlinePassedError: The time of day was less than `PASSED_S` ago: the run was begun late, and is not for tomorrow.
     """
     if clock := _CLOCK.fullmatch(text):
-        then = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-        return (then + timedelta(days=then <= now) - now).total_seconds()
+        return _seconds_until_clock(text, now, int(clock[1]), int(clock[2]))
     if duration := _DURATION.fullmatch(text):
         return float(sum(int(number or 0) * unit for number, unit in zip(duration.groups(), _UNITS.values(), strict=True)))
     raise failures.UsageError(f"--deadline {text}: expected a duration, as 6h or 1h30m, or a time of day, as 06:00")
+
+
+def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> float:
+    """Return the seconds to the next time that the clock on the wall shows this; a day may have 23 or 25 hours."""
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    seconds = [(today + timedelta(days=days)).timestamp() - now.timestamp() for days in (-1, 0, 1)]
+    passed_s, left_s = -max(number for number in seconds if number <= 0), min(number for number in seconds if number > 0)
+    if passed_s >= PASSED_S:
+        return left_s
+    raise failures.DeadlinePassedError(
+        f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken for "
+        f"tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
+    )
+
+
+def _span(seconds: float) -> str:
+    """Return hours and minutes as a deadline takes them: 5m, 23h55m."""
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m"
