@@ -148,8 +148,8 @@ def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> fl
     if passed_s >= PASSED_S:
         return left_s
     raise failures.DeadlinePassedError(
-        f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken for "
-        f"tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
+        f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken "
+        f"for tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
     )
 
 
