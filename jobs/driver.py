@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, storage
-from sep_batch.pipeline.plan import rows_per_block, write_plan
+from sep_batch.pipeline.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.seen import Seen
@@ -93,12 +94,13 @@ class Driver:
     def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], Seen]:
         """Run one pass, and return its plan's files and what came out of it."""
         rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
+        per_file = blocks_per_file(math.ceil(tracks / rows))
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
-        plan = write_plan(todo, self._put, folder, rows_per_block=rows)
+        plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
         pools = Pools()
         begun, seen = time.monotonic(), Seen()
-        dataset = flow.build(plan, self.work, self.model, resources)
+        dataset = flow.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
         is_stopping = False
         try:
             with contextlib.closing(ticking(flow.finished_rows(dataset, self.work))) as batches:
