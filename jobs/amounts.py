@@ -30,7 +30,8 @@ class Amounts:
         unknown: Tracks of which nothing is known, and which are counted nowhere.
         output_bytes: Of the stems.
         output: How that was reckoned, in words.
-        spectrum_bytes: Of the largest part, as it travels from Analyze to Separate.
+        stft: Stage that computes the STFT: "cpu" is Analyze, whose parts travel as spectra; "gpu" is Separate, parts are waves.
+        part_bytes: Of the largest part, as it travels from Analyze to Separate.
         stems_bytes: Of the same part, as it travels to Write.
     """
 
@@ -39,26 +40,28 @@ class Amounts:
     unknown: int
     output_bytes: int
     output: str
-    spectrum_bytes: int
+    stft: str
+    part_bytes: int
     stems_bytes: int
 
 
-def amounts(todo: pa.Table, settings: Settings, past: Past) -> Amounts:
+def amounts(todo: pa.Table, settings: Settings, past: Past, stft: str = "cpu") -> Amounts:
     """Reckon how much a plan is.
 
     Args:
         todo: The tracks that are left to do.
         settings: Of the run.
         past: What OUT's journal knows.
+        stft: Stage that computes the STFT.
     """
     found = lengths(todo, settings, past)
     audio_s, estimated_s = float(found.known.sum() + found.estimated.sum()), float(found.estimated.sum())
     tracks, longest = len(found.known) + len(found.estimated), _longest(found)
     bytes_frame, fixed, words = _packing(settings, past)
     frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
-    spectrum, waves = _part(longest, settings)
+    part, waves = _part_bytes(longest, settings, stft)
     output = round(stems * (frames * bytes_frame + fixed * tracks))
-    return Amounts(audio_s, estimated_s, found.unknown, output, words, spectrum, waves)
+    return Amounts(audio_s, estimated_s, found.unknown, output, words, stft, part, waves)
 
 
 def _longest(found: Lengths) -> float:
@@ -81,14 +84,19 @@ def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:
     return ratio * pcm, 0, f"flac at {ratio} of PCM, as 8 songs gave"
 
 
-def _part(longest_s: float, settings: Settings) -> tuple[int, int]:
-    """Return the bytes of a plan's largest part: its spectrum, and its stems."""
+def _part_bytes(longest_s: float, settings: Settings, stft: str) -> tuple[int, int]:
+    """Return the bytes of a plan's largest part: on its way to Separate, and its stems."""
     spec = settings.spec
     most = PATCHES_PER_PART * spec.patch_samples
-    samples = min(most, longest_s * spec.sample_rate_hz)
-    patches = min(PATCHES_PER_PART, math.ceil((samples + spec.frame_length) / spec.patch_samples)) if samples else 0
-    if longest_s * spec.sample_rate_hz > most:
-        patches += 1  # the last patch of the part before
-    spectrum = patches * spec.patch_frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
-    stems = len(settings.stems) * round(samples) * spec.channels * settings.form.dtype.itemsize
-    return spectrum, stems
+    samples = round(min(2 * most, longest_s * spec.sample_rate_hz))  # the second part of a track is as large as a later one
+    frames, most_frames = math.ceil((samples + spec.frame_length) / spec.hop), PATCHES_PER_PART * spec.patch_frames
+    if not samples:
+        frames = 0
+    elif frames > most_frames:  # later parts have with them the last patch of the part before
+        frames = max(most_frames, min(frames - most_frames, most_frames) + spec.patch_frames)
+    if stft == "gpu":
+        length = frames * spec.hop + spec.frame_length - spec.hop if frames else 0
+        part = length * spec.channels * np.dtype(np.float32).itemsize
+    else:
+        part = frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
+    return part, len(settings.stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize

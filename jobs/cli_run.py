@@ -92,7 +92,12 @@ def run(
         str | None,
         typer.Option(help="Folder for long tracks' temporary files, where OUT is no disk. Default: the system's."),
     ] = None,
-    deadline: Annotated[str | None, typer.Option(help="When to end, in order: a duration, as 6h, or a time, as 06:00.")] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="When to end, in order: a duration, as 6h, or the next 06:00; a run that begins up to 6 h after it ends at once."
+        ),
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another run works on OUT.")] = 0.0,
     time_limit: Annotated[float, typer.Option(help="Seconds that a stage may be at work on four minutes of a track.")] = 600.0,
     input_root: Annotated[

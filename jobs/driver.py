@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, flow, index, storage
-from sep_batch.pipeline.plan import rows_per_block, write_plan
+from sep_batch.pipeline.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.seen import Seen
@@ -92,29 +94,31 @@ class Driver:
     def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], Seen]:
         """Run one pass, and return its plan's files and what came out of it."""
         rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
+        per_file = blocks_per_file(math.ceil(tracks / rows))
         folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
-        plan = write_plan(todo, self._put, folder, rows_per_block=rows)
+        plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
         pools = Pools()
         begun, seen = time.monotonic(), Seen()
-        dataset = flow.build(plan, self.work, self.model, resources)
+        dataset = flow.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
         is_stopping = False
         try:
-            for batch in ticking(flow.finished_rows(dataset, self.work)):
-                flow.watch(dataset, pools)
-                if batch is not None:
-                    self._take(self.breaker.take(batch))
-                    if not seen and not number:  # what the stages took for it is known, so the rest was their start
-                        self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
-                    seen.add(batch.column("id").to_pylist())
-                elif not seen:
-                    self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
-                if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
-                    break
-                if self.stop.is_asked and not is_stopping:
-                    self._put(self.work.stop_uri, b"")
-                    self.progress.stop(self.stop.why or "")
-                    is_stopping = True
+            with contextlib.closing(ticking(flow.finished_rows(dataset, self.work))) as batches:
+                for batch in batches:
+                    flow.watch(dataset, pools)
+                    if batch is not None:
+                        self._take(self.breaker.take(batch))
+                        if not seen and not number:  # what the stages took for it is known, so the rest was their start
+                            self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
+                        seen.add(batch.column("id").to_pylist())
+                    elif not seen:
+                        self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
+                    if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
+                        break
+                    if self.stop.is_asked and not is_stopping:
+                        self._put(self.work.stop_uri, b"")
+                        self.progress.stop(self.stop.why or "")
+                        is_stopping = True
         finally:
             flow.stop(dataset)
         if self.stop.is_asked and len(seen) < tracks:

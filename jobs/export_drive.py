@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -100,13 +101,14 @@ class Drive:
 
         flow = ExportFlow(self._written_plan(per_file), self.export, cpus=cpus)
         try:
-            for row in ticking(flow.rows()):
-                journal.tick()
-                if row is not None:
-                    self._take(row, journal)
-                    seen(1)
-                if self.stop.is_asked:
-                    return
+            with contextlib.closing(ticking(flow.rows())) as rows:
+                for row in rows:
+                    journal.tick()
+                    if row is not None:
+                        self._take(row, journal)
+                        seen(1)
+                    if self.stop.is_asked:
+                        return
         finally:
             flow.stop()
 

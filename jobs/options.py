@@ -75,7 +75,8 @@ class Options:
         damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks, where OUT is object storage.
-        deadline: When the run shall end: a duration as 6h, or a time of day as 06:00.
+        deadline: When the run shall end: a duration as 6h, or a time of day as 06:00; a run that begins up to 6 h after it ends
+            at once.
         wait_s: How long to wait where another run works on OUT.
         time_limit_s: How long a stage may be at work on one part of a track.
         input_root: The folder below which local sources have to lie.

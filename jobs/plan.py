@@ -93,7 +93,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     with index.opened(catalog.out) as journal:
         plan = make_plan(catalog.tracks, journal.database, settings.sha256, wanted.retry)
         todo = plan.tracks
-        much = amounts(todo, settings, past(journal, todo, settings, before)) if plan.todo else None
+        much = amounts(todo, settings, past(journal, todo, settings, before), wanted.stft) if plan.todo else None
         examples = _examples(plan, journal)
     return Planned(
         catalog.listed.uri,

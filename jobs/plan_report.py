@@ -99,8 +99,9 @@ def _amounts(much: Amounts) -> Iterator[str]:
     told += f", {much.estimated_s / 3600:.2f} h of it estimated from sizes" if much.estimated_s else ""
     yield told + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
     yield f"output: {_bytes(much.output_bytes)}, {much.output}"
+    form = "wave" if much.stft == "gpu" else "spectrum"
     yield (
-        f"memory: the largest part is {_bytes(much.spectrum_bytes)} of spectrum on its way to the U-Nets, "
+        f"memory: the largest part is {_bytes(much.part_bytes)} of {form} on its way to the U-Nets, "
         f"and {_bytes(much.stems_bytes)} of stems after them"
     )
 

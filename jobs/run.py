@@ -49,7 +49,8 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     """
     wanted = Options(**options)
     check(wanted)
-    stop = Stop(seconds_until(wanted.deadline, datetime.now().astimezone()) if wanted.deadline else None)
+    now = datetime.now()  # noqa: DTZ005 (a deadline is a time of this machine's clock)
+    stop = Stop(seconds_until(wanted.deadline, now) if wanted.deadline else None)
     told = progress or Progress()
     with stop.on_signals(), told.showing():
         summary = _run(source, out, wanted, stop, told)

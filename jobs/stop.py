@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TypeVar
@@ -17,6 +17,8 @@ from sep_batch.pipeline import failures
 
 DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
+WAITING = 1_000  # rows that the flow is ahead of the driver; a row is a few kB, and a journal write may take minutes
+PASSED_S = 6 * 3600  # of a deadline's time of day: one that was longer ago is tomorrow's
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -78,41 +80,80 @@ class Stop:
         self.ask(f"stopped by {signal.Signals(number).name}")
 
 
-def ticking(rows: Iterator[T]) -> Iterator[T | None]:
-    """Yield what an iterator gives as it comes, and None now and then while nothing comes; it runs in a thread of its own."""
-    came: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+def ticking(rows: Iterator[T]) -> Generator[T | None]:
+    """Yield what an iterator gives as it comes, and None every `TICK_S` while nothing comes.
+
+    The iterator runs in a thread of its own, at most `WAITING` items ahead. When this generator is closed, the thread takes no
+    further item and ends.
+    """
+    queued: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    room, is_closed = threading.Semaphore(WAITING), threading.Event()
+
+    def put(row: T | None, error: BaseException | None) -> None:
+        room.acquire()
+        queued.put((row, error))
 
     def run() -> None:
         try:
             for row in rows:
-                came.put((row, None))
-            came.put((None, StopIteration()))
+                put(row, None)
+                if is_closed.is_set():
+                    return
+            put(None, StopIteration())
         except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
-            came.put((None, error))
+            put(None, error)
 
     threading.Thread(target=run, daemon=True, name="flow").start()
-    while True:
-        try:
-            row, error = came.get(timeout=TICK_S)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(error, StopIteration):
-            return
-        if error is not None:
-            raise error
-        yield row
+    try:
+        while True:
+            try:
+                row, error = queued.get(timeout=TICK_S)
+            except queue.Empty:
+                yield None
+                continue
+            room.release()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield row
+    finally:
+        is_closed.set()
+        room.release()  # for the one row or error that the thread holds, or that its iterator still gives
 
 
 def seconds_until(text: str, now: datetime) -> float:
-    """Read a deadline: a duration as 6h, 90m, 1h30m, or the next time that a clock shows 06:00.
+    """Return the seconds from now to a deadline.
+
+    Args:
+        text: A duration, as 6h, 90m, 1h30m, or a time of day, as 06:00.
+        now: Without a time zone: of this machine's.
 
     Raises:
         UsageError: It is neither.
+        DeadlinePassedError: The time of day was less than `PASSED_S` ago: the run was begun late, and is not for tomorrow.
     """
     if clock := _CLOCK.fullmatch(text):
-        then = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-        return (then + timedelta(days=then <= now) - now).total_seconds()
+        return _seconds_until_clock(text, now, int(clock[1]), int(clock[2]))
     if duration := _DURATION.fullmatch(text):
         return float(sum(int(number or 0) * unit for number, unit in zip(duration.groups(), _UNITS.values(), strict=True)))
     raise failures.UsageError(f"--deadline {text}: expected a duration, as 6h or 1h30m, or a time of day, as 06:00")
+
+
+def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> float:
+    """Return the seconds to the next time that the clock on the wall shows this; a day may have 23 or 25 hours."""
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    seconds = [(today + timedelta(days=days)).timestamp() - now.timestamp() for days in (-1, 0, 1)]
+    passed_s, left_s = -max(number for number in seconds if number <= 0), min(number for number in seconds if number > 0)
+    if passed_s >= PASSED_S:
+        return left_s
+    raise failures.DeadlinePassedError(
+        f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken "
+        f"for tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
+    )
+
+
+def _span(seconds: float) -> str:
+    """Return hours and minutes as a deadline takes them: 5m, 23h55m."""
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m"

@@ -169,6 +169,12 @@ class SettingsDifferError(RunError):
     exit_code = 6
 
 
+class DeadlinePassedError(RunError):
+    """The run was begun after its deadline."""
+
+    exit_code = STOPPED
+
+
 class LeaseHeldError(RunError):
     """Another run works on OUT, or has taken it over."""
 

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask, TaskPoolStrategy
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 
@@ -38,6 +38,8 @@ CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs
 READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is done with a part before the next is sent
 NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they work while Separate waits
+CPUS_PER_READ = 0.1
+FEWEST_READS, ANALYZE_PER_READ = 2, 4  # files read at once; without a bound, Ray Data begins all tasks before it looks at a row
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
 USABLE_CPUS = 0.9  # what actors may take together; Ray Data hangs where they take all
 _LOST = (  # what a task ends with that was lost with its process, its node, or what it was given
@@ -122,7 +124,7 @@ def _share(cpus: float) -> float:
 
 
 class Plan(Datasource):
-    """Reads a plan's files, one block a file."""
+    """Reads a plan's files, one task a file."""
 
     def __init__(self, uris: Sequence[str], options: storage.Options) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -146,7 +148,7 @@ class Plan(Datasource):
 
 def _read(uri: str, options: storage.Options) -> Iterator[pa.Table]:
     storage.use(options)
-    yield from read_plan(uri)
+    yield read_plan(uri)
 
 
 def configure(resources: Resources) -> None:
@@ -189,11 +191,12 @@ def logs() -> str:
     return f"{here.get_temp_dir()}/{here.get_session_name()}/logs"
 
 
-def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> ray.data.Dataset:
+def build(plan: Sequence[str], work: Work, model: str, resources: Resources, *, blocks_per_file: int = 1) -> ray.data.Dataset:
     """Build the flow over a plan's files; it runs when its rows are asked for.
 
     Args:
         plan: The plan's files.
+        blocks_per_file: Blocks that each file is split into on its way to Analyze, one after another as they are taken.
         work: What every stage is told.
         model: Where Separate finds its weights.
         resources: The pools.
@@ -202,7 +205,13 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources) -> 
         A dataset of finished rows, in whatever order they are done.
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
-    rows = ray.data.read_datasource(Plan(plan, work.storage), override_num_blocks=len(plan), num_cpus=0.1)
+    # More blocks than read tasks: Ray Data splits each task's block into as many. What a task yields itself, it would join.
+    rows = ray.data.read_datasource(
+        Plan(plan, work.storage),
+        override_num_blocks=len(plan) * blocks_per_file,
+        compute=TaskPoolStrategy(max(FEWEST_READS, math.ceil(analyze.actors / ANALYZE_PER_READ))),
+        num_cpus=CPUS_PER_READ,
+    )
     giving_way: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
     rows = _stage(rows, Analyze, (work,), giving_way, analyze)
     options: dict[str, object] = {"device": resources.device, "threads": separate.threads}

@@ -1,4 +1,4 @@
-"""The plan: of the manifest's tracks, those that are left to do, and why; on its way to the flow a file a block of tracks.
+"""The plan: of the manifest's tracks, those that are left to do, and why; on its way to the flow in files of some blocks each.
 
 What the journal says of the tracks is joined in DuckDB, which spills to disk, and of the answer two numbers a track are kept: a
 catalog is never a Python object a track.
@@ -23,6 +23,9 @@ from sep_batch.pipeline.spread import spread
 
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64
+FEWEST_FILES = 1_000  # of a plan that has so many blocks: up to here each has a file of its own, and all are read at once
+MOST_BLOCKS_PER_FILE = 64  # 1 MB; each file is a read task, of which Ray Data plans 150,000 in minutes and 2,500 in no time
+_FILES_AT_ONCE = 8  # written, or read by the driver; eight times as many are held
 ROWS_AT_ONCE = 65_536  # of a plan, on its way into blocks
 Retry = Literal["none", "transient", "suspect", "all"]
 Reason = Literal[
@@ -142,14 +145,14 @@ def vanished(tracks: pa.Table, folder: str, journal: duckdb.DuckDBPyConnection) 
     return [id for (id,) in journal.execute(_VANISHED, {"below": f"{folder.rstrip('/')}/"}).fetchall()]
 
 
-def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_block: int) -> list[str]:
-    """Write a plan as Parquet, one file a block of tracks; many at once, since storage takes its time for each.
+def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_file: int) -> list[str]:
+    """Write a plan as Parquet; several files at once, since storage takes its time for each.
 
     Args:
         blocks: What is left to do, in tables of whatever size.
         put: Called with each file's URI and content, in threads.
         folder: Where they go.
-        rows_per_block: Tracks a file.
+        rows_per_file: Tracks a file; the last one has what is left.
 
     Returns:
         The files' URIs, in the manifest's order.
@@ -163,7 +166,7 @@ def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], fo
         put(uri := f"{folder}/{number:06d}.parquet", out.getvalue())
         return uri
 
-    files += spread(write, enumerate(_even(blocks, rows_per_block)))
+    files += spread(write, enumerate(_even(blocks, rows_per_file)), threads=_FILES_AT_ONCE)
     return files
 
 
@@ -179,11 +182,21 @@ def _even(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield left
 
 
-def read_plan(uri: str) -> Iterator[pa.Table]:
-    """Read one file of a plan: one block."""
-    yield pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
+def read_plan(uri: str) -> pa.Table:
+    """Read one file of a plan."""
+    return pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
+
+
+def read_plans(uris: Iterable[str]) -> Iterator[pa.Table]:
+    """Read a plan's files, in their order, several at once."""
+    return spread(read_plan, uris, threads=_FILES_AT_ONCE)
 
 
 def rows_per_block(todo: int, analyze_actors: int) -> int:
     """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
     return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))
+
+
+def blocks_per_file(blocks: int) -> int:
+    """Return how many of a plan's blocks go into a file."""
+    return max(1, min(MOST_BLOCKS_PER_FILE, math.ceil(blocks / FEWEST_FILES)))

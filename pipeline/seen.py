@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline.plan import read_plan
-from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.plan import read_plans
 
 _BYTES = 16  # two of 10 million ids have one digest once in 10^24 catalogs
 
@@ -41,7 +40,7 @@ class Seen:
             plan: The files' URIs.
         """
         known = self._known()
-        for block in spread(lambda uri: pa.concat_tables(read_plan(uri)), plan):
+        for block in read_plans(plan):
             ids = np.frombuffer(b"".join(map(_digest, block.column("id").to_pylist())), known.dtype)
             nearest = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] if len(known) else np.zeros_like(ids)
             if lost := block.filter(pa.array(nearest != ids)):

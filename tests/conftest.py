@@ -73,7 +73,7 @@ def inline(monkeypatch):
 
     asked = []
 
-    def build(plan, work, model, resources):
+    def build(plan, work, model, resources, *, blocks_per_file):
         asked.append(resources)
         chain = (stages.Analyze(work), stages.Separate(work, model, device="cpu"), stages.Write(work))
         return plan, chain
@@ -82,13 +82,12 @@ def inline(monkeypatch):
         plan, (analyze, separate, write) = dataset
         gathering = join.Gathering()
         for uri in plan:
-            for block in read_plan(uri):
-                for part in analyze(block):
-                    for separated in separate(part):
-                        for row in write(separated):
-                            finished, whole = gathering.take(row)
-                            yield from finished
-                            yield from (join.join(parts, work) for parts in whole)
+            for part in analyze(read_plan(uri)):
+                for separated in separate(part):
+                    for row in write(separated):
+                        finished, whole = gathering.take(row)
+                        yield from finished
+                        yield from (join.join(parts, work) for parts in whole)
 
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
@@ -116,8 +115,7 @@ def inline_export(monkeypatch):
 
         def rows(self):
             for uri in self._plan:
-                for block in read_plan(uri):
-                    yield from (make_shard(planned, self._export) for planned in block.to_pylist())
+                yield from (make_shard(planned, self._export) for planned in read_plan(uri).to_pylist())
 
         def stop(self):
             pass

@@ -71,6 +71,5 @@ class ExportFlow:
 def _write(files: pa.Table, export: Export) -> Iterator[pa.Table]:
     storage.use(export.storage)
     for uri in files.column("file").to_pylist():
-        for block in read_plan(uri):
-            for planned in block.to_pylist():
-                yield pa.Table.from_pylist([make_shard(planned, export)], schema=SHARD)
+        for planned in read_plan(uri).to_pylist():
+            yield pa.Table.from_pylist([make_shard(planned, export)], schema=SHARD)

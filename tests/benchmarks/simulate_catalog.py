@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import ray
 
 from sep_batch.jobs import engine, prepare
 from sep_batch.jobs.options import Options
@@ -36,17 +37,19 @@ from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import compaction, flow, index, manifest, storage
-from sep_batch.pipeline.plan import PLAN_BLOCK_ROWS, make_plan, read_plan, write_plan
+from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
 from sep_batch.pipeline.work import Work
 
 MODEL = "spleeter:2stems"
 ROWS_AT_ONCE = 100_000  # of the manifest, as it is written
-FILES_MIXED = 64  # of the plan, whose rows come in no order
+ROWS_MIXED = 4096  # of the plan, which come in no order
 ROWS_GIVEN = 16  # by the flow at once
 ROWS_AHEAD = 2_000  # that the flow gives before the driver takes them
 AUDIO_S = 210.0
 LEVELS, REGIONS = 210, 20  # of a stem
+ROWS_READ = 20_000  # through Ray Data
 RUN_S = 0.02  # of a run's clock between two rows
 PERMANENT, TRANSIENT, LOST, CRASHING = range(4)  # what becomes of a track that is not simply separated
 OF_100, LOST_AT, CRASHING_AT = 100, 777, 500
@@ -151,16 +154,14 @@ class Stages:
         self._begun = datetime.now(UTC)
         self._first = ""
 
-    def build(self, plan, work, model, resources):
+    def build(self, plan, work, model, resources, *, blocks_per_file):
         """Stand in for `flow.build`."""
         return plan
 
     def finished_rows(self, plan, work):
         """Stand in for `flow.finished_rows`."""
-        files = iter(plan)
-        while some := list(itertools.islice(files, FILES_MIXED)):
-            tracks = pa.concat_tables(block for uri in some for block in read_plan(uri))
-            lost = (CRASHING, LOST) if "/0/" in some[0] else (CRASHING,)
+        lost = (CRASHING, LOST) if "/0/" in plan[0] else (CRASHING,)
+        for tracks in _even(map(read_plan, plan), ROWS_MIXED):
             rows = self.finished(tracks.take(self._drawn.permutation(tracks.num_rows)), work, lost)
             for start in range(0, rows.num_rows, ROWS_GIVEN):
                 self.given += min(ROWS_GIVEN, rows.num_rows - start)
@@ -303,10 +304,59 @@ def lay_out(source: str, out: str) -> dict[str, object]:
     with index.opened(out) as journal:
         blocks = make_plan(tracks, journal.database, "f" * 64, "transient").blocks()
     made = time.monotonic()
+    rows = PLAN_BLOCK_ROWS * blocks_per_file(math.ceil(tracks.num_rows / PLAN_BLOCK_ROWS))
     del tracks
-    files = write_plan(blocks, storage.put, f"{out}/_sep/plan/000000-0000", rows_per_block=PLAN_BLOCK_ROWS)
+    files = write_plan(blocks, storage.put, f"{out}/_sep/plan/000000-0000", rows_per_file=rows)
     seconds = {"manifest s": read - begun, "plan s": made - read, "write s": time.monotonic() - made}
     return {"files": len(files)} | {name: round(value, 1) for name, value in seconds.items()}
+
+
+class Passing:
+    """A stage that passes on what it is given, and of the tracks little; its first stands for Analyze."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what the stages take."""
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Yield a block's ids, and how many there were in the block that came out of the plan."""
+        if "rows" not in block.column_names:
+            rows = pa.repeat(block.num_rows, block.num_rows)
+            block = pa.table({"id": block.column("id"), "status": pa.repeat("ok", block.num_rows), "rows": rows})
+        yield block
+
+
+def first_row(_source: str, out: str) -> dict[str, object]:
+    """Have Ray Data read the plan's files, through stages that do nothing, up to the first rows, and some more."""
+    wanted = Options(gpus=0)
+    engine.set_environment(wanted)
+    folder = f"{out}/_sep/plan/000000-0000"
+    files = [found.uri for found in storage.find(folder)]
+    settings = prepare.settings_of(wanted, prepare.Model(PRESETS[MODEL], "f" * 64, "."))
+    work = Work(settings, out, "000000-0000", folder, folder)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for stage in ("Analyze", "Separate", "Write"):
+        setattr(flow, stage, type(stage, (Passing,), {}))
+    with engine.running(wanted, Machine()) as resources:
+        before, begun = resident_mib(), time.monotonic()
+        rows_per_file = read_plan(files[0]).num_rows
+        dataset = flow.build(files, work, ".", resources, blocks_per_file=math.ceil(rows_per_file / PLAN_BLOCK_ROWS))
+        rows = flow.finished_rows(dataset, work)
+        largest, seen = max(next(rows).column("rows").to_pylist()), 0
+        first_s = time.monotonic() - begun
+        for batch in rows:
+            largest = max(largest, *batch.column("rows").to_pylist())
+            if (seen := seen + batch.num_rows) >= ROWS_READ:
+                break
+        seconds = time.monotonic() - begun - first_s
+        grown = resident_mib() - before
+        flow.stop(dataset)
+    told = {"files": len(files), "first row s": round(first_s, 1), "rows a second": round(seen / seconds)}
+    return told | {"largest block": largest, "driver grew MiB": grown}
+
+
+def resident_mib() -> int:
+    """Return the resident memory of this process."""
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) >> 10
 
 
 def fill(source: str, out: str) -> dict[str, object]:
@@ -334,7 +384,7 @@ def publish(_source: str, out: str) -> dict[str, object]:
     return {"bytes": Path(out, "index.parquet").stat().st_size}
 
 
-STEPS = {step.__name__: step for step in (run, plan, status, check, lay_out, fill, compact, publish)}
+STEPS = {step.__name__: step for step in (run, plan, status, check, lay_out, first_row, fill, compact, publish)}
 
 
 def measured(step: str, folder: Path, **options: int) -> dict[str, object]:
@@ -370,7 +420,7 @@ def main() -> None:
     given.folder.mkdir(parents=True)
     write_manifest(given.folder / "catalog.parquet", given.rows)
     whole = [("plan", {}), ("run", {"kill_at": given.rows // 2}), ("run", {}), ("run", {}), ("status", {}), ("plan", {})]
-    alone = [(step, {}) for step in ("lay_out", "fill", "compact", "publish", "plan", "status")]
+    alone = [(step, {}) for step in ("lay_out", "first_row", "fill", "compact", "publish", "plan", "status")]
     for step, options in [*(alone if given.alone else whole), ("check", {})]:
         told = measured(step, given.folder, **options)
         sys.stdout.write(json.dumps(told) + "\n" if given.json else "  ".join(f"{k} {v}" for k, v in told.items()) + "\n")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from catalogs import write_tone
 
+from sep_batch.jobs import amounts as amounts_module
 from sep_batch.jobs import lengths
 from sep_batch.jobs.amounts import amounts
 from sep_batch.jobs.past import Past
@@ -28,9 +29,9 @@ def settings(**changes):
     return Settings(**{"weights_sha256": "a" * 64, "spec": SPEC, "stems": SPEC.stems} | changes)
 
 
-def of(past=None, wanted=None, **columns):
+def of(past=None, wanted=None, stft="cpu", **columns):
     tracks = manifest.check(pa.table({"id": [f"t{n}" for n in range(len(columns["uri"]))]} | columns), "m.csv", "/music").tracks
-    return amounts(tracks, wanted or settings(), past or Past())
+    return amounts(tracks, wanted or settings(), past or Past(), stft)
 
 
 @pytest.mark.parametrize("column", ["probed_s", "duration", "audio_s"])
@@ -135,16 +136,20 @@ def test_fewer_stems_are_fewer_bytes():
     assert two.stems_bytes == 2 * one.stems_bytes
 
 
-@pytest.mark.parametrize("patches", [0.5, 2.5])
-def test_the_largest_part_is_as_large_as_a_run_makes_it(patches):
+@pytest.mark.parametrize("stft", ["cpu", "gpu"])
+@pytest.mark.parametrize("patches", [0.001, 0.5, 1.5, 2.5, 4.5])  # of two a part; later parts have a third
+def test_the_largest_part_is_as_large_as_a_run_makes_it_as_spectrum_and_as_wave(stft, patches, monkeypatch):
+    monkeypatch.setattr(amounts_module, "PATCHES_PER_PART", 2)
     samples = round(patches * SPEC.patch_samples)
-    (part,) = split_parts([torch.zeros(2, samples)], SPEC, PATCHES_PER_PART)
-    found = of(uri=["a.mp3", "b.mp3"], probed_s=[1.0, samples / 44_100])
-    assert part.payload.nbytes <= found.spectrum_bytes <= part.payload.nbytes + 2**23
-    assert found.stems_bytes == pytest.approx(2 * samples * 4, abs=16)
+    parts = list(split_parts([torch.zeros(2, samples)], SPEC, 2, as_waves=stft == "gpu"))
+    found = of(stft=stft, uri=["a.mp3", "b.mp3"], probed_s=[0.01, samples / 44_100])
+    assert found.part_bytes == max(part.payload.nbytes for part in parts)
+    assert found.stems_bytes == pytest.approx(2 * max(part.samples for part in parts) * 4, rel=0.01)
 
 
 def test_no_part_is_larger_than_parts_are_however_long_a_track():
     hour, day = (of(uri=["a.mp3"], probed_s=[hours * 3600.0]) for hours in (1, 24))
-    assert hour.spectrum_bytes == day.spectrum_bytes == (PATCHES_PER_PART + 1) * 512 * 2 * 1024 * 8
-    assert of(uri=["a.mp3"]).spectrum_bytes == day.spectrum_bytes
+    assert hour.part_bytes == day.part_bytes == (PATCHES_PER_PART + 1) * 512 * 2 * 1024 * 8
+    assert of(uri=["a.mp3"]).part_bytes == day.part_bytes
+    wave = of(stft="gpu", uri=["a.mp3"]).part_bytes
+    assert wave == ((PATCHES_PER_PART + 1) * 512 * 1024 + 3072) * 2 * 4

@@ -6,6 +6,7 @@ import functools
 import http.server
 import inspect
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -234,6 +235,10 @@ def check_deadline(catalog, tiny, tmp, inline):
     told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--deadline", "0s")
     assert told.exit_code == 7
     assert "stopped at its deadline; run the same command again" in told.output
+    passed = time.strftime("%H:%M")
+    told = call("run", catalog, "-o", tmp / "late", "-p", tiny, "--deadline", passed)
+    assert (told.exit_code, (tmp / "late").exists()) == (7, False)
+    assert re.search(rf"--deadline {passed} was [01]m ago: nothing was begun", told.output)
 
 
 def check_wait(catalog, tiny, tmp, inline):

@@ -179,6 +179,10 @@ def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do
     told = call("plan", catalog, "-p", tiny).stdout
     for words in ("3 tracks, 3 to do", "     3  to do: new  t300", "audio: 0.00 h", "output: ", "memory: the largest part"):
         assert words in told
+    assert " of spectrum on its way to the U-Nets" in told
+    assert " of wave on its way to the U-Nets" in call("plan", catalog, "-p", tiny, "--stft", "gpu").stdout
+    as_json = json.loads(call("plan", catalog, "-p", tiny, "--stft", "gpu", "--json").stdout)["amounts"]
+    assert (as_json["stft"], as_json["part_bytes"] > 0) == ("gpu", True)
     run_job(str(catalog), model=tiny)
     told = call("plan", catalog, "-p", tiny).stdout
     assert told.splitlines()[-1] == "nothing to do"

@@ -52,7 +52,7 @@ def plan(out, tracks):
     """Write the plan of a run with so many tracks."""
     table = pa.table({"id": [f"t{place}" for place in range(tracks)]})
     folder = f"{index.plan_folder(str(out), RUN)}/0"
-    return write_plan([table], storage.put, folder, rows_per_block=64)
+    return write_plan([table], storage.put, folder, rows_per_file=64)
 
 
 def words(status):
@@ -260,7 +260,7 @@ def many(folder, tracks, done, rows_a_file=250):
         named = named.set_column(place, JOURNAL.field(place), pa.array(times, JOURNAL.field(place).type))
         pyarrow.parquet.write_table(named, out / "_sep" / "journal" / f"{RUN}-{number:06d}.parquet")
     hold(out)
-    write_plan([manifest.read(str(folder / "songs.parquet")).tracks], storage.put, f"{out}/_sep/plan/{RUN}/0", rows_per_block=64)
+    write_plan([manifest.read(str(folder / "songs.parquet")).tracks], storage.put, f"{out}/_sep/plan/{RUN}/0", rows_per_file=64)
     sha256 = hashlib.sha256((folder / "songs.parquet").read_bytes()).hexdigest()
     described = {
         "settings": {},

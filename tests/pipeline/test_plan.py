@@ -8,7 +8,7 @@ import pytest
 
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline import plan as planning
-from sep_batch.pipeline.plan import changes, read_plan, rows_per_block, vanished, write_plan
+from sep_batch.pipeline.plan import blocks_per_file, changes, read_plan, rows_per_block, vanished, write_plan
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 SETTINGS = "a" * 64
@@ -183,13 +183,13 @@ def test_a_deleted_track_is_done_again_from_the_first_attempt_whatever_the_retry
     assert (column(plan.tracks, "id"), column(plan.tracks, "attempts")) == (["a", "b"], [0, 0])
 
 
-def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
+def test_a_plan_is_written_in_files_and_read_back(tmp_path):
     tracks = checked(uri=[f"{n}.wav" for n in range(10)], n=list(range(10))).tracks
     uris = write_plan(
-        [tracks.slice(0, 3), tracks.slice(3, 0), tracks.slice(3)], storage.put, str(tmp_path / "plan"), rows_per_block=4
+        [tracks.slice(0, 3), tracks.slice(3, 0), tracks.slice(3)], storage.put, str(tmp_path / "plan"), rows_per_file=4
     )
     assert [uri.rpartition("/")[2] for uri in uris] == ["000000.parquet", "000001.parquet", "000002.parquet"]
-    blocks = [block for uri in uris for block in read_plan(uri)]
+    blocks = [read_plan(uri) for uri in uris]
     assert [block.num_rows for block in blocks] == [4, 4, 2]
     assert pa.concat_tables(blocks).equals(tracks)
 
@@ -199,3 +199,10 @@ def test_a_plan_is_written_in_blocks_and_read_back(tmp_path):
 )
 def test_blocks_are_small_enough_that_every_actor_has_its_share(todo, actors, rows):
     assert rows_per_block(todo, actors) == rows
+
+
+@pytest.mark.parametrize(
+    ("blocks", "in_a_file"), [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (15_625, 16), (64_000, 64), (156_250, 64), (10_000_000, 64)]
+)
+def test_a_small_plan_has_a_file_a_block_and_a_large_one_files_of_a_megabyte(blocks, in_a_file):
+    assert blocks_per_file(blocks) == in_a_file

@@ -13,7 +13,7 @@ IDS = [f"t{number:03}" for number in range(100)]
 @pytest.fixture
 def plan(tmp_path):
     tracks = manifest.check(pa.table({"uri": [f"{id}.wav" for id in IDS], "id": IDS, "n": range(100)}), "m", "/music").tracks
-    return write_plan([tracks], storage.put, str(tmp_path), rows_per_block=7)
+    return write_plan([tracks], storage.put, str(tmp_path), rows_per_file=7)
 
 
 def lost(seen, plan):
