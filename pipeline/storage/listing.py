@@ -9,9 +9,10 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures
-from sep_batch.pipeline.retries import read_error, reading
+from sep_batch.pipeline.retries import reading
+from sep_batch.pipeline.storage import objects
 from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
+from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named, refuse_missing_bucket
 
 
 def find(uri: str) -> Iterator[Info]:
@@ -23,7 +24,9 @@ def find(uri: str) -> Iterator[Info]:
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
         return _below_folder(uri.removesuffix(path), path)
-    return _below_prefix(uri, filesystem, path) if uri.startswith("s3://") else _all_below(uri, filesystem, path)
+    if located := bucket_of(uri):
+        return _below_prefix(uri, *located)
+    return _all_below(uri, filesystem, path)
 
 
 def _below_folder(scheme: str, path: str) -> Iterator[Info]:
@@ -54,33 +57,24 @@ def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
     return info_of(uri, {"size": found.st_size, "mtime": found.st_mtime})
 
 
-def _below_prefix(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
-    bucket, _, key = path.partition("/")
-    prefix = f"{key}/" if key else ""
-    asked = {"Bucket": bucket, "Prefix": prefix, **filesystem.req_kw}
+def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
+    prefix, token = f"{key}/" if key else "", None
     while True:
-        page = _page(uri, filesystem, asked)
-        for found in page.get("Contents", ()):
-            yield info_of(f"{uri.rstrip('/')}/{found['Key'][len(prefix) :]}", {**found, "size": found["Size"]})
-        if not page.get("IsTruncated"):
+        page = _page(uri, bucket, prefix, token)
+        for entry in page.objects:
+            yield info_of(f"{uri.rstrip('/')}/{entry['key'][len(prefix) :]}", entry)
+        if (token := page.token) is None:
             return
-        asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
 @reading
-def _page(uri: str, filesystem: Any, asked: dict[str, str]) -> dict[str, Any]:  # noqa: ARG001 (the URI is for errors)
-    page: dict[str, Any] = filesystem.call_s3("list_objects_v2", **asked)
-    return page
+def _page(_uri: str, bucket: Bucket, prefix: str, token: str | None) -> Page:
+    return bucket.page(prefix, token, objects.PAGE_OBJECTS)
 
 
 @reading
 def _all_below(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
-    try:
-        found = filesystem.find(path, detail=True)
-    except FileNotFoundError as error:
-        if isinstance(unusable := read_error(uri, error), failures.StorageUnusable):
-            raise unusable from error
-        return iter(())
+    found = filesystem.find(path, detail=True)
     below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
     return (info_of(f"{uri.rstrip('/')}{key[below:]}", found[key]) for key in sorted(found))
 
@@ -91,6 +85,10 @@ def expand(pattern: str) -> list[Info]:
     filesystem, path = filesystem_of(pattern)
     if isinstance(filesystem, LocalFileSystem):
         return [_info_of_entry(key, Path(key)) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
-    found = filesystem.glob(path, detail=True)
+    scheme = pattern.partition("://")[0]
+    with missing_bucket_named(pattern):
+        found = filesystem.glob(path, detail=True)
     files = [key for key in sorted(found) if found[key]["type"] != "directory"]
-    return [info_of(filesystem.unstrip_protocol(key), found[key]) for key in files]
+    if not files:
+        refuse_missing_bucket(pattern)
+    return [info_of(f"{scheme}://{key.lstrip('/')}", found[key]) for key in files]

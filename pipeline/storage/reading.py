@@ -10,6 +10,8 @@ from fsspec.implementations.local import LocalFileSystem
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage.filesystems import Info, ask_once, filesystem_of
+from sep_batch.pipeline.storage.listing import find
+from sep_batch.pipeline.storage.objects import bucket_of, missing_bucket_named
 
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
 RANGE_BYTES = 8 << 20  # fetched at once of such a source
@@ -22,7 +24,8 @@ def info(uri: str) -> Info:
     Raises:
         NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
     """
-    return ask_once(uri)
+    with missing_bucket_named(uri):
+        return ask_once(uri)
 
 
 def exists(uri: str) -> bool:
@@ -34,9 +37,15 @@ def exists(uri: str) -> bool:
     return True
 
 
-@reading
 def is_folder(uri: str) -> bool:
-    """Tell whether a URI is a folder, or a prefix that holds something."""
+    """Tell whether a URI is a folder, a bucket, or a prefix that holds something."""
+    if located := bucket_of(uri):
+        return next(find(uri), None) is not None or not located[1]
+    return _is_directory(uri)
+
+
+@reading
+def _is_directory(uri: str) -> bool:
     filesystem, path = filesystem_of(uri, allow_http=True)
     return bool(filesystem.isdir(path))
 
@@ -45,14 +54,16 @@ def is_folder(uri: str) -> bool:
 def read(uri: str) -> bytes:
     """Read an object whole."""
     filesystem, path = filesystem_of(uri, allow_http=True)
-    content: bytes = filesystem.cat_file(path)
+    with missing_bucket_named(uri):
+        content: bytes = filesystem.cat_file(path)
     return content
 
 
 @reading
 def open_source(uri: str) -> tuple[IO[bytes], Info]:
     """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
-    found = ask_once(uri)
+    with missing_bucket_named(uri):
+        found = ask_once(uri)
     filesystem, path = filesystem_of(uri, allow_http=True)
     if found.bytes > WHOLE_READ_BYTES:
         return _ranges(uri, filesystem, path, RANGE_BYTES), found
@@ -73,7 +84,8 @@ def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes
     """
     filesystem, path = filesystem_of(uri, allow_http=True)
     two_blocks = {"cache_type": "blockcache", "cache_options": {"maxblocks": 2}}  # a header is read at both ends of a file
-    return _ranges(uri, filesystem, path, range_bytes, size=size, **two_blocks)
+    with missing_bucket_named(uri):
+        return _ranges(uri, filesystem, path, range_bytes, size=size, **two_blocks)
 
 
 def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: Any) -> IO[bytes]:
@@ -119,7 +131,8 @@ class Ranges(io.RawIOBase):
 def _read_range(uri: str, opened: Any, size: int) -> bytes:
     place = opened.tell()
     wanted = opened.size - place if size < 0 else min(size, opened.size - place)
-    content: bytes = opened.read(size)
+    with missing_bucket_named(uri):
+        content: bytes = opened.read(size)
     if len(content) < wanted:
         opened.seek(place)
         raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")

@@ -12,8 +12,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import uris
 from sep_batch.pipeline.retries import LISTINGS, code_of, writing
+from sep_batch.pipeline.storage import objects
 from sep_batch.pipeline.storage.filesystems import filesystem_of
 from sep_batch.pipeline.storage.listing import find
+from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named
 from sep_batch.pipeline.storage.reading import read
 
 _TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # of S3, where an object to create is there
@@ -37,7 +39,8 @@ def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) ->
     if isinstance(filesystem, LocalFileSystem):
         _put_on_disk(Path(path), content, Path(scratch or os.path.dirname(path)))
     else:
-        filesystem.pipe_file(path, bytes(content))
+        with missing_bucket_named(uri):
+            filesystem.pipe_file(path, bytes(content))
 
 
 @writing
@@ -59,7 +62,8 @@ def put_file(uri: str, file: Path) -> None:
         file.replace(path)
         _sync_folder(Path(path).parent)
     else:
-        filesystem.put_file(str(file), path)
+        with missing_bucket_named(uri):
+            filesystem.put_file(str(file), path)
 
 
 @writing
@@ -80,7 +84,8 @@ def create(uri: str, content: bytes) -> bool:
             with Path(path).open("xb") as file:
                 file.write(content)
         else:
-            filesystem.pipe_file(path, content, mode="create")
+            with missing_bucket_named(uri):
+                filesystem.pipe_file(path, content, mode="create")
     except OSError as error:
         if isinstance(error, FileExistsError) or code_of(error) in _TAKEN_CODES:
             return _holds(filesystem, path, content)
@@ -119,9 +124,43 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-@writing
 def remove(uri: str) -> None:
-    """Remove a folder or prefix with all it holds; nothing where it is not there. Several processes may remove the same."""
+    """Remove an object, a folder or a prefix with all it holds; nothing where it is not there.
+
+    Several processes may remove the same.
+
+    Raises:
+        WriteFailed, StorageUnusable: Storage did not do it.
+    """
+    if located := bucket_of(uri):
+        _remove_objects(uri, *located)
+    else:
+        _remove_folder(uri)
+
+
+def _remove_objects(uri: str, bucket: Bucket, key: str) -> None:
+    _remove_keys(uri, bucket, [key])
+    token = None
+    while True:
+        page = _page(uri, bucket, f"{key}/", token)
+        if page.objects:
+            _remove_keys(uri, bucket, [entry["key"] for entry in page.objects])
+        if (token := page.token) is None:
+            return
+
+
+@writing
+def _page(_uri: str, bucket: Bucket, prefix: str, token: str | None) -> Page:
+    return bucket.page(prefix, token, objects.PAGE_OBJECTS)
+
+
+@writing
+def _remove_keys(_uri: str, bucket: Bucket, keys: list[str]) -> None:
+    bucket.remove(keys)
+
+
+@writing
+def _remove_folder(uri: str) -> None:
     filesystem, path = filesystem_of(uri)
     for further in reversed(range(LISTINGS)):
         if not filesystem.exists(path):
