@@ -80,7 +80,7 @@ def read_error(uri: str, error: Exception) -> Exception:
     if not is_storages(error) or isinstance(error, failures.TrackError):
         return error
     uri = uris.shown(uri)
-    if _is_unusable(error):
+    if is_unusable(error):
         return failures.StorageUnusable(f"{uri}: {_reason(error)}")
     if _is_missing(error):
         return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
@@ -100,7 +100,7 @@ def write_error(uri: str, error: Exception) -> Exception:
     if not is_storages(error) or isinstance(error, failures.TrackError):
         return error
     uri = uris.shown(uri)
-    kind = failures.OutUnusable if _is_unusable(error) else failures.WriteFailed
+    kind = failures.OutUnusable if is_unusable(error) else failures.WriteFailed
     return kind(f"{uri}: could not be written ({_reason(error)})")
 
 
@@ -182,7 +182,7 @@ def is_denied(error: BaseException) -> bool:
     return isinstance(error, PermissionError) or is_403 or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
 
 
-def _is_unusable(error: Exception) -> bool:
+def is_unusable(error: Exception) -> bool:
     """Tell whether the storage's answer holds for all that lies there."""
     kinds, code = " ".join(kind.__name__ for kind in type(error).__mro__), code_of(error)
     named = any(word in kinds for word in ("Credential", "Profile")) or (code is None and "ClientAuthenticationError" in kinds)

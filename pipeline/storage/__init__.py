@@ -1,7 +1,7 @@
 """Storage: every read and write of the project; a write is whole or nothing.
 
-A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment (for
-S3 the standard AWS variables and profiles) or from `use`, never from a URI. Every call tries again what may pass. fsspec is
+A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment, by
+the variables that docs/storage.md names, or from `use`, never from a URI. Every call tries again what may pass. fsspec is
 imported in this folder only.
 
 Files:
@@ -9,9 +9,10 @@ Files:
     reading: An object is read whole, or as a seekable file by ranges.
     writing: An object is put whole or not at all, or only where there is none; what lies below a prefix is removed.
     listing: What lies below a folder or prefix, and what a pattern names.
+    objects: What the clients of S3, Google and Azure have no common call for: pages, removal by key, a missing bucket.
 """
 
-from sep_batch.pipeline.storage.filesystems import Info, Options, use
+from sep_batch.pipeline.storage.filesystems import Info, Options, require_package, use
 from sep_batch.pipeline.storage.listing import expand, find
 from sep_batch.pipeline.storage.reading import (
     RANGE_BYTES,
@@ -45,5 +46,6 @@ __all__ = [
     "put_file",
     "read",
     "remove",
+    "require_package",
     "use",
 ]
