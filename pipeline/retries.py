@@ -184,9 +184,17 @@ def is_denied(error: BaseException) -> bool:
 
 def is_unusable(error: Exception) -> bool:
     """Tell whether the storage's answer holds for all that lies there."""
+    if _is_refresh_that_may_pass(error.__cause__):
+        return False
     kinds, code = " ".join(kind.__name__ for kind in type(error).__mro__), code_of(error)
     named = any(word in kinds for word in ("Credential", "Profile")) or (code is None and "ClientAuthenticationError" in kinds)
     return named or code in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
+
+
+def _is_refresh_that_may_pass(error: BaseException | None) -> bool:
+    """Tell whether Google's credentials were not renewed because of the network; gcsfs says 401 of any such failure."""
+    is_transport = error is not None and type(error.__cause__).__name__ == "TransportError"
+    return _package(error) == "google" and (is_transport or bool(getattr(error, "retryable", False)))
 
 
 def _reason(error: Exception) -> str:

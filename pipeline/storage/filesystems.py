@@ -73,7 +73,10 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
         passes = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
         kind = failures.FetchTimeout if passes else failures.StorageUnusable
         reason = _without(options, str(error)) or type(error).__name__
-        raise kind(f"{uris.shown(uri)}: no client of {scheme}:// with these credentials and options ({reason})") from None
+        raise kind(
+            f"{uris.shown(uri)}: {scheme}:// cannot be reached with these credentials and options ({reason}); "
+            "check the environment and --storage-options"
+        ) from None
     _try_once(scheme, filesystem)
     return filesystem, path
 
