@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -66,7 +66,7 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
     if scheme in uris.HTTP or scheme == "memory":
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(uri))
     require_package(uri)
-    options = options_of(uri)
+    options = _options_of(uri)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri, **_defaults(scheme, options))
     except Exception as error:  # noqa: BLE001 (a client's constructor raises what it likes)
@@ -99,7 +99,7 @@ def require_package(uri: str) -> None:
         ) from error
 
 
-def options_of(uri: str) -> dict[str, Any]:
+def _options_of(uri: str) -> dict[str, Any]:
     """Return the options of the longest prefix that fits a URI."""
     prefix = max((prefix for prefix in _used if uri.startswith(prefix)), key=len, default="")
     return _used.get(prefix, {})
@@ -133,10 +133,18 @@ def _try_once(scheme: str, filesystem: Any) -> None:
 
 def _without(options: Mapping[str, Any], text: str) -> str:
     """Return an error's text without the values of options, of which some are secrets."""
-    for value in options.values():
-        if isinstance(value, str) and len(value) > 3:
+    for value in _texts(options):
+        if len(value) > 3:
             text = text.replace(value, "...").replace(quote(value, safe=""), "...")
     return text
+
+
+def _texts(options: Any) -> Iterator[str]:
+    if isinstance(options, Mapping):
+        for value in options.values():
+            yield from _texts(value)
+    elif isinstance(options, str):
+        yield options
 
 
 def ask_once(uri: str) -> Info:

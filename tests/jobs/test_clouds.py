@@ -17,7 +17,7 @@ import pytest
 from catalogs import finished, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import check_parts, doctor
+from sep_batch.jobs import check_parts, check_storage, doctor
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.plan import run_plan
@@ -115,6 +115,18 @@ def test_a_bucket_that_is_not_there_ends_the_run_and_marks_no_track(place, tiny,
     with pytest.raises(failures.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
         run_job(manifest, place.out, model=tiny, gpus=0, storage_options=place.file)
     assert finished(place.out) == {}
+
+
+ADVICE = {"s3": "AWS_ACCESS_KEY_ID", "gs": "GOOGLE_APPLICATION_CREDENTIALS", "az": "AZURE_STORAGE_ACCOUNT_NAME"}
+
+
+def test_doctor_says_what_to_do_where_the_bucket_is_missing_or_the_credentials_are_not_taken(place):
+    scheme = place.folder.partition("://")[0]
+    missing = list(check_storage.checks(missing_bucket(place.folder), place.options))[-1]
+    assert (missing.state, missing.advice.startswith("make the bucket")) == ("wrong", True)
+    refused = failures.OutUnusable("refused")
+    refused.__cause__ = failures.StorageUnusable("no client could be made")
+    assert ADVICE[scheme] in check_storage.advice(refused, "write", place.folder)
 
 
 def test_a_track_that_is_not_there_is_its_failed_row(place, tiny, inline, tmp_path):

@@ -196,6 +196,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.server.requests += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status, code = self.server.answer
+        time.sleep(self.server.seconds)
         google = json.dumps({"error": {"code": status, "message": code}})
         azure = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
         kind, text = ("xml", azure) if "x-ms-version" in self.headers else ("json", google)
@@ -218,10 +219,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def answering(scheme, status, code):
-    """Have every request to a scheme answered so."""
+def answering(status, code, seconds=0.0):
+    """Have every request to Google and to Azure answered so, after so many seconds."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.answer, server.requests = (status, code), 0
+    server.answer, server.seconds, server.requests = (status, code), seconds, 0
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -251,7 +252,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("scheme", "status", "code", "kind"), ANSWERS)
 def test_what_a_server_answers_becomes_one_of_ours_and_only_what_may_pass_is_asked_again(scheme, status, code, kind):
-    with answering(scheme, status, code) as server:
+    with answering(status, code) as server:
         begun = time.monotonic()
         with pytest.raises(failures.TrackError) as raised:
             storage.read(f"{scheme}://bucket/a.bin")
@@ -264,12 +265,19 @@ def test_what_a_server_answers_becomes_one_of_ours_and_only_what_may_pass_is_ask
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_a_server_that_does_not_answer_is_told_soon(scheme):
-    with answering(scheme, 503, "gone"):
+    with answering(503, "gone"):
         pass
     begun = time.monotonic()
     with retries.brief(), pytest.raises(failures.FetchTimeout):
         storage.read(f"{scheme}://bucket/a.bin")
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_a_server_that_stalls_is_not_waited_for_for_ever(scheme, monkeypatch):
+    monkeypatch.setattr(storage.filesystems, "_READ_S", 0.5)
+    with answering(404, "BlobNotFound", seconds=5), retries.brief(1), pytest.raises(failures.FetchTimeout):
+        storage.read(f"{scheme}://bucket/a.bin")
 
 
 PACKAGES = {"gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "az": ("adlfs", "azure"), "abfs": ("adlfs", "azure")}
