@@ -1,15 +1,17 @@
-# `make demo` and `make test` do all the set-up they need, in .venv and, for the S3 server of the tests, in .venv-swift.
+# `make demo` and `make test` do all the set-up they need, in .venv and, for the servers of the tests that stand for S3 and
+# Azure, in .venv-swift and .azurite.
 # What they run without make stands in the README.
 
 PYTHON ?= python3
 BIN := .venv/bin
+AZURITE := 3.35.0
 
-.PHONY: demo test lint slow faults swift clean
+.PHONY: demo test lint slow faults swift azurite clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
 
-test: .venv/.tested .venv-swift/.installed lint
+test: .venv/.tested .venv-swift/.installed .azurite/.installed lint
 	$(BIN)/python -m pytest
 
 lint: .venv/.tested
@@ -17,10 +19,10 @@ lint: .venv/.tested
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-slow: .venv/.tested .venv-swift/.installed
+slow: .venv/.tested .venv-swift/.installed .azurite/.installed
 	$(BIN)/python -m pytest -m slow
 
-faults: .venv/.tested .venv-swift/.installed
+faults: .venv/.tested .venv-swift/.installed .azurite/.installed
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/hostile
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -45,5 +47,14 @@ swift: .venv-swift/.installed
 		$(BIN)/python -m pip --python .venv-swift/bin/python install --quiet --requirement $< && touch $@; } || \
 		{ rm -rf .venv-swift; echo "Swift, the S3 server of the tests, could not be installed: they will run against a mock" >&2; }
 
+azurite: .azurite/.installed
+
+# It needs Node.js. Where it cannot be installed, the tests of az:// are skipped and say so; the next make tries again.
+.azurite/.installed: Makefile
+	@rm -rf .azurite
+	@mkdir .azurite
+	@{ npm install --prefix .azurite --no-save --no-audit --no-fund --silent azurite@$(AZURITE) && touch $@; } || \
+		{ rm -rf .azurite; echo "Azurite, the tests' Azure Blob Storage, could not be installed: tests of az:// are skipped" >&2; }
+
 clean:
-	rm -rf .venv .venv-swift demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-swift .azurite demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -16,6 +16,13 @@ CONTENT = b"written by sep-batch doctor\n"
 FREE_BYTES = 10_000_000_000  # some 200 songs of four minutes, two stems each, as FLAC
 CLOCKS_S = 60.0  # that two may be apart: a lease is dead after 90 s
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a profile in --storage-options"
+_GCS_CREDENTIALS = (
+    "set GOOGLE_APPLICATION_CREDENTIALS, run gcloud auth application-default login, or name a token in --storage-options"
+)
+_AZURE_CREDENTIALS = (
+    "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN (or with neither, after az login), "
+    "AZURE_STORAGE_CONNECTION_STRING, or the same in --storage-options"
+)
 _DISK = {
     errno.EROFS: "it is mounted read-only: mount it for writing, or take another folder",
     errno.ENOSPC: "the disk is full: free some, or take another folder",
@@ -32,12 +39,12 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
         options: How storage is reached; none of it is shown.
     """
     try:
-        is_s3 = uris.check(uri) == "s3"
+        scheme = uris.check(uri)
     except failures.BadUri as error:
         yield wrong("storage", str(error), "name a folder, or a prefix of s3://, gs:// or az://")
         return
     target = uris.absolute(uri)
-    if is_s3:
+    if scheme == "s3":
         yield _credentials(target, options)
     if uris.is_local(target):
         wanted, target = target, _nearest(target)
@@ -98,7 +105,7 @@ def _tried(target: str) -> Iterator[Check]:
         step = "remove"
         storage.remove(folder)
     except failures.TrackError as error:
-        yield wrong("storage", f"{step}: {error}", advice(error, step, is_local=uris.is_local(target)))
+        yield wrong("storage", f"{step}: {error}", advice(error, step, target))
         return
     if fault:
         yield wrong("storage", f"{uris.shown(target)}: {fault}", "no run is safe on it; take another")
@@ -121,16 +128,34 @@ def _clock(modified: datetime | None) -> list[Check]:
     ]
 
 
-def advice(error: failures.TrackError, step: str, *, is_local: bool) -> str:
-    """Return what to do about what storage said."""
+def advice(error: failures.TrackError, step: str, uri: str) -> str:
+    """Return what to do about what storage said.
+
+    Args:
+        error: What was raised.
+        step: What was tried: write, read, list, create or remove.
+        uri: Where.
+    """
     cause = error.__cause__ or error
-    kind, code = type(cause).__name__, retries.code_of(cause)
-    if code == "NoSuchBucket":
-        return "make the bucket, or correct its name; where the server is not AWS, give --endpoint-url"
-    if "Credentials" in kind or "Profile" in kind or code in retries.UNUSABLE_CODES:
-        return _CREDENTIALS
-    if isinstance(cause, PermissionError):
-        return f"give this user, or these credentials, the right to {step} there"
+    if isinstance(cause, failures.TrackError):  # one of ours was made another of ours
+        cause = cause.__cause__ or cause
     if isinstance(cause, ImportError):
-        return "install that package beside sep-batch"
-    return _DISK.get(getattr(cause, "errno", None) or 0, "take another folder" if is_local else _UNREACHED)
+        return "install it on every machine, then run this again"
+    if isinstance(cause, failures.StorageUnusable):
+        return _credentials_of(uri)
+    if isinstance(cause, Exception) and retries.is_unusable(cause):
+        return _unusable(uri, cause)
+    if retries.is_denied(cause):
+        return f"give this user, or these credentials, the right to {step} there"
+    return _DISK.get(getattr(cause, "errno", None) or 0, "take another folder" if uris.is_local(uri) else _UNREACHED)
+
+
+def _unusable(uri: str, cause: Exception) -> str:
+    if retries.code_of(cause) not in retries.NO_BUCKET_CODES:
+        return _DISK.get(getattr(cause, "errno", None) or 0, _credentials_of(uri))
+    other = "; where the server is not AWS, give --endpoint-url" if uri.startswith("s3://") else ""
+    return f"make the bucket, or correct its name{other}"
+
+
+def _credentials_of(uri: str) -> str:
+    return _CREDENTIALS if uri.startswith("s3://") else _GCS_CREDENTIALS if uri.startswith("g") else _AZURE_CREDENTIALS

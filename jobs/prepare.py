@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sep_batch.jobs import machine
 from sep_batch.jobs.access import storage_options
@@ -64,7 +65,23 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         input_root=wanted.input_root,
         allow_http=wanted.allow_http,
     )
-    return Catalog(listed, listed.tracks.slice(0, wanted.limit), uris.absolute(out) if out else default_out(listed.uri), access)
+    where = uris.absolute(out) if out else default_out(listed.uri)
+    refuse_missing_packages(listed.tracks["uri"], where)
+    return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
+
+
+def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
+    """Make sure that this machine has the packages that sources and OUT need.
+
+    Raises:
+        NotRunnableError: It has not; names one.
+    """
+    first = (pc.index(pc.starts_with(sources, f"{scheme}://"), pa.scalar(True)).as_py() for scheme in uris.OBJECT_STORES)  # noqa: FBT003
+    try:
+        for uri in (out, *(sources[at].as_py() for at in first if at >= 0)):
+            storage.require_package(uri)
+    except failures.StorageUnusable as error:
+        raise failures.NotRunnableError(str(error)) from error
 
 
 def default_out(source: str) -> str:

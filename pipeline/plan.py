@@ -38,6 +38,10 @@ _SETTLED = _REASONS.index("done")  # and from here on: what is not done again
 # otherwise: more than two channels, packets that were left out, and Ogg, whose chains were not read.
 SUSPECT = """status = 'ok' AND decode_rules IS NULL AND (source_channels > 2 OR skipped_packets > 0
     OR source_codec IN ('vorbis', 'opus', 'speex') OR regexp_matches(lower(was.uri), '[.](og[agx]|opus|spx)([?#].*)?$'))"""
+# Rows that say of a track that a package of this machine was missing, as they did until that ended the run.
+_PACKAGE_MISSED = (
+    """error_class = 'bad_uri' AND regexp_matches(error, '[Ii]nstall (gcsfs|adlfs) to access [A-Z][A-Za-z0-9 ]+$')"""
+)
 _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
 _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts
     FROM (
@@ -49,7 +53,8 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
     WHEN settings_sha256 IS DISTINCT FROM $settings THEN 'settings_differ'
     WHEN {SUSPECT} THEN if($retry = 'suspect', 'suspect', 'done_suspect')
     WHEN status = 'ok' THEN 'done'
-    WHEN $retry = 'all' OR ($retry IN ('transient', 'suspect') AND transient AND coalesce(was.attempts, 1) < $most)
+    WHEN $retry = 'all' OR ($retry IN ('transient', 'suspect') AND (transient OR {_PACKAGE_MISSED})
+        AND coalesce(was.attempts, 1) < $most)
         THEN 'failed_before'
     ELSE 'known_failed' END AS reason
     FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (ours)

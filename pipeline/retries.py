@@ -21,9 +21,14 @@ TRIES = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
 LONGEST_S = 180.0  # no further try begins after so long
 LISTINGS = 8  # of the same objects, before it is an error that one of them was removed when it was to be read
-UNUSABLE_CODES = (  # of S3: nothing in that bucket can be read or written with what we have
-    *("AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId"),
-    *("InvalidSecurity", "InvalidToken", "NoSuchBucket", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
+NO_BUCKET_CODES = ("NoSuchBucket", "ContainerNotFound")
+UNUSABLE_CODES = (  # nothing in that bucket can be read or written with what we have
+    *NO_BUCKET_CODES,
+    *("AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId"),  # S3's
+    *("InvalidSecurity", "InvalidToken", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
+    "401",  # Google's, of credentials that are missing, wrong or out of date; what they do not allow is a 403
+    *("AccountIsDisabled", "AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"),  # Azure's
+    *("KeyBasedAuthenticationNotPermitted", "NoAuthenticationInformation", "PublicAccessNotPermitted"),
 )
 _UNUSABLE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NOWHERE = (errno.ELOOP, errno.ENAMETOOLONG)
@@ -33,6 +38,15 @@ _most_tries = ContextVar("most_tries", default=TRIES)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class NoSuchBucketError(FileNotFoundError):
+    """A missing bucket, where the client's own error does not tell it from a missing object."""
+
+    error_code = "NoSuchBucket"
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"there is no bucket {bucket}")
 
 
 def reading(call: Callable[P, T]) -> Callable[P, T]:
@@ -63,35 +77,42 @@ def listing(call: Callable[P, T]) -> Callable[P, T]:
 
 def read_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what reading raised; an error that is no storage's as it is."""
-    if not _is_storages(error) or isinstance(error, failures.TrackError):
+    if not is_storages(error) or isinstance(error, failures.TrackError):
         return error
     uri = uris.shown(uri)
-    if _is_unusable(error):
+    if is_unusable(error):
         return failures.StorageUnusable(f"{uri}: {_reason(error)}")
-    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+    if _is_missing(error):
         return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
     if getattr(error, "errno", None) in _NOWHERE:
         return failures.NotFound(f"{uri}: not found ({_reason(error)})")
-    if isinstance(error, PermissionError):
+    if is_denied(error):
         return failures.AccessDenied(f"{uri}: access denied ({_reason(error)})")
     return failures.FetchTimeout(f"{uri}: {_reason(error)}")
 
 
 def write_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what writing raised; an error that is no storage's as it is."""
-    if not _is_storages(error) or isinstance(error, failures.TrackError):
+    if type(error) is failures.StorageUnusable:  # no client could be made
+        return failures.OutUnusable(str(error))
+    if type(error) is failures.FetchTimeout:
+        return failures.WriteFailed(str(error))
+    if not is_storages(error) or isinstance(error, failures.TrackError):
         return error
     uri = uris.shown(uri)
-    kind = failures.OutUnusable if _is_unusable(error) else failures.WriteFailed
+    kind = failures.OutUnusable if is_unusable(error) else failures.WriteFailed
     return kind(f"{uri}: could not be written ({_reason(error)})")
 
 
 def code_of(error: BaseException) -> str | None:
-    """Return S3's own code of an error, as NoSuchBucket; None where there is none."""
+    """Return the server's own code of an error, as NoSuchBucket, or 401 of Google; None where there is none."""
     for one in (error, error.__cause__):
         answer = getattr(one, "response", None)
         if isinstance(answer, dict):
             return str(answer.get("Error", {}).get("Code")) or None
+        code = getattr(one, "error_code", None) or (getattr(one, "code", None) if _package(one) == "gcsfs" else None)
+        if code:
+            return str(getattr(code, "value", code))
     return None
 
 
@@ -135,22 +156,49 @@ def patience() -> tenacity.Retrying:
 
 
 def _may_pass(error: BaseException) -> bool:
-    settled = isinstance(error.__cause__, (PermissionError, FileNotFoundError))
+    cause = error.__cause__
+    settled = cause is not None and (is_denied(cause) or _is_missing(cause))
     return isinstance(error, (failures.FetchTimeout, failures.WriteFailed)) and not settled
 
 
-def _is_storages(error: Exception) -> bool:
+def is_storages(error: Exception) -> bool:
     """Tell whether storage raised an error; those of object storage's clients are no OSErrors."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENTS
+    is_bad_request = type(error) is ValueError and str(error).startswith("Bad Request: ")  # as gcsfs raises some
+    return isinstance(error, OSError) or _package(error) in _CLIENTS or is_bad_request
 
 
-def _is_unusable(error: Exception) -> bool:
+def _package(error: BaseException | None) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _is_missing(error: BaseException) -> bool:
+    is_path = isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError))
+    return is_path or (_package(error) == "azure" and getattr(error, "status_code", None) == 404)
+
+
+def is_denied(error: BaseException) -> bool:
+    """Tell whether storage refused: Azure by a status, gcsfs by a text."""
+    is_403 = _package(error) == "azure" and getattr(error, "status_code", None) == 403
+    return isinstance(error, PermissionError) or is_403 or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
+
+
+def is_unusable(error: Exception) -> bool:
     """Tell whether the storage's answer holds for all that lies there."""
-    kind = type(error).__name__
-    named = "Credentials" in kind or "Profile" in kind
-    return named or code_of(error) in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
+    if _is_refresh_that_may_pass(error.__cause__):
+        return False
+    kinds, code = " ".join(kind.__name__ for kind in type(error).__mro__), code_of(error)
+    named = any(word in kinds for word in ("Credential", "Profile")) or (code is None and "ClientAuthenticationError" in kinds)
+    return named or code in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
+
+
+def _is_refresh_that_may_pass(error: BaseException | None) -> bool:
+    """Tell whether Google's credentials were not renewed because of the network; gcsfs says 401 of any such failure."""
+    is_transport = error is not None and type(error.__cause__).__name__ == "TransportError"
+    return _package(error) == "google" and (is_transport or bool(getattr(error, "retryable", False)))
 
 
 def _reason(error: Exception) -> str:
     code, words = code_of(error), str(getattr(error, "strerror", None) or error or type(error).__name__)
+    if _package(error) == "azure":
+        words = words.partition("\n")[0]  # what follows is the answer, for programs
     return words if code is None or code in words else f"{code}: {words}"

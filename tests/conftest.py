@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parent / "hostile"))  # where craft is
 
+import cloud_servers
 import s3_servers
 
 S3_ADDRESS = socket.socket()  # bound and kept, so that nobody else is given its port before the server listens there
@@ -169,6 +170,39 @@ def s3(s3_server):
 def s3_endpoint(s3):
     """Where the S3 server listens."""
     return os.environ["AWS_ENDPOINT_URL_S3"]
+
+
+def _server(scheme, tmp_path_factory):
+    if why := cloud_servers.why_not(scheme):
+        pytest.skip(f"{scheme}:// cannot be tested: {why}")
+    with cloud_servers.running(scheme, tmp_path_factory.mktemp(scheme)) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def gs_server(tmp_path_factory):
+    """A bucket on a server that stands for Google Cloud Storage."""
+    yield from _server("gs", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def az_server(tmp_path_factory):
+    """A container on a server that stands for Azure Blob Storage."""
+    yield from _server("az", tmp_path_factory)
+
+
+@pytest.fixture(params=["s3", "gs", "az"])
+def cloud(request):
+    """A bucket of each kind of object storage; this process reaches it as long as the test runs."""
+    from sep_batch.pipeline import storage
+
+    if request.param == "s3":
+        yield cloud_servers.Cloud(request.getfixturevalue("s3"), {})
+        return
+    reached = request.getfixturevalue(f"{request.param}_server")
+    storage.use(reached.options)
+    yield reached
+    storage.use({})
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -25,7 +25,7 @@ ONLY_IN = {  # the one place that knows a library
         *("pipeline/flow.py", "pipeline/export/flow.py", "pipeline/pools.py"),
         *("jobs/cluster.py", "jobs/engine.py", "jobs/head.py", "jobs/job_client.py"),
     },
-    "fsspec": {"pipeline/storage.py"},
+    "fsspec": {f"pipeline/storage/{name}.py" for name in ("filesystems", "listing", "objects", "reading", "writing")},
     "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},
     "soundfile": {"pipeline/audio/vorbis.py"},
 }

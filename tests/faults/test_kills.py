@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter
 
@@ -61,9 +62,9 @@ def check(out, undisturbed):
     assert (report.exit_code, report.counts, report.tracks, report.stems) == (0, {}, {"ok": TRACKS}, len(undisturbed))
 
 
-def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed):
+def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed, **access):
     """Run the catalog through so many kills, check what it leaves, and return the kills."""
-    options = {"source": catalog, "out": out, "model": model, "flush_s": 0.5}
+    options = {"source": catalog, "out": out, "model": model, "flush_s": 0.5} | access
     done = run_killed(options, TRACKS, kills=kills, drawn=random.Random(seed), log=tmp_path / "runs.log")
     assert done.codes[-1] == 0, done.told
     assert -1 not in done.codes, done.told
@@ -87,3 +88,10 @@ def test_many_kills_on_a_disk(catalog, tiny, undisturbed, tmp_path, seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_many_kills_on_object_storage(catalog, tiny, undisturbed, tmp_path, s3, seed):
     assert killed(f"{s3}/killed-{seed}", catalog, tiny, undisturbed, tmp_path, kills=3, seed=100 + seed)
+
+
+@pytest.mark.slow
+def test_kills_on_each_kind_of_object_storage(catalog, tiny, undisturbed, tmp_path, cloud):
+    (tmp_path / "options.json").write_text(json.dumps(cloud.options))
+    out, file = f"{cloud.uri}/killed-once", str(tmp_path / "options.json")
+    assert killed(out, catalog, tiny, undisturbed, tmp_path, kills=3, seed=200, storage_options=file)

@@ -22,7 +22,7 @@ TONES = (300, 500, 700)
 def impatient(monkeypatch):
     """Keep pauses and time limits as short as a test's, and forget how storage was reached."""
     monkeypatch.setattr(retries, "LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setitem(storage._S3_CONFIG, "read_timeout", 1)
+    monkeypatch.setitem(storage.filesystems._S3_CONFIG, "read_timeout", 1)
     yield
     storage.use({})
 

@@ -445,7 +445,7 @@ def test_what_a_disk_refuses_is_said_with_what_to_do(number, tmp_path, monkeypat
     def refuse(*_arguments):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage, "_put_on_disk", refuse)
+    monkeypatch.setattr(storage.writing, "_put_on_disk", refuse)
     found = of_storage(tmp_path)["storage"]
     assert (found.state, os.strerror(number) in found.found, DISKS[number] in found.advice) == ("wrong", True, True)
 

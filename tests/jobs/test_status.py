@@ -222,7 +222,7 @@ def test_no_permission_is_exit_5_in_one_line(ran, monkeypatch):
     def refused(_uri):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(storage.LocalFileSystem, "cat_file", lambda _self, path: refused(path))
+    monkeypatch.setattr(storage.reading.LocalFileSystem, "cat_file", lambda _self, path: refused(path))
     told = call("status", ran)
     assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
     assert "access denied" in told.output

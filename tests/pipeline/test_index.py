@@ -415,8 +415,9 @@ def test_a_column_that_two_manifests_type_differently_is_published_as_text_or_nu
 def test_a_large_file_in_object_storage_is_copied_range_by_range(s3, tmp_path, monkeypatch):
     content = bytes(range(256)) * 1000
     storage.put(f"{s3}/large/index.parquet", content)
-    monkeypatch.setattr(storage, "WHOLE_READ_BYTES", 1000)
-    monkeypatch.setattr(storage, "RANGE_BYTES", 30_000)
+    monkeypatch.setattr(storage.reading, "WHOLE_READ_BYTES", 1000)
+    for module in (storage, storage.reading):
+        monkeypatch.setattr(module, "RANGE_BYTES", 30_000)
     read, sizes = storage.Ranges.read, []
     monkeypatch.setattr(storage.Ranges, "read", lambda self, size=-1: sizes.append(size) or read(self, size))
     path = index.here(f"{s3}/large/index.parquet", tmp_path)

@@ -94,6 +94,21 @@ def test_an_etag_that_the_manifest_does_not_give_is_not_compared():
 
 
 @pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        ("gs://b/a.wav: Please install gcsfs to access Google Storage", True),
+        ("az://b/a.wav: Install adlfs to access Azure Datalake Gen2 and Azure Blob Storage", True),
+        ("Please install gcsfs to access Google Storage: scheme 'x', expected a path", False),
+    ],
+)
+def test_what_failed_because_a_package_was_missing_is_tried_again(error, again):
+    past = {"a": was("failed", transient=False, attempts=1, error_class="bad_uri", error=error)}
+    for retry in ("transient", "suspect"):
+        plan = make_plan(tracks_of("a"), past, SETTINGS, retry)
+        assert plan.reasons == ["failed_before" if again else "known_failed"]
+
+
+@pytest.mark.parametrize(
     ("retry", "transient", "attempts", "again"),
     [
         ("transient", True, 1, True),

@@ -105,6 +105,27 @@ def test_a_defect_of_ours_is_neither_mapped_nor_tried_again():
     assert len(calls) == 1
 
 
+class TransportError(Exception):
+    """The network between Google's credentials and who renews them."""
+
+
+class RefreshError(Exception):
+    """Credentials of Google that were not renewed."""
+
+    __module__ = "google.auth.exceptions"
+
+
+@pytest.mark.parametrize(("cause", "kind"), [(TransportError(), failures.FetchTimeout), (None, failures.StorageUnusable)])
+def test_credentials_of_google_that_were_not_renewed_are_tried_again_where_the_network_failed(cause, kind):
+    from gcsfs.retry import HttpError
+
+    error = caused(caused(cause, RefreshError()), HttpError({"code": 401, "message": "Invalid Credentials"}))
+    call, calls = failing(99, error)
+    with pytest.raises(kind):
+        call("gs://b/k")
+    assert len(calls) == (retries.TRIES if cause else 1)
+
+
 class Torn(io.BytesIO):
     """A remote file that breaks off, or gives too little, at every other read."""
 

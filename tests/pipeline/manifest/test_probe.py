@@ -97,8 +97,8 @@ def test_probing_again_replaces_what_was_probed(songs):
 def test_of_a_large_file_only_the_header_is_read(s3, tmp_path, monkeypatch):
     path = write_tone(tmp_path / "a.wav", seconds=60)
     storage.put(f"{s3}/probe/a.wav", path.read_bytes())
-    fetched, read_range = [], storage._read_range
-    monkeypatch.setattr(storage, "_read_range", lambda *args: fetched.append(read_range(*args)) or fetched[-1])
+    fetched, read_range = [], storage.reading._read_range
+    monkeypatch.setattr(storage.reading, "_read_range", lambda *args: fetched.append(read_range(*args)) or fetched[-1])
     ((row,), told) = probed(f"{s3}/probe")
     assert (row["probed_s"], told) == (60.0, [])
     assert sum(map(len, fetched)) < path.stat().st_size / 10

@@ -137,7 +137,7 @@ def test_a_mistake_of_ours_is_not_taken_for_one_of_storage(tmp_path, monkeypatch
 
 
 def test_a_big_source_is_opened_by_ranges(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "WHOLE_READ_BYTES", 3)
+    monkeypatch.setattr(storage.reading, "WHOLE_READ_BYTES", 3)
     storage.put(f"{tmp_path}/a.bin", b"content")
     source, found = storage.open_source(f"{tmp_path}/a.bin")
     with source:
@@ -220,25 +220,6 @@ def test_a_listing_follows_no_link_to_a_folder_and_tells_of_links_to_nowhere(tmp
     for name, aim in (("lost.bin", "nowhere"), ("self.bin", "self.bin")):
         (tmp_path / name).symlink_to(aim)
     assert list(storage.find(str(tmp_path))) == [storage.Info(f"{tmp_path}/{name}.bin", 0, None) for name in ("lost", "self")]
-
-
-def test_a_listing_of_s3_comes_by_pages_and_in_order(s3, monkeypatch):
-    names = [f"pages/{number}.bin" for number in range(5)]
-    for name in names:
-        storage.put(f"{s3}/{name}", name.encode())
-    storage.put(f"{s3}/pages2.bin", b"beside")
-    asked, page = [], storage._page
-    monkeypatch.setattr(storage, "_page", lambda *args: asked.append(args) or page(*args[:2], {**args[2], "MaxKeys": 2}))
-    found = list(storage.find(f"{s3}/pages/"))
-    assert [info.uri for info in found] == [f"{s3}/{name}" for name in names]
-    assert len(asked) == 3
-    assert found == [storage.info(info.uri) for info in found]
-    assert list(storage.find(f"{s3}/page")) == []
-
-
-def test_a_listing_of_a_bucket_that_is_not_there_says_so(s3):
-    with pytest.raises(failures.StorageUnusable, match="NoSuchBucket"):
-        list(storage.find("s3://not-there/songs"))
 
 
 @pytest.mark.parametrize("size", [0, 5, 100_000])

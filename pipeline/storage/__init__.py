@@ -1,0 +1,51 @@
+"""Storage: every read and write of the project; a write is whole or nothing.
+
+A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment, by
+the variables that docs/storage.md names, or from `use`, never from a URI. Every call tries again what may pass. fsspec is
+imported in this folder only.
+
+Files:
+    filesystems: The file system of a URI, with the options it is reached by; and what storage says of one object.
+    reading: An object is read whole, or as a seekable file by ranges.
+    writing: An object is put whole or not at all, or only where there is none; what lies below a prefix is removed.
+    listing: What lies below a folder or prefix, and what a pattern names.
+    objects: What the clients of S3, Google and Azure have no common call for: pages, removal by key, a missing bucket.
+"""
+
+from sep_batch.pipeline.storage.filesystems import Info, Options, require_package, use
+from sep_batch.pipeline.storage.listing import expand, find
+from sep_batch.pipeline.storage.reading import (
+    RANGE_BYTES,
+    WHOLE_READ_BYTES,
+    Ranges,
+    exists,
+    info,
+    is_folder,
+    open_ranges,
+    open_source,
+    read,
+)
+from sep_batch.pipeline.storage.writing import bring, create, put, put_file, remove
+
+__all__ = [
+    "RANGE_BYTES",
+    "WHOLE_READ_BYTES",
+    "Info",
+    "Options",
+    "Ranges",
+    "bring",
+    "create",
+    "exists",
+    "expand",
+    "find",
+    "info",
+    "is_folder",
+    "open_ranges",
+    "open_source",
+    "put",
+    "put_file",
+    "read",
+    "remove",
+    "require_package",
+    "use",
+]

@@ -1,0 +1,176 @@
+"""The file system of a URI, with the options it is reached by; and what storage says of one object."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+from urllib.parse import quote
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sep_batch.pipeline import failures, uris
+
+_CONNECT_S, _READ_S = 10, 30  # after which a server that says nothing is asked again
+# Tries are counted in retries.py alone; the clients' own would multiply them.
+_S3_CONFIG = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"total_max_attempts": 1}}
+_GCS, _AZURE = ("gs", "gcs"), ("az", "abfs", "abfss")
+_HEADS = tuple(f"{scheme}://" for scheme in ("s3", *_AZURE))  # whose client asks what lies there by HEAD
+_EXTRAS = {**dict.fromkeys(_GCS, ("gcsfs", "gcs")), **dict.fromkeys(_AZURE, ("adlfs", "azure"))}  # package, extra of ours
+# Nothing of gcsfs's calls by gRPC is used; its first call would wait 60 s for an answer where only HTTP is answered.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+Options = Mapping[str, Mapping[str, Any]]
+_used: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Info:
+    """What storage says of one object: URI, size, etag (on a disk: the modified time), and when it was last changed."""
+
+    uri: str
+    bytes: int
+    etag: str | None
+    modified: datetime | None = None
+
+
+def use(options: Options) -> None:
+    """Set how storage is reached, for this process and all its threads.
+
+    Args:
+        options: fsspec's options by URI prefix; the longest prefix that fits a URI counts, `s3://` fits every S3 URI.
+    """
+    _used.clear()
+    _used.update({prefix: dict(values) for prefix, values in options.items()})
+
+
+def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
+    """Return the file system of a URI, and the path in it.
+
+    Args:
+        uri: Where to.
+        allow_http: To read from, where the manifest's reader has let it in.
+
+    Raises:
+        BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
+        StorageUnusable: The scheme's package is missing, or its client takes neither the options nor the environment.
+    """
+    scheme = uris.check(uri, allow_http=allow_http)
+    if scheme == "file":
+        return LocalFileSystem(), uri.removeprefix("file://")
+    if scheme in uris.HTTP or scheme == "memory":
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(uri))
+    require_package(uri)
+    options = _options_of(uri)
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri, **_defaults(scheme, options))
+    except Exception as error:  # noqa: BLE001 (a client's constructor raises what it likes)
+        passes = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
+        kind = failures.FetchTimeout if passes else failures.StorageUnusable
+        reason = _without(options, str(error)) or type(error).__name__
+        raise kind(
+            f"{uris.shown(uri)}: {scheme}:// cannot be reached with these credentials and options ({reason}); "
+            "check the environment and --storage-options"
+        ) from None
+    _try_once(scheme, filesystem)
+    return filesystem, path
+
+
+def require_package(uri: str) -> None:
+    """Make sure that the package is installed that a URI's scheme needs.
+
+    Raises:
+        StorageUnusable: It is not; names the extra that has it.
+    """
+    scheme = uri.partition("://")[0]
+    if scheme not in _EXTRAS:
+        return
+    package, extra = _EXTRAS[scheme]
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise failures.StorageUnusable(
+            f"{uris.shown(uri)}: {scheme}:// needs the package {package} ({error}); pip install 'sep-batch[{extra}]'"
+        ) from error
+
+
+def _options_of(uri: str) -> dict[str, Any]:
+    """Return the options of the longest prefix that fits a URI."""
+    prefix = max((prefix for prefix in _used if uri.startswith(prefix)), key=len, default="")
+    return _used.get(prefix, {})
+
+
+def _defaults(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a client is made with: no cache of listings, and an end to waiting, where the options say nothing else."""
+    defaults: dict[str, Any] = {"use_listings_cache": False}
+    if scheme == "s3":
+        return defaults | options | {"config_kwargs": _S3_CONFIG | options.get("config_kwargs", {})}
+    if scheme in _GCS:
+        from aiohttp import ClientTimeout
+
+        defaults["requests_timeout"] = ClientTimeout(sock_connect=_CONNECT_S, sock_read=_READ_S)
+    else:
+        defaults |= {"connection_timeout": _CONNECT_S, "read_timeout": _READ_S}
+    return defaults | options
+
+
+def _try_once(scheme: str, filesystem: Any) -> None:
+    """Have a client try once: gcsfs would for half a minute, Azure's SDK for a minute and a half, and both have no option."""
+    if scheme == "s3":
+        filesystem.retries = 1
+    elif scheme in _GCS:
+        filesystem._request = partial(type(filesystem)._request.__wrapped__, filesystem)  # noqa: SLF001
+    else:
+        for policy in filesystem.service_client._pipeline._impl_policies:  # noqa: SLF001
+            if hasattr(policy, "total_retries"):
+                policy.total_retries = 0
+
+
+def _without(options: Mapping[str, Any], text: str) -> str:
+    """Return an error's text without the values of options, of which some are secrets."""
+    for value in _texts(options):
+        if len(value) > 3:
+            text = text.replace(value, "...").replace(quote(value, safe=""), "...")
+    return text
+
+
+def _texts(options: Any) -> Iterator[str]:
+    if isinstance(options, Mapping):
+        for value in options.values():
+            yield from _texts(value)
+    elif isinstance(options, str):
+        yield options
+
+
+def ask_once(uri: str) -> Info:
+    """Ask once, and raise what the client raises: whoever calls it counts the tries."""
+    filesystem, path = filesystem_of(uri, allow_http=True)
+    try:
+        found = filesystem.info(path)
+    except OSError:
+        if uri.startswith(_HEADS):  # a HEAD's answer has no body; this one's tells a missing bucket or a bad key from the rest
+            filesystem.cat_file(path, start=0, end=1)
+        raise
+    if found["type"] == "directory":
+        raise IsADirectoryError(uri)
+    return info_of(uri, found)
+
+
+def info_of(uri: str, found: dict[str, Any]) -> Info:
+    """Return what a client says of an object, in our words."""
+    tag = found.get("ETag") or found.get("etag") or found.get("md5Hash")
+    modified = found.get("LastModified") or found.get("last_modified") or found.get("updated") or found.get("mtime")
+    if isinstance(modified, float):
+        modified = datetime.fromtimestamp(modified, UTC)
+    elif isinstance(modified, str):
+        modified = datetime.fromisoformat(modified)
+    if tag is None and modified:
+        tag = modified.isoformat()
+    if found["size"] is None:
+        raise failures.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
+    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified)

@@ -1,0 +1,94 @@
+"""Listings: what lies below a folder or prefix, and what a pattern names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from sep_batch.pipeline.retries import reading
+from sep_batch.pipeline.storage import objects
+from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
+from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named, refuse_missing_bucket
+
+
+def find(uri: str) -> Iterator[Info]:
+    """List every object below a folder or prefix, in the order of their names; none where there is no such folder.
+
+    They come as storage gives them, so a listing of millions takes no memory. On a disk, links to files are followed, links
+    to folders are not.
+    """
+    filesystem, path = filesystem_of(uri)
+    if isinstance(filesystem, LocalFileSystem):
+        return _below_folder(uri.removesuffix(path), path)
+    if located := bucket_of(uri):
+        return _below_prefix(uri, *located)
+    return _all_below(uri, filesystem, path)
+
+
+def _below_folder(scheme: str, path: str) -> Iterator[Info]:
+    waiting = _entries(path)[::-1]
+    while waiting:
+        entry = waiting.pop()
+        if entry.is_dir(follow_symlinks=False):
+            waiting += _entries(entry.path)[::-1]
+        elif not os.path.isdir(entry.path):
+            yield _info_of_entry(f"{scheme}{entry.path}", entry)
+
+
+@reading
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, in the order of what lies below; nothing where it is gone."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
+    try:
+        found = entry.stat()
+    except OSError:  # a link to nowhere, or just removed
+        return Info(uri, 0, None)
+    return info_of(uri, {"size": found.st_size, "mtime": found.st_mtime})
+
+
+def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
+    prefix, token = f"{key}/" if key else "", None
+    while True:
+        page = _page(uri, bucket, prefix, token)
+        for entry in page.objects:
+            yield info_of(f"{uri.rstrip('/')}/{entry['key'][len(prefix) :]}", entry)
+        if (token := page.token) is None:
+            return
+
+
+@reading
+def _page(_uri: str, bucket: Bucket, prefix: str, token: str | None) -> Page:
+    return bucket.page(prefix, token, objects.PAGE_OBJECTS)
+
+
+@reading
+def _all_below(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
+    found = filesystem.find(path, detail=True)
+    below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
+    return (info_of(f"{uri.rstrip('/')}{key[below:]}", found[key]) for key in sorted(found))
+
+
+@reading
+def expand(pattern: str) -> list[Info]:
+    """Return the objects that a glob pattern names, sorted."""
+    filesystem, path = filesystem_of(pattern)
+    if isinstance(filesystem, LocalFileSystem):
+        return [_info_of_entry(key, Path(key)) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
+    scheme = pattern.partition("://")[0]
+    with missing_bucket_named(pattern):
+        found = filesystem.glob(path, detail=True)
+    files = [key for key in sorted(found) if found[key]["type"] != "directory"]
+    if not files:
+        refuse_missing_bucket(pattern)
+    return [info_of(f"{scheme}://{key.lstrip('/')}", found[key]) for key in files]

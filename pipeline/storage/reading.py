@@ -1,0 +1,139 @@
+"""Reads: an object whole, by ranges, or only what storage says of it."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, Any, cast
+
+from fsspec.implementations.local import LocalFileSystem
+
+from sep_batch.pipeline import failures
+from sep_batch.pipeline.retries import reading
+from sep_batch.pipeline.storage.filesystems import Info, ask_once, filesystem_of
+from sep_batch.pipeline.storage.listing import find
+from sep_batch.pipeline.storage.objects import bucket_of, missing_bucket_named
+
+WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
+RANGE_BYTES = 8 << 20  # fetched at once of such a source
+
+
+@reading
+def info(uri: str) -> Info:
+    """Ask storage about one object.
+
+    Raises:
+        NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
+    """
+    with missing_bucket_named(uri):
+        return ask_once(uri)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object lies there."""
+    try:
+        info(uri)
+    except failures.NotFound:
+        return False
+    return True
+
+
+def is_folder(uri: str) -> bool:
+    """Tell whether a URI is a folder, a bucket, or a prefix that holds something."""
+    if located := bucket_of(uri):
+        return next(find(uri), None) is not None or not located[1]
+    return _is_directory(uri)
+
+
+@reading
+def _is_directory(uri: str) -> bool:
+    filesystem, path = filesystem_of(uri, allow_http=True)
+    return bool(filesystem.isdir(path))
+
+
+@reading
+def read(uri: str) -> bytes:
+    """Read an object whole."""
+    filesystem, path = filesystem_of(uri, allow_http=True)
+    with missing_bucket_named(uri):
+        content: bytes = filesystem.cat_file(path)
+    return content
+
+
+@reading
+def open_source(uri: str) -> tuple[IO[bytes], Info]:
+    """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
+    with missing_bucket_named(uri):
+        found = ask_once(uri)
+    filesystem, path = filesystem_of(uri, allow_http=True)
+    if found.bytes > WHOLE_READ_BYTES:
+        return _ranges(uri, filesystem, path, RANGE_BYTES), found
+    content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
+    if len(content) != found.bytes:
+        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
+    return io.BytesIO(content), found
+
+
+@reading
+def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes]:
+    """Open an object as a seekable file read by ranges; storage is asked nothing before the first read.
+
+    Args:
+        uri: Where it lies.
+        size: In bytes, as a listing says.
+        range_bytes: Fetched at once.
+    """
+    filesystem, path = filesystem_of(uri, allow_http=True)
+    two_blocks = {"cache_type": "blockcache", "cache_options": {"maxblocks": 2}}  # a header is read at both ends of a file
+    with missing_bucket_named(uri):
+        return _ranges(uri, filesystem, path, range_bytes, size=size, **two_blocks)
+
+
+def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: Any) -> IO[bytes]:
+    if isinstance(filesystem, LocalFileSystem):
+        return cast("IO[bytes]", filesystem.open(path, "rb"))
+    return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=range_bytes, **known)))
+
+
+class Ranges(io.RawIOBase):
+    """A remote object as a seekable file, whose reads try again what may pass and raise errors of ours."""
+
+    def __init__(self, uri: str, opened: Any) -> None:
+        """Wrap fsspec's file."""
+        self._uri, self._opened = uri, opened
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes; fewer at the end only."""
+        return _read_range(self._uri, self._opened, size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the place."""
+        return int(self._opened.tell())
+
+    def seekable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def readable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def close(self) -> None:
+        """Close it and what it wraps."""
+        self._opened.close()
+        super().close()
+
+
+@reading
+def _read_range(uri: str, opened: Any, size: int) -> bytes:
+    place = opened.tell()
+    wanted = opened.size - place if size < 0 else min(size, opened.size - place)
+    with missing_bucket_named(uri):
+        content: bytes = opened.read(size)
+    if len(content) < wanted:
+        opened.seek(place)
+        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")
+    return content
