@@ -63,6 +63,8 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         id_column=wanted.id_column,
         input_root=wanted.input_root,
         allow_http=wanted.allow_http,
+        include=wanted.include,
+        exclude=wanted.exclude,
     )
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), uris.absolute(out) if out else default_out(listed.uri), access)
 
