@@ -371,7 +371,7 @@ def test_a_folder_without_audio_is_refused_with_what_it_holds(tmp_path):
     for name in ("a.jpg", "b.JPG", "c.nfo", "README", ".DS_Store", "x/.git/config"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    said = r"found no audio in .*: 4 other files \(\.jpg 2, \.nfo 1, no extension 1\), 2 hidden files; --include '\*\.EXT' lists"
+    said = r"found no audio in .*: 4 other files \(\.jpg 2, no extension 1, \.nfo 1\), 2 hidden files; --include '\*\.EXT' lists"
     with pytest.raises(failures.ManifestError, match=said):
         manifest.read(str(tmp_path))
 

@@ -257,7 +257,7 @@ def test_many_small_files_are_fetched_at_once_and_large_ones_one_by_one(tmp_path
         ({"a.csv": b"uri\n1.wav\n", "b.jsonl": b"{}"}, "found files of 2 kinds (a.csv, b.jsonl), expected one kind"),
         ({"a.parquet": b"x"}, "a.parquet: not readable as Parquet"),
         ({"k=1/k=2/a.csv": b"uri\n1.wav\n"}, "k=1/k=2/a.csv: found two folders of k="),
-        ({"k=%ff/a.csv": b"uri\n1.wav\n"}, "k=%ff: no UTF-8"),
+        ({"k=%ff/a.csv": b"uri\n1.wav\n"}, "k=%ff is no UTF-8"),
         ({"a.csv": b"uri,uri\n1.wav,2.wav\n"}, "a.csv: found two columns of one name"),
         ({"a.csv": b"", "b.csv": b""}, "holds no rows"),
         ({"a.csv": b"song\n1.wav\n"}, "no uri column; found song"),
@@ -280,7 +280,8 @@ def test_a_folder_that_is_not_clear_is_refused_in_words(tmp_path, files, said):
 
 
 def test_files_whose_names_no_uri_may_have_are_refused(tmp_path):
-    put_all(tmp_path, {"0.csv": {"uri": ["a.wav"]}, "1\n.csv": {"uri": ["b.wav"]}})
+    put_all(tmp_path, {"0.csv": {"uri": ["a.wav"]}})
+    (tmp_path / "1\n.csv").write_text("uri\nb.wav\n")
     assert "control characters" in refusal(tmp_path)
 
 
