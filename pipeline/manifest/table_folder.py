@@ -91,25 +91,25 @@ def read(folder: str, found: Sequence[Info], text_columns: Collection[str]) -> T
     partitions = _partitions(manifest, [_inside(folder, info) for info in found], text_columns)
     files = list(_parsed(folder, kind, found, text_columns))
     digest = hashlib.sha256("".join(f"{file.digest} {file.name}\n" for file in files).encode()).hexdigest()
-    full = [(info, file) for info, file in zip(found, files, strict=True) if file.table.num_rows]
-    kept = [file for _, file in full] or files[:1]  # an empty file says nothing of its columns' types
-    del files
-    parted = _with_partitions(manifest, kept, partitions)
+    files = [file for file in files if file.table.num_rows] or files[:1]  # an empty file says nothing of its columns' types
+    parted = _with_partitions(manifest, files, partitions)
     types, clashes = _common_types(parted, text_columns)
     if clashes and kind == ".csv":  # as in one file, where one text makes a whole column text
-        again = list(_parsed(folder, kind, [info for info, _ in full], [*text_columns, *clashes]))
-        if [file.digest for file in again] != [file.digest for file in kept]:
+        names = {file.name for file in files}
+        again = list(_parsed(folder, kind, [info for info in found if _inside(folder, info) in names], [*text_columns, *clashes]))
+        if [file.digest for file in again] != [file.digest for file in files]:
             raise failures.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
-        kept, parted = again, _with_partitions(manifest, again, partitions)
+        parted = _with_partitions(manifest, again, partitions)
         types, clashes = _common_types(parted, text_columns)
+        del again
     for name, (one, other) in clashes.items():
         kinds = " and ".join(f"{file.table.schema.field(name).type} in {file.name}" for file in (parted[one], parted[other]))
         raise failures.ManifestError(
             f"{manifest}: column {uris.printable(name, 60)}: found {uris.printable(kinds, 400)}; expected one type in all files"
         )
-    del kept
-    table = pa.concat_tables([_fitted(manifest, file, types) for file in parted])
-    return TableFolder(table, digest, {file.name: file.table.num_rows for file in parted})
+    del files
+    rows = {file.name: file.table.num_rows for file in parted}
+    return TableFolder(_joined(manifest, parted, types), digest, rows)
 
 
 def _inside(folder: str, info: Info) -> str:
@@ -255,16 +255,32 @@ def _plain(type: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_string_view(type) else pa.binary() if pa.types.is_binary_view(type) else type
 
 
-def _fitted(manifest: str, file: _File, types: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return a file's table with all columns, of their common types; those that it lacks are null."""
-    columns, names = [], set(file.table.column_names)
+def _joined(manifest: str, files: list[_File], types: Mapping[str, pa.DataType]) -> pa.Table:
+    """Return the files' rows as one table of one chunk a column; the files' own columns are let go on the way."""
+    columns = []
     for name, type in types.items():
-        try:
-            columns.append(file.table.column(name).cast(type) if name in names else pa.nulls(file.table.num_rows, type))
-        except pa.ArrowException as error:
-            raise failures.ManifestError(
-                f"{manifest}: {uris.printable(file.name)}: column {uris.printable(name, 60)}: "
-                f"found {uris.printable(str(file.table.schema.field(name).type))}, expected {uris.printable(str(type))} "
-                f"as in other files ({parse.reason(error)})"
-            ) from error
+        fitted = [_fitted(manifest, file, name, type) for file in files]
+        chunks = pa.chunked_array([chunk for column in fitted for chunk in column.chunks], type)
+        whole = pa.table([chunks], names=[name]).combine_chunks()  # unlike a column's, it takes text above 2 GiB
+        columns.append(whole.column(0))
+        del fitted, chunks
+        files[:] = [_File(file.name, file.digest, _without(file.table, name)) for file in files]
     return pa.table(columns, names=list(types))
+
+
+def _without(table: pa.Table, name: str) -> pa.Table:
+    return table.drop_columns(name) if name in table.column_names and table.num_columns > 1 else table
+
+
+def _fitted(manifest: str, file: _File, name: str, type: pa.DataType) -> pa.ChunkedArray:
+    """Return a file's column in the type that it has in all files; null where the file lacks it."""
+    if name not in file.table.column_names:
+        return pa.chunked_array([pa.nulls(file.table.num_rows, type)])
+    try:
+        return file.table.column(name).cast(type)
+    except pa.ArrowException as error:
+        raise failures.ManifestError(
+            f"{manifest}: {uris.printable(file.name)}: column {uris.printable(name, 60)}: "
+            f"found {uris.printable(str(file.table.schema.field(name).type))}, expected {uris.printable(str(type))} "
+            f"as in other files ({parse.reason(error)})"
+        ) from error
