@@ -16,7 +16,8 @@ def manifest(
         list[str],
         typer.Argument(
             metavar="SRC...",
-            help="Folders, prefixes, globs, files; lists (.txt .csv .jsonl .parquet); S3 Inventory's manifest.json.",
+            help="Folders, prefixes, globs, files; lists (.txt .csv .jsonl .parquet), folders of lists; S3 Inventory's "
+            "manifest.json.",
         ),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
@@ -31,6 +32,19 @@ def manifest(
         str | None, typer.Option(help="What lists name on this machine has to lie below; without it a remote list may name none.")
     ] = None,
     allow_http: Annotated[bool, typer.Option("--allow-http", help="Lists may name http and https.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Take only a source's files that match, whatever their extension; repeatable. As in .gitignore: '*.flac' or "
+            "'live' is the name of a file or folder, 'live/*.wav' or '/live' a path below the source, ** crosses folders; "
+            "case counts.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out a source's files that match, --include or not; repeatable."),
+    ] = None,
     endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
     storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
 ) -> None:
@@ -48,7 +62,7 @@ def manifest(
         from sep_batch.pipeline.manifest.lists import Reading
 
         storage.use(access.storage_options(endpoint_url, storage_options))
-        how = Reading(uri_column=uri_column, id_column=id_column, input_root=input_root, allow_http=allow_http)
+        how = Reading(uri_column, id_column, input_root, allow_http, tuple(include or ()), tuple(exclude or ()))
         asked = Asked(probe=probe, dedup=dedup, limit=limit, how=how)
         made = run_manifest(sources, out, asked, Tally(Console(stderr=True)))
         for warning in made.warnings:

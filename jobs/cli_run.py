@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     context: typer.Context,
-    manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            help="Parquet, CSV or JSONL with a uri column, or a folder of such files; a folder of audio; or an audio file."
+        ),
+    ],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
     ] = None,
@@ -117,6 +122,19 @@ def run(
     ] = False,
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Take only a folder's files that match, whatever their extension; repeatable. As in .gitignore: '*.flac' or "
+            "'live' is the name of a file or folder, 'live/*.wav' or '/live' a path below the source, ** crosses folders; "
+            "case counts.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave out a folder's files that match, --include or not; repeatable."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
     metrics_port: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus there, by default on 127.0.0.1 only.")
@@ -170,6 +188,8 @@ def run(
             shared_filesystem=shared_filesystem,
             uri_column=uri_column,
             id_column=id_column,
+            include=include,
+            exclude=exclude,
         )
         telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
         exit_code = _separate(run_job, log, manifest, out, asked, **telling)
@@ -203,7 +223,7 @@ def _separate(
 PLANNED = (  # those of run's flags that change what would be done
     *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
     *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
-    *("endpoint_url", "storage_options", "address", "uri_column", "id_column", "no_analysis"),
+    *("endpoint_url", "storage_options", "address", "uri_column", "id_column", "include", "exclude", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

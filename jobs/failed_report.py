@@ -75,7 +75,9 @@ def lines(report: Report) -> Iterator[str]:
         yield f"{report.ok_damaged:,} more are ok and damaged: truncated or with skipped packets, as the index says of each"
     if retried := sum(group.retried for group in report.groups):
         yield f"the same run again tries {retried:,} of them"
-    if report.to:
+    if report.to and not report.failed:
+        yield f"0 tracks in {report.to}; nothing to run again"
+    elif report.to:
         again = shlex.join(["sep-batch", "run", report.to, "--out", report.out, "--retry", "all"])
         yield f"{report.failed:,} tracks in {report.to}; next, with the flags of the run that made OUT: {again}"
     elif report.failed:

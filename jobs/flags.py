@@ -44,6 +44,8 @@ def as_options(**flags: Any) -> dict[str, Any]:
         "bitrate": _bitrate(flags["bitrate"]),
         "stems": tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
         "analysis": not flags.pop("no_analysis", False),
+        "include": tuple(flags["include"] or ()),
+        "exclude": tuple(flags["exclude"] or ()),
     }
     return {_FIELDS.get(name, name): value for name, value in (flags | read).items()}
 
@@ -77,5 +79,6 @@ def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> 
         if parameter.param_type_name == "argument":
             words.append(str(value))
         else:
-            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+            for one in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
     return shlex.join(words)

@@ -11,6 +11,7 @@ from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
+from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
@@ -88,6 +89,8 @@ class Options:
         shared_filesystem: Whether every node of the cluster sees the paths that are given.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
+        include: Patterns of a folder's files, of which a track matches at least one.
+        exclude: Patterns of a folder's files, of which a track matches none.
         device: Torch's device, for tests on logical GPUs.
         flush_s: Seconds between two journal files.
     """
@@ -127,6 +130,8 @@ class Options:
     shared_filesystem: bool = False
     uri_column: str | None = None
     id_column: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     device: str | None = None
     flush_s: float = index.FLUSH_S
 
@@ -139,6 +144,7 @@ def check(wanted: Options) -> None:
     """
     MaxFailures.parse(wanted.max_failures)
     names.check(wanted.filename)
+    Patterns(wanted.include, wanted.exclude)
     for name, found in (
         ("--cpus", wanted.cpus),
         ("--limit", wanted.limit),

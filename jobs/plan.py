@@ -71,8 +71,6 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     wanted = Options(**options)
     check(wanted)
     catalog = prepare.read_catalog(source, out, wanted)
-    if not catalog.tracks.num_rows:
-        return Planned(catalog.listed.uri, catalog.out, 0, warnings=catalog.listed.warnings)
     with outs.errors():
         before = outs.last_run(catalog.out)["settings"] or None
     model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)

@@ -64,6 +64,8 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         id_column=wanted.id_column,
         input_root=wanted.input_root,
         allow_http=wanted.allow_http,
+        include=wanted.include,
+        exclude=wanted.exclude,
     )
     where = uris.absolute(out) if out else default_out(listed.uri)
     refuse_missing_packages(listed.tracks["uri"], where)

@@ -61,7 +61,7 @@ def _vanished(summary: Summary) -> list[str]:
     if not (gone := summary.vanished):
         return []
     first = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-    return [f"{len(gone)} tracks of OUT are no longer in the folder that was listed, their stems stay: {first}"]
+    return [f"{len(gone)} tracks of OUT are no longer in the listing of the folder, their stems stay: {first}"]
 
 
 def reach(endpoint_url: str | None, storage_options: str | None) -> str:

@@ -65,8 +65,6 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     catalog = prepare.read_catalog(source, out, wanted)
     tracks, out = catalog.tracks, catalog.out
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
-    if not tracks.num_rows:
-        return summary
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(wanted.model)
     settings = prepare.settings_of(wanted, model)

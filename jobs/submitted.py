@@ -12,6 +12,7 @@ import typer
 
 from sep_batch.jobs import flags, options
 from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline.manifest.patterns import Patterns
 
 HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
 PLACES = ("manifest", "source", "sources", "out", "to", "uri")  # parameters that say where a catalog or its stems lie
@@ -33,6 +34,7 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
     given = parsed.params
     if given.get("address"):
         raise failures.UsageError("--address after the command: expected before it; the job joins the cluster that it runs on")
+    Patterns(given.get("include") or (), given.get("exclude") or ())
     if {"format", "stems", "bitrate"} <= set(given):
         fields = {field.name for field in dataclasses.fields(options.Options)}
         read = flags.as_options(**given)

@@ -13,6 +13,8 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest.audio_files import AudioFiles
+from sep_batch.pipeline.manifest.patterns import Patterns
 
 
 def run_sync(source: str, out: str, *, progress: Progress | None = None, **options: Any) -> Summary:
@@ -32,13 +34,19 @@ def run_sync(source: str, out: str, *, progress: Progress | None = None, **optio
         RunError: As `run_job`.
     """
     storage.use(storage_options(options.get("endpoint_url"), options.get("storage_options")))
-    said = f"SOURCE {uris.shown(uris.absolute(source))}"
+    _refuse_without_audio(uris.absolute(source), Patterns(options.get("include", ()), options.get("exclude", ())))
+    return run_job(source, out, progress=progress, **options)
+
+
+def _refuse_without_audio(source: str, patterns: Patterns) -> None:
+    """Refuse what lists no audio, so that a manifest is not run either: no listing would say what of it is gone."""
+    said = f"SOURCE {uris.shown(source)}"
+    files = AudioFiles(source, patterns, with_manifests=True)
     try:
-        if not storage.is_folder(uris.absolute(source)):
+        if not storage.is_folder(source):
             raise failures.ManifestError(f"{said}: expected a folder or prefix that holds audio, and is there")
+        if next(files.below(), None) is None:
+            hint = f"; they are for sep-batch run {uris.shown(source)}" * bool(files.manifests)
+            raise failures.ManifestError(f"SOURCE: {files.nothing()}{hint}")
     except failures.TrackError as error:
         raise failures.ManifestError(f"SOURCE {error}") from error
-    summary = run_job(source, out, progress=progress, **options)
-    if not summary.tracks:
-        raise failures.ManifestError(f"{said}: found no audio file")
-    return summary

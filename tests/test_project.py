@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from sep_batch.jobs.cli import app
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.rows import JOURNAL, STEM
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,12 @@ def test_the_readme_names_every_column():
     assert set(re.findall(r"`([a-z_0-9]+)`", table)) == set(JOURNAL.names)
     for field in STEM:
         assert field.name in table
+
+
+def test_the_docs_name_every_extension_that_a_folder_lists():
+    text = (ROOT / "docs" / "manifests.md").read_text()
+    table = text[text.index("<!-- extensions -->") : text.index("<!-- /extensions -->")]
+    assert re.findall(r"`(\.[a-z0-9]+)`", table) == list(AUDIO_EXTENSIONS)
 
 
 def test_the_readmes_queries_find_in_the_index_what_it_says_of_them(tmp_path, monkeypatch):

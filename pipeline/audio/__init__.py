@@ -15,6 +15,7 @@ Files:
     ogg: Pages, and the links of a chained file.
     damage: What becomes of a track whose file could not be read whole.
     extent: The bytes of a file that hold audio.
+    kinds: The kinds of files that are decoded, and the extensions of their names.
     containers: The kind of a file, and FFmpeg opened on it.
     beginning: The place where the audio of a file begins, behind tags, padding and cut frames.
     frames: Frame headers of raw streams.

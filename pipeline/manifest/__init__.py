@@ -5,7 +5,9 @@ Files:
     parse: The bytes of a manifest become a table.
     ids: The ids of tracks.
     source_policy: Which sources a manifest may name.
-    audio_files: What a folder or prefix lists as audio.
+    audio_files: The audio files of a folder, prefix or inventory, and a count of all others.
+    patterns: Patterns of --include and --exclude.
+    table_folder: A folder of Parquet, CSV or JSONL files as one manifest.
     scan: A manifest is written from folders, prefixes, patterns, lists and inventories.
     lists: Lists of sources, one or several manifests, read for a scan.
     s3_inventory: An inventory of S3 as a list of audio files.
@@ -14,6 +16,7 @@ Files:
     duplicates: Files with the same bytes.
 """
 
-from sep_batch.pipeline.manifest.manifest import MANIFEST_EXTENSIONS, SHOWN, URI_SPELLINGS, Manifest, check, read
+from sep_batch.pipeline.manifest.audio_files import MANIFEST_EXTENSIONS
+from sep_batch.pipeline.manifest.manifest import SHOWN, URI_SPELLINGS, Manifest, check, read
 
 __all__ = ["MANIFEST_EXTENSIONS", "SHOWN", "URI_SPELLINGS", "Manifest", "check", "read"]

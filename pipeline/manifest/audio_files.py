@@ -1,15 +1,30 @@
-"""Which files are audio, by their names, and the audio that lies below a folder or prefix."""
+"""Which files of a folder, prefix or inventory are its audio; and a count of all others, so that none is left out in silence."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Literal
 
 from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.audio.kinds import EXTENSIONS
+from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import Info
 
-AUDIO_EXTENSIONS = (
-    *(".mp3", ".m4a", ".mp4", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wav", ".aif", ".aiff"),
-    *(".wma", ".ac3", ".mp2", ".mka", ".webm", ".caf", ".au", ".wv", ".ape", ".tta"),
+AUDIO_EXTENSIONS = tuple(chain.from_iterable(EXTENSIONS.values()))
+MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
+SHOWN_EXTENSIONS = 8
+SHOWN_FILES = 3
+MOST_EXTENSIONS = 1000  # that are counted one by one
+_IS_AUDIO = frozenset(AUDIO_EXTENSIONS)
+_EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
+_MARKERS = ("/", "_$folder$")  # how the name of an object ends that stands for a folder
+_TABLES = (  # formats of tables whose log says which of the files there count
+    (re.compile(r"(?:^|/)_delta_log/"), "a Delta Lake table"),
+    (re.compile(r"(?:^|/)\.hoodie/"), "a Hudi table"),
+    (re.compile(r"(?:^|/)metadata/[^/]*\.metadata\.json$"), "an Iceberg table"),
 )
 
 
@@ -19,31 +34,139 @@ def extension(uri: str) -> str:
     return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
 
-def audio_below(uri: str, odd: list[str]) -> Iterator[Info]:
-    """Yield the audio files below a folder or prefix, but not those of hidden names.
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, as `1 file`, `2 files`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
-    Args:
-        uri: The folder.
-        odd: Given what is wrong with names that no URI may have; these files are left out.
+
+class AudioFiles:
+    """Takes the audio files of a listing, and counts the others.
+
+    Attributes:
+        folder: The folder, prefix or bucket that is listed.
+        manifests: The manifest files of the listing; where it has audio, the first of them.
+        manifest_count: How many manifest files it has.
+        table: The format of the table that the folder is, as "a Delta Lake table"; empty where it is none.
     """
-    return audio_of(storage.find(uri), uri, odd)
 
+    def __init__(self, folder: str, patterns: Patterns | None = None, *, with_manifests: bool = False) -> None:
+        """Begin with nothing listed.
 
-def audio_of(listed: Iterable[Info], folder: str, odd: list[str]) -> Iterator[Info]:
-    """Yield those of a listing that are audio, as `audio_below` does."""
-    for found in listed:
-        inside = found.uri[len(folder) :].lstrip("/")
-        hidden = any(component.startswith(".") for component in inside.split("/"))
-        if extension(inside) in AUDIO_EXTENSIONS and not hidden:
-            try:
-                uris.check(inside)
-                uris.check(found.uri)
-            except failures.BadUri as error:
-                odd.append(str(error))
-            else:
-                yield found
+        Args:
+            folder: What is listed.
+            patterns: Which of its files are listed; by default those with an extension of audio.
+            with_manifests: Keep the manifest files too, instead of counting them among the others.
+        """
+        self.folder, self._patterns, self._with_manifests = folder, patterns or Patterns(), with_manifests
+        self.manifests, self.manifest_count, self.table = list[Info](), 0, ""
+        self._has_audio = False
+        self._others, self._hidden, self._excluded = Counter[str](), 0, 0
+        self._private, self._first_private = 0, ""
+        self._odd, self._first_odd = 0, ""
 
+    def below(self) -> Iterator[Info]:
+        """Yield the audio files below the folder."""
+        return self.of(storage.find(self.folder))
 
-def left_out(odd: list[str]) -> list[str]:
-    """Return what a person should know of the files left out."""
-    return [f"{len(odd)} files are left out for their names, the first: {odd[0]}"] if odd else []
+    def of(self, listed: Iterable[Info]) -> Iterator[Info]:
+        """Yield the audio files of a listing, but not those of names that no URI may have."""
+        for info in listed:
+            inside = info.uri[len(self.folder) :].lstrip("/")
+            kind = self.sort(inside)
+            if kind == "audio" and not self._is_odd(inside, info.uri):
+                self._has_audio = True
+                yield info
+            elif kind == "manifest":
+                self.manifests.append(info)
+                if self._has_audio:
+                    del self.manifests[SHOWN_FILES:]
+
+    def sort(self, inside: str) -> Literal["audio", "manifest", "other"]:
+        """Return what a file is by its name, and count it where it is not audio.
+
+        Args:
+            inside: Its path below the folder.
+        """
+        if not inside or inside.endswith(_MARKERS):
+            return "other"
+        kind, components = extension(inside), inside.split("/")
+        if any(component.startswith(".") for component in components):
+            self._hidden += 1
+        elif self._patterns and self._patterns.leave_out(inside):
+            self._excluded += 1
+        elif self._patterns.include or kind in _IS_AUDIO:
+            return "audio"
+        elif kind not in MANIFEST_EXTENSIONS or not self._with_manifests:
+            kind = kind if _EXTENSION.fullmatch(kind) else ""
+            self._others[kind if kind in self._others or len(self._others) < MOST_EXTENSIONS else ""] += 1
+        elif any(component.startswith("_") for component in components):
+            self._private, self._first_private = self._private + 1, self._first_private or inside
+        else:
+            self.manifest_count += 1
+            return "manifest"
+        self.table = self.table or next((name for sign, name in _TABLES if sign.search(inside)), "")
+        return "other"
+
+    def _is_odd(self, inside: str, uri: str) -> bool:
+        try:
+            uris.check(inside)
+            uris.check(uri)
+        except failures.BadUri as error:
+            self._odd, self._first_odd = self._odd + 1, self._first_odd or str(error)
+            return True
+        return False
+
+    def warnings(self) -> list[str]:
+        """Return what a person should know of the files that are not listed, a line each."""
+        told = self._odd_names()
+        if left_out := [*self._left_out(), *self._hidden_or_excluded()]:
+            told.append(f"left out: {', '.join(left_out)}")
+        if self.manifest_count:
+            first = self.manifests[0].uri if self.manifests else ""
+            told.append(
+                f"{counted(self.manifest_count, 'manifest file')} beside audio, not read: {self._manifest_names()}; "
+                f"to run one, name it: sep-batch run {uris.shown(first)}"
+            )
+        return told
+
+    def warnings_of_manifests(self) -> list[str]:
+        """Return what a person should know where the folder's manifest files are read, which have no audio beside them."""
+        return [f"left out: {', '.join(left_out)}"] if (left_out := self._left_out()) else []
+
+    def nothing(self, source: str = "") -> str:
+        """Return in words that the listing holds no audio, and what it holds instead.
+
+        Args:
+            source: What was listed; by default the folder.
+        """
+        manifests = [f"{counted(self.manifest_count, 'manifest file')} ({self._manifest_names()})"] * bool(self.manifest_count)
+        instead = ", ".join([*manifests, *self._left_out(), *self._hidden_or_excluded(), *self._odd_names()])
+        hint = ["--include '*.EXT' lists files of another extension"] if self._others and not self._patterns else []
+        nothing = f"found no audio in {uris.shown(source or self.folder)}: {instead or 'no files'}"
+        return "; ".join([nothing, *hint, *self._patterns.unmatched()])
+
+    def _left_out(self) -> list[str]:
+        told = []
+        if self._others:
+            told.append(f"{counted(self._others.total(), 'other file')} ({self._by_extension()})")
+        if self._private:
+            first = uris.printable(self._first_private, 60) + ", ..." * (self._private > 1)
+            told.append(f"{counted(self._private, 'manifest file')} in names that begin with _ ({first})")
+        return told
+
+    def _by_extension(self) -> str:
+        common = self._others.most_common(SHOWN_EXTENSIONS)
+        rest = self._others.total() - sum(count for _, count in common)
+        return ", ".join(f"{kind or 'no extension'} {count:,}" for kind, count in common) + f", others {rest:,}" * bool(rest)
+
+    def _hidden_or_excluded(self) -> list[str]:
+        hidden = [counted(self._hidden, "hidden file")] * bool(self._hidden)
+        excluded = f"{counted(self._excluded, 'file')} by {self._patterns.flags}"
+        return hidden + [excluded] * bool(self._excluded)
+
+    def _odd_names(self) -> list[str]:
+        return [f"{self._odd} files are left out for their names, the first: {self._first_odd}"] if self._odd else []
+
+    def _manifest_names(self) -> str:
+        shown = [uris.printable(info.uri[len(self.folder) :].lstrip("/"), 60) for info in self.manifests[:SHOWN_FILES]]
+        return ", ".join(shown) + ", ..." * (self.manifest_count > SHOWN_FILES)

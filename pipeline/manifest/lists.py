@@ -16,23 +16,26 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.manifest import manifest, parse
-from sep_batch.pipeline.manifest.audio_files import extension
+from sep_batch.pipeline.manifest.audio_files import MANIFEST_EXTENSIONS, extension
+from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.manifest.source_policy import Fence
 from sep_batch.pipeline.rows import EXTRA
 
 TEXT = ".txt"
-EXTENSIONS = (*manifest.MANIFEST_EXTENSIONS, TEXT)
+EXTENSIONS = (*MANIFEST_EXTENSIONS, TEXT)
 BLOCK_ROWS = 1000  # of JSONL, made at once
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How lists are read; the words of `manifest.read`."""
+    """How sources are read; the words of `manifest.read`."""
 
     uri_column: str | None = None
     id_column: str | None = None
     input_root: str | None = None
     allow_http: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
@@ -59,11 +62,14 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
 
 def _text(uri: str, how: Reading) -> manifest.Manifest:
     around = Fence.around(how.input_root, allow_http=how.allow_http)
+    Patterns(how.include, how.exclude).refuse(f"{uris.shown(uri)} is a list, which names its files itself")
     try:
         lines = storage.read(uri).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise failures.ManifestError(f"list {uris.shown(uri)}: not readable as text ({error.reason})") from error
     given = [line.strip() for line in lines if line.strip()]
+    if not given:
+        raise failures.ManifestError(f"list {uris.shown(uri)}: holds no lines; expected a path or URI a line")
     return manifest.check(pa.table({"uri": pa.array(given, pa.string())}), uri, uris.parent(uri), around=around)
 
 
@@ -73,8 +79,8 @@ def refuse_target(uri: str) -> None:
     Raises:
         UsageError: Names those that there are.
     """
-    if extension(uri) not in manifest.MANIFEST_EXTENSIONS:
-        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(manifest.MANIFEST_EXTENSIONS)}")
+    if extension(uri) not in MANIFEST_EXTENSIONS:
+        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(MANIFEST_EXTENSIONS)}")
 
 
 def write(table: pa.Table, uri: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import parse, source_policy
-from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, extension, left_out
+from sep_batch.pipeline.manifest import parse, source_policy, table_folder
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, MANIFEST_EXTENSIONS, AudioFiles, extension
 from sep_batch.pipeline.manifest.ids import identify
+from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.manifest.source_policy import Fence
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 from sep_batch.pipeline.storage import Info
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
-MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN = 20
 
 
@@ -35,14 +37,14 @@ class Manifest:
         tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
         warnings: What a person should know, a line each.
         read_with: What `read` was told, so that it can be read again.
-        is_folder: Whether it is the listing of a folder or prefix.
+        is_folder: Whether it is the listing of the audio in a folder or prefix.
     """
 
     uri: str
     sha256: str
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
-    read_with: Mapping[str, str | bool | None] = dataclasses.field(default_factory=dict)
+    read_with: Mapping[str, str | bool | list[str] | None] = dataclasses.field(default_factory=dict)
     is_folder: bool = False
 
 
@@ -53,54 +55,104 @@ def read(
     id_column: str | None = None,
     input_root: str | None = None,
     allow_http: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
 ) -> Manifest:
     """Read a manifest; a folder or an audio file stands for a manifest of what it holds.
 
     Args:
-        uri: Parquet, CSV or JSONL by its extension; a folder or prefix; or an audio file.
+        uri: Parquet, CSV or JSONL by its extension; a folder or prefix of audio, or without audio, of such files; an audio file.
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
         input_root: The folder that local sources have to lie below, links followed. Without it a manifest of this machine may
             name any, one from elsewhere none.
         allow_http: Whether the manifest, and its sources, may be http or https.
+        include: Patterns of a folder's files, of which a listed one matches at least one; by default its extension decides.
+        exclude: Patterns of a folder's files, of which a listed one matches none.
 
     Raises:
-        ManifestError: It is not there, not readable, or not clear about its tracks.
-        UsageError: The root is no folder of this machine.
+        ManifestError: It is not there, not readable, not clear about its tracks, or has none.
+        UsageError: The root is no folder of this machine, or a pattern is none, or is given with what is no folder.
     """
     around = Fence.around(input_root, allow_http=allow_http)
     told = {"uri_column": uri_column, "id_column": id_column, "input_root": input_root, "allow_http": allow_http}
+    patterns = Patterns(include, exclude)
     try:
         uris.check(uri, allow_http=allow_http)
-        return dataclasses.replace(_read(uris.absolute(uri), (uri_column, id_column), around), read_with=told)
+        listed = _read(uris.absolute(uri), (uri_column, id_column), around, patterns)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
+    if not listed.tracks.num_rows:
+        raise failures.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
+    return dataclasses.replace(listed, read_with=told | {"include": list(include), "exclude": list(exclude)})
 
 
-def _read(uri: str, columns: tuple[str | None, str | None], around: Fence) -> Manifest:
+def _read(uri: str, columns: tuple[str | None, str | None], around: Fence, patterns: Patterns) -> Manifest:
     kind = extension(uri)
     if kind in MANIFEST_EXTENSIONS:
-        table, sha256 = _parsed(uri, kind, columns)
-        return check(table, uri, uris.parent(uri), *columns, sha256=sha256, around=around)
-    if kind in AUDIO_EXTENSIONS and storage.exists(uri):
+        try:
+            table, sha256 = _parsed(uri, kind, columns)
+        except failures.NotFound:
+            if not storage.is_folder(uri):
+                raise
+        else:
+            patterns.refuse(f"{uris.shown(uri)} is a manifest, which names its tracks itself")
+            return check(table, uri, uris.parent(uri), *columns, sha256=sha256, around=around)
+    elif kind in AUDIO_EXTENSIONS and storage.exists(uri):
+        patterns.refuse(f"{uris.shown(uri)} is one audio file")
         return check(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri), around=around)
     if storage.is_folder(uri):
-        odd = list[str]()
-        listed = check(_listed(audio_below(uri, odd), uri), uri, uri, around=around)
-        return dataclasses.replace(listed, warnings=(*listed.warnings, *left_out(odd)), is_folder=True)
+        return _read_folder(uri, columns, around, patterns)
     if not storage.exists(uri):
-        raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found")
+        raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found{_of_pattern(uri)}")
     raise failures.ManifestError(
-        f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), "
-        f"a folder, nor an audio file ({' '.join(AUDIO_EXTENSIONS)})"
+        f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), a folder, nor an audio file by its "
+        f"extension; where it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
     )
+
+
+def _of_pattern(uri: str) -> str:
+    """Return what to do where a pattern was given that no shell has expanded."""
+    if not (wild := re.search(r"[^/]*[*?\[].*", uri)):
+        return ""
+    return f"; for a pattern: {uris.shown(uri[: wild.start()])} --include {shlex.quote(uris.printable(wild[0]))}"
+
+
+def _read_folder(uri: str, columns: tuple[str | None, str | None], around: Fence, patterns: Patterns) -> Manifest:
+    """Read a folder's audio, or where it has none, its manifest files as one."""
+    files = AudioFiles(uri, patterns, with_manifests=True)
+    table = _listed(files.below(), uri)
+    if table.num_rows:
+        listed = check(table, uri, uri, around=around)
+        warnings = (*listed.warnings, *files.warnings(), *patterns.unmatched())
+        return dataclasses.replace(listed, warnings=warnings, is_folder=True)
+    if not files.manifests:
+        raise failures.ManifestError(files.nothing())
+    patterns.refuse(f"{uris.shown(uri)} holds no audio that they choose but manifest files, which name their tracks themselves")
+    if files.table:
+        raise failures.ManifestError(
+            f"manifest {uris.shown(uri)}: {files.table}, whose log says which of its files count; "
+            "expected plain files: have what wrote it export the table as Parquet"
+        )
+    found = table_folder.read(uri, files.manifests, _text_columns(columns))
+    base = table_folder.base_of(uri, MANIFEST_EXTENSIONS)
+    try:
+        listed = check(found.table, uri, base, *columns, sha256=found.sha256, around=around)
+    except failures.ManifestError as error:
+        places = found.places(str(error))
+        raise failures.ManifestError(f"{error}{'; ' * bool(places)}{places}") from error
+    return dataclasses.replace(listed, warnings=(*listed.warnings, *files.warnings_of_manifests()))
+
+
+def _text_columns(columns: tuple[str | None, str | None]) -> list[str]:
+    return [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name]
 
 
 def _parsed(uri: str, kind: str, columns: tuple[str | None, str | None]) -> tuple[pa.Table, str]:
     """Return a manifest's table and the sha256 of its bytes, which are not held any longer."""
     content = storage.read(uri)
     try:
-        table = parse.parse(kind, content, [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name])
+        table = parse.parse(kind, content, _text_columns(columns))
     except parse.UnreadableError as error:
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
     return table, hashlib.sha256(content).hexdigest()

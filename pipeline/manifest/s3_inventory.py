@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import IO
 from urllib.parse import unquote_plus
 
@@ -23,7 +24,7 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.manifest import parse
-from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_of
+from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.storage import Info
 
 EXTENSION = ".json"
@@ -33,7 +34,6 @@ BLOCK_ROWS = 10_000  # of Parquet, at once
 _BUCKET_ARN = "arn:aws:s3:::"
 _WANTED = {"bucket", "key", "size", "etag", "islatest", "isdeletemarker"}  # as both formats spell them, but for _ and capitals
 _NEEDED = {"bucket", "key"}
-_AUDIO = rf"(?i)\.({'|'.join(one.removeprefix('.') for one in AUDIO_EXTENSIONS)})$"
 _BROKEN = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
 
 
@@ -49,12 +49,12 @@ class _Inventory:
         return f"inventory {uris.shown(self.uri)}"
 
 
-def read(uri: str, odd: list[str]) -> Iterator[list[Info]]:
+def read(uri: str, files: AudioFiles) -> Iterator[list[Info]]:
     """Yield the audio files that an inventory lists, some thousands at a time.
 
     Args:
         uri: Its manifest.json.
-        odd: Given what is wrong with keys that no URI may have; these objects are left out.
+        files: Tells audio from other objects, and counts these.
 
     Raises:
         ManifestError: It is none, its format is not read, or one of its files is not what it says.
@@ -66,7 +66,7 @@ def read(uri: str, odd: list[str]) -> Iterator[list[Info]]:
         try:
             with storage.open_ranges(file, size) as opened:
                 for block in _blocks(inventory, opened):
-                    yield list(_audio(block, inventory, odd))
+                    yield list(_audio(block, inventory, files))
         except _BROKEN as error:
             raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
 
@@ -125,14 +125,15 @@ def _refuse_missing(inventory: _Inventory, there: set[str]) -> None:
         raise failures.ManifestError(f"{inventory.said}: no column {', '.join(sorted(missing))}")
 
 
-def _audio(block: pa.Table, inventory: _Inventory, odd: list[str]) -> Iterator[Info]:
+def _audio(block: pa.Table, inventory: _Inventory, files: AudioFiles) -> Iterator[Info]:
     """Return what a block lists, as a listing of its bucket would."""
-    kept = block.filter(pc.match_substring_regex(block.column("key"), _AUDIO))
     for name, wanted in (("islatest", "true"), ("isdeletemarker", "false")):
-        if name in kept.column_names:
-            kept = kept.filter(pc.equal(pc.utf8_lower(kept.column(name)), wanted))
-    for row in kept.to_pylist():
-        key = unquote_plus(row["key"]) if inventory.is_csv else row["key"]
+        if name in block.column_names:
+            block = block.filter(pc.equal(pc.utf8_lower(block.column(name)), wanted))
+    keys = [unquote_plus(key) if inventory.is_csv else key for key in block.column("key").to_pylist()]
+    is_audio = [files.sort(key) == "audio" for key in keys]
+    for key, row in zip(compress(keys, is_audio), block.filter(pa.array(is_audio, pa.bool_())).to_pylist(), strict=True):
         size, etag = row.get("size"), row.get("etag")
-        found = Info(f"s3://{row['bucket']}/{key}", int(size) if size else 0, etag.strip('"') if etag else None)
-        yield from audio_of([found], f"s3://{row['bucket']}", odd)
+        files.folder = f"s3://{row['bucket']}"
+        found = Info(f"{files.folder}/{key}", int(size) if size else 0, etag.strip('"') if etag else None)
+        yield from files.of([found])

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.manifest import lists, s3_inventory
-from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
+from sep_batch.pipeline.manifest.audio_files import AudioFiles, extension
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.manifest.lists import Reading
+from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import Info
 
 LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])
@@ -63,8 +64,7 @@ def scan(
         ManifestError: A source is not there, holds no audio, or says one id of two files.
     """
     warnings = list[str]()
-    blocks = (block for source in sources for block in _found(uris.absolute(source), how, warnings))
-    kept = list(_first(blocks, limit, seen))
+    kept = list(_first(_found(sources, how, warnings), limit, seen))
     return Scanned(_whole(_once(kept) if len(sources) > 1 else kept), tuple(warnings))
 
 
@@ -78,36 +78,53 @@ def _first(blocks: Iterator[pa.Table], limit: int | None, seen: Callable[[int], 
             return
 
 
-def _found(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
-    """Yield a source's files, a block at a time."""
-    odd, count = list[str](), 0
-    try:
-        uris.check(uri, allow_http=how.allow_http)
-        for block in _blocks(uri, how, warnings, odd):
-            count += block.num_rows
-            yield block
-    except failures.TrackError as error:
-        raise failures.ManifestError(f"source {error}") from error
-    if not count:
-        raise failures.ManifestError(f"source {uris.shown(uri)}: found no audio file ({' '.join(AUDIO_EXTENSIONS)})")
-    warnings += [f"{uris.shown(uri)}: {warning}" for warning in left_out(odd)]
+def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
+    """Yield the files of all sources, a block at a time.
+
+    Raises:
+        ManifestError: A source is not there, or no file is in it.
+    """
+    patterns = Patterns(how.include, how.exclude)
+    for source in sources:
+        uri = uris.absolute(source)
+        try:
+            uris.check(uri, allow_http=how.allow_http)
+            is_list = extension(uri) in lists.EXTENSIONS and not storage.is_folder(uri)
+            yield from _of_list(uri, how, warnings) if is_list else _of_audio(uri, how, patterns, warnings)
+        except failures.TrackError as error:
+            raise failures.ManifestError(f"source {error}") from error
+    warnings += patterns.unmatched()
 
 
-def _blocks(uri: str, how: Reading, warnings: list[str], odd: list[str]) -> Iterator[pa.Table]:
-    if extension(uri) in lists.EXTENSIONS:
-        table, told = lists.read(uri, how)
-        warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
-        yield table
-    elif extension(uri) == s3_inventory.EXTENSION:
-        yield from map(_table, s3_inventory.read(uri, odd))
+def _of_list(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
+    table, told = lists.read(uri, how)
+    warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
+    yield table
+
+
+def _of_audio(uri: str, how: Reading, patterns: Patterns, warnings: list[str]) -> Iterator[pa.Table]:
+    """Yield the audio of a folder, prefix, glob, inventory or file; where a folder has none, what its manifest files list."""
+    files, is_empty = AudioFiles(uri, patterns), True
+    if extension(uri) == s3_inventory.EXTENSION:
+        blocks = s3_inventory.read(uri, files)
+    elif (wild := _WILD.search(uri)) and not storage.exists(uri):
+        files = AudioFiles(uri[: wild.start()].rpartition("/")[0], patterns)
+        blocks = _batched(files.of(storage.expand(uri)))
+    elif storage.is_folder(uri):
+        files = AudioFiles(uri, patterns, with_manifests=True)
+        blocks = _batched(files.below())
     else:
-        yield from map(_table, _batched(_listed(uri, odd)))
-
-
-def _listed(uri: str, odd: list[str]) -> Iterable[Info]:
-    if (wild := _WILD.search(uri)) and not storage.exists(uri):
-        return audio_of(storage.expand(uri), uri[: wild.start()], odd)
-    return audio_below(uri, odd) if storage.is_folder(uri) else [storage.info(uri)]
+        patterns.refuse(f"{uris.shown(uri)} is one file")
+        blocks = iter([[storage.info(uri)]])
+    for block in blocks:
+        is_empty = is_empty and not block
+        yield _table(block)
+    if not is_empty:
+        warnings += [f"{uris.shown(uri)}: {warning}" for warning in files.warnings()]
+    elif files.manifests:
+        yield from _of_list(uri, how, warnings)
+    else:
+        raise failures.ManifestError(files.nothing(uri))
 
 
 def _batched(found: Iterable[Info]) -> Iterator[list[Info]]:

@@ -328,6 +328,29 @@ def check_id_column(catalog, tiny, tmp, inline):
     assert [row["id"] for row in rows(tmp / "o")] == ["x", "y"]
 
 
+def check_include(catalog, tiny, tmp, inline):
+    (catalog.parent / "songs" / "other.bin").write_bytes((catalog.parent / "songs" / "300.wav").read_bytes())
+    told = run_with(catalog.parent / "songs", tiny, tmp / "o", "--include", "*.bin", "--include", "5*")
+    assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav", "other.bin"}
+    assert "left out: 1 file by --include" in told.stderr
+    again = run_with(catalog.parent / "songs", tiny, tmp / "o", "--include", "*.bin", "--include", "5*", "--dry-run")
+    assert "2 tracks, 0 to do" in again.output
+    assert json.loads(call("status", tmp / "o", "--json").output)["pending"] == 0
+    told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--include", "*.wav")
+    assert (told.exit_code, "--include: " in told.output, "is a manifest, which names its tracks" in told.output) == (
+        2,
+        True,
+        True,
+    )
+
+
+def check_exclude(catalog, tiny, tmp, inline):
+    told = run_with(catalog.parent / "songs", tiny, tmp / "o", "--exclude", "3*", "--exclude", "*.flac")
+    assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav"}
+    assert "left out: 1 file by --exclude" in told.stderr
+    assert "--exclude *.flac: matches no file" in told.stderr
+
+
 def check_dry_run(catalog, tiny, tmp, inline):
     assert "2 tracks, 2 to do" in run_with(catalog, tiny, tmp / "o", "--dry-run").output
     assert not (tmp / "o").exists()
@@ -408,7 +431,12 @@ MISTAKES = {
         5,
         "1 faulty rows: row 2: id q",
     ),
-    "no rows": (lambda tmp: [write(tmp / "a.parquet", {"uri": pa.array([], pa.string())})], 0, "nothing to do"),
+    "no rows": (lambda tmp: [write(tmp / "a.parquet", {"uri": pa.array([], pa.string())})], 5, "a.parquet: holds no rows"),
+    "no audio": (lambda tmp: [Path(tmp / "a.m4p").write_text("x") and tmp], 5, "found no audio in "),
+    "an empty folder": (lambda tmp: [tmp], 5, ": no files"),
+    "no such prefix": (lambda tmp: ["memory://not/there"], 5, "memory://not/there: not found"),
+    "a glob": (lambda tmp: [tmp / "*.mp3"], 5, "--include '*.mp3'"),
+    "no pattern": (lambda tmp: [tmp, "--include", ""], 2, "--include '': no pattern"),
     "OUT not writable": (
         lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-o", tmp / "a.parquet" / "o"],
         5,
@@ -446,6 +474,13 @@ MISTAKES = {
     "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),
 }
+
+
+@pytest.mark.parametrize("mistake", ["no rows", "no audio", "an empty folder", "no such prefix", "a glob"])
+def test_a_source_in_which_nothing_was_found_is_exit_5_of_plan_too(mistake, tiny, tmp_path):
+    arguments, code, words = MISTAKES[mistake]
+    told = call("plan", *arguments(tmp_path), "-p", tiny)
+    assert (told.exit_code, words in told.output, len(told.output.strip().splitlines())) == (code, True, 1), told.output
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

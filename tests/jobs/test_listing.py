@@ -101,6 +101,26 @@ def check_allow_http(songs, out):
     assert names(made(out, songs / "l.txt", "--allow-http")[0]) == ["a.wav"]
 
 
+def check_include(songs, out):
+    (songs / "notes.txt").write_text("x")
+    table, told = made(out, songs, "--include", "*.txt", "--include", "5*")
+    assert names(table) == ["500.wav", "notes.txt"]
+    assert told.stderr == f"warning: {songs}: left out: 2 files by --include\n"
+    refused = call(songs / "notes.txt", "--include", "*")
+    assert (refused.exit_code, "is a list, which names its files itself" in refused.output) == (2, True)
+
+
+def check_exclude(songs, out):
+    table, told = made(out, songs, songs / "*.wav", "--exclude", "copy*", "--exclude", "*.flac")
+    assert names(table) == ["300.wav", "500.wav"]
+    assert told.stderr.splitlines() == [
+        f"warning: {songs}: left out: 1 file by --exclude",
+        f"warning: {songs}/*.wav: left out: 1 file by --exclude",
+        "warning: --exclude *.flac: matches no file",
+    ]
+    assert call(songs, "--include", "x", "--exclude", "x").exit_code == 2
+
+
 def check_endpoint_url(songs, out):
     refused = call("s3://songs/x", "--endpoint-url", "fish")
     assert (refused.exit_code, refused.output) == (2, "error: --endpoint-url fish: expected http://... or https://...\n")
@@ -125,7 +145,10 @@ def test_every_option_changes_something(option, songs, tmp_path):
 
 MISTAKES = {
     "no such source": (["absent"], 5, "absent: not found"),
-    "nothing in it": (["*.flac"], 5, "found no audio file"),
+    "nothing in it": (["*.flac"], 5, "found no audio in"),
+    "a list without lines": (["empty.txt"], 5, "empty.txt: holds no lines"),
+    "a list without rows": (["empty.csv"], 5, "empty.csv: holds no rows"),
+    "no pattern": ([".", "--exclude", "[a"], 2, "--exclude '[a': no pattern"),
     "another extension": ([".", "-o", "m.xlsx"], 2, "expected .parquet, .pq, .csv"),
     "another comparison": ([".", "--dedup", "md5"], 2, "--dedup md5: expected etag or sha256"),
     "no etags": ([".", "--dedup", "etag"], 2, "use --dedup sha256"),
@@ -144,6 +167,8 @@ def test_every_mistake_is_one_clear_line_and_its_exit_code(mistake, songs, monke
     arguments, code, words = MISTAKES[mistake]
     monkeypatch.chdir(songs)
     (songs / "l.csv").write_text("uri\n500.wav\n")
+    (songs / "empty.txt").write_text("\n")
+    (songs / "empty.csv").write_text("uri\n")
     (songs / "l.json").write_text(json.dumps({"uri": "500.wav"}))
     before = sorted(os.listdir(songs))
     told = call(*arguments)

@@ -173,6 +173,9 @@ def test_the_next_command_is_the_one_that_was_typed(catalog, tiny):
     told = call("plan", catalog, "-p", tiny, "-f", "{id} {stem}.{ext}", "--overwrite", "--limit", 2)
     expected = f"next: sep-batch run {catalog} --model {tiny} --filename '{{id}} {{stem}}.{{ext}}' --limit 2 --overwrite"
     assert told.stdout.splitlines()[-1] == expected
+    told = call("plan", catalog.parent, "-p", tiny, "--include", "*.wav", "--include", "x y*", "--exclude", "none")
+    expected = f"next: sep-batch run {catalog.parent} --model {tiny} --include '*.wav' --include 'x y*' --exclude none"
+    assert told.stdout.splitlines()[-1] == expected
 
 
 def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do(catalog, tiny, inline):
@@ -186,12 +189,6 @@ def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do
     run_job(str(catalog), model=tiny)
     told = call("plan", catalog, "-p", tiny).stdout
     assert told.splitlines()[-1] == "nothing to do"
-
-
-def test_a_folder_without_audio_is_nothing_to_do(tmp_path, tiny):
-    (tmp_path / "songs").mkdir()
-    told = call("plan", tmp_path / "songs", "-p", tiny)
-    assert (told.exit_code, told.stdout.splitlines()[-1]) == (0, "nothing to do")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,14 @@ def test_a_command_is_sent_as_it_was_typed_and_its_log_and_exit_code_come_back(r
     assert environment == {"RAY_JOB_STOP_WAIT_TIME_S": "600", "SECRET": "hidden"}
 
 
+def test_patterns_are_sent_as_they_were_typed(reached):
+    told = call(
+        "--no-follow", "--", "sync", "s3://b/songs", "s3://b/stems", "--include", "*.wav", "--include", "x", "--exclude", "live"
+    )
+    assert told.exit_code == 0, told.output
+    assert reached.started[0][1].endswith("sync s3://b/songs s3://b/stems --include '*.wav' --include x --exclude live")
+
+
 def test_no_follow_prints_the_id_alone(reached):
     told = call("--no-follow", *RUN)
     assert (told.exit_code, told.stdout.strip()) == (0, reached.started[0][0])
@@ -149,6 +157,10 @@ MISTAKES = {
     "a model of this folder": (("--", *RUN, "--model", "tests"), "--model tests: relative to a folder of this machine"),
     "an address of the job": (("--", *RUN, "--address", "auto"), "--address after the command: expected before it"),
     "what the command refuses": (("--", *RUN, "--format", "xyz"), "--format xyz: expected one of flac"),
+    "no pattern": (
+        ("--", "manifest", "s3://bucket/songs", "-o", "s3://bucket/m.csv", "--exclude", "["),
+        "--exclude '[': no pattern",
+    ),
     "a command for here": (("--", "demo"), "demo: works on the machine it is typed on"),
     "itself": (("--", "submit", "--", *RUN), "submit: works on the machine it is typed on"),
 }

@@ -70,13 +70,31 @@ def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, inline
     storage.remove(f"{shelf}/songs/a.wav")
     words = told()
     assert words.exit_code == 0, words.output
-    assert "1 tracks of OUT are no longer in the folder that was listed, their stems stay: a-" in words.output
+    assert "1 tracks of OUT are no longer in the listing of the folder, their stems stay: a-" in words.output
     assert [name[:2] for name in json.loads(told("--json").stdout.splitlines()[-1])["vanished"]] == ["a-"]
 
 
-@pytest.mark.parametrize("source", ["absent", "songs.csv", "empty"])
-def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, tiny, inline, tmp_path):
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("absent", "absent: expected a folder"),
+        ("songs.csv", "songs.csv: expected a folder"),
+        ("empty", "found no audio in .*empty: no files"),
+        ("lists", "found no audio in .*lists: 1 manifest file .songs.csv.; they are for sep-batch run"),
+    ],
+)
+def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, said, tiny, inline, tmp_path):
     (tmp_path / "songs.csv").write_text("uri\na.wav\n")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(failures.ManifestError, match=f"SOURCE .*{source}: (expected a folder|found no audio)"):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "songs.csv").write_text("uri\na.wav\n")
+    with pytest.raises(failures.ManifestError, match=f"^SOURCE.*{said}"):
         run_sync(str(tmp_path / source), str(tmp_path / "out"), model=tiny)
+
+
+def test_what_a_night_excludes_is_told_as_no_longer_listed(shelf, tiny, inline):
+    source, out = f"{shelf}/songs", f"{shelf}/stems"
+    told = run_sync(source, out, model=tiny, include=("*.wav",), exclude=("broken*",))
+    assert (told.ok, told.vanished, told.warnings) == (2, [], ("left out: 1 file by --include and --exclude",))
+    told = run_sync(source, out, model=tiny, exclude=("deep", "broken*"))
+    assert (told.done_before, [name[:2] for name in told.vanished], told.exit_code) == (1, ["b-"], 0)

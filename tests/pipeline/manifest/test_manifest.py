@@ -130,11 +130,15 @@ def test_numbers_as_ids_become_text():
     assert column(checked(uri=["a.wav"], id=[17]).tracks, "id") == ["17"]
 
 
-@pytest.mark.parametrize("name", ["songs.csv", "songs.jsonl"])
-def test_an_empty_manifest_has_no_tracks(tmp_path, name):
-    found = manifest.read(write_text(tmp_path / name, ""))
-    assert found.tracks.num_rows == 0
-    assert found.tracks.schema.equals(TRACK)
+@pytest.mark.parametrize(("name", "text"), [("songs.csv", ""), ("songs.jsonl", ""), ("songs.csv", "uri,artist\n")])
+def test_a_manifest_without_rows_is_refused(tmp_path, name, text):
+    with pytest.raises(failures.ManifestError, match=f"{name}: holds no rows"):
+        manifest.read(write_text(tmp_path / name, text))
+
+
+def test_a_manifest_without_rows_is_refused_as_parquet_too(tmp_path):
+    with pytest.raises(failures.ManifestError, match=r"songs\.parquet: holds no rows"):
+        manifest.read(write_parquet(tmp_path / "songs.parquet", uri=pa.array([], pa.string())))
 
 
 @pytest.mark.parametrize(
@@ -361,8 +365,58 @@ def test_an_audio_file_stands_for_itself(music):
     assert column(tracks, "id") == [ids.made_id("b.wav", None, None)]
 
 
-def test_a_folder_without_audio_has_no_tracks(tmp_path):
-    assert manifest.read(str(tmp_path)).tracks.num_rows == 0
+def test_a_folder_without_audio_is_refused_with_what_it_holds(tmp_path):
+    with pytest.raises(failures.ManifestError, match="^found no audio in .*: no files$"):
+        manifest.read(str(tmp_path))
+    for name in ("a.jpg", "b.JPG", "c.nfo", "README", ".DS_Store", "x/.git/config"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    said = r"found no audio in .*: 4 other files \(\.jpg 2, no extension 1, \.nfo 1\), 2 hidden files; --include '\*\.EXT' lists"
+    with pytest.raises(failures.ManifestError, match=said):
+        manifest.read(str(tmp_path))
+
+
+def test_a_folder_tells_what_it_leaves_out_and_which_manifests_lie_beside_its_audio(music):
+    found = manifest.read(str(music))
+    assert found.warnings == ("left out: 1 other file (.txt 1), 2 hidden files",)
+    (music / "songs.csv").write_text("uri\na.wav\n")
+    told = manifest.read(str(music))
+    assert column(told.tracks, "uri") == column(found.tracks, "uri")
+    assert told.warnings[1] == (
+        f"1 manifest file beside audio, not read: songs.csv; to run one, name it: sep-batch run {music}/songs.csv"
+    )
+
+
+def test_patterns_choose_the_files_of_a_folder_and_are_remembered(music):
+    found = manifest.read(str(music), include=["*.wav", "*.txt"], exclude=["b*"])
+    assert column(found.tracks, "uri") == [f"{music}/notes.txt"]
+    assert found.warnings == ("left out: 2 hidden files, 4 files by --include and --exclude",)
+    again = manifest.read(found.uri, **json.loads(json.dumps(found.read_with)))
+    assert again.tracks.equals(found.tracks)
+
+
+def test_a_pattern_that_matches_no_file_is_told(music):
+    found = manifest.read(str(music), exclude=["*.falc", "deep"])
+    assert column(found.tracks, "uri") == [f"{music}/a.FLAC", f"{music}/b.wav"]
+    assert found.warnings[1:] == ("--exclude *.falc: matches no file",)
+    with pytest.raises(
+        failures.ManifestError, match=r"found no audio .*5 files by --include; --include \*\.falc: matches no file"
+    ):
+        manifest.read(str(music), include=["*.falc"])
+
+
+@pytest.mark.parametrize("name", ["songs.csv", "b.wav", "lists"])
+def test_patterns_are_refused_where_nothing_is_listed(music, name):
+    (music / "songs.csv").write_text("uri\na.wav\n")
+    (music / "lists").mkdir()
+    (music / "lists" / "songs.csv").write_text("uri\na.wav\n")
+    with pytest.raises(failures.UsageError, match=f"--exclude: .*{name} .*; patterns choose files of a folder"):
+        manifest.read(f"{music}/{name}", exclude=["x"])
+
+
+def test_a_pattern_in_place_of_a_folder_is_told_how_to_say_it(music):
+    with pytest.raises(failures.ManifestError, match=rf"not found; for a pattern: {music}/deep/ --include '\*\.mp3'"):
+        manifest.read(f"{music}/deep/*.mp3")
 
 
 @pytest.mark.parametrize("text", ["2026-11-23T05:36:20+00:00", "2026-11-23", "2026-11-23T05:36:20.5+00:00", "007"])

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from sep_batch.pipeline import failures, storage
-from sep_batch.pipeline.manifest import scan
+from sep_batch.pipeline.manifest import lists, scan
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 PLAIN = ("Bucket", "Key", "Size", "LastModifiedDate", "ETag", "StorageClass")
@@ -81,6 +81,15 @@ def test_keys_of_csv_are_decoded_and_only_audio_is_listed(place):
     assert found(uri, limit=1) == [("s3://songs/a b+ \u00e9.mp3", 12, MD5)]
 
 
+def test_an_inventory_tells_what_it_leaves_out_and_follows_patterns(place):
+    rows = [("songs", key, 1, "", MD5, "STANDARD") for key in ("a.mp3", "live/b+c.mp3", "x.csv", "y.csv", ".z", "deep/")]
+    uri = put(place, "CSV", SCHEMA, csv_gz(*rows))
+    assert scan.scan([uri]).warnings == (f"{uri}: left out: 2 other files (.csv 2), 1 hidden file",)
+    scanned = scan.scan([uri], how=lists.Reading(include=("*.mp3",), exclude=("live/b c*",)))
+    assert scanned.table.column("uri").to_pylist() == ["s3://songs/a.mp3"]
+    assert scanned.warnings == (f"{uri}: left out: 1 hidden file, 3 files by --include and --exclude",)
+
+
 def versions(true, false, nothing):  # as each format spells them
     return [
         ("songs", "old.mp3", "1", false, false, 1, nothing, MD5),
@@ -136,7 +145,13 @@ SCHEMA = ", ".join(PLAIN)
         ("CSV", SCHEMA, b"not gzipped", {}, "data/0: "),
         ("CSV", "Bucket, Key", GOOD, {}, "data/0: "),
         ("CSV", SCHEMA, csv_gz(("songs", "a.mp3", "many", "", MD5, "STANDARD")), {}, "data/0: "),
-        ("CSV", SCHEMA, csv_gz(("songs", "notes.doc", 1, "", MD5, "STANDARD")), {}, "found no audio file"),
+        (
+            "CSV",
+            SCHEMA,
+            csv_gz(("songs", "notes.doc", 1, "", MD5, "STANDARD")),
+            {},
+            "found no audio in .*1 other file .\\.doc 1.",
+        ),
         ("Parquet", SCHEMA, GOOD, {}, "data/0: "),
         ("CSV", SCHEMA, GOOD, {"destinationBucket": "KEY:hush@bucket"}, "credentials"),
         ("CSV", SCHEMA, GOOD, {"files": [{"key": "absent", "size": 1}]}, "absent: not found"),

@@ -1,0 +1,286 @@
+"""A folder of Parquet, CSV or JSONL files as one table, as Spark, Ray Data, pandas and DuckDB write them.
+
+The files are read in the order of their names, each as a manifest of its own would be; `key=value` folders are columns (Hive's
+partitions). Where files differ in the type of a column, it gets a type that holds all values as they are, or is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline.manifest import parse
+from sep_batch.pipeline.manifest.audio_files import extension
+from sep_batch.pipeline.spread import AHEAD, THREADS, spread
+from sep_batch.pipeline.storage import Info
+
+IN_FLIGHT_BYTES = 256 << 20  # of files that are fetched ahead of the one that is parsed
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+SHOWN_ROWS = 5
+_KINDS = {".pq": ".parquet", ".ndjson": ".jsonl"}  # two spellings of one kind
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # texts that come out of an int64 as they went in; 007 does not
+_ROW = re.compile(r"\brow (\d+)\b")
+
+
+@dataclass(frozen=True)
+class TableFolder:
+    """The rows of a folder's files.
+
+    Attributes:
+        table: All rows.
+        sha256: SHA-256 over the files' names and contents, in order.
+        rows: The number of rows of each file that has any, by its name within the folder.
+    """
+
+    table: pa.Table
+    sha256: str
+    rows: Mapping[str, int]
+
+    def places(self, message: str) -> str:
+        """Return in which files the rows lie that a message names by their numbers; empty where it names none."""
+        told = []
+        for number in dict.fromkeys(int(found) for found in _ROW.findall(message)):
+            first = 1
+            for name, count in self.rows.items():
+                if first <= number < first + count:
+                    told.append(f"row {number} is row {number - first + 1} of {uris.printable(name)}")
+                first += count
+        return "; ".join(told[:SHOWN_ROWS])
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file: its name within the folder, the SHA-256 of its bytes, and its table."""
+
+    name: str
+    digest: str
+    table: pa.Table
+
+
+def base_of(folder: str, extensions: Collection[str]) -> str:
+    """Return what relative URIs are relative to: a folder that is named like a manifest file stands for that file.
+
+    Args:
+        folder: The folder that holds the files.
+        extensions: Those of manifest files.
+    """
+    return uris.parent(folder) if extension(folder) in extensions else folder
+
+
+def read(folder: str, found: Sequence[Info], text_columns: Collection[str]) -> TableFolder:
+    """Read the files of a folder.
+
+    Args:
+        folder: The folder; the files may lie deeper.
+        found: The files, in the order of their names.
+        text_columns: Columns that are text whatever they look like.
+
+    Raises:
+        ManifestError: Kinds or types differ, or a file cannot be read; the message names the files.
+        BadUri: A name that no URI may have.
+    """
+    manifest = f"manifest {uris.shown(folder)}"
+    kind = _kind(manifest, folder, found)
+    partitions = _partitions(manifest, [_inside(folder, info) for info in found], text_columns)
+    files = list(_parsed(folder, kind, found, text_columns))
+    digest = hashlib.sha256("".join(f"{file.digest} {file.name}\n" for file in files).encode()).hexdigest()
+    files = [file for file in files if file.table.num_rows] or files[:1]  # an empty file says nothing of its columns' types
+    parted = _with_partitions(manifest, files, partitions)
+    types, clashes = _common_types(parted, text_columns)
+    if clashes and kind == ".csv":  # as in one file, where one text makes a whole column text
+        names = {file.name for file in files}
+        again = list(_parsed(folder, kind, [info for info in found if _inside(folder, info) in names], [*text_columns, *clashes]))
+        if [file.digest for file in again] != [file.digest for file in files]:
+            raise failures.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
+        parted = _with_partitions(manifest, again, partitions)
+        types, clashes = _common_types(parted, text_columns)
+        del again
+    for name, (one, other) in clashes.items():
+        kinds = " and ".join(f"{file.table.schema.field(name).type} in {file.name}" for file in (parted[one], parted[other]))
+        raise failures.ManifestError(
+            f"{manifest}: column {uris.printable(name, 60)}: found {uris.printable(kinds, 400)}; expected one type in all files"
+        )
+    del files
+    rows = {file.name: file.table.num_rows for file in parted}
+    return TableFolder(_joined(manifest, parted, types), digest, rows)
+
+
+def _inside(folder: str, info: Info) -> str:
+    return info.uri[len(folder) :].lstrip("/")
+
+
+def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
+    """Return the extension that stands for the kind of all files."""
+    first = dict[str, str]()
+    for info in found:
+        uris.check(info.uri)
+        kind = extension(info.uri)
+        first.setdefault(_KINDS.get(kind, kind), _inside(folder, info))
+    if len(first) > 1:
+        named = ", ".join(uris.printable(name, 60) for name in first.values())
+        raise failures.ManifestError(
+            f"{manifest}: found files of {len(first)} kinds ({named}), expected one kind; name the file or folder that is meant"
+        )
+    return next(iter(first))
+
+
+def _parsed(folder: str, kind: str, found: Sequence[Info], text_columns: Collection[str]) -> Iterator[_File]:
+    rows = 0
+    for info, content in zip(found, _contents(found), strict=True):
+        name = _inside(folder, info)
+        said = f"manifest {uris.shown(folder)}: {uris.printable(name)}"
+        try:
+            table = parse.parse(kind, content, text_columns)
+        except parse.UnreadableError as error:
+            raise failures.ManifestError(f"{said}: {error}") from error
+        if len(set(table.column_names)) < table.num_columns:
+            raise failures.ManifestError(f"{said}: found two columns of one name, expected different names")
+        if (rows := rows + table.num_rows) > parse.MOST_ROWS:
+            raise failures.ManifestError(f"{said}: more than {parse.MOST_ROWS:,} rows up to here, expected at most as many")
+        yield _File(name, hashlib.sha256(content).hexdigest(), table)
+
+
+def _contents(found: Sequence[Info]) -> Iterator[bytes]:
+    """Yield the bytes of files, many fetched at once where they are small."""
+    mean = max(1, sum(info.bytes for info in found) // max(1, len(found)))
+    threads = min(THREADS, IN_FLIGHT_BYTES // (AHEAD * mean))
+    all_uris = [info.uri for info in found]
+    return spread(storage.read, all_uris, threads=threads) if threads else map(storage.read, all_uris)
+
+
+def _partitions(manifest: str, names: Sequence[str], text_columns: Collection[str]) -> dict[str, dict[str, pa.Scalar]]:
+    """Return the values of Hive's partitions of each file: `genre=rock/year=1999/part-0.parquet`."""
+    texts = {name: _keys(manifest, name) for name in names}
+    kinds = dict[str, pa.DataType]()
+    for keys in texts.values():
+        for key, value in keys.items():
+            is_integer = key not in text_columns and (value is None or _INTEGER.fullmatch(value))
+            if value is not None or key not in kinds:
+                kinds[key] = pa.int64() if is_integer and kinds.get(key, pa.int64()) == pa.int64() else pa.string()
+    return {
+        name: {key: pa.scalar(value, pa.string()).cast(kinds[key]) for key, value in keys.items()} for name, keys in texts.items()
+    }
+
+
+def _keys(manifest: str, name: str) -> dict[str, str | None]:
+    keys = dict[str, str | None]()
+    for component in name.split("/")[:-1]:
+        key, sign, value = component.partition("=")
+        if not (sign and key):
+            continue
+        try:
+            key, value = unquote(key, errors="strict"), unquote(value, errors="strict")
+        except UnicodeDecodeError as error:
+            raise failures.ManifestError(
+                f"{manifest}: {uris.printable(name)}: {uris.printable(component)} is no UTF-8"
+            ) from error
+        if key in keys:
+            raise failures.ManifestError(f"{manifest}: {uris.printable(name)}: found two folders of {uris.printable(key)}=")
+        keys[key] = None if value == NULL_PARTITION else value
+    return keys
+
+
+def _with_partitions(manifest: str, files: Iterable[_File], partitions: Mapping[str, Mapping[str, pa.Scalar]]) -> list[_File]:
+    """Add the partitions' columns. A column that the file has itself stays, where it says the same.
+
+    Raises:
+        ManifestError: A file says something else than the name of its folder.
+    """
+    parted = []
+    for file in files:
+        table = file.table
+        for key, value in partitions[file.name].items():
+            if key not in table.column_names:
+                table = table.append_column(key, pa.repeat(value, table.num_rows))
+            elif not _agrees(table.column(key), value):
+                shown = uris.printable(f"{key}={NULL_PARTITION if value.as_py() is None else value.as_py()}", 80)
+                raise failures.ManifestError(
+                    f"{manifest}: {uris.printable(file.name)}: column {uris.printable(key, 60)} differs from its folder {shown}; "
+                    "expected the same value in both"
+                )
+        parted.append(_File(file.name, file.digest, table))
+    return parted
+
+
+def _agrees(column: pa.ChunkedArray, value: pa.Scalar) -> bool:
+    if value.as_py() is None:
+        return bool(column.null_count == len(column))
+    try:
+        expected = value.cast(_plain(column.type))
+        return bool(pc.all(pc.equal(column.cast(expected.type), expected), skip_nulls=False).as_py())
+    except pa.ArrowException:
+        return False
+
+
+def _common_types(
+    files: Sequence[_File], text_columns: Collection[str]
+) -> tuple[dict[str, pa.DataType], dict[str, tuple[int, int]]]:
+    """Return a type for each column; and for columns without a common one, the places of two files that differ."""
+    types, clashes = dict[str, tuple[pa.DataType, int]](), dict[str, tuple[int, int]]()
+    for place, file in enumerate(files):
+        for field in file.table.schema:
+            type, first = types.get(field.name, (field.type, place))
+            merged = _merged(type, field.type) or (pa.string() if field.name in text_columns else None)
+            if merged is None:
+                clashes.setdefault(field.name, (first, place))
+            else:
+                types[field.name] = merged, (first if merged == type else place)
+    return {name: type for name, (type, _) in types.items()}, clashes
+
+
+def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return a type that holds the values of both, as float for integers and floats; None where there is none."""
+    if one == other:
+        return one
+    for left, right in ((one, other), (_plain(one), _plain(other))):
+        try:
+            schemas = [pa.schema([("column", type)]) for type in (left, right)]
+            return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except pa.ArrowException:
+            continue
+    return None
+
+
+def _plain(type: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values without the way they are stored."""
+    if pa.types.is_dictionary(type):
+        return _plain(type.value_type)
+    return pa.string() if pa.types.is_string_view(type) else pa.binary() if pa.types.is_binary_view(type) else type
+
+
+def _joined(manifest: str, files: list[_File], types: Mapping[str, pa.DataType]) -> pa.Table:
+    """Return the files' rows as one table of one chunk a column; the files' own columns are let go on the way."""
+    columns = []
+    for name, type in types.items():
+        fitted = [_fitted(manifest, file, name, type) for file in files]
+        chunks = pa.chunked_array([chunk for column in fitted for chunk in column.chunks], type)
+        whole = pa.table([chunks], names=[name]).combine_chunks()  # unlike a column's, it takes text above 2 GiB
+        columns.append(whole.column(0))
+        del fitted, chunks
+        files[:] = [_File(file.name, file.digest, _without(file.table, name)) for file in files]
+    return pa.table(columns, names=list(types))
+
+
+def _without(table: pa.Table, name: str) -> pa.Table:
+    return table.drop_columns(name) if name in table.column_names and table.num_columns > 1 else table
+
+
+def _fitted(manifest: str, file: _File, name: str, type: pa.DataType) -> pa.ChunkedArray:
+    """Return a file's column in the type that it has in all files; null where the file lacks it."""
+    if name not in file.table.column_names:
+        return pa.chunked_array([pa.nulls(file.table.num_rows, type)])
+    try:
+        return file.table.column(name).cast(type)
+    except pa.ArrowException as error:
+        raise failures.ManifestError(
+            f"{manifest}: {uris.printable(file.name)}: column {uris.printable(name, 60)}: "
+            f"found {uris.printable(str(file.table.schema.field(name).type))}, expected {uris.printable(str(type))} "
+            f"as in other files ({parse.reason(error)})"
+        ) from error
