@@ -125,22 +125,26 @@ def _compare_index(journal: index.Opened, out: str) -> None:
 
 def _compare(database: duckdb.DuckDBPyConnection) -> None:
     """Make the table `compared`, the ids whose rows are not alike in journal and index, and the view `differing`: id, columns."""
-    ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in ("newest", "published"))
+    views = ("whole_newest", "whole_published")
+    ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in views)
     names = [name for name in ours | theirs if name not in ("id", "_sep_file", "_sep_place")]
-    pairs = {name: (_column("newest", ours.get(name)), _column("published", theirs.get(name))) for name in names}
+    pairs = {
+        name: tuple(_column(*pair) for pair in zip(views, (ours.get(name), theirs.get(name)), strict=True)) for name in names
+    }
     our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
     columns = ", ".join(
         f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {index.quoted(name, chr(39))} END" for name, (a, b) in pairs.items()
     )
     database.execute(  # whole rows are joined only where their hashes differ
         f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
-            FROM (SELECT id, hash({our_values}) AS hashed FROM newest) n
-            FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM published) p ON n.id = p.id
+            FROM (SELECT id, hash({our_values}) AS hashed FROM whole_newest) n
+            FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM whole_published) p ON n.id = p.id
             WHERE n.hashed IS DISTINCT FROM p.hashed"""  # noqa: S608 (columns' names, quoted)
     )
     database.execute(
-        f"""CREATE VIEW differing AS SELECT ours AS id, concat_ws(', ', {columns}) AS columns
-            FROM compared JOIN newest ON newest.id = ours JOIN published ON published.id = theirs"""  # noqa: S608 (the same)
+        f"""CREATE VIEW differing AS SELECT compared.ours AS id, concat_ws(', ', {columns}) AS columns
+            FROM compared JOIN whole_newest ON whole_newest.id = compared.ours
+            JOIN whole_published ON whole_published.id = compared.theirs"""  # noqa: S608 (the same)
     )
 
 

@@ -31,15 +31,15 @@ _LOST = """
     LEFT JOIN by_others ON by_others.uri = ahead.uri AND by_others.id <> ahead.id
     GROUP BY ahead.id HAVING bool_and(listed.uri IS NOT NULL AND by_others.id IS NULL)"""
 _DELETED = """
-    SELECT newest.* EXCLUDE (_sep_file, _sep_place) REPLACE (
+    SELECT track.* EXCLUDE (_sep_file, _sep_place) REPLACE (
         'deleted' AS status, broken.kind AS error_class, 'verify' AS error_stage, broken.found[:$chars] AS error,
-        true AS transient, CASE WHEN false THEN stems END AS stems, now() AS finished_at, $run AS run_id)
-    FROM newest JOIN (
+        true AS transient, CASE WHEN false THEN track.stems END AS stems, now() AS finished_at, $run AS run_id)
+    FROM whole_newest AS track JOIN (
         SELECT id, if(bool_or(kind = 'missing'), 'stem_missing', 'stem_damaged') AS kind,
             string_agg(uri || ': ' || found, '; ' ORDER BY uri) AS found
-        FROM findings WHERE list_contains($broken, kind) GROUP BY id) broken ON broken.id = newest.id
-    WHERE newest.id NOT IN (FROM lost)"""
-_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM published SEMI JOIN lost USING (id)"
+        FROM findings WHERE list_contains($broken, kind) GROUP BY id) AS broken ON broken.id = track.id
+    WHERE track.id NOT IN (FROM lost)"""
+_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_published SEMI JOIN lost USING (id)"
 _REMOVABLE = """
     SELECT uri FROM findings JOIN listed USING (uri) WHERE kind IN ('orphan', 'leftover') AND modified < now() - $age
     AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
