@@ -23,7 +23,7 @@ class Status:
         run: The run that works on OUT; where none does, the last that wrote to its journal.
         host, pid: Where the lease's holder is, or was.
         since: When it took the lease.
-        heartbeat_s: Seconds since its last sign of life, which is its end where it ended. By two clocks: its own and this one's.
+        heartbeat_s: Seconds since its last sign of life, or its end; by the storage's clock and this one's.
         done: Tracks that are ok.
         audio_s: Theirs.
         ok_damaged: Tracks among them that are truncated or with skipped packets.
@@ -126,7 +126,7 @@ def _state(status: Status, now: datetime) -> str:
         return f"running {since}: {run} on {where}; {heard}"
     if status.state == "silent":
         return (
-            f"perhaps running, {since}: {run} on {where}; {heard}. If it lives, its clock or its storage is behind; if not, "
+            f"perhaps running, {since}: {run} on {where}; {heard}. If it lives, its storage is behind; if not, "
             f"the next run takes over once it has seen no sign of life for {lease.DEAD_S:g} s"
         )
     if status.state == "gone":
@@ -136,9 +136,9 @@ def _state(status: Status, now: datetime) -> str:
 
 
 def _heard(seconds: float) -> str:
-    return (
-        f"heartbeat {_span(seconds)} ago" if seconds > -1 else f"heartbeat of a clock that is {_span(-seconds)} ahead of this one"
-    )
+    if seconds < -1:
+        return f"heartbeat by a storage whose clock is {_span(-seconds)} ahead of this one"
+    return f"heartbeat {_span(seconds)} ago"
 
 
 def _pending(status: Status) -> str:
