@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sep_batch.jobs import machine, quiet
+from sep_batch.jobs import machine, streams
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.machines import Machine
@@ -96,7 +96,7 @@ def _start(wanted: Options, address: str | None) -> None:
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with quiet.natively():
+        with streams.native_dropped():
             ray.init(address=address, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception where its node is not up in time
         found = " ".join(str(error).split()) if "ersion mismatch" in str(error) else str(error).partition("\n")[0]
