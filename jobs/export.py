@@ -111,7 +111,8 @@ def _open_dest(dest: str, settings: ExportSettings, *, overwrite: bool) -> str:
             raise failures.SettingsDifferError(
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
-        for name in (*before.get("splits", {}), "README.md", "_sep/journal", EXPORT_JSON):
+        # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
+        for name in ("_sep/journal", *before.get("splits", {}), "README.md", EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
     run = index.new_run(dest)
     for name in ("parts", "plan"):

@@ -23,7 +23,7 @@ KINDS = {  # in words, of one and of many
     "decode": ("stem does not decode to its length", "stems do not decode to their length"),
     "unread": ("stem was not given by storage", "stems were not given by storage"),
     "shared": ("stem is named by two tracks", "stems are named by two tracks"),
-    "orphan": ("orphan: no journal row names it", "orphans: no journal row names them"),
+    "orphan": ("orphan: no track's newest row names it", "orphans: no track's newest row names them"),
     "leftover": ("left-over of a run", "left-overs of runs"),
 }
 BROKEN = ("missing", "size", "bytes", "decode")  # of these the track is separated again
@@ -39,6 +39,12 @@ _TABLES = (
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
 )
+# What a run is to write over is no orphan either: rows of before still tell where it lies.
+_NAMED = """CREATE TABLE named AS SELECT DISTINCT s.uri FROM (
+    SELECT unnest(stems) AS s FROM newest
+    UNION ALL SELECT unnest(stems) FROM published
+    UNION ALL SELECT unnest(rows.stems) FROM rows SEMI JOIN newest
+        ON newest.id = rows.id AND newest.status IN ('deleted', 'replaced'))"""
 _INDEX_CHECKS = (
     """INSERT INTO findings SELECT 'index', theirs, $uri, 'in the index, not in the journal' FROM compared WHERE ours IS NULL""",
     """INSERT INTO findings SELECT 'index', ours, $uri, 'in the journal, not in the index' FROM compared WHERE theirs IS NULL""",
@@ -69,7 +75,7 @@ def collect(journal: index.Opened, out: str) -> None:
 
     Args:
         journal: Its database is given further tables: `wanted`, the stems of ok tracks; `listed`, what lies in storage;
-            `named`, every stem that any row names; and the view `published`.
+            `named`, every stem that a row which counts names, or that is to be written over; and the view `published`.
         out: OUT.
     """
     sql = journal.database.execute
@@ -81,10 +87,7 @@ def collect(journal: index.Opened, out: str) -> None:
     for table in _listed(out):
         journal.database.register("few", table)
         sql("INSERT INTO listed FROM few")
-    sql(
-        "CREATE TABLE named AS SELECT DISTINCT s.uri FROM "
-        "(SELECT unnest(stems) AS s FROM rows UNION ALL SELECT unnest(stems) FROM published)"
-    )
+    sql(_NAMED)
     for check in _STORAGE_CHECKS:
         sql(check)
 

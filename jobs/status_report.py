@@ -29,6 +29,7 @@ class Status:
         ok_damaged: Tracks among them that are truncated or with skipped packets.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
+        replaced: Tracks whose stems a run is to replace, or was; the run at work or the next one separates them again.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
         tried, tried_failed: Tracks that ended in the run, and of these those that failed.
         began, last: When its first and its last track were done; by the workers' clocks.
@@ -53,6 +54,7 @@ class Status:
     ok_damaged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
+    replaced: int = 0
     suspect: int = 0
     tried: int = 0
     tried_failed: int = 0
@@ -91,6 +93,8 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     )
     if status.marked:
         yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")
+    if status.replaced:
+        yield _line("replaced", f"{status.replaced:,} have no stems now: a run that is to replace them has not got to them yet")
     if status.suspect:
         yield _line("suspect", f"{status.suspect:,} done by older decoding rules, perhaps wrong; done again by --retry suspect")
     yield _line("pending", _pending(status))
