@@ -6,6 +6,7 @@ exported = run_export("songs.stems", "songs.dataset", to="webdataset", excerpt="
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
@@ -25,6 +26,7 @@ from sep_batch.pipeline.export import card, excerpts, formats, packing
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
+from sep_batch.pipeline.export.splits import NAMES
 
 EXPORT_JSON = "_sep/export.json"
 
@@ -127,9 +129,17 @@ def _before(dest: str) -> dict[str, Any] | None:
     if not storage.exists(uri):
         return None
     try:
-        return dict(json.loads(storage.read(uri)))
+        return _checked(json.loads(storage.read(uri)))
     except (ValueError, TypeError) as error:
         raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
+
+
+def _checked(told: Any) -> dict[str, Any]:
+    """Return what an export wrote of itself; its splits are folders of DEST, so they are no other names than those."""
+    splits = dict(told).get("splits", {})
+    if unknown := set(splits) - set(itertools.chain(*NAMES)):
+        raise ValueError(f"split {uris.printable(str(min(unknown, key=str)), 60)!r}")
+    return dict(told)
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:
