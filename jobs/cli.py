@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from sep_batch.jobs import cli_export, cli_here, cli_models, cli_out, cli_run, cli_submit, quiet
+from sep_batch.jobs import cli_export, cli_here, cli_models, cli_out, cli_run, cli_submit, streams
 from sep_batch.jobs.cli_app import app
 
 __all__ = ["app", "main"]
@@ -28,7 +28,7 @@ def main() -> None:
     The interpreter is not torn down: all is durable by then, and its teardown was seen to abort, once in some fifteen runs, with
     threads of the libraries still there. That would make exit code 134 of a run that went well.
     """
-    quiet.move_stderr()
+    streams.protect()
     code = 0
     try:
         app()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sep_batch.jobs import check_machine, machine, quiet
+from sep_batch.jobs import check_machine, machine, streams
 from sep_batch.jobs.address import Address, reach
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import failures
@@ -133,7 +133,7 @@ def _start(wanted: Options, address: Address | None) -> None:
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with quiet.natively():
+        with streams.native_dropped():
             ray.init(address=located, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception where its node is not up in time
         message = str(error).partition("\n")[0] or type(error).__name__

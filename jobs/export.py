@@ -6,6 +6,7 @@ exported = run_export("songs.stems", "songs.dataset", to="webdataset", excerpt="
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
@@ -26,6 +27,7 @@ from sep_batch.pipeline.export import card, excerpts, formats, packing
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
+from sep_batch.pipeline.export.splits import NAMES
 
 EXPORT_JSON = "_sep/export.json"
 
@@ -113,7 +115,8 @@ def _open_dest(dest: str, settings: ExportSettings, *, overwrite: bool) -> str:
             raise failures.SettingsDifferError(
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
-        for name in (*before.get("splits", {}), "README.md", "_sep/journal", EXPORT_JSON):
+        # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
+        for name in ("_sep/journal", *before.get("splits", {}), "README.md", EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
     run = index.new_run(dest)
     for name in ("parts", "plan"):
@@ -128,9 +131,17 @@ def _before(dest: str) -> dict[str, Any] | None:
     if not storage.exists(uri):
         return None
     try:
-        return dict(json.loads(storage.read(uri)))
+        return _checked(json.loads(storage.read(uri)))
     except (ValueError, TypeError) as error:
         raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
+
+
+def _checked(told: Any) -> dict[str, Any]:
+    """Return what an export wrote of itself; its splits are folders of DEST, so they are no other names than those."""
+    splits = dict(told).get("splits", {})
+    if unknown := set(splits) - set(itertools.chain(*NAMES)):
+        raise ValueError(f"split {uris.printable(str(min(unknown, key=str)), 60)!r}")
+    return dict(told)
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from sep_batch.pipeline.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL
 
-_FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, _sep_place, error),
+_FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, error),
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
@@ -36,6 +36,8 @@ _GROUPS = """SELECT error_class, error_stage, coalesce(transient, false) AS tran
     count(*) FILTER (transient AND coalesce(attempts, 1) < $attempts), min(id), arg_min(uri, id), arg_min(error, id)
     FROM (SELECT *, {alike} AS alike FROM failed)
     GROUP BY ALL ORDER BY tracks DESC, error_class, alike"""
+_WHOLE = """SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_newest
+    WHERE _sep_place IN (SELECT _sep_place FROM failed) ORDER BY id"""
 _AGAIN = ("uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "error")
 _SUPERSEDED = ("manifest_error_class", "manifest_error")  # as these two are carried where such a manifest is run
 
@@ -93,9 +95,10 @@ def _escaped(text: str) -> str:
 
 def _manifest(journal: index.Opened) -> pa.Table:
     """Return what failed as a manifest: the tracks as they are, why they failed, and their manifest's own columns."""
-    table = journal.database.sql("SELECT * EXCLUDE (last_line) FROM failed ORDER BY id").to_arrow_table()
+    table = journal.database.sql(_WHOLE).to_arrow_table()
+    errors = journal.database.sql("SELECT error FROM failed ORDER BY id").to_arrow_table()
     own = [name for name in table.column_names if name not in (*JOURNAL.names, *_SUPERSEDED)]
-    return table.select([*_AGAIN, *own])
+    return table.set_column(table.column_names.index("error"), "error", errors.column("error")).select([*_AGAIN, *own])
 
 
 @contextmanager

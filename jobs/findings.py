@@ -23,7 +23,7 @@ KINDS = {  # in words, of one and of many
     "decode": ("stem does not decode to its length", "stems do not decode to their length"),
     "unread": ("stem was not given by storage", "stems were not given by storage"),
     "shared": ("stem is named by two tracks", "stems are named by two tracks"),
-    "orphan": ("orphan: no journal row names it", "orphans: no journal row names them"),
+    "orphan": ("orphan: no track's newest row names it", "orphans: no track's newest row names them"),
     "leftover": ("left-over of a run", "left-overs of runs"),
 }
 BROKEN = ("missing", "size", "bytes", "decode")  # of these the track is separated again
@@ -39,6 +39,12 @@ _TABLES = (
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
 )
+# What a run is to write over is no orphan either: rows of before still tell where it lies.
+_NAMED = """CREATE TABLE named AS SELECT DISTINCT s.uri FROM (
+    SELECT unnest(stems) AS s FROM newest
+    UNION ALL SELECT unnest(stems) FROM published
+    UNION ALL SELECT unnest(rows.stems) FROM rows SEMI JOIN newest
+        ON newest.id = rows.id AND newest.status IN ('deleted', 'replaced'))"""
 _INDEX_CHECKS = (
     """INSERT INTO findings SELECT 'index', theirs, $uri, 'in the index, not in the journal' FROM compared WHERE ours IS NULL""",
     """INSERT INTO findings SELECT 'index', ours, $uri, 'in the journal, not in the index' FROM compared WHERE theirs IS NULL""",
@@ -69,7 +75,7 @@ def collect(journal: index.Opened, out: str) -> None:
 
     Args:
         journal: Its database is given further tables: `wanted`, the stems of ok tracks; `listed`, what lies in storage;
-            `named`, every stem that any row names; and the view `published`.
+            `named`, every stem that a row which counts names, or that is to be written over; and the view `published`.
         out: OUT.
     """
     sql = journal.database.execute
@@ -81,10 +87,7 @@ def collect(journal: index.Opened, out: str) -> None:
     for table in _listed(out):
         journal.database.register("few", table)
         sql("INSERT INTO listed FROM few")
-    sql(
-        "CREATE TABLE named AS SELECT DISTINCT s.uri FROM "
-        "(SELECT unnest(stems) AS s FROM rows UNION ALL SELECT unnest(stems) FROM published)"
-    )
+    sql(_NAMED)
     for check in _STORAGE_CHECKS:
         sql(check)
 
@@ -125,22 +128,26 @@ def _compare_index(journal: index.Opened, out: str) -> None:
 
 def _compare(database: duckdb.DuckDBPyConnection) -> None:
     """Make the table `compared`, the ids whose rows are not alike in journal and index, and the view `differing`: id, columns."""
-    ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in ("newest", "published"))
+    views = ("whole_newest", "whole_published")
+    ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in views)
     names = [name for name in ours | theirs if name not in ("id", "_sep_file", "_sep_place")]
-    pairs = {name: (_column("newest", ours.get(name)), _column("published", theirs.get(name))) for name in names}
+    pairs = {
+        name: tuple(_column(*pair) for pair in zip(views, (ours.get(name), theirs.get(name)), strict=True)) for name in names
+    }
     our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
     columns = ", ".join(
         f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {index.quoted(name, chr(39))} END" for name, (a, b) in pairs.items()
     )
     database.execute(  # whole rows are joined only where their hashes differ
         f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
-            FROM (SELECT id, hash({our_values}) AS hashed FROM newest) n
-            FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM published) p ON n.id = p.id
+            FROM (SELECT id, hash({our_values}) AS hashed FROM whole_newest) n
+            FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM whole_published) p ON n.id = p.id
             WHERE n.hashed IS DISTINCT FROM p.hashed"""  # noqa: S608 (columns' names, quoted)
     )
     database.execute(
-        f"""CREATE VIEW differing AS SELECT ours AS id, concat_ws(', ', {columns}) AS columns
-            FROM compared JOIN newest ON newest.id = ours JOIN published ON published.id = theirs"""  # noqa: S608 (the same)
+        f"""CREATE VIEW differing AS SELECT compared.ours AS id, concat_ws(', ', {columns}) AS columns
+            FROM compared JOIN whole_newest ON whole_newest.id = compared.ours
+            JOIN whole_published ON whole_published.id = compared.theirs"""  # noqa: S608 (the same)
     )
 
 

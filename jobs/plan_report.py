@@ -23,6 +23,7 @@ WORDS: dict[Reason, str] = {
     "settings_differ": "to do: made with other settings",
     "failed_before": "to do: failed before",
     "deleted": "to do: its stems were broken",
+    "replaced": "to do: a run that was to replace its stems did not get to it",
     "suspect": "to do: done by older decoding rules, perhaps wrong",
     "done": "done",
     "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import duckdb
-import pyarrow as pa
-
 from sep_batch.jobs.findings import BROKEN
 from sep_batch.pipeline import failures, index, lease, storage
-from sep_batch.pipeline.rows import EXTRA, JOURNAL
+from sep_batch.pipeline.withdrawal import copy_rows
 
 REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
 REMOVED_AT_ONCE = 100  # between two looks at the lease
@@ -24,22 +21,22 @@ _LOST = """
     WITH ahead AS (
         SELECT id, s.uri, s.bytes FROM (
             SELECT p.id, unnest(p.stems) AS s FROM published p LEFT JOIN newest n ON n.id = p.id
-            WHERE p.status = 'ok' AND (n.id IS NULL OR p.run_id > n.run_id))),
+            WHERE p.status = 'ok' AND (n.id IS NULL OR p.run_id > n.run_id OR (p.run_id = n.run_id AND n.status = 'replaced')))),
     by_others AS (SELECT DISTINCT id, s.uri FROM (SELECT id, unnest(stems) AS s FROM rows))
     SELECT ahead.id FROM ahead
     LEFT JOIN listed ON listed.uri = ahead.uri AND listed.bytes = ahead.bytes
     LEFT JOIN by_others ON by_others.uri = ahead.uri AND by_others.id <> ahead.id
     GROUP BY ahead.id HAVING bool_and(listed.uri IS NOT NULL AND by_others.id IS NULL)"""
 _DELETED = """
-    SELECT newest.* EXCLUDE (_sep_file, _sep_place) REPLACE (
+    SELECT track.* EXCLUDE (_sep_file, _sep_place) REPLACE (
         'deleted' AS status, broken.kind AS error_class, 'verify' AS error_stage, broken.found[:$chars] AS error,
-        true AS transient, CASE WHEN false THEN stems END AS stems, now() AS finished_at, $run AS run_id)
-    FROM newest JOIN (
+        true AS transient, CASE WHEN false THEN track.stems END AS stems, now() AS finished_at, $run AS run_id)
+    FROM whole_newest AS track JOIN (
         SELECT id, if(bool_or(kind = 'missing'), 'stem_missing', 'stem_damaged') AS kind,
             string_agg(uri || ': ' || found, '; ' ORDER BY uri) AS found
-        FROM findings WHERE list_contains($broken, kind) GROUP BY id) broken ON broken.id = newest.id
-    WHERE newest.id NOT IN (FROM lost)"""
-_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM published SEMI JOIN lost USING (id)"
+        FROM findings WHERE list_contains($broken, kind) GROUP BY id) AS broken ON broken.id = track.id
+    WHERE track.id NOT IN (FROM lost)"""
+_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_published SEMI JOIN lost USING (id)"
 _REMOVABLE = """
     SELECT uri FROM findings JOIN listed USING (uri) WHERE kind IN ('orphan', 'leftover') AND modified < now() - $age
     AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
@@ -63,8 +60,8 @@ def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) ->
     journal.database.execute(f"CREATE TABLE lost AS {_LOST}")
     marking = {"run": run, "broken": list(BROKEN), "chars": failures.MESSAGE_CHARS}
     with index.Journal(out, run, check=held.check) as writer:
-        marked = _copy(journal.database.sql(_DELETED, params=marking), writer)
-        taken_back = _copy(journal.database.sql(_TAKEN_BACK), writer)
+        marked = copy_rows(journal.database.sql(_DELETED, params=marking), writer)
+        taken_back = copy_rows(journal.database.sql(_TAKEN_BACK), writer)
     held.check()
     for uri in journal.unreadable:
         storage.put(f"{uri}{SET_ASIDE}", storage.read(uri), scratch=index.parts_folder(out, run))
@@ -76,25 +73,6 @@ def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) ->
     done["published"] = int(index.publish(out, run))
     storage.remove(index.parts_folder(out, run))
     return done
-
-
-def _copy(rows: duckdb.DuckDBPyRelation, writer: index.Journal) -> int:
-    """Write the rows of a query to the journal; return how many."""
-    count = 0
-    for batch in rows.to_arrow_reader(index.FLUSH_ROWS):
-        writer.add(_as_finished(pa.Table.from_batches([batch])))
-        count += batch.num_rows
-    return count
-
-
-def _as_finished(table: pa.Table) -> pa.Table:
-    """Return rows of the journal as `index.Journal` takes them: the manifest's own columns as one struct."""
-    names = [name for name in table.column_names if name not in JOURNAL.names]
-    rows = table.select(JOURNAL.names).cast(JOURNAL)
-    if not names:
-        return rows
-    extra = pa.StructArray.from_arrays([table.column(name).combine_chunks() for name in names], names=names)
-    return rows.append_column(EXTRA, extra)
 
 
 def _remove(journal: index.Opened, out: str, held: lease.Lease) -> int:

@@ -26,6 +26,7 @@ from sep_batch.pipeline import index, lease, machines, manifest, storage, uris
 from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.plan import make_plan, vanished
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.withdrawal import withdraw
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.work import Work
@@ -75,10 +76,14 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
         run = _open_out(out, settings, catalog.listed)
         index.compact(out, run, check=held.check)
+        writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
         with index.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             if catalog.listed.is_folder:
                 summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
+            is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)
+        if is_withdrawn:
+            index.publish(out, run)
         summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
         summary.known_failed = plan.counts["known_failed"]
         if expected := forecast.take(out, settings.sha256, plan.todo):
@@ -91,7 +96,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
                 like = _machine(wanted, out, plan.column("uri"))
                 todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
                 del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
-                _drive(todo, left, work, str(model.folder), summary, wanted, progress, stop, held)
+                _drive(todo, left, work, str(model.folder), summary, wanted, progress, stop, writer)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
@@ -136,7 +141,7 @@ def _drive(
     wanted: Options,
     progress: Progress,
     stop: Stop,
-    held: lease.Lease,
+    writer: index.Journal,
 ) -> None:
     engine.set_environment(wanted)
     from sep_batch.jobs.breaker import Breaker
@@ -147,10 +152,10 @@ def _drive(
     with (
         engine.running(wanted, work.machine, progress.wait_for) as resources,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
-        index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
+        writer,
         stop.draining(),
     ):
-        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo, tracks)
+        Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks)
 
 
 def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:

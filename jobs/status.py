@@ -22,7 +22,7 @@ _TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), c
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
 _SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
-    FROM rows WHERE status <> 'deleted'"""  # those that are, verify --repair wrote
+    FROM rows WHERE status IN ('ok', 'failed')"""  # what was tried; the others are marked for the next run
 _LAST_RUN = "SELECT max(run_id) FROM tried"
 _OF_RUN = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
     strftime(min(finished_at), $iso), strftime(max(finished_at), $iso) FROM tried WHERE run_id = $run"""
@@ -86,6 +86,8 @@ def _count(status: Status, journal: index.Opened) -> None:
             status.ok_damaged += damaged
         elif state == "failed":
             status.failed[error_class] = count
+        elif state == "replaced":
+            status.replaced += count
         else:
             status.marked += count
     ((status.suspect,),) = sql(_SUSPECT).fetchall()

@@ -23,12 +23,13 @@ class Status:
         run: The run that works on OUT; where none does, the last that wrote to its journal.
         host, pid: Where the lease's holder is, or was.
         since: When it took the lease.
-        heartbeat_s: Seconds since its last sign of life, which is its end where it ended. By two clocks: its own and this one's.
+        heartbeat_s: Seconds since its last sign of life, or its end; by the storage's clock and this one's.
         done: Tracks that are ok.
         audio_s: Theirs.
         ok_damaged: Tracks among them that are truncated or with skipped packets.
         failed: Tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
+        replaced: Tracks whose stems a run is to replace, or was; the run at work or the next one separates them again.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
         tried, tried_failed: Tracks that ended in the run, and of these those that failed.
         began, last: When its first and its last track were done; by the workers' clocks.
@@ -53,6 +54,7 @@ class Status:
     ok_damaged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
+    replaced: int = 0
     suspect: int = 0
     tried: int = 0
     tried_failed: int = 0
@@ -91,6 +93,8 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     )
     if status.marked:
         yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")
+    if status.replaced:
+        yield _line("replaced", f"{status.replaced:,} have no stems now: a run that is to replace them has not got to them yet")
     if status.suspect:
         yield _line("suspect", f"{status.suspect:,} done by older decoding rules, perhaps wrong; done again by --retry suspect")
     yield _line("pending", _pending(status))
@@ -126,7 +130,7 @@ def _state(status: Status, now: datetime) -> str:
         return f"running {since}: {run} on {where}; {heard}"
     if status.state == "silent":
         return (
-            f"perhaps running, {since}: {run} on {where}; {heard}. If it lives, its clock or its storage is behind; if not, "
+            f"perhaps running, {since}: {run} on {where}; {heard}. If it lives, its storage is behind; if not, "
             f"the next run takes over once it has seen no sign of life for {lease.DEAD_S:g} s"
         )
     if status.state == "gone":
@@ -136,9 +140,9 @@ def _state(status: Status, now: datetime) -> str:
 
 
 def _heard(seconds: float) -> str:
-    return (
-        f"heartbeat {_span(seconds)} ago" if seconds > -1 else f"heartbeat of a clock that is {_span(-seconds)} ahead of this one"
-    )
+    if seconds < -1:
+        return f"heartbeat by a storage whose clock is {_span(-seconds)} ahead of this one"
+    return f"heartbeat {_span(seconds)} ago"
 
 
 def _pending(status: Status) -> str:

@@ -19,6 +19,7 @@ DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
 WAITING = 1_000  # rows that the flow is ahead of the driver; a row is a few kB, and a journal write may take minutes
 PASSED_S = 6 * 3600  # of a deadline's time of day: one that was longer ago is tomorrow's
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal is gone
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -63,11 +64,12 @@ class Stop:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT, where this is the main thread."""
+        """Take SIGTERM, SIGINT and SIGHUP, where this is the main thread; what is ignored, as under nohup, stays so."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+        asked = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._signalled) for number in asked}
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
@@ -19,6 +20,9 @@ PATCH_FRAMES = 512  # T: 11.9 s of music, what a U-Net sees at once
 BINS = 1024  # F: up to 11 kHz
 BINS_16KHZ = 1536  # F of the 16kHz presets: up to 16.5 kHz
 DOWNSAMPLING = 64  # six strided convolutions: T and F are multiples of this
+
+_STEM = re.compile(r"[A-Za-z0-9_-]{1,60}")  # it becomes a file's name, and a column's
+_NO_STEMS = ("mix", "id")
 
 T = TypeVar("T")
 Activation = Literal["LeakyReLU", "ReLU", "ELU"]
@@ -71,6 +75,8 @@ class ModelSpec:
         """Refuse what the network or the STFT could not run."""
         names, activations = ("LeakyReLU", "ReLU", "ELU"), (self.conv_activation, self.deconv_activation)
         different = len(self.stems) >= 2 and len(set(self.stems)) == len(self.stems)
+        named = all(_STEM.fullmatch(stem) and stem.lower() not in _NO_STEMS for stem in self.stems)
+        _check("stems", self.stems, f"names of letters, digits, _ and -, and none of {', '.join(_NO_STEMS)}", holds=named)
         _check("stems", self.stems, "two or more different names", holds=different)
         _check("channels", self.channels, "2", holds=self.channels == CHANNELS)
         _check("sample_rate_hz", self.sample_rate_hz, "a rate in Hz", holds=self.sample_rate_hz > 0)

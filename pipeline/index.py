@@ -140,7 +140,7 @@ def publish(out: str, run: str) -> bool:
             return False
         path, bounds = folder / INDEX_FILE, by_id.bounds(journal.database)
         newest = np.sort(journal.database.sql("FROM newest_places").fetchnumpy()["_sep_place"])
-        rows = _of(newest, journal.database.sql("FROM rows").to_arrow_reader(by_id.BATCH_ROWS))
+        rows = _of(newest, journal.database.sql("FROM whole_rows").to_arrow_reader(by_id.BATCH_ROWS))
         with tempfile.TemporaryDirectory(dir=folder) as ranges:
             by_id.write(rows, bounds, Path(ranges), path)
         storage.put_file(f"{out}/{INDEX_FILE}", path)
@@ -198,9 +198,12 @@ def read(out: str) -> pa.Table:
 class Opened:
     """The journal, opened for SQL.
 
+    A manifest may name its columns as it likes. So what is asked of the journal's own columns is asked of views that have no
+    others, where no name can mean two things; those with the manifests' columns as well begin with `whole_`.
+
     Attributes:
-        database: Has three views: `rows`, all of every run; `newest`, one per id, the newest by file name, then position; and
-            `newest_places`, where those are.
+        database: Has the views `rows`, all of every run, and `newest`, one per id, the newest by file name, then position, both
+            also as `whole_rows` and `whole_newest`; and `newest_places`, where the newest are.
         files: How many journal files they are made of.
         unreadable: The files that are left out, by URI, and why.
         folder: Of this machine, for what is made of the journal; removed when it is closed.
@@ -212,10 +215,10 @@ class Opened:
     folder: Path
 
     def view(self, name: str, paths: Sequence[str]) -> None:
-        """Make a view of Parquet files that has all columns of the journal, older than a column or not.
+        """Make two views of Parquet files that have all columns of the journal, older than a column or not.
 
         Args:
-            name: The view's.
+            name: Of the view without the manifests' own columns; the one with them is `whole_` and this.
             paths: Files of this machine. `_sep_file` says from which of them a row is; `_sep_place` its place, ascending in each.
         """
         selects, files = [], {}
@@ -227,7 +230,13 @@ class Opened:
             place = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
             selects.append(f"SELECT {columns}, {place} FROM {read}")  # noqa: S608 (names are quoted)
             files[f"files{number}"] = [str(self.folder / _COLUMNS_FILE), *alike]
-        self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(name)
+        self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(f"whole_{name}")
+        self.narrow(name)
+
+    def narrow(self, name: str) -> None:
+        """Make a view of the journal's own columns, and of `_sep_file` and `_sep_place`, of one that begins with `whole_`."""
+        columns = ", ".join(JOURNAL.names)
+        self.database.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns}, _sep_file, _sep_place FROM whole_{name}")  # noqa: S608 (ours)
 
 
 def quoted(text: str, quote: str = '"') -> str:
@@ -294,7 +303,8 @@ def _open(
             "CREATE OR REPLACE VIEW newest_places AS SELECT _sep_place FROM rows QUALIFY row_number() "
             "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1"
         )
-        connection.sql("CREATE OR REPLACE VIEW newest AS SELECT * FROM rows WHERE _sep_place IN (FROM newest_places)")
+        connection.sql("CREATE OR REPLACE VIEW whole_newest AS SELECT * FROM whole_rows WHERE _sep_place IN (FROM newest_places)")
+        journal.narrow("newest")
     return journal, paths
 
 

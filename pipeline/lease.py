@@ -1,8 +1,11 @@
 """The lease: which run works on OUT. It saves work; no safety rests on it, since a run only ever adds to the journal.
 
 `OUT/_sep/lease/<n>.json` is created where there is none; who created the highest n holds the lease, and rewrites it as a sign
-of life. A lease is over when its run ended it, when its process is gone from this machine, or when it did not change for
-`DEAD_S` of somebody's watching. Who finds it so creates n + 1, and of many one wins. The highest is never removed.
+of life. A lease is over when its run ended it, when its process is gone from this machine, when it is empty, or when it did not
+change for `DEAD_S` of somebody's watching. Who finds it so creates n + 1, and of many one wins. The highest is never removed.
+
+Clocks of two machines differ, so how old a sign of life is, the storage says itself: by the time at which it was written, and
+that of an object which is written beside it now.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from sep_batch.pipeline.retries import listing
 BEAT_S = 20.0
 DEAD_S = 90.0
 LOOK_S = 2.0  # between two looks at somebody else's lease
+_CLOCK = "clock"  # the object whose time of writing is the storage's time
+_AHEAD_S = 5.0  # that a lease may be written after it was read; beyond it, the storage's clock was set back
 _FILE = re.compile(r"(\d+)[.]json")
 
 
@@ -38,11 +43,12 @@ def folder(out: str) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """A lease as it lies there: its number, its bytes, and what they say (nothing, where they are no JSON)."""
+    """A lease as it lies there: its number, bytes, what they say (nothing, where they are no JSON), and when it was written."""
 
     number: int
     content: bytes
     says: dict[str, Any]
+    modified: datetime | None
 
     @property
     def is_over(self) -> bool:
@@ -51,9 +57,10 @@ class Found:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since its last sign of life, by two clocks that may differ."""
+        """Seconds since its last sign of life, by the storage's clock and this machine's, which may differ."""
         try:
-            return (datetime.now(UTC) - datetime.fromisoformat(self.says["at"])).total_seconds()
+            at = self.modified or datetime.fromisoformat(self.says["at"])
+            return (datetime.now(UTC) - at).total_seconds()
         except (KeyError, ValueError, TypeError):
             return DEAD_S
 
@@ -71,12 +78,12 @@ def newest(out: str) -> Found | None:
     number = max(_numbers(out), default=None)
     if number is None:
         return None
-    content = storage.read(_uri(out, number))
+    content, modified = storage.read(_uri(out, number)), storage.info(_uri(out, number)).modified
     try:
         says = json.loads(content)
     except ValueError:
         says = {}
-    return Found(number, content, says if isinstance(says, dict) else {})
+    return Found(number, content, says if isinstance(says, dict) else {}, modified)
 
 
 @contextmanager
@@ -135,19 +142,32 @@ class Lease:
 def _take(out: str, wait_s: float) -> Lease:
     begun = changed = time.monotonic()
     seen: bytes | None = None
+    is_alive: bool | None = None  # as far as it is known
     while True:
-        found = newest(out)
+        found, now = newest(out), time.monotonic()
         if found and found.content != seen:
-            seen, changed = found.content, time.monotonic()
-        now = time.monotonic()
-        if found is None or found.is_over or now - changed >= DEAD_S:
+            is_alive = None if seen is None else True
+            seen, changed = found.content, now
+        if found is None or found.is_over or now - changed >= (DEAD_S if found.content else LOOK_S):
             if lease := _created(out, found.number + 1 if found else 1):
                 return lease
             continue
-        # one that has long been silent is watched until it is known to be dead, whether or not somebody waits
-        if now - begun >= wait_s and found.silent_s < DEAD_S:
-            raise failures.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
+        # one that may be dead is watched until it is known to be, whether or not somebody waits
+        if now - begun >= wait_s:
+            is_alive = _is_fresh(out, found) if is_alive is None else is_alive
+            if is_alive and found.content:
+                raise failures.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
         time.sleep(LOOK_S)
+
+
+def _is_fresh(out: str, found: Found) -> bool:
+    """Tell whether a lease was written less than `DEAD_S` ago, by the storage's own clock; False where that is not known."""
+    if found.modified is None:
+        return False
+    uri = f"{folder(out)}/{_CLOCK}"
+    storage.put(uri, b"now", scratch=f"{out}/_sep/parts/lease")
+    now = storage.info(uri).modified
+    return now is not None and -_AHEAD_S <= (now - found.modified).total_seconds() < DEAD_S
 
 
 def _created(out: str, number: int) -> Lease | None:

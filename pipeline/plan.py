@@ -29,7 +29,16 @@ _FILES_AT_ONCE = 8  # written, or read by the driver; eight times as many are he
 ROWS_AT_ONCE = 65_536  # of a plan, on its way into blocks
 Retry = Literal["none", "transient", "suspect", "all"]
 Reason = Literal[
-    "new", "source_changed", "settings_differ", "failed_before", "deleted", "suspect", "done", "done_suspect", "known_failed"
+    "new",
+    "source_changed",
+    "settings_differ",
+    "failed_before",
+    "deleted",
+    "replaced",
+    "suspect",
+    "done",
+    "done_suspect",
+    "known_failed",
 ]
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -46,7 +55,7 @@ _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
 _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts
     FROM (
     SELECT place, coalesce(was.attempts, 1) AS attempts, CASE
-    WHEN status = 'deleted' THEN 'deleted'
+    WHEN status IN ('deleted', 'replaced') THEN status
     WHEN was.uri IS DISTINCT FROM is_now.uri OR was.offset_s IS DISTINCT FROM is_now.offset_s
         OR was.duration_s IS DISTINCT FROM is_now.duration_s THEN 'source_changed'
     WHEN is_now.source_etag IS NOT NULL AND was.source_etag IS DISTINCT FROM is_now.source_etag THEN 'source_changed'

@@ -53,7 +53,7 @@ SUMS = pa.struct([("windows", pa.list_(pa.float64())), ("side", pa.float64())]) 
 
 RESULT = pa.schema(
     [
-        ("status", pa.string()),  # ok, failed, deleted
+        ("status", pa.string()),  # ok, failed, deleted (repair found its stems broken), replaced (a run writes over its stems)
         ("error_class", pa.string()),
         ("error_stage", pa.string()),
         ("error", pa.string()),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import compaction, index, storage
 from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.spread import spread
@@ -94,6 +94,6 @@ def done(dest: str) -> dict[Key, Done]:
 
 def _rows(dest: str) -> Iterator[dict[str, Any]]:
     """Yield all rows, the older ones first."""
-    files: Iterable[str] = (found.uri for found in storage.find(index.journal_folder(dest)))
+    files = compaction.needed(storage.find(index.journal_folder(dest)))
     for content in spread(storage.read, files):
         yield from pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()

@@ -106,7 +106,9 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         path = index.here(f"{out}/{index.INDEX_FILE}", Path(folder)).removeprefix("file://")
         if not Path(path).exists():
             raise failures.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
-        names = pyarrow.parquet.read_schema(path).names
+        schema = pyarrow.parquet.read_schema(path)
+        _refuse_foreign(schema, f"{out}/{index.INDEX_FILE}")
+        names = schema.names
         if asked.group_by is not None and asked.group_by not in names:
             raise failures.UsageError(f"--group-by {asked.group_by}: no column of the index; it has {', '.join(names)}")
         database.sql("SET TimeZone = 'UTC'")
@@ -117,6 +119,23 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         _select(database, asked, extra)
         kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if extra else []
         yield Selection(database, pa.schema(list(kinds)))
+
+
+def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
+    """Refuse what no run published as an index.
+
+    Raises:
+        NotRunnableError: A column that an export needs is missing, or is of another type.
+    """
+    for name in ("id", "uri", "status", "audio_s", "source_bytes", "offset_s", "model", "weights_sha256", "run_id", "stems"):
+        found = schema.field(name).type if name in schema.names else None
+        expected = JOURNAL.field(name).type
+        is_alike = pa.types.is_list(found) if found and name == "stems" else found == expected
+        if not is_alike:
+            raise failures.NotRunnableError(
+                f"{uri}: not what a run publishes: column {name} is {found or 'missing'}, expected {expected}; "
+                "sep-batch verify OUT --repair publishes it anew"
+            )
 
 
 def _config(folder: str) -> dict[str, Any]:
@@ -142,8 +161,8 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str])
     values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}
     values |= {"chars": NAME_CHARS} if "$chars" in query else {}  # DuckDB takes none that it does not need
     try:
-        if len(database.extract_statements(query)) > 1:
-            raise failures.UsageError(f"--where {asked.where}: expected one condition, found several statements")
+        if asked.where:
+            duckdb.SQLExpression(asked.where)  # by itself it is one condition: no bracket of it ends those around it
         database.execute(query, values)
     except duckdb.Error as error:
         if asked.where is None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import webdataset
 from catalogs import decoded, write_tone
@@ -297,7 +299,9 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
         ({"to": "musdb", "excerpt": None}, "--to musdb: has bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
         ({"where": "yaer > 3"}, 'yaer > 3: Binder Error: Referenced column "yaer" not found'),
         ({"where": "year >"}, "--where year >: Parser Error"),
-        ({"where": "true)); DROP TABLE tracks; SELECT ((1"}, "expected one condition, found several statements"),
+        ({"where": "true)); DROP TABLE tracks; SELECT ((1"}, "Parser Error"),
+        ({"where": "1=1) OR (1=1"}, 'Parser Error: syntax error at or near ")"'),
+        ({"where": "true, false"}, "only a single expression"),
         ({"where": "EXISTS (FROM read_text('/etc/hostname'))"}, "Permission Error: Cannot access file"),
         ({"where": "EXISTS (FROM read_csv('http://127.0.0.1:9/x'))"}, "Permission Error: Cannot access file"),
     ],
@@ -322,6 +326,38 @@ def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
         export = Export(settings_of(ExportOptions(excerpt="1s"), ("vocals",)), out, str(tmp_path / "d"), str(tmp_path))
         with pytest.raises(failures.BadUri, match="expected one relative to OUT"):
             list(cuts(track, export))
+
+
+def test_what_dest_says_of_itself_names_no_folder_beside_it(inline_export, out, tmp_path):
+    exported(out, tmp_path / "d", shard_size=100)
+    precious = tmp_path / "precious" / "letter.txt"
+    precious.parent.mkdir()
+    precious.write_text("dear")
+    told = tmp_path / "d" / "_sep" / "export.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"splits": {"../precious": 1}}))
+    with pytest.raises(failures.NotRunnableError, match=r"not what an export writes .*[.][.]/precious"):
+        exported(out, tmp_path / "d", shard_size=100, excerpt="3s", overwrite=True)
+    assert precious.read_text() == "dear"
+
+
+def test_hidden_files_in_the_journal_of_shards_are_not_of_it(inline_export, out, tmp_path):
+    first = exported(out, tmp_path / "d", shard_size=100)
+    for name in ("._000001-abcd-000000.parquet", ".nfs0001"):
+        (tmp_path / "d" / "_sep" / "journal" / name).write_bytes(b"\0\5\x16\7")
+    assert exported(out, tmp_path / "d", shard_size=100).done_before == first.shards
+
+
+def test_an_index_that_no_run_published_is_refused_with_the_column(inline_export, tmp_path):
+    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("xx")}})
+    path = tmp_path / "out" / "index.parquet"
+    table = pyarrow.parquet.read_table(path)
+    for changed, words in (
+        (table.drop_columns(["stems"]), "column stems is missing, expected list"),
+        (table.set_column(0, "id", pa.array([7])), "column id is int64, expected string"),
+    ):
+        pyarrow.parquet.write_table(changed, path)
+        with pytest.raises(failures.NotRunnableError, match=words):
+            exported(str(tmp_path / "out"), tmp_path / "d")
 
 
 def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_export, out, tmp_path, monkeypatch):

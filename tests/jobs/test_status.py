@@ -40,12 +40,13 @@ def journal(out, *rows, run=RUN, number=0):
     pyarrow.parquet.write_table(pa.Table.from_pylist(filled, JOURNAL), path)
 
 
-def hold(out, **says):
-    """Write a lease as another machine's run does."""
+def hold(out, *, age_s=0.0, **says):
+    """Write a lease as another machine's run does, or did so long ago."""
     told = {"run": RUN, "host": "gpu7", "pid": 4711, "since": "2026-11-23T11:00:00+00:00", "at": datetime.now(UTC).isoformat()}
     path = Path(out) / "_sep" / "lease" / "000001.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(told | says))
+    os.utime(path, (time.time() - age_s,) * 2)
 
 
 def plan(out, tracks):
@@ -124,16 +125,16 @@ def test_tracks_of_earlier_runs_count_as_done_but_not_as_tried(at_work):
 
 
 def test_a_heartbeat_that_is_long_past_is_told_as_doubt_and_gives_no_end(at_work):
-    hold(at_work, at=(datetime.now(UTC) - timedelta(seconds=lease.DEAD_S + 30)).isoformat())
+    hold(at_work, age_s=lease.DEAD_S + 30)
     status = run_status(str(at_work))
     assert (status.state, status.pending, status.eta_s) == ("silent", 179, None)
     assert "perhaps running" in words(status)
     assert "heartbeat 2 min ago" in words(status) or "heartbeat 120 s ago" in words(status)
 
 
-def test_a_clock_that_is_ahead_is_named(at_work):
-    hold(at_work, at=(datetime.now(UTC) + timedelta(seconds=40)).isoformat())
-    assert "heartbeat of a clock that is 40 s ahead of this one" in words(run_status(str(at_work)))
+def test_a_storage_whose_clock_is_ahead_is_named(at_work):
+    hold(at_work, age_s=-40)
+    assert "heartbeat by a storage whose clock is 40 s ahead of this one" in words(run_status(str(at_work)))
 
 
 def test_a_run_whose_process_is_gone_from_this_machine_is_not_running(at_work):

@@ -86,6 +86,9 @@ def test_a_missing_field_is_refused_and_named(field):
     [
         (changed(instrument_list=["vocals"]), "stems", "vocals"),
         (changed(instrument_list=["vocals", "vocals"]), "stems", "vocals"),
+        (changed(instrument_list=["vocals", "../up"]), "stems", "../up"),
+        (changed(instrument_list=["vocals", "Mix"]), "stems", "Mix"),
+        (changed(instrument_list=["vocals", ""]), "stems", "vocals"),
         (changed(n_channels=1), "channels", "1"),
         (changed(sample_rate=0), "sample_rate_hz", "0"),
         (changed(frame_step=2048), "hop", "2048"),

@@ -188,6 +188,14 @@ def test_a_run_that_was_taken_over_merges_and_removes_nothing(out):
     assert names(out) == before
 
 
+def test_hidden_files_are_not_of_the_journal(out):
+    put(out, "000001-aaaa-000000", ("a", "first"))
+    for name in ("._000001-aaaa-000000.parquet", "._x.parquet", ".nfs0001"):
+        storage.put(f"{index.journal_folder(out)}/{name}", b"\0\5\x16\7")
+    with index.opened(out) as journal:
+        assert journal.database.sql("SELECT id FROM newest").fetchall() == [("a",)]
+
+
 def test_few_files_are_left_as_they_are(out, monkeypatch):
     monkeypatch.setattr(compaction, "FEWEST", 5)
     catalog(out)

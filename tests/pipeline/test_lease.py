@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -26,10 +28,32 @@ def hurry(monkeypatch):
     monkeypatch.setattr(lease, "DEAD_S", 2.0)
 
 
-def elsewhere(out, number=1, **says):
-    """Leave a lease of another machine."""
+def elsewhere(out, number=1, *, age_s=0.0, **says):
+    """Leave a lease of another machine, which wrote it so long ago by the storage's clock, where that is a disk."""
     says = {"machine": "other", "host": "far", "pid": 1, "run": "000007-abcd", "since": "then", "at": lease._now()} | says
-    storage.put(f"{lease.folder(out)}/{number:06d}.json", json.dumps(says).encode())
+    storage.put(uri := f"{lease.folder(out)}/{number:06d}.json", json.dumps(says).encode())
+    if age_s:
+        then = time.time() - age_s
+        os.utime(uri, (then, then))
+
+
+@contextmanager
+def beating(out, **says):
+    """Have a run of another machine beat, within the block."""
+
+    def beat():
+        while not ended.wait(0.05):
+            elsewhere(out, **says)
+
+    ended = threading.Event()
+    elsewhere(out, **says)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_one_holds_and_another_is_told_who(out):
@@ -66,34 +90,70 @@ def test_a_lease_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path):
 
 
 def test_a_lease_that_beats_elsewhere_is_waited_for_as_long_as_asked(out):
-    def beat():
-        while not ended.wait(0.05):
-            elsewhere(out)
-
-    ended = threading.Event()
-    elsewhere(out)
-    thread = threading.Thread(target=beat)
-    thread.start()
     begun = time.monotonic()
-    with pytest.raises(failures.LeaseHeldError), lease.hold(out, wait_s=0.8):
+    with beating(out), pytest.raises(failures.LeaseHeldError), lease.hold(out, wait_s=0.8):
         pass
     assert 0.8 <= time.monotonic() - begun < 5
-    ended.set()
-    thread.join()
 
 
-def test_a_lease_that_fell_silent_elsewhere_is_taken_over_after_it_was_watched(out):
-    elsewhere(out, number=4, at="2026-01-01T00:00:00+00:00")
+HOUR_S = 3600.0
+
+
+def at(ahead_s):
+    """Return what a machine writes whose clock is so far ahead."""
+    return (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat()
+
+
+@pytest.mark.parametrize("ahead_s", [-5 * HOUR_S, 0.0, 5 * HOUR_S])
+def test_a_lease_that_fell_silent_elsewhere_is_taken_over_after_it_was_watched_whatever_its_clock_said(tmp_path, ahead_s):
+    elsewhere(out := str(tmp_path), number=4, age_s=HOUR_S, at=at(ahead_s))
     begun = time.monotonic()
     with lease.hold(out) as held:
-        assert time.monotonic() - begun >= lease.DEAD_S
+        assert lease.DEAD_S <= time.monotonic() - begun < 5 * lease.DEAD_S
         held.check()
     assert lease.newest(out).number == 5
 
 
-def test_what_is_no_lease_is_watched_as_one_that_fell_silent(out):
-    storage.put(f"{lease.folder(out)}/000001.json", b"\0torn")
+@pytest.mark.parametrize("ahead_s", [-HOUR_S, HOUR_S])
+def test_a_lease_that_was_just_written_is_alive_at_once_whatever_its_clock_said(tmp_path, monkeypatch, ahead_s):
+    monkeypatch.setattr(lease, "DEAD_S", 60.0)
+    begun = time.monotonic()
+    with beating(str(tmp_path), at=at(ahead_s)), pytest.raises(failures.LeaseHeldError), lease.hold(str(tmp_path)):
+        pass
+    assert time.monotonic() - begun < 30
+
+
+def test_a_lease_from_before_the_storages_clock_was_set_back_is_watched(tmp_path):
+    elsewhere(out := str(tmp_path), age_s=-HOUR_S)
     with lease.hold(out) as held:
+        held.check()
+
+
+def test_where_storage_tells_no_times_a_lease_is_watched_until_it_changes_or_is_dead():
+    elsewhere(out := "memory://lease-without-times")
+    assert storage.info(f"{lease.folder(out)}/000001.json").modified is None
+    with beating(out), pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
+        pass
+    begun = time.monotonic()
+    with lease.hold(out) as held:
+        assert time.monotonic() - begun >= lease.DEAD_S
+        held.check()
+
+
+def test_what_is_no_lease_is_watched_as_one_that_fell_silent(out):
+    storage.put(uri := f"{lease.folder(out)}/000001.json", b"\0torn")
+    if not out.startswith("memory"):
+        os.utime(uri, (0, 0))
+    with lease.hold(out) as held:
+        held.check()
+
+
+def test_an_empty_lease_as_a_full_disk_leaves_it_is_dead_at_once(out, monkeypatch):
+    monkeypatch.setattr(lease, "DEAD_S", 60.0)
+    storage.put(f"{lease.folder(out)}/000001.json", b"")
+    begun = time.monotonic()
+    with lease.hold(out) as held:
+        assert time.monotonic() - begun < 30
         held.check()
 
 
@@ -160,8 +220,8 @@ def test_a_lease_that_was_removed_before_it_could_be_read_is_read_anew_from_the_
     assert lease.newest(out).number == 2
 
 
-def test_who_lists_a_lease_that_a_winner_removes_is_told_who_won(out, monkeypatch):
-    elsewhere(out, ended=True)
+def test_who_lists_a_lease_that_a_winner_removes_is_told_who_won(tmp_path, monkeypatch):
+    elsewhere(out := str(tmp_path), ended=True)
     once_before(monkeypatch, "read", lambda: taken_over(out, 2))
     with pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
         pass
@@ -181,8 +241,8 @@ def test_a_lease_that_is_listed_and_never_found_is_an_error_after_a_few_listings
     assert len(listings) == retries.LISTINGS
 
 
-def test_a_lease_that_others_took_and_lost_meanwhile_is_not_taken_again(out, monkeypatch):
-    elsewhere(out, ended=True)
+def test_a_lease_that_others_took_and_lost_meanwhile_is_not_taken_again(tmp_path, monkeypatch):
+    elsewhere(out := str(tmp_path), ended=True)
 
     def two_others():
         elsewhere(out, number=2)
