@@ -71,7 +71,7 @@ def _located(address: Address) -> str:
         reach(address)  # before Ray is imported, which takes longer
     from sep_batch.jobs import head
 
-    with quiet.natively():
+    with streams.native_dropped():
         return head.refuse_unjoinable(address).text
 
 
