@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import lists, s3_inventory
-from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, audio_of, extension, left_out
+from sep_batch.pipeline.manifest import formats, lists, s3_inventory
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, audio_below, audio_of, left_out
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.storage import Info
@@ -94,12 +94,12 @@ def _found(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
 
 
 def _blocks(uri: str, how: Reading, warnings: list[str], odd: list[str]) -> Iterator[pa.Table]:
-    if extension(uri) in lists.EXTENSIONS:
+    if s3_inventory.is_one(uri):
+        yield from map(_table, s3_inventory.read(uri, odd))
+    elif formats.extension_of(uri):
         table, told = lists.read(uri, how)
         warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
         yield table
-    elif extension(uri) == s3_inventory.EXTENSION:
-        yield from map(_table, s3_inventory.read(uri, odd))
     else:
         yield from map(_table, _batched(_listed(uri, odd)))
 

@@ -401,7 +401,7 @@ MISTAKES = {
     "duplicate ids": (
         lambda tmp: [write(tmp / "a.parquet", {"uri": ["a", "b"], "id": ["q", "q"]})],
         5,
-        "1 faulty rows: row 2: id q",
+        "1 bad row: row 2: id q",
     ),
     "no rows": (lambda tmp: [write(tmp / "a.parquet", {"uri": pa.array([], pa.string())})], 0, "nothing to do"),
     "OUT not writable": (
