@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     context: typer.Context,
-    manifest: Annotated[str, typer.Argument(help="Parquet, CSV or JSONL with a uri column; or a folder; or one audio file.")],
+    manifest: Annotated[
+        str, typer.Argument(help="Parquet, CSV or JSON with a uri column; a .txt or M3U list; a folder; or one audio file.")
+    ],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
     ] = None,
@@ -108,6 +110,13 @@ def run(
     shared_filesystem: Annotated[
         bool, typer.Option("--shared-filesystem", help="Every node of the cluster sees the paths that are given.")
     ] = False,
+    bad_rows: Annotated[
+        str,
+        typer.Option(
+            help="Rows of the manifest without a URI, or with an id or number that is none: refuse the manifest (default), or "
+            "fail these rows as bad_row and separate the others."
+        ),
+    ] = "refuse",
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
@@ -161,6 +170,7 @@ def run(
             address=address,
             min_gpus=min_gpus,
             shared_filesystem=shared_filesystem,
+            bad_rows=bad_rows,
             uri_column=uri_column,
             id_column=id_column,
         )
@@ -196,7 +206,7 @@ def _separate(
 PLANNED = (  # those of run's flags that change what would be done
     *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
     *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
-    *("endpoint_url", "storage_options", "address", "uri_column", "id_column", "no_analysis"),
+    *("endpoint_url", "storage_options", "address", "bad_rows", "uri_column", "id_column", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

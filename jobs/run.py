@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs import engine, forecast, machine, outs, prepare
+from sep_batch.jobs import engine, finished, forecast, machine, outs, prepare
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
@@ -78,19 +78,23 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             if catalog.listed.is_folder:
                 summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
+        bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
         summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
         summary.known_failed = plan.counts["known_failed"]
         if expected := forecast.take(out, settings.sha256, plan.todo):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
-            if plan.todo:
+            if plan.todo or bad_rows is not None:
                 summary.run = run
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
+            if plan.todo:
                 like = _machine(wanted, out, plan.column("uri"))
                 todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
                 del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
-                _drive(todo, left, work, str(model.folder), summary, wanted, progress, stop, held)
+                _drive(todo, left, bad_rows, work, str(model.folder), summary, wanted, progress, stop, held)
+            elif bad_rows is not None:
+                _fail(bad_rows, settings, summary, progress, held)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
@@ -126,9 +130,17 @@ def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
     return Machine(machines.versions(), None if wanted.shared_filesystem else disk)
 
 
+def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, held: lease.Lease) -> None:
+    """End a run that has nothing to separate: the bad rows of its manifest fail, and Ray does not start."""
+    with index.Journal(summary.out, summary.run or "", check=held.check) as journal:
+        progress.start(settings.sha256)
+        finished.fail(bad_rows, settings.sha256, journal, summary, progress)
+
+
 def _drive(
     todo: Iterator[pa.Table],
     tracks: int,
+    bad_rows: pa.Table | None,
     work: Work,
     model: str,
     summary: Summary,
@@ -149,7 +161,7 @@ def _drive(
         index.Journal(work.out, work.run, check=held.check, flush_s=wanted.flush_s) as journal,
         stop.draining(),
     ):
-        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo, tracks)
+        Driver(work, model, resources, summary, bound, journal, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
 def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:

@@ -209,7 +209,7 @@ def _repeated(repeats: Mapping[int, int], further: pa.Table) -> str:
 
 
 def _are_equal(some: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
-    return bool(some.equals(others) or some.to_pylist() == others.to_pylist())  # NaN is no other's equal to Arrow
+    return bool(some.equals(others)) or repr(some.to_pylist()) == repr(others.to_pylist())  # to Arrow, NaN equals nothing
 
 
 def _sha256(sources: pa.ChunkedArray) -> str:

@@ -52,8 +52,8 @@ def read_m3u(content: bytes, *, is_utf8: bool) -> Parsed:
 def _western(content: bytes) -> str:
     try:
         return content.decode("cp1252")
-    except UnicodeDecodeError:  # five bytes have no character in it
-        return content.decode("latin-1")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"not readable as M3U: neither UTF-8 nor Windows-1252 ({error.reason})") from error
 
 
 def _lines(text: str) -> list[str]:
