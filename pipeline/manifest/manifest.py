@@ -182,7 +182,8 @@ def check(
         is_first = np.ones(table.num_rows, np.bool_)
         is_first[list(named.repeats)] = False
         tracks = tracks.filter(pa.array(is_first))
-    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, (*parsed.warnings, *told))
+    told = [*parsed.warnings, *segments.warnings(table, found), *told]
+    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(told))
 
 
 def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from sep_batch.pipeline import uris
 from sep_batch.pipeline.manifest.parse import Parsed, UnreadableError, decoded
 
 _HLS = "#EXT-X-"
@@ -45,7 +46,7 @@ def read_m3u(content: bytes, *, is_utf8: bool) -> Parsed:
     if any(line.upper().startswith(_HLS) for line in lines):
         raise UnreadableError("the playlist of an HLS stream, whose segments are no tracks; expected a list of audio files")
     entries = [_entry(line) for line in lines if not line.startswith("#")]
-    problems = {place: _BACKSLASHES for place, entry in enumerate(entries) if _is_of_windows(entry)}
+    problems = {place: f"{uris.shown(entry)}: {_BACKSLASHES}" for place, entry in enumerate(entries) if _is_of_windows(entry)}
     return _parsed(entries, problems, warnings)
 
 

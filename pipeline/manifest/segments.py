@@ -99,8 +99,7 @@ def ignored(given: pa.Table, table: pa.Table, names: Collection[str]) -> str | N
         table: The manifest.
         names: Its columns of offsets and durations.
     """
-    seeming = [name for name in (*_BEGIN, *_END, *_LENGTH) if name in table.column_names and name not in names]
-    if not seeming:
+    if not (seeming := _seeming(table, names)):
         return None
     keys = given.select(["uri", "offset_s", "duration_s"])
     whole = keys
@@ -109,7 +108,20 @@ def ignored(given: pa.Table, table: pa.Table, names: Collection[str]) -> str | N
     counts = [(f"their {name}", "count_distinct", pc.CountOptions(mode="all")) for name in seeming]
     files = whole.group_by(keys.column_names).aggregate(counts)
     differing = [name for name in seeming if (pc.max(files.column(f"their {name}_count_distinct")).as_py() or 0) > 1]
-    return _hint(differing) if differing else None
+    return _hint(differing, seeming) if differing else None
+
+
+def warnings(table: pa.Table, segments: Segments) -> list[str]:
+    """Return a warning where segments begin by our columns, and seem to end by others."""
+    ends = [name for name in _seeming(table, segments.names) if name not in _BEGIN]
+    has_begin, has_end = (column.null_count < table.num_rows for column in (segments.offsets_s, segments.durations_s))
+    if not ends or not has_begin or has_end:
+        return []
+    return [f"column {ends[0]} is not read, so each track lasts to the end of its file; duration_s says how long one is"]
+
+
+def _seeming(table: pa.Table, names: Collection[str]) -> list[str]:
+    return [name for name in (*_BEGIN, *_END, *_LENGTH) if name in table.column_names and name not in names]
 
 
 def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -117,11 +129,11 @@ def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.nulls(len(column))]) if pa.types.is_nested(column.type) else column
 
 
-def _hint(names: list[str]) -> str:
+def _hint(differing: list[str], names: list[str]) -> str:
     begins = [f"rename {name} to offset_s, the seconds to skip" for name in names if name in _BEGIN]
     lengths = [f"rename {name} to duration_s, the seconds to separate" for name in names if name in _LENGTH]
     ends = [f"in the place of {name} give duration_s, the end less the beginning" for name in names if name in _END]
     return (
-        f"rows of one file differ in {' and '.join(names)}, which is not read, so each would be the whole file: "
+        f"rows of one file differ in {' and '.join(differing)}, which is not read, so each would be the whole file: "
         f"{'; '.join([*begins, *lengths, *ends])}; or give a column that means something else another name"
     )

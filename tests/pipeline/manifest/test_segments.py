@@ -53,6 +53,7 @@ def test_our_own_columns_win_over_nemos_which_are_carried():
     ("columns", "hint"),
     [
         ({"offset": [0.0, 1.0]}, "rename offset to offset_s, the seconds to skip"),
+        ({"offset": [0.0, 1.0], "duration": [1.0, 1.0]}, "rename offset to offset_s.*; rename duration to duration_s"),
         ({"start": [0, 1], "end": [1, 2]}, "rename start to offset_s.*in the place of end give duration_s"),
         ({"start_time": ["0", "1"]}, "rename start_time to offset_s"),
         ({"duration": [1.0, 2.0]}, "rename duration to duration_s, the seconds to separate"),
@@ -75,6 +76,15 @@ def test_rows_that_differ_only_in_a_segment_that_is_not_read_are_refused_with_a_
 )
 def test_columns_that_seem_to_be_segments_are_carried_where_no_track_depends_on_them(columns):
     assert {field.name for field in checked(**columns).tracks.schema.field(EXTRA).type} == {"start"}
+
+
+def test_an_end_that_is_not_read_beside_a_beginning_that_is_makes_a_warning():
+    found = checked(uri=["a.wav", "a.wav"], offset_s=[0.0, 1.0], end=[1.0, 2.0])
+    assert found.warnings == (
+        "column end is not read, so each track lasts to the end of its file; duration_s says how long one is",
+    )
+    assert checked(uri=["a.wav", "b.wav"], duration=[1.0, 2.0]).warnings == ()
+    assert checked(uri=["a.wav"], offset_s=[0.0], duration_s=[1.0], duration=[9.0]).warnings == ()
 
 
 def test_rows_that_repeat_another_name_the_columns_of_which_only_the_first_is_kept():
