@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ADVICE = {
+    "bad_row": "rows of the manifest that name no track: correct them there, then the same run again; the error says which row",
     "not_found": "nothing lies at these URIs: check the manifest's against the storage, and what relative ones are relative to",
     "access_denied": "these objects may not be read with these credentials: give them the right to, then --retry all",
     "fetch_timeout": "storage did not answer in time, eight times over: the same run again tries them, three times in all",

@@ -22,7 +22,8 @@ def run(
     manifest: Annotated[
         str,
         typer.Argument(
-            help="Parquet, CSV or JSONL with a uri column, or a folder of such files; a folder of audio; or an audio file."
+            help="Parquet, CSV or JSON with a uri column, or a folder of such files; a .txt or M3U list; a folder of audio; or "
+            "one audio file."
         ),
     ],
     out: Annotated[
@@ -120,6 +121,13 @@ def run(
     shared_filesystem: Annotated[
         bool, typer.Option("--shared-filesystem", help="Every node of the cluster sees the paths that are given.")
     ] = False,
+    bad_rows: Annotated[
+        str,
+        typer.Option(
+            help="Rows of the manifest without a URI, or with an id or number that is none: refuse the manifest (default), or "
+            "fail these rows as bad_row and separate the others."
+        ),
+    ] = "refuse",
     uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
     include: Annotated[
@@ -186,6 +194,7 @@ def run(
             address=address,
             min_gpus=min_gpus,
             shared_filesystem=shared_filesystem,
+            bad_rows=bad_rows,
             uri_column=uri_column,
             id_column=id_column,
             include=include,
@@ -223,7 +232,7 @@ def _separate(
 PLANNED = (  # those of run's flags that change what would be done
     *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
     *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
-    *("endpoint_url", "storage_options", "address", "uri_column", "id_column", "include", "exclude", "no_analysis"),
+    *("endpoint_url", "storage_options", "address", "bad_rows", "uri_column", "id_column", "include", "exclude", "no_analysis"),
 )
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from sep_batch.jobs import finished
 from sep_batch.jobs.attribution import COLUMNS
 from sep_batch.jobs.breaker import Breaker
 from sep_batch.jobs.options import MaxFailures
@@ -26,8 +27,6 @@ from sep_batch.pipeline.work import Work
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
 PASSES = 3  # the flow, and twice more for what was lost with its process or node: a row a block, and then each alone
-_FAILURE = ("error_class", "error_stage", "error", "transient")
-_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
 
 
 @dataclass
@@ -56,12 +55,13 @@ class Driver:
     stop: Stop
     breaker: Breaker
 
-    def run(self, todo: Iterable[pa.Table], tracks: int) -> None:
+    def run(self, todo: Iterable[pa.Table], tracks: int, bad_rows: pa.Table | None = None) -> None:
         """Run the flow; then over what was lost with its process a row a block, and over what was lost again each track alone.
 
         Args:
             todo: The tracks that are left to do, in tables of whatever size; they are asked for once, and not held.
             tracks: How many those are.
+            bad_rows: Rows of the manifest that fail without being tried, as `Plan.bad_rows` has them.
 
         Raises:
             BugError: A row is a defect of ours.
@@ -74,6 +74,8 @@ class Driver:
         self.summary.device, self.summary.format = pools.device, self.work.settings.format
         self.summary.ray_logs = flow.logs()
         self.progress.start(self.work.settings.sha256)
+        if bad_rows is not None:
+            finished.fail(bad_rows, self.work.settings.sha256, self.journal, self.summary, self.progress)
         try:
             if self.stop.is_asked:
                 self._end_early()
@@ -142,16 +144,5 @@ class Driver:
     def _put(self, uri: str, content: bytes) -> None:
         storage.put(uri, content, scratch=self.work.scratch)
 
-    def _take(self, finished: Sequence[pa.Table]) -> None:
-        """Journal and count finished rows."""
-        if not finished:
-            return
-        rows = pa.concat_tables(finished, promote_options="permissive")
-        self.journal.add(rows)
-        for row in rows.select(_TOLD).to_pylist():
-            is_damaged = bool(row["truncated"] or row["skipped_packets"])
-            self.summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
-            self.summary.spend(row)
-            self.progress.take(row)
-            if row["error_class"] == failures.BUG:
-                raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
+    def _take(self, rows: Sequence[pa.Table]) -> None:
+        finished.take(rows, self.journal, self.summary, self.progress)

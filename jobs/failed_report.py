@@ -94,7 +94,7 @@ def _table(groups: list[Group]) -> Iterator[str]:
         yield _row(_cells(group), widths) + printable(
             group.message if group.tracks > 1 or group.error_class == BUG else group.error
         )
-        yield " " * (widths[0] + 2) + f"as {group.id}: {printable(group.uri)}"
+        yield " " * (widths[0] + 2) + f"as {group.id}: {printable(group.uri) or 'no URI'}"
 
 
 def _cells(group: Group) -> tuple[str, str, str, str]:

@@ -11,6 +11,7 @@ from sep_batch.pipeline import failures, index, names
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
+from sep_batch.pipeline.manifest import BadRows
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.plan import Retry
 from sep_batch.pipeline.settings import Precision
@@ -87,6 +88,7 @@ class Options:
         address: Of a running Ray cluster.
         min_gpus: Of a cluster's GPUs, those that suffice to start; the others take part once they are there.
         shared_filesystem: Whether every node of the cluster sees the paths that are given.
+        bad_rows: "refuse": a manifest with rows that cannot be meant is refused; "fail": these rows fail as `bad_row`.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
         include: Patterns of a folder's files, of which a track matches at least one.
@@ -128,6 +130,7 @@ class Options:
     address: str | None = None
     min_gpus: int | None = None
     shared_filesystem: bool = False
+    bad_rows: BadRows = "refuse"
     uri_column: str | None = None
     id_column: str | None = None
     include: tuple[str, ...] = ()
@@ -168,6 +171,7 @@ def check(wanted: Options) -> None:
         ("--downmix", wanted.downmix, Downmix),
         ("--retry", wanted.retry, Retry),
         ("--damaged", wanted.damaged, OnDamage),
+        ("--bad-rows", wanted.bad_rows, BadRows),
     ):
         if asked not in get_args(known):
             raise failures.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")

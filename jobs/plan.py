@@ -20,6 +20,7 @@ from sep_batch.jobs.prepare import Catalog
 from sep_batch.pipeline import failures, index, lease
 from sep_batch.pipeline.plan import Plan, changes, make_plan
 from sep_batch.pipeline.retries import listing
+from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 
 
@@ -33,7 +34,7 @@ class Planned:
         tracks: Of the manifest.
         todo: Of them, those to be done.
         reasons: Tracks by why they are to be done, or are not.
-        examples: An id of each reason; of a source that changed, with what changed.
+        examples: An id of each reason; of a source that changed, with what changed; of a bad row, with what is wrong.
         differing: OUT's settings that differ from today's: theirs, and ours.
         warnings: What a person should know, a line each.
         amounts: How much is to be done; None where there is nothing.
@@ -131,8 +132,8 @@ def _examples(plan: Plan, journal: index.Opened) -> dict[str, str]:
     found = dict[str, str]()
     for reason in plan.counts:
         track = plan.first(reason)
-        how = f" ({', '.join(changes(track, journal.database))})" if reason == "source_changed" else ""
-        found[reason] = track["id"] + how
+        how = ", ".join(changes(track, journal.database)) if reason == "source_changed" else track.get(PROBLEM)
+        found[reason] = track["id"] + (f" ({how})" if how else "")
     return found
 
 

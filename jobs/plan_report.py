@@ -25,6 +25,7 @@ WORDS: dict[Reason, str] = {
     "deleted": "to do: its stems were broken",
     "replaced": "to do: a run that was to replace its stems did not get to it",
     "suspect": "to do: done by older decoding rules, perhaps wrong",
+    "bad_row": "bad row of the manifest, fails without being tried",
     "done": "done",
     "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",
     "known_failed": "failed before, not tried again",
@@ -86,9 +87,11 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
         theirs, ours = (printable(json.dumps(value), VALUE_CHARS) for value in values)
         yield f"setting {name}: OUT has {theirs}, asked for is {ours}"
     if planned.amounts is None:
-        yield "nothing to do"
-        return
-    yield from _amounts(planned.amounts)
+        yield "nothing to separate" if planned.reasons.get("bad_row") else "nothing to do"
+        if not planned.reasons.get("bad_row"):
+            return
+    else:
+        yield from _amounts(planned.amounts)
     if planned.forecast:
         yield _forecast(planned.forecast)
     if not planned.refused:

@@ -20,6 +20,8 @@ from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import failures, manifest, names, storage, uris
 from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.manifest import formats
+from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 
 
@@ -58,15 +60,20 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
     machine.refuse_unfit(wanted)
     access = storage_options(wanted.endpoint_url, wanted.storage_options)
     storage.use(access)
-    listed = manifest.read(
-        source,
-        uri_column=wanted.uri_column,
-        id_column=wanted.id_column,
-        input_root=wanted.input_root,
-        allow_http=wanted.allow_http,
-        include=wanted.include,
-        exclude=wanted.exclude,
-    )
+    try:
+        listed = manifest.read(
+            source,
+            uri_column=wanted.uri_column,
+            id_column=wanted.id_column,
+            input_root=wanted.input_root,
+            allow_http=wanted.allow_http,
+            include=wanted.include,
+            exclude=wanted.exclude,
+            bad_rows=wanted.bad_rows,
+        )
+    except manifest.BadRowsError as error:
+        hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
+        raise failures.ManifestError(f"{error}; {hint}") from error
     where = uris.absolute(out) if out else default_out(listed.uri)
     refuse_missing_packages(listed.tracks["uri"], where)
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
@@ -87,9 +94,8 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
 
 
 def default_out(source: str) -> str:
-    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`."""
-    base = uris.name(source)
-    return f"{uris.parent(source)}/{base.rpartition('.')[0] or base}.stems"
+    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too."""
+    return f"{uris.parent(source)}/{formats.stem(source)}.stems"
 
 
 def obtain_model(name: str) -> Model:
@@ -155,12 +161,15 @@ def settings_of(wanted: Options, model: Model) -> Settings:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Ids and URIs of tracks, as often as they are gone through; few of them are Python's at a time."""
+    """Ids and URIs of tracks that are no bad rows, as often as they are gone through; few of them are Python's at a time."""
 
     tracks: pa.Table
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        for batch in self.tracks.select(["id", "uri"]).to_batches(max_chunksize=65_536):
+        tracks = self.tracks
+        if PROBLEM in tracks.column_names:
+            tracks = tracks.filter(pc.is_null(tracks.column(PROBLEM)))
+        for batch in tracks.select(["id", "uri"]).to_batches(max_chunksize=65_536):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

@@ -18,6 +18,7 @@ from sep_batch.jobs.events import Events
 from sep_batch.jobs.standing import Standing
 from sep_batch.jobs.summary import Summary
 from sep_batch.jobs.watchers import Display, Lines, Watcher
+from sep_batch.pipeline import failures
 
 EVERY_S = 10.0
 
@@ -79,7 +80,8 @@ class Progress:
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Take one finished row, once the summary has counted it."""
-        self.standing.take(row["duration_s"])
+        if row["error_class"] != failures.BadRow.error_class:  # which the time left does not count
+            self.standing.take(row["duration_s"])
         if row["status"] != "ok":
             for watcher in self._watchers:
                 watcher.failed(self.standing, row)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs import engine, forecast, machine, outs, prepare
+from sep_batch.jobs import engine, finished, forecast, machine, outs, prepare
 from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
@@ -84,19 +84,23 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
             is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)
         if is_withdrawn:
             index.publish(out, run)
+        bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
         summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
         summary.known_failed = plan.counts["known_failed"]
         if expected := forecast.take(out, settings.sha256, plan.todo):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
-            if plan.todo:
+            if plan.todo or bad_rows is not None:
                 summary.run = run
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
+            if plan.todo:
                 like = _machine(wanted, out, plan.column("uri"))
                 todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
                 del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
-                _drive(todo, left, work, str(model.folder), summary, wanted, progress, stop, writer)
+                _drive(todo, left, bad_rows, work, str(model.folder), summary, wanted, progress, stop, writer)
+            elif bad_rows is not None:
+                _fail(bad_rows, settings, summary, progress, writer)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
     return summary
@@ -132,9 +136,17 @@ def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
     return Machine(machines.versions(), None if wanted.shared_filesystem else disk)
 
 
+def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: index.Journal) -> None:
+    """End a run that has nothing to separate: the bad rows of its manifest fail, and Ray does not start."""
+    with writer:
+        progress.start(settings.sha256)
+        finished.fail(bad_rows, settings.sha256, writer, summary, progress)
+
+
 def _drive(
     todo: Iterator[pa.Table],
     tracks: int,
+    bad_rows: pa.Table | None,
     work: Work,
     model: str,
     summary: Summary,
@@ -155,7 +167,7 @@ def _drive(
         writer,
         stop.draining(),
     ):
-        Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks)
+        Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
 def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:

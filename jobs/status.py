@@ -22,8 +22,8 @@ _TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), c
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
 _SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
-    FROM rows WHERE status IN ('ok', 'failed')"""  # what was tried; the others are marked for the next run
-_LAST_RUN = "SELECT max(run_id) FROM tried"
+    FROM rows WHERE status IN ('ok', 'failed') AND error_class IS DISTINCT FROM 'bad_row'"""  # the others were not tried
+_LAST_RUN = "SELECT max(run_id) FROM rows WHERE status IN ('ok', 'failed')"
 _OF_RUN = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
     strftime(min(finished_at), $iso), strftime(max(finished_at), $iso) FROM tried WHERE run_id = $run"""
 _RECENT = """SELECT count(*), coalesce(sum(audio_s) FILTER (status = 'ok'), 0), epoch(max(finished_at) - min(finished_at))
@@ -145,4 +145,5 @@ def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | 
         status.unknown = listed
         return
     status.planned = listed.tracks.num_rows
-    status.pending = make_plan(listed.tracks, journal.database, settings_sha256, "transient").todo
+    plan = make_plan(listed.tracks, journal.database, settings_sha256, "transient")
+    status.pending = plan.todo + plan.counts["bad_row"]

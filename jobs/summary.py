@@ -69,8 +69,13 @@ class Summary:
 
     @property
     def tried(self) -> int:
-        """Tracks that ended in this run, ok or not."""
-        return self.ok + self.failed.total()
+        """Tracks that were tried in this run, ok or not; bad rows of the manifest are none."""
+        return self.ok + self.failed.total() - self.bad_rows
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows of the manifest that failed in this run since they name no track."""
+        return self.failed[failures.BadRow.error_class]
 
     def count(self, status: str, error_class: str | None, audio_s: float, *, is_damaged: bool = False) -> None:
         """Count one finished row; one that is ok may be damaged too: truncated, or with broken packets."""
@@ -94,17 +99,23 @@ class Summary:
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Give a run that went to its end its exit code."""
-        if self.exit_code or not self.failed or self.stop_if_over(max_failures, from_tracks=NEVER_JUDGED_BELOW):
+        ended, failed = self.tried + self.bad_rows, self.failed.total()
+        if self.exit_code or not failed or self._stop_if_over(max_failures, failed, ended, NEVER_JUDGED_BELOW):
             return
         if not ok_with_failures:
             self.exit_code = failures.SOME_FAILED
 
     def stop_if_over(self, max_failures: MaxFailures, *, from_tracks: int) -> bool:
-        """Stop the run where too many of the tracks tried have failed; judged from so many tracks on."""
-        failed = self.failed.total()
-        if self.tried < from_tracks or not max_failures.is_exceeded(failed, self.tried):
+        """Stop the run where too many of the tracks tried have failed; judged from so many tracks on, and without bad rows.
+
+        Those fail before the first track is tried, and say nothing of how the others will do.
+        """
+        return self._stop_if_over(max_failures, self.failed.total() - self.bad_rows, self.tried, from_tracks)
+
+    def _stop_if_over(self, max_failures: MaxFailures, failed: int, ended: int, from_tracks: int) -> bool:
+        if ended < from_tracks or not max_failures.is_exceeded(failed, ended):
             return False
-        self.stopped = f"over --max-failures: {failed} of {self.tried} tracks failed"
+        self.stopped = f"over --max-failures: {failed} of {ended} tracks failed"
         self.exit_code = failures.OVER_MAX_FAILURES
         return True
 

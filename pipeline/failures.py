@@ -1,6 +1,7 @@
 """The tree of errors.
 
     TrackError            a track's own: becomes its failed row; the run goes on
+      manifest BadRow
       fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
       decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
@@ -29,6 +30,12 @@ class TrackError(Exception):
     error_class = ""
     stage = ""
     transient = False
+
+
+class BadRow(TrackError):
+    """A row of the manifest that cannot be meant: no URI, an id or a number that is none."""
+
+    error_class, stage = "bad_row", "manifest"
 
 
 class NotFound(TrackError):
@@ -191,13 +198,14 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
     if isinstance(error, MemoryError):
         found, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
     elif isinstance(error, TrackError):
-        found, name, transient, text = error.stage, error.error_class, error.transient, _one_line(str(error))
+        found, name, transient, text = error.stage, error.error_class, error.transient, one_line(str(error))
     else:
         found, name, transient = stage, BUG, False
         text = "".join(traceback.format_exception(error))[-20 * MESSAGE_CHARS :]
     return {"status": "failed", "error_class": name, "error_stage": found, "error": text, "transient": transient}
 
 
-def _one_line(message: str) -> str:
+def one_line(message: str) -> str:
+    """Return a message as a failed row has it: printable, on one line, not endless."""
     printable = "".join(char if char.isprintable() else " " for char in message)
     return " ".join(printable.split())[:MESSAGE_CHARS]

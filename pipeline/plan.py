@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import storage
+from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.spread import spread
 
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
@@ -36,12 +37,14 @@ Reason = Literal[
     "deleted",
     "replaced",
     "suspect",
+    "bad_row",
     "done",
     "done_suspect",
     "known_failed",
 ]
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
+_BAD_ROW = _REASONS.index("bad_row")  # what the flow does not take: this, and what is settled
 _SETTLED = _REASONS.index("done")  # and from here on: what is not done again
 # Rows of the journal, named `was`, that are ok by decoding rules of before there were numbers, and that today's may decode
 # otherwise: more than two channels, packets that were left out, and Ogg, whose chains were not read.
@@ -100,7 +103,12 @@ class Plan:
     @property
     def todo(self) -> int:
         """How many tracks are left to do."""
-        return int((self.codes < _SETTLED).sum())
+        return int((self.codes < _BAD_ROW).sum())
+
+    @property
+    def bad_rows(self) -> pa.Table:
+        """The rows of the manifest that are bad and have no row in the journal yet, `problem` among their columns."""
+        return self.listed.filter(pa.array(self.codes == _BAD_ROW))
 
     @property
     def tracks(self) -> pa.Table:
@@ -109,14 +117,15 @@ class Plan:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of what is left to do; not `attempts`."""
-        return self.listed.column(name).filter(pa.array(self.codes < _SETTLED))
+        return self.listed.column(name).filter(pa.array(self.codes < _BAD_ROW))
 
     def blocks(self) -> Iterator[pa.Table]:
         """Yield what is left to do, some thousands of tracks at a time."""
-        column = self.listed.column_names.index("attempts")
-        for start in range(0, self.listed.num_rows, ROWS_AT_ONCE):
+        listed = self.listed.drop_columns([name for name in (PROBLEM,) if name in self.listed.column_names])
+        column = listed.column_names.index("attempts")
+        for start in range(0, listed.num_rows, ROWS_AT_ONCE):
             near = slice(start, start + ROWS_AT_ONCE)
-            block, is_left = self.listed.slice(start, ROWS_AT_ONCE), self.codes[near] < _SETTLED
+            block, is_left = listed.slice(start, ROWS_AT_ONCE), self.codes[near] < _BAD_ROW
             block = block.set_column(column, block.schema.field(column), pa.array(self.attempts[near]))
             yield block if is_left.all() else block.filter(pa.array(is_left))  # where all are, nothing is copied
 
@@ -143,6 +152,8 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
         place = batch["place"].to_numpy()
         codes[place], attempts[place] = batch["code"], batch["attempts"]
     journal.unregister("is_now")
+    if PROBLEM in tracks.column_names:
+        codes[tracks.column(PROBLEM).is_valid().to_numpy() & (codes < _SETTLED)] = _BAD_ROW
     return Plan(tracks, codes, attempts)
 
 

@@ -111,6 +111,7 @@ JOURNAL = pa.schema([*TRACK, *RESULT], metadata={SCHEMA_KEY: SCHEMA_VERSION})
 WRITTEN = pa.schema([*TRACK, *RESULT, *PLACE])  # a finished track, or a part of one that is stored: its status is null
 PART = pa.schema([*TRACK, *RESULT, *PLACE, *PAYLOAD])
 EXTRA = "extra"
+PROBLEM = "problem"  # of a manifest's tracks, where some of its rows are bad: what is wrong with each, null where nothing is
 
 
 def each(block: pa.Table) -> Iterator[pa.Table]:

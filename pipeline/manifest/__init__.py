@@ -2,8 +2,14 @@
 
 Files:
     manifest: A manifest is read and checked, and its tracks get their ids; what the jobs call.
-    parse: The bytes of a manifest become a table.
+    formats: Which formats there are, by extension; a file of one becomes a table.
+    parse: Parquet, CSV and JSON.
+    playlists: Plain text and M3U.
+    lhotse: Lhotse's recordings and cuts.
+    gzipped: Decompression, bounded.
+    segments: Which part of a file a row is.
     ids: The ids of tracks.
+    bad_rows: Rows that cannot be meant: refused, or tracks that fail.
     source_policy: Which sources a manifest may name.
     audio_files: The audio files of a folder, prefix or inventory, and a count of all others.
     patterns: Patterns of --include and --exclude.
@@ -16,7 +22,7 @@ Files:
     duplicates: Files with the same bytes.
 """
 
-from sep_batch.pipeline.manifest.audio_files import MANIFEST_EXTENSIONS
-from sep_batch.pipeline.manifest.manifest import SHOWN, URI_SPELLINGS, Manifest, check, read
+from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, BadRowsError
+from sep_batch.pipeline.manifest.manifest import URI_SPELLINGS, Manifest, check, read
 
-__all__ = ["MANIFEST_EXTENSIONS", "SHOWN", "URI_SPELLINGS", "Manifest", "check", "read"]
+__all__ = ["SHOWN", "URI_SPELLINGS", "BadRows", "BadRowsError", "Manifest", "check", "read"]

@@ -10,11 +10,11 @@ from typing import Literal
 
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.audio.kinds import EXTENSIONS
+from sep_batch.pipeline.manifest.formats import is_table
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import Info
 
 AUDIO_EXTENSIONS = tuple(chain.from_iterable(EXTENSIONS.values()))
-MANIFEST_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 SHOWN_EXTENSIONS = 8
 SHOWN_FILES = 3
 MOST_EXTENSIONS = 1000  # that are counted one by one
@@ -96,7 +96,7 @@ class AudioFiles:
             self._excluded += 1
         elif self._patterns.include or kind in _IS_AUDIO:
             return "audio"
-        elif kind not in MANIFEST_EXTENSIONS or not self._with_manifests:
+        elif not self._with_manifests or not is_table(inside):
             kind = kind if _EXTENSION.fullmatch(kind) else ""
             self._others[kind if kind in self._others or len(self._others) < MOST_EXTENSIONS else ""] += 1
         elif any(component.startswith("_") for component in components):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -32,32 +33,39 @@ class Identities:
     Attributes:
         ids: Given or made.
         uris: Absolute.
-        is_repeat: Whether a row only repeats another.
+        repeats: Rows that only repeat another: this other one, by row.
         problems: What is wrong, by row.
     """
 
     ids: pa.ChunkedArray
     uris: pa.ChunkedArray
-    is_repeat: np.ndarray
+    repeats: dict[int, int]
     problems: dict[int, str]
 
 
-def identify(given: pa.Table, resolve: Callable[[str], str]) -> Identities:
+def identify(
+    given: pa.Table,
+    resolve: Callable[[str], str],
+    known: Mapping[int, str] = MappingProxyType({}),
+    names: tuple[str, str] = ("offset_s", "duration_s"),
+) -> Identities:
     """Give every row its id, make its URI absolute, and look whether it can be meant.
 
     Args:
         given: uri, offset_s, duration_s and id, as the manifest gives them.
         resolve: Makes a URI absolute; raises BadUri.
+        known: Problems that are known already, by row.
+        names: The manifest's columns of offsets and durations, for messages.
     """
-    problems, ids, absolute = dict[int, str](), list[pa.Array](), list[pa.Array]()
+    problems, ids, absolute = dict(known), list[pa.Array](), list[pa.Array]()
     hashes, is_sound, place = np.zeros(given.num_rows, np.int64), np.ones(given.num_rows, np.bool_), 0
     for batch in given.to_batches(max_chunksize=BLOCK_ROWS):
-        names, resolved = list[str | None](), list[str | None]()
+        named, resolved = list[str | None](), list[str | None]()
         columns = [column.to_pylist() for column in batch.columns]
         for uri, offset, duration, id in zip(*columns, strict=True):
             name: str | None = id or made_id(uri or "", offset, duration)
             found: str | None = None
-            if problem := _problem(uri or "", name or "", offset, duration):
+            if problem := problems.get(place) or _problem(uri or "", name or "", offset, duration, names):
                 problems[place], is_sound[place], name = problem, False, None
             else:
                 hashes[place] = hash((name or "").lower())
@@ -65,33 +73,38 @@ def identify(given: pa.Table, resolve: Callable[[str], str]) -> Identities:
                     found = resolve(uri)
                 except failures.BadUri as error:
                     problems[place] = str(error)
-            names.append(name)
+            named.append(name)
             resolved.append(found)
             place += 1
-        ids.append(pa.array(names, pa.string()))
+        ids.append(pa.array(named, pa.string()))
         absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))
     found_ids = pa.chunked_array(ids, pa.string())
     again = np.flatnonzero(is_sound)[may_repeat(hashes[is_sound])]
-    is_repeat = _compare(given, found_ids, again, problems)
-    return Identities(found_ids, pa.chunked_array(absolute, pa.string()), is_repeat, problems)
+    repeats = _compare(given, found_ids, again, problems)
+    return Identities(found_ids, pa.chunked_array(absolute, pa.string()), repeats, problems)
 
 
-def _compare(given: pa.Table, ids: pa.ChunkedArray, places: np.ndarray, problems: dict[int, str]) -> np.ndarray:
+def _compare(given: pa.Table, ids: pa.ChunkedArray, places: np.ndarray, problems: dict[int, str]) -> dict[int, int]:
     """Tell rows that repeat another from those that have another's id, among those whose ids may be alike."""
-    is_repeat = np.zeros(given.num_rows, np.bool_)
+    repeats = dict[int, int]()
     kept, folded = dict[str, tuple[int, tuple[object, ...]]](), dict[str, str]()
     sources = zip(*(given.column(name).take(pa.array(places)).to_pylist() for name in _SOURCE), strict=True)
     for place, name, source in zip(places.tolist(), ids.take(pa.array(places)).to_pylist(), sources, strict=True):
         first, same = kept.get(name, (place, None))
         if same == source:
-            is_repeat[place] = True
+            repeats[place] = first
         elif same is not None:
             problems[place] = f"id {name} is row {first + 1}'s too, with another uri, offset or duration"
         elif folded.setdefault(name.lower(), name) != name:
             problems[place] = f"id {name} differs from {folded[name.lower()]} only in case"
         elif place not in problems:
             kept[name] = place, source
-    return is_repeat
+    return repeats
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text may be an id."""
+    return bool(_ID.fullmatch(text))
 
 
 def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
@@ -108,13 +121,13 @@ def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
     return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
 
 
-def _problem(uri: str, name: str, offset: float | None, duration: float | None) -> str | None:
+def _problem(uri: str, name: str, offset: float | None, duration: float | None, names: tuple[str, str]) -> str | None:
     if not uri.strip():
         return "no uri"
-    if not _ID.fullmatch(name):
+    if not is_id(name):
         return f"id {uris.printable(repr(name[:60]))}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
     if offset is not None and not 0 <= offset <= LONGEST_S:
-        return f"offset_s {offset}, expected 0 or more, at most {LONGEST_S:g}"
+        return f"{names[0]} {offset}, expected 0 or more, at most {LONGEST_S:g}"
     if duration is not None and not 0 < duration <= LONGEST_S:
-        return f"duration_s {duration}, expected more than 0, at most {LONGEST_S:g}"
+        return f"{names[1]} {duration}, expected more than 0, at most {LONGEST_S:g}"
     return None

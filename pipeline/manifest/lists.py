@@ -1,4 +1,4 @@
-"""Lists of files, read as sources of a manifest and written as one: CSV, JSONL, Parquet; plain text, a URI a line, is read too.
+"""Lists of files, read as sources of a manifest in each of its formats, and written as one in Parquet, CSV or JSONL.
 
 A list keeps what it says: ids, offsets, durations, etags and all further columns. Its rows are checked as a manifest's are, so
 what is made of it is the manifest that the list itself would have been.
@@ -16,13 +16,10 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.manifest import manifest, parse
-from sep_batch.pipeline.manifest.audio_files import MANIFEST_EXTENSIONS, extension
-from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.manifest.source_policy import Fence
+from sep_batch.pipeline.manifest.audio_files import extension
+from sep_batch.pipeline.manifest.formats import WRITTEN_EXTENSIONS
 from sep_batch.pipeline.rows import EXTRA
 
-TEXT = ".txt"
-EXTENSIONS = (*MANIFEST_EXTENSIONS, TEXT)
 BLOCK_ROWS = 1000  # of JSONL, made at once
 
 
@@ -47,7 +44,7 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
     Raises:
         ManifestError: It is not readable, or not clear about its files.
     """
-    listed = _text(uri, how) if extension(uri) == TEXT else manifest.read(uri, **asdict(how))
+    listed = manifest.read(uri, **asdict(how))
     tracks = listed.tracks
     columns = {name: tracks.column(name) for name in ("uri", "id", "offset_s", "duration_s", "source_etag")}
     columns["size"] = pa.nulls(tracks.num_rows, pa.int64())
@@ -60,27 +57,14 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
     return pa.table(columns), listed.warnings
 
 
-def _text(uri: str, how: Reading) -> manifest.Manifest:
-    around = Fence.around(how.input_root, allow_http=how.allow_http)
-    Patterns(how.include, how.exclude).refuse(f"{uris.shown(uri)} is a list, which names its files itself")
-    try:
-        lines = storage.read(uri).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise failures.ManifestError(f"list {uris.shown(uri)}: not readable as text ({error.reason})") from error
-    given = [line.strip() for line in lines if line.strip()]
-    if not given:
-        raise failures.ManifestError(f"list {uris.shown(uri)}: holds no lines; expected a path or URI a line")
-    return manifest.check(pa.table({"uri": pa.array(given, pa.string())}), uri, uris.parent(uri), around=around)
-
-
 def refuse_target(uri: str) -> None:
     """Refuse to write a manifest under another extension.
 
     Raises:
         UsageError: Names those that there are.
     """
-    if extension(uri) not in MANIFEST_EXTENSIONS:
-        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(MANIFEST_EXTENSIONS)}")
+    if extension(uri) not in WRITTEN_EXTENSIONS:
+        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(WRITTEN_EXTENSIONS)}")
 
 
 def write(table: pa.Table, uri: str) -> None:

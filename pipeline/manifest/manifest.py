@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import parse, source_policy, table_folder
-from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, MANIFEST_EXTENSIONS, AudioFiles, extension
+from sep_batch.pipeline.manifest import formats, parse, segments, source_policy, table_folder
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, AudioFiles, extension
+from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, as_tracks, refusal
 from sep_batch.pipeline.manifest.ids import identify
+from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.manifest.source_policy import Fence
-from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM, TRACK
 from sep_batch.pipeline.storage import Info
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
-SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Manifest:
     Attributes:
         uri: Where it was read from.
         sha256: Of what was read.
-        tracks: TRACK's columns, and `extra` where it has further ones; one row a track, ids given.
+        tracks: TRACK's columns, `extra` where it has further ones, and `problem` where some of its rows are bad and become
+            tracks that fail; one row a track, ids given.
         warnings: What a person should know, a line each.
         read_with: What `read` was told, so that it can be read again.
         is_folder: Whether it is the listing of the audio in a folder or prefix.
@@ -57,11 +58,13 @@ def read(
     allow_http: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    bad_rows: BadRows = "refuse",
 ) -> Manifest:
     """Read a manifest; a folder or an audio file stands for a manifest of what it holds.
 
     Args:
-        uri: Parquet, CSV or JSONL by its extension; a folder or prefix of audio, or without audio, of such files; an audio file.
+        uri: A list, its format told by its extension (`formats.MANIFEST_EXTENSIONS`); a folder or prefix of audio, or without
+            audio, of tables; or an audio file.
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
         input_root: The folder that local sources have to lie below, links followed. Without it a manifest of this machine may
@@ -69,44 +72,75 @@ def read(
         allow_http: Whether the manifest, and its sources, may be http or https.
         include: Patterns of a folder's files, of which a listed one matches at least one; by default its extension decides.
         exclude: Patterns of a folder's files, of which a listed one matches none.
+        bad_rows: "refuse" a manifest with rows that cannot be meant, or have these rows "fail": tracks with a `problem`.
 
     Raises:
         ManifestError: It is not there, not readable, not clear about its tracks, or has none.
         UsageError: The root is no folder of this machine, or a pattern is none, or is given with what is no folder.
     """
     around = Fence.around(input_root, allow_http=allow_http)
-    told = {"uri_column": uri_column, "id_column": id_column, "input_root": input_root, "allow_http": allow_http}
-    patterns = Patterns(include, exclude)
+    told: dict[str, str | bool | list[str] | None] = {
+        "uri_column": uri_column,
+        "id_column": id_column,
+        "input_root": input_root,
+        "allow_http": allow_http,
+        "bad_rows": bad_rows,
+        "include": list(include),
+        "exclude": list(exclude),
+    }
+    how = _How(uri_column, id_column, around, Patterns(include, exclude), bad_rows)
     try:
         uris.check(uri, allow_http=allow_http)
-        listed = _read(uris.absolute(uri), (uri_column, id_column), around, patterns)
+        listed = _read(uris.absolute(uri), how)
     except failures.TrackError as error:
         raise failures.ManifestError(f"manifest {error}") from error
     if not listed.tracks.num_rows:
         raise failures.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
-    return dataclasses.replace(listed, read_with=told | {"include": list(include), "exclude": list(exclude)})
+    return dataclasses.replace(listed, read_with=told)
 
 
-def _read(uri: str, columns: tuple[str | None, str | None], around: Fence, patterns: Patterns) -> Manifest:
-    kind = extension(uri)
-    if kind in MANIFEST_EXTENSIONS:
+@dataclass(frozen=True)
+class _How:
+    """What `read` was told."""
+
+    uri_column: str | None
+    id_column: str | None
+    around: Fence
+    patterns: Patterns
+    bad_rows: BadRows
+
+    @property
+    def text_columns(self) -> list[str]:
+        return [name for name in (*URI_SPELLINGS, "id", "source_etag", self.uri_column, self.id_column) if name]
+
+    def check(self, parsed: Parsed | pa.Table, uri: str, folder: str, sha256: str = "") -> Manifest:
+        return check(
+            parsed, uri, folder, self.uri_column, self.id_column, sha256=sha256, around=self.around, bad_rows=self.bad_rows
+        )
+
+    def check_files(self, table: pa.Table, uri: str, folder: str) -> Manifest:
+        return check(table, uri, folder, around=self.around, bad_rows=self.bad_rows)
+
+
+def _read(uri: str, how: _How) -> Manifest:
+    if kind := formats.extension_of(uri):
         try:
-            table, sha256 = _parsed(uri, kind, columns)
+            parsed, sha256 = _parsed(uri, kind, how)
         except failures.NotFound:
             if not storage.is_folder(uri):
                 raise
         else:
-            patterns.refuse(f"{uris.shown(uri)} is a manifest, which names its tracks itself")
-            return check(table, uri, uris.parent(uri), *columns, sha256=sha256, around=around)
-    elif kind in AUDIO_EXTENSIONS and storage.exists(uri):
-        patterns.refuse(f"{uris.shown(uri)} is one audio file")
-        return check(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri), around=around)
+            how.patterns.refuse(f"{uris.shown(uri)} is a manifest, which names its tracks itself")
+            return how.check(parsed, uri, uris.parent(uri), sha256)
+    elif extension(uri) in AUDIO_EXTENSIONS and storage.exists(uri):
+        how.patterns.refuse(f"{uris.shown(uri)} is one audio file")
+        return how.check_files(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri))
     if storage.is_folder(uri):
-        return _read_folder(uri, columns, around, patterns)
+        return _read_folder(uri, how)
     if not storage.exists(uri):
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found{_of_pattern(uri)}")
     raise failures.ManifestError(
-        f"manifest {uris.shown(uri)}: neither a manifest ({' '.join(MANIFEST_EXTENSIONS)}), a folder, nor an audio file by its "
+        f"manifest {uris.shown(uri)}: neither a manifest ({formats.EXPECTED}), a folder, nor an audio file by its "
         f"extension; where it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
     )
 
@@ -118,44 +152,41 @@ def _of_pattern(uri: str) -> str:
     return f"; for a pattern: {uris.shown(uri[: wild.start()])} --include {shlex.quote(uris.printable(wild[0]))}"
 
 
-def _read_folder(uri: str, columns: tuple[str | None, str | None], around: Fence, patterns: Patterns) -> Manifest:
-    """Read a folder's audio, or where it has none, its manifest files as one."""
-    files = AudioFiles(uri, patterns, with_manifests=True)
+def _read_folder(uri: str, how: _How) -> Manifest:
+    """Read a folder's audio, or where it has none, its tables as one manifest."""
+    files = AudioFiles(uri, how.patterns, with_manifests=True)
     table = _listed(files.below(), uri)
     if table.num_rows:
-        listed = check(table, uri, uri, around=around)
-        warnings = (*listed.warnings, *files.warnings(), *patterns.unmatched())
+        listed = how.check_files(table, uri, uri)
+        warnings = (*listed.warnings, *files.warnings(), *how.patterns.unmatched())
         return dataclasses.replace(listed, warnings=warnings, is_folder=True)
     if not files.manifests:
         raise failures.ManifestError(files.nothing())
-    patterns.refuse(f"{uris.shown(uri)} holds no audio that they choose but manifest files, which name their tracks themselves")
+    how.patterns.refuse(
+        f"{uris.shown(uri)} holds no audio that they choose but manifest files, which name their tracks themselves"
+    )
     if files.table:
         raise failures.ManifestError(
             f"manifest {uris.shown(uri)}: {files.table}, whose log says which of its files count; "
             "expected plain files: have what wrote it export the table as Parquet"
         )
-    found = table_folder.read(uri, files.manifests, _text_columns(columns))
-    base = table_folder.base_of(uri, MANIFEST_EXTENSIONS)
+    found = table_folder.read(uri, files.manifests, how.text_columns, has_uri_column=how.uri_column is not None)
     try:
-        listed = check(found.table, uri, base, *columns, sha256=found.sha256, around=around)
+        listed = how.check(found.parsed, uri, table_folder.base_of(uri), found.sha256)
     except failures.ManifestError as error:
         places = found.places(str(error))
-        raise failures.ManifestError(f"{error}{'; ' * bool(places)}{places}") from error
+        raise type(error)(f"{error}{'; ' * bool(places)}{places}") from error
     return dataclasses.replace(listed, warnings=(*listed.warnings, *files.warnings_of_manifests()))
 
 
-def _text_columns(columns: tuple[str | None, str | None]) -> list[str]:
-    return [name for name in (*URI_SPELLINGS, "id", "source_etag", *columns) if name]
-
-
-def _parsed(uri: str, kind: str, columns: tuple[str | None, str | None]) -> tuple[pa.Table, str]:
+def _parsed(uri: str, kind: str, how: _How) -> tuple[Parsed, str]:
     """Return a manifest's table and the sha256 of its bytes, which are not held any longer."""
     content = storage.read(uri)
     try:
-        table = parse.parse(kind, content, _text_columns(columns))
+        parsed = formats.read(kind, content, how.text_columns, has_uri_column=how.uri_column is not None)
     except parse.UnreadableError as error:
         raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
-    return table, hashlib.sha256(content).hexdigest()
+    return parsed, hashlib.sha256(content).hexdigest()
 
 
 def _listed(found: Iterable[Info], folder: str) -> pa.Table:
@@ -165,7 +196,7 @@ def _listed(found: Iterable[Info], folder: str) -> pa.Table:
 
 
 def check(
-    table: pa.Table,
+    parsed: Parsed | pa.Table,
     uri: str,
     folder: str,
     uri_column: str | None = None,
@@ -173,55 +204,92 @@ def check(
     *,
     sha256: str = "",
     around: Fence = source_policy.OPEN,
+    bad_rows: BadRows = "refuse",
 ) -> Manifest:
     """Check a manifest's table and give its tracks their ids.
 
     Args:
-        table: As it was read.
+        parsed: As it was read.
         uri: For messages.
         folder: What its relative URIs are relative to.
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
         sha256: Of the manifest's bytes; where it has none, it is taken over its URIs.
         around: What its sources have to keep to.
+        bad_rows: What becomes of rows that cannot be meant, as `read` takes it.
 
     Raises:
-        ManifestError: With the count of faulty rows and the first 20.
+        BadRowsError: With the count of bad rows and the first 20.
+        ManifestError: Its columns are not clear about its tracks.
     """
     said = f"manifest {uris.shown(uri)}"
-    names = table.column_names
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise failures.ManifestError(f"{said}: found more than one column {_told(doubled)}")
-    wanted = (uri_column,) if uri_column else URI_SPELLINGS
-    source = next((name for name in wanted if name in names), None)
-    if source is None:
-        raise failures.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
-    if id_column and id_column not in names:
-        raise failures.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
-    identity = id_column or "id"
+    parsed = parsed if isinstance(parsed, Parsed) else Parsed(parsed)
+    table, resolve = parsed.table, lambda uri: around.resolve(uri, folder)
+    source, identity = _chosen(table.column_names, uri_column, id_column, said)
+    try:
+        found = segments.of(table, source)
+    except TypeError as error:
+        raise failures.ManifestError(f"{said}: {error}") from error
     given = pa.table(
         {
             "uri": _column(table, source, pa.string(), said),
-            "offset_s": _number(_column(table, "offset_s", pa.float64(), said)),
-            "duration_s": _number(_column(table, "duration_s", pa.float64(), said)),
+            "offset_s": found.offsets_s,
+            "duration_s": found.durations_s,
             "id": _column(table, identity, pa.string(), said),
         }
     )
     etags = _column(table, "source_etag", pa.string(), said)
-    named = identify(given, lambda uri: around.resolve(uri, folder))
-    if faulty := sorted(named.problems):
-        shown = "; ".join(f"row {place + 1}: {named.problems[place]}" for place in faulty[:SHOWN])
-        raise failures.ManifestError(f"{said}: {len(faulty)} faulty rows: {shown}{'; ...' * (len(faulty) > SHOWN)}")
+    named, problems = identify(given, resolve, {**found.problems, **parsed.problems}, found.names), None
+    if named.problems and bad_rows == "refuse":
+        raise refusal(said, named.problems)
+    if ignored := segments.ignored(given, table, found.names):
+        raise failures.ManifestError(f"{said}: {ignored}")
+    own = (source, *found.names, identity)
+    if named.problems:
+        columns = [name for name in own if name in table.column_names]
+        named, problems = as_tracks(named, table, columns, given["id"], resolve)
     attempts = pa.array(np.zeros(table.num_rows, np.int32))
     tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
-    extra, told = _extra(table, {source, identity, "offset_s", "duration_s", "source_etag"})
+    further = segments.further(table, {*own, "source_etag"}, found)
+    extra, told = _extra(further)
     if extra is not None:
         tracks = tracks.append_column(EXTRA, extra)
-    warnings = []
-    if repeated := int(named.is_repeat.sum()):
-        warnings = [f"{repeated} rows repeat another (same uri, offset and duration): one track each"]
-        tracks = tracks.filter(pa.array(~named.is_repeat))
-    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, (*warnings, *told))
+    if problems is not None:
+        tracks = tracks.append_column(PROBLEM, problems)
+    if named.repeats:
+        told = [_repeated(named.repeats, further), *told]
+        is_first = np.ones(table.num_rows, np.bool_)
+        is_first[list(named.repeats)] = False
+        tracks = tracks.filter(pa.array(is_first))
+    told = [*parsed.warnings, *segments.warnings(table, found), *told]
+    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(told))
+
+
+def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:
+    """Return the columns of URIs and of ids."""
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise failures.ManifestError(f"{said}: found more than one column {_told(doubled)}")
+    wanted = (uri_column,) if uri_column else URI_SPELLINGS
+    source = next((name for name in wanted if name in names), None)
+    if source is None and {"destinationBucket", "fileSchema"} <= set(names):
+        raise failures.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
+    if source is None:
+        raise failures.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
+    if id_column and id_column not in names:
+        raise failures.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
+    return source, id_column or "id"
+
+
+def _repeated(repeats: Mapping[int, int], further: pa.Table) -> str:
+    """Return a warning of rows that are one track with another: how many, and which of their further columns are lost."""
+    told = f"{len(repeats)} rows repeat another (same uri, offset and duration): one track each"
+    places, firsts = (further.take(pa.array(list(some), pa.int64())) for some in (repeats, repeats.values()))
+    differing = [name for name in further.column_names if not _are_equal(places.column(name), firsts.column(name))]
+    return f"{told}; they differ in {_told(differing)}, of which the first row's is kept" if differing else told
+
+
+def _are_equal(some: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
+    return bool(some.equals(others)) or repr(some.to_pylist()) == repr(others.to_pylist())  # to Arrow, NaN equals nothing
 
 
 def _sha256(sources: pa.ChunkedArray) -> str:
@@ -247,12 +315,8 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.Chun
         ) from error
 
 
-def _number(found: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.is_nan(found), None, found)
-
-
-def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, list[str]]:
-    """Return the manifest's further columns as one struct, and what a person should know of them."""
+def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
+    """Return a manifest's further columns as one struct, and what a person should know of them."""
     taken = {name.lower() for name in JOURNAL.names} | {
         "file_row_number",
         "file_index",
@@ -261,14 +325,12 @@ def _extra(table: pa.Table, known: set[str]) -> tuple[pa.StructArray | None, lis
     }  # DuckDB's, in index.py
     found: dict[str, pa.Array] = {}
     told = []
-    for name in table.column_names:
-        if name in known:
-            continue
+    for name in further.column_names:
         shown = uris.printable(name, 60)
-        column = parse.carry(table.column(name)) if shown == name else None
+        column = parse.carry(further.column(name)) if shown == name else None
         if column is None:
             told.append(
-                f"column {shown} is left out: the index cannot hold {_kind(table, name) if shown == name else 'its name'}"
+                f"column {shown} is left out: the index cannot hold {_kind(further, name) if shown == name else 'its name'}"
             )
             continue
         new = name

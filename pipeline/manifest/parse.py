@@ -6,12 +6,17 @@ may not be repeated as it is, and a column that Parquet or DuckDB cannot hold ma
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import re
-from collections.abc import Collection
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -20,7 +25,12 @@ from sep_batch.pipeline import uris
 
 DEEPEST = 20  # lists and structs in one another; Arrow's JSON reader takes the process with it at 20,000, DuckDB gives up at 100
 MOST_ROWS = 50_000_000  # equal ones take a byte in Parquet and a hundred here
+NUMBERS = ("offset_s", "duration_s", "offset", "duration")  # columns of seconds, which CSV may have with a decimal comma
 _PARQUET = (".parquet", ".pq")
+_SEPARATED = (".csv", ".tsv")
+_SEPARATORS = (",", ";", "\t")
+_DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?')  # of JSON; one that does not end goes to the end of its line
 _URI = re.compile(r"\S*(?:://|@)\S*")
 
 
@@ -28,41 +38,118 @@ class UnreadableError(Exception):
     """Not what its extension says: in words that repeat no URI of it."""
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """A manifest's bytes as a table.
+
+    Attributes:
+        table: Its rows.
+        problems: What its format makes wrong with a row, by row.
+        warnings: What a person should know, a line each.
+    """
+
+    table: pa.Table
+    problems: Mapping[int, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
 def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.Table:
     """Read a table.
 
     Args:
-        extension: One of manifest.MANIFEST_EXTENSIONS.
+        extension: .parquet, .pq, .csv, .tsv, .jsonl, .ndjson or .json.
         content: The file.
-        text_columns: Those that are text whatever they look like: numbers in CSV, points in time in JSONL too.
+        text_columns: Those that are text whatever they look like: numbers in CSV, points in time in JSONL too. Of CSV's
+            separators the one is taken with which the first line names one of them.
 
     Raises:
         UnreadableError: It is none.
     """
-    kind = "Parquet" if extension in _PARQUET else "CSV" if extension == ".csv" else "JSONL"
+    kind = "Parquet" if extension in _PARQUET else extension[1:].upper() if extension in _SEPARATED else "JSONL"
     try:
-        table = _table(kind, content, text_columns)
+        if kind == "Parquet":
+            table = _parquet(content)
+        else:
+            text = _as_utf8(content)
+            table = _separated(text, extension, text_columns) if extension in _SEPARATED else _json(text, text_columns)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"not readable as {kind}: {reason(error)}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        hint = "; expected UTF-8" * ("UTF8" in str(error))
+        raise UnreadableError(f"not readable as {kind}: {reason(error)}{hint}") from error
     return table
 
 
-def _table(kind: str, content: bytes, text_columns: Collection[str]) -> pa.Table:
-    if kind == "Parquet":
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
-        if file.metadata.num_rows > MOST_ROWS:
-            raise pa.ArrowInvalid(f"{file.metadata.num_rows:,} rows, expected at most {MOST_ROWS:,}")
-        return file.read()
+def decoded(content: bytes, kind: str) -> str:
+    """Return a text in UTF-8, or in UTF-16 where a byte order mark says so.
+
+    Args:
+        content: The file.
+        kind: What it should be, for the message.
+
+    Raises:
+        UnreadableError: It is none.
+    """
+    try:
+        return _as_utf8(content).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"not readable as {kind}: expected UTF-8 ({error.reason} at byte {error.start:,})") from error
+
+
+def _as_utf8(content: bytes) -> bytes:
+    """Return a text in UTF-8; Excel's "Unicode text" is UTF-16 with a byte order mark."""
+    return content.decode("utf-16").encode() if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else content
+
+
+def _parquet(content: bytes) -> pa.Table:
+    file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+    if file.metadata.num_rows > MOST_ROWS:
+        raise pa.ArrowInvalid(f"{file.metadata.num_rows:,} rows, expected at most {MOST_ROWS:,}")
+    return file.read()
+
+
+def _separated(content: bytes, extension: str, text_columns: Collection[str]) -> pa.Table:
+    """Read CSV: separated by commas, semicolons or tabs; blanks around names, and around values that are read here, left out."""
     if not content.strip():
-        return pa.table({"uri": pa.array([], pa.string())})
-    if kind == "CSV":
-        text = dict.fromkeys(text_columns, pa.string())
-        options = pyarrow.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
-        return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
-    for number, line in enumerate(io.BytesIO(content), 1):
-        if _depth(line) > DEEPEST:
-            raise pa.ArrowInvalid(f"line {number} is nested deeper than {DEEPEST}")
+        return _no_rows()
+    separator, names = _header(content, extension, text_columns)
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(content),
+        # Where a text of several lines crosses the border of two blocks, only this tells; it costs a second pass.
+        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={name: pa.string() for name in names if name.strip() in text_columns}, strings_can_be_null=True
+        ),
+    )
+    table = table.rename_columns([name.strip() for name in table.column_names])
+    for place, name in enumerate(table.column_names):
+        if pa.types.is_string(table.schema.types[place]) and name in (*text_columns, *NUMBERS):
+            column = pc.utf8_trim_whitespace(table.column(place))
+            if name in NUMBERS and separator != ",":
+                column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
+            table = table.set_column(place, name, column)
+    return table
+
+
+def _header(content: bytes, extension: str, text_columns: Collection[str]) -> tuple[str, list[str]]:
+    """Return what separates a file's columns, and their names as they stand there."""
+    usual = "\t" if extension == ".tsv" else ","
+    rows = {separator: _first_row(content, separator) for separator in (usual, *_SEPARATORS)}
+    return next((pair for pair in rows.items() if any(name.strip() in text_columns for name in pair[1])), (usual, rows[usual]))
+
+
+def _first_row(content: bytes, separator: str) -> list[str]:
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline="")
+    return next((row for row in csv.reader(text, delimiter=separator) if row), [])
+
+
+def _json(content: bytes, text_columns: Collection[str]) -> pa.Table:
+    """Read a line an object, or one array of objects."""
+    start = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start == b"[":
+        content = _lines_of_array(content)
+    if not content.strip():
+        return _no_rows()
+    _refuse_deep(content)
     table = pyarrow.json.read_json(io.BytesIO(content))
     dated = [name for name in text_columns if name in table.column_names and pa.types.is_timestamp(table[name].type)]
     if not dated:
@@ -71,11 +158,31 @@ def _table(kind: str, content: bytes, text_columns: Collection[str]) -> pa.Table
     return pyarrow.json.read_json(io.BytesIO(content), parse_options=as_text)
 
 
-def _depth(line: bytes) -> int:
-    """Return how deep a line of JSON is nested, brackets within its texts counted too."""
-    if line.count(b"[") + line.count(b"{") <= DEEPEST:
-        return 0
-    return max(accumulate((char in b"[{") - (char in b"]}") for char in line))
+def _lines_of_array(content: bytes) -> bytes:
+    try:
+        rows = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise pa.ArrowInvalid(f"expected one array of objects, or an object a line ({reason(error)})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise pa.ArrowInvalid("expected an array of objects, found other values in it")
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def _no_rows() -> pa.Table:
+    return pa.table({"uri": pa.array([], pa.string())})
+
+
+def _refuse_deep(content: bytes) -> None:
+    """Refuse JSON that is nested deeper than Arrow's reader survives, over one line or many."""
+    depth = 0
+    for number, line in enumerate(io.BytesIO(content), 1):
+        opened = line.count(b"[") + line.count(b"{")
+        if not depth and opened <= DEEPEST and opened == line.count(b"]") + line.count(b"}"):
+            continue
+        depths = list(accumulate(((char in b"[{") - (char in b"]}") for char in _TEXT.sub(b"", line)), initial=depth))
+        if max(depths) > DEEPEST:
+            raise pa.ArrowInvalid(f"line {number} is nested deeper than {DEEPEST}")
+        depth = max(0, depths[-1])
 
 
 def reason(error: Exception) -> str:

@@ -33,6 +33,7 @@ BLOCK_BYTES = 4 << 20  # of CSV, at once
 BLOCK_ROWS = 10_000  # of Parquet, at once
 _BUCKET_ARN = "arn:aws:s3:::"
 _WANTED = {"bucket", "key", "size", "etag", "islatest", "isdeletemarker"}  # as both formats spell them, but for _ and capitals
+_KEYS = {"destinationBucket", "fileFormat", "fileSchema"}  # of a manifest.json
 _NEEDED = {"bucket", "key"}
 _BROKEN = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
 
@@ -69,6 +70,17 @@ def read(uri: str, files: AudioFiles) -> Iterator[list[Info]]:
                     yield list(_audio(block, inventory, files))
         except _BROKEN as error:
             raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
+
+
+def is_one(uri: str) -> bool:
+    """Tell whether a URI is an inventory's manifest.json: other lists of JSON have no such keys."""
+    if not uri.lower().endswith(EXTENSION) or storage.info(uri).bytes > MOST_BYTES:
+        return False
+    try:
+        told = json.loads(storage.read(uri))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and not _KEYS.isdisjoint(told)
 
 
 def _described(uri: str) -> _Inventory:

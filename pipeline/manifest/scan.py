@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import lists, s3_inventory
-from sep_batch.pipeline.manifest.audio_files import AudioFiles, extension
+from sep_batch.pipeline.manifest import formats, lists, s3_inventory
+from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.manifest.patterns import Patterns
@@ -89,7 +89,7 @@ def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterato
         uri = uris.absolute(source)
         try:
             uris.check(uri, allow_http=how.allow_http)
-            is_list = extension(uri) in lists.EXTENSIONS and not storage.is_folder(uri)
+            is_list = formats.extension_of(uri) and not storage.is_folder(uri) and not s3_inventory.is_one(uri)
             yield from _of_list(uri, how, warnings) if is_list else _of_audio(uri, how, patterns, warnings)
         except failures.TrackError as error:
             raise failures.ManifestError(f"source {error}") from error
@@ -105,7 +105,7 @@ def _of_list(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
 def _of_audio(uri: str, how: Reading, patterns: Patterns, warnings: list[str]) -> Iterator[pa.Table]:
     """Yield the audio of a folder, prefix, glob, inventory or file; where a folder has none, what its manifest files list."""
     files, is_empty = AudioFiles(uri, patterns), True
-    if extension(uri) == s3_inventory.EXTENSION:
+    if s3_inventory.is_one(uri):
         blocks = s3_inventory.read(uri, files)
     elif (wild := _WILD.search(uri)) and not storage.exists(uri):
         files = AudioFiles(uri[: wild.start()].rpartition("/")[0], patterns)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import failures, storage, uris
-from sep_batch.pipeline.manifest import parse
-from sep_batch.pipeline.manifest.audio_files import extension
+from sep_batch.pipeline.manifest import formats, parse
+from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.spread import AHEAD, THREADS, spread
 from sep_batch.pipeline.storage import Info
 
 IN_FLIGHT_BYTES = 256 << 20  # of files that are fetched ahead of the one that is parsed
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 SHOWN_ROWS = 5
-_KINDS = {".pq": ".parquet", ".ndjson": ".jsonl"}  # two spellings of one kind
+_KINDS = {".pq": ".parquet", ".ndjson": ".jsonl", ".json": ".jsonl"}  # spellings of one kind
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # texts that come out of an int64 as they went in; 007 does not
 _ROW = re.compile(r"\brow (\d+)\b")
 
@@ -34,12 +34,12 @@ class TableFolder:
     """The rows of a folder's files.
 
     Attributes:
-        table: All rows.
+        parsed: All rows, and what is wrong with some of them.
         sha256: SHA-256 over the files' names and contents, in order.
         rows: The number of rows of each file that has any, by its name within the folder.
     """
 
-    table: pa.Table
+    parsed: Parsed
     sha256: str
     rows: Mapping[str, int]
 
@@ -57,46 +57,46 @@ class TableFolder:
 
 @dataclass(frozen=True)
 class _File:
-    """One file: its name within the folder, the SHA-256 of its bytes, and its table."""
+    """One file: its name within the folder, the SHA-256 of its bytes, its table, and what its format makes wrong with it."""
 
     name: str
     digest: str
     table: pa.Table
+    problems: Mapping[int, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
-def base_of(folder: str, extensions: Collection[str]) -> str:
-    """Return what relative URIs are relative to: a folder that is named like a manifest file stands for that file.
-
-    Args:
-        folder: The folder that holds the files.
-        extensions: Those of manifest files.
-    """
-    return uris.parent(folder) if extension(folder) in extensions else folder
+def base_of(folder: str) -> str:
+    """Return what relative URIs are relative to: a folder that is named like a manifest file stands for that file."""
+    return uris.parent(folder) if formats.extension_of(folder) else folder
 
 
-def read(folder: str, found: Sequence[Info], text_columns: Collection[str]) -> TableFolder:
+def read(folder: str, found: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool = False) -> TableFolder:
     """Read the files of a folder.
 
     Args:
         folder: The folder; the files may lie deeper.
         found: The files, in the order of their names.
         text_columns: Columns that are text whatever they look like.
+        has_uri_column: As `formats.read` takes it.
 
     Raises:
         ManifestError: Kinds or types differ, or a file cannot be read; the message names the files.
         BadUri: A name that no URI may have.
     """
     manifest = f"manifest {uris.shown(folder)}"
+    found, warnings = _without_json(folder, found)
     kind = _kind(manifest, folder, found)
     partitions = _partitions(manifest, [_inside(folder, info) for info in found], text_columns)
-    files = list(_parsed(folder, kind, found, text_columns))
+    files = list(_parsed(folder, found, text_columns, has_uri_column=has_uri_column))
     digest = hashlib.sha256("".join(f"{file.digest} {file.name}\n" for file in files).encode()).hexdigest()
     files = [file for file in files if file.table.num_rows] or files[:1]  # an empty file says nothing of its columns' types
     parted = _with_partitions(manifest, files, partitions)
     types, clashes = _common_types(parted, text_columns)
-    if clashes and kind == ".csv":  # as in one file, where one text makes a whole column text
+    if clashes and kind in (".csv", ".tsv"):  # as in one file, where one text makes a whole column text
         names = {file.name for file in files}
-        again = list(_parsed(folder, kind, [info for info in found if _inside(folder, info) in names], [*text_columns, *clashes]))
+        chosen = [info for info in found if _inside(folder, info) in names]
+        again = list(_parsed(folder, chosen, [*text_columns, *clashes], has_uri_column=has_uri_column))
         if [file.digest for file in again] != [file.digest for file in files]:
             raise failures.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
         parted = _with_partitions(manifest, again, partitions)
@@ -109,7 +109,27 @@ def read(folder: str, found: Sequence[Info], text_columns: Collection[str]) -> T
         )
     del files
     rows = {file.name: file.table.num_rows for file in parted}
-    return TableFolder(_joined(manifest, parted, types), digest, rows)
+    problems, first = dict[int, str](), 0
+    for file in parted:
+        problems |= {first + place: problem for place, problem in file.problems.items()}
+        warnings += [f"{file.name}: {warning}" for warning in file.warnings]
+        first += file.table.num_rows
+    return TableFolder(Parsed(_joined(manifest, parted, types), problems, tuple(warnings)), digest, rows)
+
+
+def _without_json(folder: str, found: Sequence[Info]) -> tuple[Sequence[Info], list[str]]:
+    """Leave .json files out where others are there: Spark and Ray Data write rows in them, many tools something else."""
+    others = [info for info in found if _kind_of(info.uri) != ".json"]
+    if not others or len(others) == len(found):
+        return found, []
+    first = next(_inside(folder, info) for info in found if _kind_of(info.uri) == ".json")
+    return others, [
+        f"{len(found) - len(others):,} .json files beside the others are not read, the first: {uris.printable(first)}"
+    ]
+
+
+def _kind_of(uri: str) -> str:
+    return (formats.extension_of(uri) or "").removesuffix(formats.GZIP)
 
 
 def _inside(folder: str, info: Info) -> str:
@@ -121,7 +141,7 @@ def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
     first = dict[str, str]()
     for info in found:
         uris.check(info.uri)
-        kind = extension(info.uri)
+        kind = _kind_of(info.uri)
         first.setdefault(_KINDS.get(kind, kind), _inside(folder, info))
     if len(first) > 1:
         named = ", ".join(uris.printable(name, 60) for name in first.values())
@@ -131,20 +151,21 @@ def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
     return next(iter(first))
 
 
-def _parsed(folder: str, kind: str, found: Sequence[Info], text_columns: Collection[str]) -> Iterator[_File]:
+def _parsed(folder: str, found: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool) -> Iterator[_File]:
     rows = 0
     for info, content in zip(found, _contents(found), strict=True):
         name = _inside(folder, info)
         said = f"manifest {uris.shown(folder)}: {uris.printable(name)}"
         try:
-            table = parse.parse(kind, content, text_columns)
+            parsed = formats.read(formats.extension_of(info.uri) or "", content, text_columns, has_uri_column=has_uri_column)
         except parse.UnreadableError as error:
             raise failures.ManifestError(f"{said}: {error}") from error
+        table = parsed.table
         if len(set(table.column_names)) < table.num_columns:
             raise failures.ManifestError(f"{said}: found two columns of one name, expected different names")
         if (rows := rows + table.num_rows) > parse.MOST_ROWS:
             raise failures.ManifestError(f"{said}: more than {parse.MOST_ROWS:,} rows up to here, expected at most as many")
-        yield _File(name, hashlib.sha256(content).hexdigest(), table)
+        yield _File(name, hashlib.sha256(content).hexdigest(), table, parsed.problems, parsed.warnings)
 
 
 def _contents(found: Sequence[Info]) -> Iterator[bytes]:
@@ -205,7 +226,7 @@ def _with_partitions(manifest: str, files: Iterable[_File], partitions: Mapping[
                     f"{manifest}: {uris.printable(file.name)}: column {uris.printable(key, 60)} differs from its folder {shown}; "
                     "expected the same value in both"
                 )
-        parted.append(_File(file.name, file.digest, table))
+        parted.append(replace(file, table=table))
     return parted
 
 
@@ -225,13 +246,13 @@ def _common_types(
     """Return a type for each column; and for columns without a common one, the places of two files that differ."""
     types, clashes = dict[str, tuple[pa.DataType, int]](), dict[str, tuple[int, int]]()
     for place, file in enumerate(files):
-        for field in file.table.schema:
-            type, first = types.get(field.name, (field.type, place))
-            merged = _merged(type, field.type) or (pa.string() if field.name in text_columns else None)
+        for column in file.table.schema:
+            type, first = types.get(column.name, (column.type, place))
+            merged = _merged(type, column.type) or (pa.string() if column.name in text_columns else None)
             if merged is None:
-                clashes.setdefault(field.name, (first, place))
+                clashes.setdefault(column.name, (first, place))
             else:
-                types[field.name] = merged, (first if merged == type else place)
+                types[column.name] = merged, (first if merged == type else place)
     return {name: type for name, (type, _) in types.items()}, clashes
 
 
@@ -264,7 +285,7 @@ def _joined(manifest: str, files: list[_File], types: Mapping[str, pa.DataType])
         whole = pa.table([chunks], names=[name]).combine_chunks()  # unlike a column's, it takes text above 2 GiB
         columns.append(whole.column(0))
         del fitted, chunks
-        files[:] = [_File(file.name, file.digest, _without(file.table, name)) for file in files]
+        files[:] = [replace(file, table=_without(file.table, name)) for file in files]
     return pa.table(columns, names=list(types))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -94,14 +95,29 @@ BAD_FIELDS = {
     "offset negative": ({"uri": "a.wav", "offset_s": -1e-9}, "offset_s -1e-09"),
     "duration 1e308": ({"uri": "a.wav", "duration_s": 1e308}, "duration_s 1e+308"),
     "duration negative": ({"uri": "a.wav", "duration_s": -5}, "duration_s -5.0"),
-    "offset a text": ({"uri": "a.wav", "offset_s": f"s3://KEY:{CANARY}@x"}, "column offset_s: found string, expected double"),
+    "offset a text": ({"uri": "a.wav", "offset_s": f"s3://KEY:{CANARY}@x"}, "row 1: offset_s 's3://...', expected a number"),
     "uri an object": ({"uri": {"s3": CANARY}}, "column uri: found struct"),
     "uri a list": ({"uri": [CANARY]}, "column uri: found list"),
 }
 BAD_FILES = {
     "ragged.csv": (f"uri,id\na.wav,a\ns3://KEY:{CANARY}@b/k\n".encode(), "Expected 2 columns, got 1: ..."),
     "ragged_signed.csv": (f"uri\na.wav\nhttps://h/k?sig={CANARY},1\n".encode(), "Expected 1 columns, got 2: ..."),
-    "utf16.csv": ("uri\na.wav\n".encode("utf-16"), "not readable as CSV"),
+    "utf16.csv": ("uri\na.wav\n".encode("utf-16-le"), "no uri column"),
+    "cut_utf16.csv": ("uri\na.wav\n".encode("utf-16")[:-1], "not readable as CSV"),
+    "bomb.csv.gz": (gzip.compress(bytes(70 << 20)), "hold more than 67,108,864"),
+    "cut.csv.gz": (gzip.compress(b"uri\na.wav\n")[:-4], "not readable as gzip"),
+    "no_gzip.csv.gz": (f"uri\n{CANARY}\n".encode(), "not readable as gzip"),
+    "secrets.txt": (f"s3://KEY:{CANARY}@b/k\n".encode(), "row 1: s3://...: credentials"),
+    "secrets.m3u": (f"#EXTM3U\nhttps://h/a.mp3?sig={CANARY}\n".encode(), "row 1: https://h/a.mp3?...: https is read with"),
+    "passwords.m3u": (f"#EXTINF:{CANARY}\nfile://host/%2e%2e\n".encode(), "names a host"),
+    "hls.m3u8": (f"#EXTM3U\n#EXT-X-KEY:{CANARY}\na.ts\n".encode(), "an HLS stream"),
+    "deep_lines.json": (b'{"x":\n' * 9000, "line 21 is nested deeper than 20"),
+    "array.json": (b'[{"uri": "a.wav"}, "' + CANARY.encode() + b'"]', "expected an array of objects"),
+    "open_array.json": (b"[" * 100_000, "expected one array of objects"),
+    "shell.jsonl": (
+        rows({"id": "r", "sources": [{"type": "command", "channels": [0], "source": f"curl {CANARY}"}]}),
+        "row 1: a Lhotse source of type command, expected file or url",
+    ),
     "latin1.csv": (b"uri\n\xe9.wav\n", "not readable as CSV"),
     "huge_field.csv": (b"uri\n" + b"a" * HUGE + b"\n", "not readable as CSV"),
     "doubled.csv": (b"uri,uri\na.wav,b.wav\n", "more than one column uri"),
@@ -187,10 +203,10 @@ def test_a_relative_uri_may_not_leave_the_bucket_of_its_manifest(refusal):
         assert said in refusal("memory://shelf/lists/m.jsonl")
 
 
-def test_a_thousand_faulty_rows_are_one_line_of_twenty(tmp_path, refusal):
+def test_a_thousand_bad_rows_are_one_line_of_twenty(tmp_path, refusal):
     (tmp_path / "m.jsonl").write_bytes(rows(*({"uri": f"s3://KEY:{CANARY}@b/{n}.wav"} for n in range(1000))))
     line = refusal(str(tmp_path / "m.jsonl"))
-    assert "1000 faulty rows: row 1: s3://...: credentials" in line
+    assert "1,000 bad rows: row 1: s3://...: credentials" in line
     assert line.count("credentials and chained") == 20
 
 

@@ -318,6 +318,16 @@ def check_shared_filesystem(catalog, tiny, tmp, inline):
     assert (disks[0] is None, disks[1]) == (False, None)
 
 
+def check_bad_rows(catalog, tiny, tmp, inline):
+    table = pyarrow.parquet.read_table(catalog)
+    pyarrow.parquet.write_table(table.append_column("duration_s", pa.array([None, 0.0])), tmp / "bad.parquet")
+    told = call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny)
+    assert (told.exit_code, "--bad-rows fail" in told.output) == (5, True)
+    told = call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny, "--bad-rows", "fail")
+    assert (told.exit_code, "1 tracks separated, 1 failed" in told.output) == (3, True)
+    assert call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny, "--bad-rows", "skip").exit_code == 2
+
+
 def check_uri_column(catalog, tiny, tmp, inline):
     run_with(catalog, tiny, tmp / "o", "--uri-column", "where")
     assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav"}
@@ -429,7 +439,7 @@ MISTAKES = {
     "duplicate ids": (
         lambda tmp: [write(tmp / "a.parquet", {"uri": ["a", "b"], "id": ["q", "q"]})],
         5,
-        "1 faulty rows: row 2: id q",
+        "1 bad row: row 2: id q",
     ),
     "no rows": (lambda tmp: [write(tmp / "a.parquet", {"uri": pa.array([], pa.string())})], 5, "a.parquet: holds no rows"),
     "no audio": (lambda tmp: [Path(tmp / "a.m4p").write_text("x") and tmp], 5, "found no audio in "),
@@ -471,7 +481,7 @@ MISTAKES = {
     "log format": (lambda tmp: [tmp, "--log-format", "xml"], 2, "expected text or json"),
     "metrics port": (lambda tmp: [tmp, "--metrics-port", "http"], 2, "expected PORT or HOST:PORT"),
     "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, suspect, all"),
-    "neither": (lambda tmp: [Path(tmp / "a.txt").write_text("x") and tmp / "a.txt"], 5, "neither a manifest"),
+    "neither": (lambda tmp: [Path(tmp / "a.doc").write_text("x") and tmp / "a.doc"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),
 }
 

@@ -256,11 +256,13 @@ def test_nan_is_no_offset():
         ({"uri": ["a.wav"], "duration_s": [0.0]}, "row 1: duration_s 0.0, expected more than 0"),
         ({"uri": ["a.wav"], "duration_s": [-1.0]}, "row 1: duration_s -1.0"),
         ({"uri": ["a.wav"], "duration_s": [float("inf")]}, "row 1: duration_s inf"),
+        ({"uri": ["a.wav", "b.wav"], "offset_s": ["1", "soon"]}, "row 2: offset_s 'soon', expected a number of seconds, as 90.5"),
+        ({"uri": ["a.wav"], "duration_s": ["1,5"]}, "row 1: duration_s '1,5', expected a number"),
     ],
 )
-def test_a_faulty_row_is_refused_with_its_number(columns, problem):
+def test_a_bad_row_is_refused_with_its_number(columns, problem):
     message = refusal(**columns)
-    assert message.startswith("manifest songs.parquet: 1 faulty rows: ")
+    assert message.startswith("manifest songs.parquet: 1 bad row: ")
     assert problem in message
 
 
@@ -269,9 +271,9 @@ def test_ids_of_the_longest_length_and_of_every_sign_are_accepted():
     assert column(checked(uri=list("abcde"), id=ids).tracks, "id") == ids
 
 
-def test_of_many_faulty_rows_the_first_twenty_are_shown_and_all_are_counted():
+def test_of_many_bad_rows_the_first_twenty_are_shown_and_all_are_counted():
     message = refusal(uri=[None] * 50)
-    assert "50 faulty rows" in message
+    assert "50 bad rows" in message
     assert message.count("no uri") == 20
     assert "row 20:" in message
     assert "row 21:" not in message
@@ -288,7 +290,7 @@ def test_a_manifest_with_a_column_twice_is_refused():
         manifest.check(table, "m", "/music")
 
 
-@pytest.mark.parametrize("columns", [{"offset_s": ["soon"]}, {"duration_s": [[1.0]]}])
+@pytest.mark.parametrize("columns", [{"offset_s": [{"a": 1}]}, {"duration_s": [[1.0]]}])
 def test_a_column_of_another_type_is_refused_by_name(columns):
     (name,) = columns
     assert f"column {name}: found" in refusal(uri=["a.wav"], **columns)
@@ -317,7 +319,7 @@ def test_names_of_further_columns_stay_different_once_they_are_carried():
         ("songs.parquet", "no parquet", "not readable as Parquet"),
         ("songs.csv", "uri,id\na.wav\nb.wav,2,3\n", "not readable as CSV"),
         ("songs.jsonl", "{", "not readable as JSONL"),
-        ("songs.txt", "a.wav", "neither a manifest"),
+        ("songs.doc", "a.wav", "neither a manifest"),
         ("noextension", "a.wav", "neither a manifest"),
     ],
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import failures, manifest, storage
 from sep_batch.pipeline.manifest import lists, scan
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -175,8 +175,30 @@ def test_a_file_that_is_not_as_long_as_said_is_refused(place):
         scan.scan([uri])
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"[" * 100_000, b"\xff"])
-def test_a_json_file_that_is_no_inventory_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "found no audio file"),
+        (b"{", "not readable as JSONL"),
+        (b"[]", "found no audio file"),
+        (b"7", "not readable as JSONL"),
+        (b"[" * 100_000, "not readable as JSONL"),
+        (b"\xff", "not readable as JSONL"),
+        (b'{"x": 1}', "no uri column; found x"),
+        (b'{"fileSchema": 1}', "not the manifest.json of an S3 Inventory"),
+    ],
+)
+def test_a_json_file_that_is_neither_inventory_nor_list_is_refused(tmp_path, content, named):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(failures.ManifestError, match="not the manifest.json of an S3 Inventory"):
+    with pytest.raises(failures.ManifestError, match=named):
         scan.scan([str(tmp_path / "manifest.json")])
+
+
+def test_an_inventory_that_is_run_is_refused_and_says_what_makes_a_manifest_of_it(place):
+    with pytest.raises(failures.ManifestError, match="of an S3 Inventory; sep-batch manifest makes a manifest"):
+        manifest.read(put(place, "CSV", SCHEMA, GOOD))
+
+
+def test_a_list_of_json_is_no_inventory(tmp_path):
+    (tmp_path / "list.json").write_text('{"audio_filepath": "a.wav", "duration": 1.5}\n')
+    assert scan.scan([str(tmp_path / "list.json")]).table.column("uri").to_pylist() == [str(tmp_path / "a.wav")]

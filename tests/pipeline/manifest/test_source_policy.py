@@ -65,22 +65,22 @@ def listed(**options):
 
 def test_a_manifest_from_elsewhere_names_local_files_below_the_root_only(music):
     storage.put("memory://fenced/m.csv", f"uri\nx.wav\n{music}/a.wav\n".encode())
-    with pytest.raises(failures.ManifestError, match=r"1 faulty rows: row 2: .*a\.wav: a path of this machine"):
+    with pytest.raises(failures.ManifestError, match=r"1 bad row: row 2: .*a\.wav: a path of this machine"):
         listed()
     assert listed(input_root=str(music)) == ["memory://fenced/x.wav", f"{music}/a.wav"]
-    with pytest.raises(failures.ManifestError, match=r"1 faulty rows: row 2: .*lies outside --input-root"):
+    with pytest.raises(failures.ManifestError, match=r"1 bad row: row 2: .*lies outside --input-root"):
         listed(input_root=str(music / "deep"))
 
 
 def test_of_many_rows_outside_the_root_twenty_are_shown_and_all_are_counted(music):
     (music / "m.csv").write_text("uri\n" + "".join(f"/etc/{number}.wav\n" for number in range(50)) + "a.wav\n")
-    with pytest.raises(failures.ManifestError, match="50 faulty rows: row 1: ") as refused:
+    with pytest.raises(failures.ManifestError, match="50 bad rows: row 1: ") as refused:
         manifest.read(str(music / "m.csv"), input_root=str(music))
     assert str(refused.value).count("lies outside") == 20
 
 
 def test_a_folder_that_stands_for_a_manifest_is_fenced_too(music):
-    with pytest.raises(failures.ManifestError, match=r"1 faulty rows: row \d: .*out\.wav: lies outside"):
+    with pytest.raises(failures.ManifestError, match=r"1 bad row: row \d: .*out\.wav: lies outside"):
         manifest.read(str(music), input_root=str(music))
     (music / "out.wav").unlink()
     assert manifest.read(str(music), input_root=str(music)).tracks.num_rows == 3
@@ -89,7 +89,7 @@ def test_a_folder_that_stands_for_a_manifest_is_fenced_too(music):
 def test_sources_are_http_only_where_that_is_allowed(tmp_path):
     (tmp_path / "m.csv").write_text("uri\nhttps://host/a.wav\n")
     with pytest.raises(
-        failures.ManifestError, match="1 faulty rows: row 1: https://host/a.wav: https is read with --allow-http only"
+        failures.ManifestError, match="1 bad row: row 1: https://host/a.wav: https is read with --allow-http only"
     ):
         manifest.read(str(tmp_path / "m.csv"))
     found = manifest.read(str(tmp_path / "m.csv"), allow_http=True)
