@@ -81,8 +81,7 @@ def reach(url: str, source: str = "") -> None:
         why = "no HTTP" if isinstance(error, http.client.HTTPException) else reason(cause, REACH_S)
         shown = f"{url} ({source})" if source else url
         raise NoAnswer(
-            f"no answer from {shown}: {why}; expected the dashboard of the cluster's head there, "
-            f"port {_PORT} by default, which needs ray[default]"
+            f"no dashboard at {shown}: {why}; expected the head's, port {_PORT} by default, which needs ray[default]"
         ) from error
 
 
