@@ -96,8 +96,8 @@ def find(source: IO[bytes], size: int) -> Beginning:
 def _search(source: IO[bytes], start: int, size: int, *, is_tagged: bool, is_padded: bool) -> Beginning:
     """Search a piece of the file for frames in a row, and behind a tag for the sign of a container as well."""
     piece = read_at(source, start, _PIECE_BYTES)
-    here = frames.run_at(piece, 0)
-    if here.frames >= frames.MIN_FRAMES - 1:
+    here = frames.run_at(piece, 0, most=frames.MIN_FRAMES - 1)
+    if here.frames == frames.MIN_FRAMES - 1:
         return Beginning(here.demuxer, start, is_tagged)
     is_followed_by_tag = here.frames > 0 and piece.startswith(_TAILS, here.stop)
     is_all = here.reaches_end and start + len(piece) == size

@@ -85,7 +85,8 @@ def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
         DecodeCrash: The decoder died of it, or was over a limit.
         TrackError: What `decoding.probe` raises, and what reading the source does.
     """
-    request, read, blocks = {"size": source.seek(0, io.SEEK_END)}, _reader(source), dict[int, bytes]()
+    request, read = {"size": source.seek(0, io.SEEK_END)}, _reader(source)
+    blocks = {0: read(0, messages.SOURCE_BYTES)}
     while True:
         cached = _cached_reader(blocks, read if len(blocks) >= _READ_BEFORE else None)
         try:

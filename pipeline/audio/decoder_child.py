@@ -30,20 +30,28 @@ class RefusedError(Exception):
 
 
 class Source(io.RawIOBase):
-    """The file that is decoded, whose bytes the parent reads."""
+    """The file that is decoded, whose bytes the parent reads in whole blocks; two are kept, as headers are read again."""
 
     def __init__(self, child: Child, size: int) -> None:
         self._child, self._size, self._position = child, size, 0
+        self._blocks = dict[int, bytes]()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as one answer of the parent goes: to the end of a block, so that no block is asked for twice."""
-        size = min(len(buffer), self._size - self._position, messages.SOURCE_BYTES - self._position % messages.SOURCE_BYTES)
-        if size <= 0:
+        """Fill the buffer as far as one block goes."""
+        if self._position >= self._size:
             return 0
-        content = self._child.read(self._position, size)
+        number, offset = divmod(self._position, messages.SOURCE_BYTES)
+        content = self._block(number)[offset : offset + len(buffer)]
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            start = number * messages.SOURCE_BYTES
+            block = self._child.read(start, min(messages.SOURCE_BYTES, self._size - start))
+            self._blocks = dict([*self._blocks.items()][-1:]) | {number: block}
+        return self._blocks[number]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place, and return it."""

@@ -61,12 +61,18 @@ class Run(NamedTuple):
     last_bytes: int = 0
 
 
-def run_at(content: bytes, start: int) -> Run:
-    """Follow the frames that begin at a place; a header of which only the beginning is there counts as none."""
+def run_at(content: bytes, start: int, most: int | None = None) -> Run:
+    """Follow the frames that begin at a place; a header of which only the beginning is there counts as none.
+
+    Args:
+        content: Bytes of a stream.
+        start: Offset of the first frame.
+        most: Frames that suffice; None follows them to the end.
+    """
     frames, place, first, size = 0, start, None, 0
     while place + _HEADER_BYTES <= len(content):
         frame = _frame(content, place)
-        if frame is None or (first is not None and frame.form != first.form):
+        if frame is None or (first is not None and frame.form != first.form) or frames == most:
             return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place, last_bytes=size)
         first = first or frame
         frames, place, size = frames + 1, place + frame.bytes, frame.bytes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import IO, Any, cast
 
+from fsspec.caching import BlockCache
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import failures, uris
 from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage.filesystems import Info, ask_once, filesystem_of
 from sep_batch.pipeline.storage.listing import find
@@ -83,15 +85,45 @@ def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes
         range_bytes: Fetched at once.
     """
     filesystem, path = filesystem_of(uri, allow_http=True)
-    two_blocks = {"cache_type": "blockcache", "cache_options": {"maxblocks": 2}}  # a header is read at both ends of a file
-    with missing_bucket_named(uri):
-        return _ranges(uri, filesystem, path, range_bytes, size=size, **two_blocks)
+    if isinstance(filesystem, LocalFileSystem) or uris.check(uri, allow_http=True) in uris.HTTP:  # a server may ignore ranges
+        return _ranges(uri, filesystem, path, range_bytes)
+    return cast("IO[bytes]", Ranges(uri, _Blocks(filesystem, path, size, range_bytes)))
 
 
-def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int, **known: Any) -> IO[bytes]:
+def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int) -> IO[bytes]:
     if isinstance(filesystem, LocalFileSystem):
         return cast("IO[bytes]", filesystem.open(path, "rb"))
-    return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=range_bytes, **known)))
+    return cast("IO[bytes]", Ranges(uri, filesystem.open(path, "rb", block_size=range_bytes)))
+
+
+class _Blocks:
+    """An object of known size as a seekable file, with the two blocks read last; fsspec's own asks storage for the size again."""
+
+    def __init__(self, filesystem: Any, path: str, size: int, block_bytes: int) -> None:
+        self.size, self._position = size, 0
+        self._cache = BlockCache(block_bytes, partial(_fetch, filesystem, path, size), size, maxblocks=2)
+
+    def read(self, size: int = -1) -> bytes:
+        begin = self._position
+        end = self.size if size < 0 else min(begin + size, self.size)
+        content: bytes = self._cache._fetch(begin, end)  # noqa: SLF001 (fsspec's own files read so)
+        self._position = begin + len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = max(0, offset + (0, self._position, self.size)[whence])
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        """Hold nothing open."""
+
+
+def _fetch(filesystem: Any, path: str, size: int, start: int, end: int) -> bytes:
+    content: bytes = filesystem.cat_file(path, start=start, end=min(end, size))
+    return content
 
 
 class Ranges(io.RawIOBase):

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from hostile.craft import FORMATS, video, whole
 from planted import planted
+from signals import noise
 
 from sep_batch.pipeline import audio, failures
-from sep_batch.pipeline.audio import decoder, decoder_process, decoding, messages, sandbox
+from sep_batch.pipeline.audio import codecs, decoder, decoder_process, decoding, messages, sandbox
+from sep_batch.pipeline.audio.encoding import encode
 
 RATE_HZ = 44_100
 START_S = 5.0  # far more than the 0.4 s that it takes; a machine of tests is busy
@@ -298,3 +300,14 @@ def test_headers_are_read_by_few_children_and_while_storage_is_waited_for_by_non
     assert headers == [decoding.probe(io.BytesIO(content))] * 16
     assert len(decoder._IDLE) <= decoder._AT_WORK
     assert time.monotonic() - begun < START_S
+
+
+@pytest.mark.parametrize("form", ["mp3", "flac", "wav"])
+def test_a_small_files_header_takes_one_request_to_a_child_which_reads_every_byte_once(form, monkeypatch):
+    content = encode(noise(RATE_HZ), codecs.CODECS[form]["" if form == "mp3" else "16"], rate_hz=RATE_HZ)
+    asked, answer = [], decoder_process.DecoderProcess._answer_read
+    monkeypatch.setattr(decoder_process.DecoderProcess, "_answer_read", lambda *args: asked.append(args[1]) or answer(*args))
+    end_children()
+    assert decoder.probe(io.BytesIO(content)).rate_hz == RATE_HZ
+    (child,) = decoder._IDLE
+    assert (len(content) < messages.SOURCE_BYTES, asked, child.files) == (True, [[0, len(content)]], 1)

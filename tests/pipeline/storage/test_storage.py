@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from pathlib import Path
 
 import pytest
+import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import failures, storage, uris
@@ -230,6 +232,24 @@ def test_a_file_read_by_ranges_is_the_file(folder, size):
         assert file.read() == content[:size]
         file.seek(size // 2)
         assert file.read(3000) == content[size // 2 :][: min(3000, size - size // 2)]
+
+
+def test_a_file_of_known_size_that_is_read_by_ranges_costs_one_request_a_range(s3, monkeypatch):
+    storage.put(f"{s3}/ranges.bin", content := bytes(range(250)) * 10)
+    asked, call = [], s3fs.S3FileSystem._call_s3
+
+    async def counted(self, method, *args, **options):
+        asked.append((method, options.get("Range")))
+        return await call(self, method, *args, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    with storage.open_ranges(f"{s3}/ranges.bin", len(content), 1000) as file:
+        assert file.read(1000) == content[:1000]
+        file.seek(-400, io.SEEK_END)
+        assert file.read() == content[-400:]
+        file.seek(10)
+        assert file.read(20) == content[10:30]
+    assert asked == [("get_object", "bytes=0-999"), ("get_object", "bytes=2000-2499")]
 
 
 def test_a_pattern_is_expanded_in_order(tmp_path):
