@@ -158,4 +158,6 @@ def _unusable(uri: str, cause: Exception) -> str:
 
 
 def _credentials_of(uri: str) -> str:
-    return _CREDENTIALS if uri.startswith("s3://") else _GCS_CREDENTIALS if uri.startswith("g") else _AZURE_CREDENTIALS
+    return (
+        _CREDENTIALS if uri.startswith("s3://") else _GCS_CREDENTIALS if uri.startswith(("gs:", "gcs:")) else _AZURE_CREDENTIALS
+    )
