@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from signals import noise
 
-from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import probe, scan
 from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage.filesystems import filesystem_of
 
 BUCKET, PREFIX = "songs", "in"
 CODECS = {"mp3": codecs.CODECS["mp3"][""], "flac": codecs.CODECS["flac"]["16"]}
@@ -124,7 +124,7 @@ def get_each(names: list[str]) -> None:
     """Get the first bytes of each file, as `storage.open_ranges` has s3fs do, in as many threads as a probe."""
 
     def get(name: str) -> int:
-        filesystem, path = storage._place(f"s3://{BUCKET}/{name}")
+        filesystem, path = filesystem_of(f"s3://{BUCKET}/{name}")
         return len(filesystem.cat_file(path, start=0, end=probe.HEAD_BYTES))
 
     assert all(spread(get, names))
