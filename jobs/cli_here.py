@@ -16,7 +16,7 @@ def manifest(
         list[str],
         typer.Argument(
             metavar="SRC...",
-            help="Folders, prefixes, globs, files; lists (.csv .jsonl .parquet .txt .m3u, also .gz); S3 Inventory's manifest.json.",
+            help="Folders, prefixes, globs, files; lists (.csv .jsonl .parquet .txt .m3u, .gz); S3 Inventory's manifest.json.",
         ),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
