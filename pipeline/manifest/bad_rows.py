@@ -53,12 +53,12 @@ def as_tracks(
     is_bad = np.zeros(table.num_rows, np.bool_)
     is_bad[places] = True
     sound = named.ids.filter(pa.array(~is_bad))
-    found_ids = _ids(given, [_content(row, source_columns) for row in rows], sound)
+    new_ids = _ids(given, [_content(row, source_columns) for row in rows], sound)
     shown = [_shown(row[source_columns[0]], resolve) for row in rows]
     problems = [f"row {place + 1}: {named.problems[place]}" for place in places]
     mask = pa.array(is_bad)
     return (
-        replace(named, ids=_replaced(named.ids, mask, found_ids), uris=_replaced(named.uris, mask, shown)),
+        replace(named, ids=_replaced(named.ids, mask, new_ids), uris=_replaced(named.uris, mask, shown)),
         _replaced(pa.chunked_array([pa.nulls(table.num_rows, pa.string())]), mask, problems).combine_chunks(),
     )
 

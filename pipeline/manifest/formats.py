@@ -23,10 +23,10 @@ def extension_of(uri: str) -> str | None:
     """Return the extension of a manifest's name, in lower case, as `.csv` or `.csv.gz`; None where it is no manifest's."""
     name = uris.name(uri).lower()
     plain = name.removesuffix(GZIP)
-    found = f".{plain.rpartition('.')[2]}" if "." in plain else ""
+    last = f".{plain.rpartition('.')[2]}" if "." in plain else ""
     if plain != name:
-        return f"{found}{GZIP}" if found in (*_TABLES, *_LINES) else None
-    return found if found in MANIFEST_EXTENSIONS else None
+        return f"{last}{GZIP}" if last in (*_TABLES, *_LINES) else None
+    return last if last in MANIFEST_EXTENSIONS else None
 
 
 def is_table(uri: str) -> bool:

@@ -60,11 +60,11 @@ def tracks(table: pa.Table) -> Parsed:
                 problems[place] = problem
             place += 1
         blocks.append(_table(rows))
-    found = pa.concat_tables(blocks)
+    result = pa.concat_tables(blocks)
     for name in table.column_names:
         if name not in (*_TRACK.names, *_TAKEN) and not (is_cuts and name == "duration"):
-            found = found.append_column(name, table.column(name))
-    return Parsed(found, problems)
+            result = result.append_column(name, table.column(name))
+    return Parsed(result, problems)
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -227,30 +227,30 @@ def check(
     table, resolve = parsed.table, lambda uri: around.resolve(uri, folder)
     source, identity = _chosen(table.column_names, uri_column, id_column, said)
     try:
-        found = segments.of(table, source)
+        parts = segments.of(table, source)
     except TypeError as error:
         raise failures.ManifestError(f"{said}: {error}") from error
     given = pa.table(
         {
             "uri": _column(table, source, pa.string(), said),
-            "offset_s": found.offsets_s,
-            "duration_s": found.durations_s,
+            "offset_s": parts.offsets_s,
+            "duration_s": parts.durations_s,
             "id": _column(table, identity, pa.string(), said),
         }
     )
     etags = _column(table, "source_etag", pa.string(), said)
-    named, problems = identify(given, resolve, {**found.problems, **parsed.problems}, found.names), None
+    named, problems = identify(given, resolve, {**parts.problems, **parsed.problems}, parts.names), None
     if named.problems and bad_rows == "refuse":
         raise refusal(said, named.problems)
-    if ignored := segments.ignored(given, table, found.names):
+    if ignored := segments.ignored(given, table, parts.names):
         raise failures.ManifestError(f"{said}: {ignored}")
-    own = (source, *found.names, identity)
+    own = (source, *parts.names, identity)
     if named.problems:
         columns = [name for name in own if name in table.column_names]
         named, problems = as_tracks(named, table, columns, given["id"], resolve)
     attempts = pa.array(np.zeros(table.num_rows, np.int32))
     tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
-    further = segments.further(table, {*own, "source_etag"}, found)
+    further = segments.further(table, {*own, "source_etag"}, parts)
     extra, told = _extra(further)
     if extra is not None:
         tracks = tracks.append_column(EXTRA, extra)
@@ -261,7 +261,7 @@ def check(
         is_first = np.ones(table.num_rows, np.bool_)
         is_first[list(named.repeats)] = False
         tracks = tracks.filter(pa.array(is_first))
-    told = [*parsed.warnings, *segments.warnings(table, found), *told]
+    told = [*parsed.warnings, *segments.warnings(table, parts), *told]
     return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(told))
 
 

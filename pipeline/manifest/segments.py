@@ -79,8 +79,8 @@ def _seconds(table: pa.Table, name: str) -> tuple[pa.ChunkedArray, dict[int, str
             column = pc.if_else(is_number, text, None)
         numbers = column.cast(pa.float64())
     except pa.ArrowException as error:
-        found = uris.printable(str(table.schema.field(name).type))
-        raise TypeError(f"column {name}: found {found}, expected a number of seconds, as 90.5 ({reason(error)})") from error
+        kind = uris.printable(str(table.schema.field(name).type))
+        raise TypeError(f"column {name}: found {kind}, expected a number of seconds, as 90.5 ({reason(error)})") from error
     return pc.if_else(pc.is_nan(numbers), None, numbers), problems
 
 
