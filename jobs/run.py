@@ -74,7 +74,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
         before = outs.last_run(out)["settings"] or None
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
-        run = _open_out(out, settings, catalog.listed)
+        run = _open_out(out, settings, catalog.listed, wanted.limit)
         index.compact(out, run, check=held.check)
         writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
         with index.opened(out) as journal:
@@ -170,14 +170,20 @@ def _drive(
         Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
-def _open_out(out: str, settings: Settings, listed: manifest.Manifest) -> str:
+def _open_out(out: str, settings: Settings, listed: manifest.Manifest, limit: int | None = None) -> str:
     """Write OUT's run.json, clear what dead runs left, and return the new run's name."""
     run = index.new_run(out)
     described = {
         "run": run,
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
-        "manifest": {"uri": listed.uri, "sha256": listed.sha256, "read_with": listed.read_with},
+        "manifest": {
+            "uri": listed.uri,
+            "sha256": listed.sha256,
+            "read_with": listed.read_with,
+            "tracks": listed.tracks.num_rows,
+            "limit": limit,
+        },
         "versions": machines.versions(),
     }
     storage.remove(f"{out}/_sep/parts")

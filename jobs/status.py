@@ -59,9 +59,10 @@ def _status(out: str) -> Status:
             if listed is None:
                 _count_down(status, journal)
             else:
-                _compare(status, journal, listed.result(), told.get("settings_sha256", ""))
+                _compare(status, journal, listed.result(), told)
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
     status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
+    status.listed, status.limit = told["manifest"].get("tracks"), told["manifest"].get("limit")
     return status
 
 
@@ -139,11 +140,12 @@ def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
     return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"
 
 
-def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | str, settings_sha256: str) -> None:
-    """Say what the next run of the last one's manifest would have to do."""
+def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | str, told: dict[str, Any]) -> None:
+    """Say what the last run's command would have to do if it were run again: of its manifest, and no more than its `--limit`."""
     if isinstance(listed, str):
         status.unknown = listed
         return
-    status.planned = listed.tracks.num_rows
-    plan = make_plan(listed.tracks, journal.database, settings_sha256, "transient")
+    tracks = listed.tracks.slice(0, told["manifest"].get("limit"))
+    status.planned = tracks.num_rows
+    plan = make_plan(tracks, journal.database, told.get("settings_sha256", ""), "transient")
     status.pending = plan.todo + plan.counts["bad_row"]

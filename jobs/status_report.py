@@ -33,7 +33,9 @@ class Status:
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
         tried, tried_failed: Tracks that ended in the run, and of these those that failed.
         began, last: When its first and its last track were done; by the workers' clocks.
-        planned: Tracks that the run set out to do; where none works on OUT, those of the manifest.
+        planned: Tracks that the run set out to do; where none works on OUT, those of the manifest, up to the limit.
+        listed: Tracks of the manifest of the last run.
+        limit: The last run's `--limit`: it took only the first tracks of its manifest.
         pending: Of these, the ones that are left to do; None where that is not known.
         unknown: Why it is not known.
         tracks_a_minute: Of the running run, over its last `RATE_S`.
@@ -61,6 +63,8 @@ class Status:
     began: str | None = None
     last: str | None = None
     planned: int | None = None
+    listed: int | None = None
+    limit: int | None = None
     pending: int | None = None
     unknown: str | None = None
     tracks_a_minute: float | None = None
@@ -148,9 +152,13 @@ def _heard(seconds: float) -> str:
 def _pending(status: Status) -> str:
     if status.pending is None:
         return f"not known: {status.unknown}"
+    limit = ""
+    if status.limit is not None and status.listed is not None and status.limit < status.listed:
+        limit = f"; --limit {status.limit} leaves out {status.listed - status.limit:,} of the manifest's {status.listed:,} tracks"
     if status.is_at_work:
-        return f"{status.pending:,} of the {status.planned:,} tracks that this run set out to do"
-    return f"{status.pending:,} of the manifest's {status.planned:,} tracks, for the next run"
+        return f"{status.pending:,} of the {status.planned:,} tracks that this run set out to do{limit}"
+    which = "first " if limit else ""
+    return f"{status.pending:,} of the manifest's {which}{status.planned:,} tracks, for the next run{limit}"
 
 
 def _at(time: str) -> str:

@@ -171,6 +171,25 @@ def test_after_a_run_what_is_pending_is_what_the_next_run_would_do(ran):
     assert run_status(str(ran)).pending == 3
 
 
+def test_after_a_run_with_a_limit_what_is_pending_is_of_its_first_tracks_and_the_others_are_named(ran, tiny):
+    def status_after(limit):
+        run_job(str(ran.parent / "songs.csv"), str(ran.parent / "few"), model=tiny, uri_column="where", limit=limit)
+        return run_status(str(ran.parent / "few"))
+
+    status = status_after(1)
+    assert (status.done, status.planned, status.pending, status.limit, status.listed) == (1, 1, 0, 1, 3)
+    expected = "0 of the manifest's first 1 tracks, for the next run; --limit 1 leaves out 2 of the manifest's 3 tracks"
+    assert f"pending  {expected}" in words(status)
+    hold(ran.parent / "few")
+    plan(ran.parent / "few", 1)
+    assert "tracks that this run set out to do; --limit 1 leaves out 2 of the manifest's 3 tracks" in words(
+        run_status(str(ran.parent / "few"))
+    )
+    (ran.parent / "few" / "_sep" / "lease" / "000001.json").unlink()
+    for limit in (3, None):
+        assert "0 of the manifest's 3 tracks, for the next run\n" in words(status_after(limit))
+
+
 def test_where_the_manifest_has_changed_or_is_gone_pending_is_not_known_and_why(ran):
     listed = ran.parent / "songs.csv"
     listed.write_text("where\n300.wav\n")
