@@ -486,6 +486,20 @@ MISTAKES = {
 }
 
 
+def test_a_folder_of_parquet_is_run_resumed_and_its_partitions_are_in_the_index(catalog, tiny, tmp_path, inline):
+    for hz, genre in ((300, "rock"), (500, "R%26B")):
+        folder = catalog.parent / "lists.parquet" / f"genre={genre}"
+        folder.mkdir(parents=True)
+        write(folder / "part-0.parquet", {"uri": [f"songs/{hz}.wav"]})
+    run_with(folder.parent, tiny, tmp_path / "o")
+    assert {row["uri"]: row["genre"] for row in rows(tmp_path / "o")} == {
+        f"{tmp_path}/songs/300.wav": "rock",
+        f"{tmp_path}/songs/500.wav": "R&B",
+    }
+    assert json.loads(call("status", tmp_path / "o", "--json").output)["pending"] == 0
+    assert "nothing to do: 2 tracks, 2 done before" in run_with(folder.parent, tiny, tmp_path / "o").output
+
+
 @pytest.mark.parametrize("mistake", ["no rows", "no audio", "an empty folder", "no such prefix", "a glob"])
 def test_a_source_in_which_nothing_was_found_is_exit_5_of_plan_too(mistake, tiny, tmp_path):
     arguments, code, words = MISTAKES[mistake]
