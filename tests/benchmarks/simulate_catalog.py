@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -328,7 +329,6 @@ class Passing:
 def first_row(_source: str, out: str) -> dict[str, object]:
     """Have Ray Data read the plan's files, through stages that do nothing, up to the first rows, and some more."""
     wanted = Options(gpus=0)
-    engine.set_environment(wanted)
     folder = f"{out}/_sep/plan/000000-0000"
     files = [found.uri for found in storage.find(folder)]
     settings = prepare.settings_of(wanted, prepare.Model(PRESETS[MODEL], "f" * 64, "."))
@@ -390,7 +390,9 @@ STEPS = {step.__name__: step for step in (run, plan, status, check, lay_out, fir
 def measured(step: str, folder: Path, **options: int) -> dict[str, object]:
     """Do a step in a process of its own."""
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    ended = subprocess.run([sys.executable, __file__, str(folder), "--step", step, *given], stdout=subprocess.PIPE, check=False)
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, __file__, str(folder), "--step", step, *given]
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
     return {"step": step} | (json.loads(ended.stdout) if ended.stdout else {"ended by signal": -ended.returncode})
 
 
