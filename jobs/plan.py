@@ -79,6 +79,8 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     with outs.errors():
         planned = _planned(catalog, settings, before, wanted)
         planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(wanted, model, catalog.out)))
+    if planned.refused:
+        return planned
     if refusal := _refusal(catalog, settings, before, wanted):
         return replace(planned, refused=str(refusal), exit_code=refusal.exit_code)
     if calibrate and planned.amounts:
@@ -94,6 +96,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         todo = plan.tracks
         much = amounts(todo, settings, past(journal, todo, settings, before), wanted.stft) if plan.todo else None
         examples = _examples(plan, journal)
+        refusal = _refused_ids(plan, journal)
     return Planned(
         catalog.listed.uri,
         catalog.out,
@@ -103,7 +106,17 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         examples,
         settings.differences(before) if before is not None else {},
         amounts=much,
+        refused=str(refusal) if refusal else None,
+        exit_code=refusal.exit_code if refusal else 0,
     )
+
+
+def _refused_ids(plan: Plan, journal: index.Opened) -> failures.RunError | None:
+    try:
+        prepare.refuse_ids_of_others(plan, journal)
+    except failures.ManifestError as refused:
+        return refused
+    return None
 
 
 def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:

@@ -5,6 +5,7 @@ Nothing here writes to OUT.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +19,10 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
-from sep_batch.pipeline import failures, manifest, names, storage, uris
+from sep_batch.pipeline import failures, index, manifest, names, storage, uris
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest import formats
+from sep_batch.pipeline.plan import Plan, of_another
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 
@@ -180,6 +182,21 @@ def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
         UsageError: With the first few pairs.
     """
     names.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
+
+
+def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
+    """Refuse tracks of the manifest that have the ids of other songs, which are done and still there: theirs would be lost.
+
+    Raises:
+        ManifestError: With both URIs.
+    """
+    for id, uri, other in of_another(plan, journal.database):
+        with contextlib.suppress(failures.TrackError):  # where it cannot be asked for, it is taken for gone
+            if storage.exists(other):
+                raise failures.ManifestError(
+                    f"id {id} is {uris.shown(uri)} in the manifest, and in OUT {uris.shown(other)}, which is still there: "
+                    "give two songs two ids, or two OUTs"
+                )
 
 
 def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:

@@ -79,6 +79,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
         with index.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
+            prepare.refuse_ids_of_others(plan, journal)
             if catalog.listed.is_folder:
                 summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
             is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import storage
+from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.spread import spread
 
@@ -55,13 +56,19 @@ _PACKAGE_MISSED = (
     """error_class = 'bad_uri' AND regexp_matches(error, '[Ii]nstall (gcsfs|adlfs) to access [A-Z][A-Za-z0-9 ]+$')"""
 )
 _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
+# On a disk an etag is the time of the last change and, since there are rows with it, the size: rows of before have their own
+# size, and lists of before may lack it.
+_SAME_ETAG = """was.source_etag = is_now.source_etag
+    OR is_now.source_etag = was.source_etag || coalesce(' ' || was.source_bytes, '')
+    OR was.source_etag = is_now.source_etag || ' ' || was.source_bytes"""
 _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason = 'failed_before', attempts, 0) AS attempts
     FROM (
     SELECT place, coalesce(was.attempts, 1) AS attempts, CASE
     WHEN status IN ('deleted', 'replaced') THEN status
-    WHEN was.uri IS DISTINCT FROM is_now.uri OR was.offset_s IS DISTINCT FROM is_now.offset_s
-        OR was.duration_s IS DISTINCT FROM is_now.duration_s THEN 'source_changed'
-    WHEN is_now.source_etag IS NOT NULL AND was.source_etag IS DISTINCT FROM is_now.source_etag THEN 'source_changed'
+    WHEN was.offset_s IS DISTINCT FROM is_now.offset_s OR was.duration_s IS DISTINCT FROM is_now.duration_s
+        THEN 'source_changed'
+    WHEN was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE THEN 'source_changed'
+    WHEN is_now.source_etag IS NOT NULL AND ({_SAME_ETAG}) IS NOT TRUE THEN 'source_changed'
     WHEN settings_sha256 IS DISTINCT FROM $settings THEN 'settings_differ'
     WHEN {SUSPECT} THEN if($retry = 'suspect', 'suspect', 'done_suspect')
     WHEN status = 'ok' THEN 'done'
@@ -70,9 +77,17 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
         THEN 'failed_before'
     ELSE 'known_failed' END AS reason
     FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (ours)
-_VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (id)
+_VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (uri)
     WHERE status = 'ok' AND starts_with(newest.uri, $below) ORDER BY id"""
 _WAS = "SELECT uri, offset_s, duration_s, source_etag FROM newest WHERE id = $id"
+_OLD_IDS = """SELECT is_now.place, is_now.id AS new_id, is_now.uri, is_now.offset_s, is_now.duration_s,
+    arg_max(was.id, was.finished_at) AS id
+    FROM (SELECT * FROM is_now ANTI JOIN newest USING (id)) AS is_now
+    JOIN (SELECT * FROM newest ANTI JOIN is_now USING (id)) AS was ON was.uri = is_now.uri
+        AND was.offset_s IS NOT DISTINCT FROM is_now.offset_s AND was.duration_s IS NOT DISTINCT FROM is_now.duration_s
+    GROUP BY ALL"""
+_OF_ANOTHER = f"""SELECT is_now.id, is_now.uri, was.uri FROM is_now JOIN newest AS was USING (id)
+    WHERE was.status = 'ok' AND was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE ORDER BY id LIMIT $most"""  # noqa: S608 (ours)
 
 
 @dataclass(frozen=True)
@@ -144,9 +159,9 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
         settings_sha256: Of today's settings.
         retry: Which failures are tried again; `suspect`: transient ones, and what is done but suspect.
     """
+    tracks = _with_old_ids(tracks, journal)
     codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
-    places = pa.array(np.arange(tracks.num_rows))
-    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", places))
+    _register(tracks, journal)
     asked = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
     for batch in journal.sql(_PAST, params=asked).to_arrow_reader(ROWS_AT_ONCE):
         place = batch["place"].to_numpy()
@@ -155,6 +170,40 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
     if PROBLEM in tracks.column_names:
         codes[tracks.column(PROBLEM).is_valid().to_numpy() & (codes < _SETTLED)] = _BAD_ROW
     return Plan(tracks, codes, attempts)
+
+
+def _register(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> None:
+    places = pa.array(np.arange(tracks.num_rows))
+    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", places))
+
+
+def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Give tracks whose ids were made the ids that the journal has of their sources: earlier versions made others."""
+    _register(tracks, journal)
+    ids: np.ndarray | None = None
+    for batch in journal.sql(_OLD_IDS).to_arrow_reader(ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            if row["new_id"] == made_id(row["uri"], row["offset_s"], row["duration_s"]):
+                ids = tracks.column("id").to_numpy(zero_copy_only=False) if ids is None else ids
+                ids[row["place"]] = row["id"]
+    journal.unregister("is_now")
+    if ids is None:
+        return tracks
+    return tracks.set_column(tracks.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
+
+
+def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection, most: int = 20) -> list[tuple[str, str, str]]:
+    """Return ids that the journal has of another source than the manifest, with both URIs, the manifest's first.
+
+    Args:
+        plan: Of a manifest.
+        journal: As `make_plan` takes it.
+        most: At most so many.
+    """
+    _register(plan.listed, journal)
+    found = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER, {"most": most}).fetchall()]
+    journal.unregister("is_now")
+    return found
 
 
 def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> list[str]:
@@ -166,7 +215,7 @@ def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> li
 
 def vanished(tracks: pa.Table, folder: str, journal: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the ids of tracks that were separated from below a folder and are not in its listing any more."""
-    journal.register("listed", tracks.select(["id"]))
+    journal.register("listed", tracks.select(["uri"]))
     return [id for (id,) in journal.execute(_VANISHED, {"below": f"{folder.rstrip('/')}/"}).fetchall()]
 
 

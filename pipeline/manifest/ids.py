@@ -63,25 +63,28 @@ def identify(
         named, resolved = list[str | None](), list[str | None]()
         columns = [column.to_pylist() for column in batch.columns]
         for uri, offset, duration, id in zip(*columns, strict=True):
-            name: str | None = id or made_id(uri or "", offset, duration)
+            name: str | None = None
             found: str | None = None
-            if problem := problems.get(place) or _problem(uri or "", name or "", offset, duration, names):
-                problems[place], is_sound[place], name = problem, False, None
-            else:
-                hashes[place] = hash((name or "").lower())
+            problem = problems.get(place) or _problem(uri or "", id, offset, duration, names)
+            if not problem:
                 try:
                     found = resolve(uri)
                 except failures.BadUri as error:
-                    problems[place] = str(error)
+                    problem = str(error)
+            if problem or found is None:
+                problems[place], is_sound[place] = problem or "no uri", False
+            else:
+                name = id or made_id(found, offset, duration)
+                hashes[place] = hash(name.lower())
             named.append(name)
             resolved.append(found)
             place += 1
         ids.append(pa.array(named, pa.string()))
         absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))
-    found_ids = pa.chunked_array(ids, pa.string())
+    found_ids, found_uris = pa.chunked_array(ids, pa.string()), pa.chunked_array(absolute, pa.string())
     again = np.flatnonzero(is_sound)[may_repeat(hashes[is_sound])]
-    repeats = _compare(given, found_ids, again, problems)
-    return Identities(found_ids, pa.chunked_array(absolute, pa.string()), repeats, problems)
+    repeats = _compare(given.set_column(0, "uri", found_uris), found_ids, again, problems)
+    return Identities(found_ids, found_uris, repeats, problems)
 
 
 def _compare(given: pa.Table, ids: pa.ChunkedArray, places: np.ndarray, problems: dict[int, str]) -> dict[int, int]:
@@ -110,22 +113,25 @@ def is_id(text: str) -> bool:
 def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
     """Make the id of a row that has none: its file name, and a hash of what makes it this track.
 
+    One file has one id however it is named: by itself, in its folder, a list or a manifest.
+
     Args:
-        uri: As the manifest gives it.
+        uri: Absolute.
         offset_s: As the manifest gives it.
         duration_s: As the manifest gives it.
     """
+    uri = uris.absolute(uri)
     stem = uris.name(uri).rpartition(".")[0] or uris.name(uri)
     readable = _NOT_IN_ID.sub("_", stem)[:60]
     digest = hashlib.sha256(f"{uri}\n{offset_s}\n{duration_s}".encode("utf-8", "surrogatepass")).hexdigest()
     return f"{'_' + readable[1:] if readable.startswith('.') else readable}-{digest[:16]}"
 
 
-def _problem(uri: str, name: str, offset: float | None, duration: float | None, names: tuple[str, str]) -> str | None:
+def _problem(uri: str, id: str | None, offset: float | None, duration: float | None, names: tuple[str, str]) -> str | None:
     if not uri.strip():
         return "no uri"
-    if not is_id(name):
-        return f"id {uris.printable(repr(name[:60]))}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
+    if id and not is_id(id):
+        return f"id {uris.printable(repr(id[:60]))}, expected 1 to 200 of A-Za-z0-9._- and no leading dot"
     if offset is not None and not 0 <= offset <= LONGEST_S:
         return f"{names[0]} {offset}, expected 0 or more, at most {LONGEST_S:g}"
     if duration is not None and not 0 < duration <= LONGEST_S:

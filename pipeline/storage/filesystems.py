@@ -31,7 +31,7 @@ _used: dict[str, dict[str, Any]] = {}
 
 @dataclass(frozen=True)
 class Info:
-    """What storage says of one object: URI, size, etag (on a disk: the modified time), and when it was last changed."""
+    """What storage says of one object: URI, size, etag (on a disk: last change and size), and when it was last changed."""
 
     uri: str
     bytes: int
@@ -169,8 +169,8 @@ def info_of(uri: str, found: dict[str, Any]) -> Info:
         modified = datetime.fromtimestamp(modified, UTC)
     elif isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
-    if tag is None and modified:
-        tag = modified.isoformat()
     if found["size"] is None:
         raise failures.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
+    if tag is None and modified:
+        tag = f"{modified.isoformat()} {found['size']}"
     return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified)

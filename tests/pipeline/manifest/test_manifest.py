@@ -168,8 +168,9 @@ def test_a_relative_uri_of_a_remote_manifest_is_remote(given, expected):
 
 
 def test_a_made_id_is_the_file_name_and_a_hash_of_what_makes_it_this_track():
-    digest = hashlib.sha256(b"x/My Song (live)!.wav\n1.5\nNone").hexdigest()
-    assert ids.made_id("x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
+    digest = hashlib.sha256(b"/x/My Song (live)!.wav\n1.5\nNone").hexdigest()
+    assert ids.made_id("/x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
+    assert ids.made_id("file:///x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
 
 
 @pytest.mark.parametrize(
@@ -204,16 +205,18 @@ def test_made_ids_tell_files_of_one_name_and_excerpts_of_one_file_apart():
     assert column(found.tracks, "uri")[99_999] == "/music/album 99999/mix.wav"
 
 
-def test_made_ids_do_not_depend_on_where_the_manifest_lies():
-    table = pa.table({"uri": ["a.wav"]})
-    here, there = (manifest.check(table, "m", folder).tracks for folder in ("/music", "s3://songs"))
-    assert column(here, "id") == column(there, "id")
+def test_made_ids_depend_on_where_a_file_lies_and_not_on_how_it_is_written():
+    written = (("a.wav", "/music"), ("./a.wav", "/music"), ("/music/a.wav", "s3://songs"), ("../music/a.wav", "/other"))
+    ids_of = [column(manifest.check(pa.table({"uri": [uri]}), "m", folder).tracks, "id") for uri, folder in written]
+    assert ids_of == [ids_of[0]] * len(written)
+    (elsewhere,) = column(manifest.check(pa.table({"uri": ["a.wav"]}), "m", "s3://songs").tracks, "id")
+    assert elsewhere != ids_of[0][0]
 
 
 def test_an_empty_id_is_made():
     first, second = column(checked(uri=["a.wav", "b.wav"], id=["", None]).tracks, "id")
-    assert first == ids.made_id("a.wav", None, None)
-    assert second == ids.made_id("b.wav", None, None)
+    assert first == ids.made_id("/music/a.wav", None, None)
+    assert second == ids.made_id("/music/b.wav", None, None)
 
 
 def test_rows_that_repeat_another_are_one_track_with_a_counted_warning():
@@ -350,21 +353,21 @@ SONGS = ["a.FLAC", "b.wav", "deep/[x] e.ogg", "deep/c.mp3"]
 def test_a_folder_stands_for_the_audio_it_holds(music):
     found = manifest.read(str(music) + "/")
     assert column(found.tracks, "uri") == [f"{music}/{song}" for song in SONGS]
-    assert column(found.tracks, "id") == [ids.made_id(song, None, None) for song in SONGS]
+    assert column(found.tracks, "id") == [ids.made_id(f"{music}/{song}", None, None) for song in SONGS]
 
 
 def test_a_folder_in_memory_stands_for_the_audio_it_holds():
     storage.put("memory://shelf/b.wav", b"x")
     storage.put("memory://shelf/deep/a.wav", b"x")
     tracks = manifest.read("memory://shelf").tracks
-    assert column(tracks, "id") == [ids.made_id(song, None, None) for song in ("b.wav", "deep/a.wav")]
+    assert column(tracks, "id") == [ids.made_id(f"memory://shelf/{song}", None, None) for song in ("b.wav", "deep/a.wav")]
     assert all(storage.exists(uri) for uri in column(tracks, "uri"))
 
 
 def test_an_audio_file_stands_for_itself(music):
     tracks = manifest.read(str(music / "b.wav")).tracks
     assert column(tracks, "uri") == [str(music / "b.wav")]
-    assert column(tracks, "id") == [ids.made_id("b.wav", None, None)]
+    assert column(tracks, "id") == [ids.made_id(f"{music}/b.wav", None, None)]
 
 
 def test_a_folder_without_audio_is_refused_with_what_it_holds(tmp_path):
