@@ -73,11 +73,12 @@ def test_what_is_done_is_subtracted_and_the_rest_keeps_its_order_and_columns():
     ("changes", "reason"),
     [
         ({"settings_sha256": "b" * 64}, "settings_differ"),
-        ({"uri": "/music/other.wav"}, "source_changed"),
+        ({"uri": "/music/other.wav", "source_etag": "yesterday"}, "source_changed"),
+        ({"uri": "/music/other.wav", "source_etag": None}, "source_changed"),
         ({"offset_s": 0.0}, "source_changed"),
         ({"duration_s": 5.0}, "source_changed"),
         ({"source_etag": "yesterday"}, "source_changed"),
-        ({"uri": "/music/other.wav", "settings_sha256": "b" * 64}, "source_changed"),
+        ({"uri": "/music/other.wav", "settings_sha256": "b" * 64}, "settings_differ"),  # it moved
     ],
 )
 def test_a_track_that_is_not_what_it_was_is_done_again_from_the_first_attempt(status, changes, reason):
@@ -87,6 +88,18 @@ def test_a_track_that_is_not_what_it_was_is_done_again_from_the_first_attempt(st
     past = {"a": was(status, **{"source_etag": "today", "attempts": 3} | changes)}
     plan = make_plan(tracks, past, SETTINGS, "none")
     assert (column(plan.tracks, "id"), column(plan.tracks, "attempts"), plan.reasons) == (["a"], [0], [reason])
+
+
+@pytest.mark.parametrize("etags", [("then", "then 9"), ("then 9", "then"), ("then 9", "then 9")])
+def test_a_time_alone_is_the_etag_of_before_of_a_time_and_a_size(etags):
+    plan = make_plan(tracks_of("a", etag=etags[0]), {"a": was(source_etag=etags[1], source_bytes=9)}, SETTINGS, "none")
+    assert plan.reasons == ["done"]
+
+
+@pytest.mark.parametrize("etags", [("then 9", "then"), ("then", "then 9"), ("then 8", "then 9")])
+def test_a_file_of_another_size_has_changed_though_its_time_has_not(etags):
+    plan = make_plan(tracks_of("a", etag=etags[0]), {"a": was(source_etag=etags[1], source_bytes=8)}, SETTINGS, "none")
+    assert plan.reasons == ["source_changed"]
 
 
 def test_an_etag_that_the_manifest_does_not_give_is_not_compared():

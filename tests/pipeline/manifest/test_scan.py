@@ -135,7 +135,7 @@ def test_a_text_list_has_a_uri_a_line(music, bom):
     (music / "list.txt").write_text(f"{bom}deep/c.mp3\r\n\n  {music}/b.wav \ns3://songs/x y.mp3")
     table = found(music / "list.txt")
     assert column(table, "uri") == [f"{music}/deep/c.mp3", f"{music}/b.wav", "s3://songs/x y.mp3"]
-    assert column(table, "id")[0] == ids.made_id("deep/c.mp3", None, None)
+    assert column(table, "id")[0] == ids.made_id(f"{music}/deep/c.mp3", None, None)
     assert column(table, "size") == column(table, "source_etag") == [None] * 3
 
 
