@@ -12,7 +12,7 @@ from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.audio.kinds import EXTENSIONS
 from sep_batch.pipeline.manifest.formats import is_table
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, Skipped
 
 AUDIO_EXTENSIONS = tuple(chain.from_iterable(EXTENSIONS.values()))
 SHOWN_EXTENSIONS = 8
@@ -21,6 +21,10 @@ MOST_EXTENSIONS = 1000  # that are counted one by one
 _IS_AUDIO = frozenset(AUDIO_EXTENSIONS)
 _EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
 _MARKERS = ("/", "_$folder$")  # how the name of an object ends that stands for a folder
+_SYSTEM = frozenset(("lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"))  # folders that hold nobody's songs
+_SEP = "_sep"  # the folder that marks an OUT, or an export
+_MARK = re.compile(rf"(?:(.*)/)?{_SEP}/(?:run|export)\.json")
+_MADE = frozenset(("stems", "train", "validation", "test"))  # folders in which these have their audio; all sort after `_sep`
 _TABLES = (  # formats of tables whose log says which of the files there count
     (re.compile(r"(?:^|/)_delta_log/"), "a Delta Lake table"),
     (re.compile(r"(?:^|/)\.hoodie/"), "a Hudi table"),
@@ -62,11 +66,18 @@ class AudioFiles:
         self._has_audio = False
         self._others, self._hidden, self._excluded = Counter[str](), 0, 0
         self._private, self._first_private = 0, ""
+        self._outs, self._ours = set[str](), 0
+        self._skipped, self._first_skipped = Counter[Skipped](), dict[Skipped, str]()
         self._odd, self._first_odd = 0, ""
 
     def below(self) -> Iterator[Info]:
         """Yield the audio files below the folder."""
-        return self.of(storage.find(self.folder))
+        return self.of(storage.find(self.folder, self._skip))
+
+    def _skip(self, kind: Skipped, path: str) -> None:
+        if not set(path.split("/")) & _SYSTEM:
+            self._skipped[kind] += 1
+            self._first_skipped.setdefault(kind, path)
 
     def of(self, listed: Iterable[Info]) -> Iterator[Info]:
         """Yield the audio files of a listing, but not those of names that no URI may have."""
@@ -90,8 +101,12 @@ class AudioFiles:
         if not inside or inside.endswith(_MARKERS):
             return "other"
         kind, components = extension(inside), inside.split("/")
-        if any(component.startswith(".") for component in components):
+        if mark := _MARK.fullmatch(inside):
+            self._outs.add(mark[1] or "")
+        if any(component.startswith(".") or component in _SYSTEM for component in components):
             self._hidden += 1
+        elif self._is_ours(components):
+            self._ours += 1
         elif self._patterns and self._patterns.leave_out(inside):
             self._excluded += 1
         elif self._patterns.include or kind in _IS_AUDIO:
@@ -106,6 +121,14 @@ class AudioFiles:
             return "manifest"
         self.table = self.table or next((name for sign, name in _TABLES if sign.search(inside)), "")
         return "other"
+
+    def _is_ours(self, components: list[str]) -> bool:
+        """Tell whether a file was made by a run or an export: it lies in one of their folders, beside their mark."""
+        if _SEP in components[:-1]:
+            return True
+        made = [place for place, name in enumerate(components[:-1]) if name in _MADE]
+        made += [len(components) - 1] * (components[-1] == "index.parquet")
+        return any("/".join(components[:place]) in self._outs for place in made)
 
     def _is_odd(self, inside: str, uri: str) -> bool:
         try:
@@ -161,6 +184,12 @@ class AudioFiles:
 
     def _hidden_or_excluded(self) -> list[str]:
         hidden = [counted(self._hidden, "hidden file")] * bool(self._hidden)
+        if self._ours:
+            first = uris.printable(min(self._outs) or self.folder, 60)
+            hidden.append(f"{counted(self._ours, 'file')} that sep-batch wrote (in {first}{', ...' * (len(self._outs) > 1)})")
+        for kind, count in self._skipped.items():
+            first = uris.printable(self._first_skipped[kind], 60)
+            hidden.append(f"{counted(count, kind)} ({first}{', ...' * (count > 1)})")
         excluded = f"{counted(self._excluded, 'file')} by {self._patterns.flags}"
         return hidden + [excluded] * bool(self._excluded)
 

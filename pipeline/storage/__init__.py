@@ -13,7 +13,7 @@ Files:
 """
 
 from sep_batch.pipeline.storage.filesystems import Info, Options, require_package, use
-from sep_batch.pipeline.storage.listing import expand, find
+from sep_batch.pipeline.storage.listing import Skipped, expand, find
 from sep_batch.pipeline.storage.reading import (
     RANGE_BYTES,
     WHOLE_READ_BYTES,
@@ -33,6 +33,7 @@ __all__ = [
     "Info",
     "Options",
     "Ranges",
+    "Skipped",
     "bring",
     "create",
     "exists",

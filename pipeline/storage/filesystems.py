@@ -166,7 +166,10 @@ def info_of(uri: str, found: dict[str, Any]) -> Info:
     tag = found.get("ETag") or found.get("etag") or found.get("md5Hash")
     modified = found.get("LastModified") or found.get("last_modified") or found.get("updated") or found.get("mtime")
     if isinstance(modified, float):
-        modified = datetime.fromtimestamp(modified, UTC)
+        try:
+            modified = datetime.fromtimestamp(modified, UTC)
+        except (ValueError, OverflowError, OSError):  # of the year 0 or 33658, as broken clocks and archives leave it
+            tag, modified = tag or f"{modified} {found['size']}", None
     elif isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     if found["size"] is None:

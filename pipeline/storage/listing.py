@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fsspec.implementations.local import LocalFileSystem
 
+from sep_batch.pipeline import failures
 from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage import objects
 from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
 from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named, refuse_missing_bucket
 
+Skipped = Literal["unreadable folder", "linked folder", "special file"]
 
-def find(uri: str) -> Iterator[Info]:
+
+def find(uri: str, skipped: Callable[[Skipped, str], None] | None = None) -> Iterator[Info]:
     """List every object below a folder or prefix, in the order of their names; none where there is no such folder.
 
     They come as storage gives them, so a listing of millions takes no memory. On a disk, links to files are followed, links
-    to folders are not.
+    to folders are not, and pipes, sockets and devices are no objects.
+
+    Args:
+        uri: A folder or prefix.
+        skipped: Called with what is left out on a disk, and its path; without it, a folder that may not be read ends the listing.
+
+    Raises:
+        AccessDenied: The folder may not be read, or one below it where nobody is told of it.
     """
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
-        return _below_folder(uri.removesuffix(path), path)
+        return _below_folder(uri.removesuffix(path), path, skipped)
     if located := bucket_of(uri):
         return _below_prefix(uri, *located)
     return _all_below(uri, filesystem, path)
 
 
-def _below_folder(scheme: str, path: str) -> Iterator[Info]:
+def _below_folder(scheme: str, path: str, skipped: Callable[[Skipped, str], None] | None) -> Iterator[Info]:
     waiting = _entries(path)[::-1]
     while waiting:
         entry = waiting.pop()
         if entry.is_dir(follow_symlinks=False):
-            waiting += _entries(entry.path)[::-1]
-        elif not os.path.isdir(entry.path):
+            try:
+                waiting += _entries(entry.path)[::-1]
+            except failures.AccessDenied:
+                if skipped is None:
+                    raise
+                skipped("unreadable folder", entry.path)
+        elif kind := _no_file(entry):
+            if skipped is not None:
+                skipped(kind, entry.path)
+        else:
             yield _info_of_entry(f"{scheme}{entry.path}", entry)
+
+
+def _no_file(entry: os.DirEntry[str]) -> Skipped | None:
+    """Say why an entry is no file; None where it is one, or a link to nowhere, which whoever reads it will see."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISDIR(mode):
+        return "linked folder"
+    return None if stat.S_ISREG(mode) else "special file"
 
 
 @reading

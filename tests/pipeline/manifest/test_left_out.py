@@ -1,0 +1,109 @@
+"""What a listing leaves out whatever its name: stems of ours, folders that may not be read, pipes, links, odd times."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from catalogs import write_tone
+
+from sep_batch.jobs.run import run_job
+from sep_batch.jobs.sync import run_sync
+from sep_batch.pipeline import failures, manifest, storage
+
+
+def names(found):
+    return [uri.rpartition("/")[2] for uri in found.tracks.column("uri").to_pylist()]
+
+
+@pytest.fixture
+def music(tmp_path):
+    for name in ("a.wav", "deep/b.wav"):
+        write_tone(tmp_path / "music" / name, seconds=0.1)
+    return tmp_path / "music"
+
+
+@pytest.mark.parametrize("out", ["stems", "album.stems", "deep/Out", "."])
+def test_stems_of_ours_are_no_sources_of_the_next_night(music, tiny, inline, out):
+    for _ in range(3):
+        summary = run_sync(str(music), str(music / out), model=tiny, format="wav")
+        assert (summary.tracks, summary.exit_code) == (2, 0)
+    assert any("that sep-batch wrote" in one for one in summary.warnings)
+    assert names(manifest.read(str(music))) == ["a.wav", "b.wav"]
+
+
+def test_exports_of_ours_are_no_sources(music):
+    for name in ("_sep/export.json", "train/x/mix.wav", "test/y/vocals.wav", "README.md"):
+        storage.put(f"{music}/data/{name}", b"{}")
+    storage.put(f"{music}/other/train/c.wav", b"x")
+    assert names(manifest.read(str(music))) == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_an_out_alone_is_no_source(tmp_path, music, tiny, inline):
+    run_job(str(music), str(tmp_path / "out"), model=tiny)
+    with pytest.raises(failures.ManifestError, match=r"found no audio in .*: .*that sep-batch wrote"):
+        manifest.read(str(tmp_path / "out"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_listed(music):
+    write_tone(music / "closed" / "c.wav", seconds=0.1)
+    (music / "closed").chmod(0)
+    found = manifest.read(str(music))
+    assert names(found) == ["a.wav", "b.wav"]
+    assert f"1 unreadable folder ({music}/closed)" in found.warnings[0]
+
+
+def test_a_folder_whose_reading_is_refused_is_named_and_the_others_are_listed(music, monkeypatch):
+    write_tone(music / "closed" / "c.wav", seconds=0.1)
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = manifest.read(str(music))
+    assert names(found) == ["a.wav", "b.wav"]
+    assert f"1 unreadable folder ({music}/closed)" in found.warnings[0]
+    with pytest.raises(failures.AccessDenied):
+        list(storage.find(str(music)))
+
+
+def test_pipes_and_links_to_folders_are_left_out_and_links_to_files_are_followed(music, tmp_path):
+    os.mkfifo(music / "pipe.wav")
+    write_tone(tmp_path / "elsewhere" / "e.wav", seconds=0.1)
+    (music / "linked").symlink_to(tmp_path / "elsewhere")
+    (music / "link.wav").symlink_to(tmp_path / "elsewhere" / "e.wav")
+    found = manifest.read(str(music))
+    assert names(found) == ["a.wav", "b.wav", "link.wav"]
+    assert "1 special file" in found.warnings[0]
+    assert "1 linked folder" in found.warnings[0]
+
+
+@pytest.mark.parametrize("folder", ["lost+found", "@eaDir", "$RECYCLE.BIN", ".Trashes"])
+def test_folders_of_the_system_are_hidden(music, folder):
+    write_tone(music / folder / "x.wav", seconds=0.1)
+    found = manifest.read(str(music))
+    assert names(found) == ["a.wav", "b.wav"]
+    assert "1 hidden file" in found.warnings[0]
+
+
+@pytest.mark.parametrize("seconds", [-62_200_000_000, 1_000_000_000_000])
+def test_a_time_of_the_year_0_or_33658_is_a_time(music, seconds):
+    try:
+        os.utime(music / "a.wav", (seconds, seconds))
+    except OSError:
+        pytest.skip("this file system takes no such time")
+    first = manifest.read(str(music)).tracks.column("source_etag")[0].as_py()
+    assert first == manifest.read(str(music)).tracks.column("source_etag")[0].as_py()
+    write_tone(music / "a.wav", seconds=0.2)
+    assert first != manifest.read(str(music)).tracks.column("source_etag")[0].as_py()
+
+
+def test_an_odd_time_of_a_client_is_no_error_of_the_listing():
+    from sep_batch.pipeline.storage.filesystems import info_of
+
+    for mtime in (-62_200_000_000.0, 1e12, float("inf")):
+        assert info_of("/a.wav", {"size": 3, "mtime": mtime}).modified is None
