@@ -77,6 +77,10 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
         raise failures.ManifestError(f"{error}; {hint}") from error
     where = uris.absolute(out) if out else default_out(listed.uri)
+    try:
+        uris.check(where)
+    except failures.BadUri as error:
+        raise failures.NotRunnableError(f"OUT {error}") from error
     refuse_missing_packages(listed.tracks["uri"], where)
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
 

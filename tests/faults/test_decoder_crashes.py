@@ -16,7 +16,7 @@ from planted import planted
 
 from sep_batch.pipeline.flow import plan_resources
 
-TIME_LIMIT_S = 10.0
+TIME_LIMIT_S = 20.0  # beyond what a good track takes on a busy machine, or its worker is started anew
 SILENT_S = TIME_LIMIT_S / 2  # by the clock, for each file that hangs
 FEW = {"abort": 2, "segfault": 1, "loop": 1, "exhaust": 1}
 MANY = {"abort": 60, "segfault": 60, "exhaust": 40, "leave": 20, "loop": 10, "sleep": 10}

@@ -74,7 +74,8 @@ def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, inline, inlin
     assert [info.uri.endswith(".tar") for info in storage.find(f"{place.folder}/dataset/train")] == [True]
 
     monkeypatch.setattr(doctor, "_BEFORE", [])
-    monkeypatch.setattr(check_parts, "ray_start", lambda: check_parts.Check("Ray", "2.60.0"))
+    monkeypatch.setattr(check_parts, "last_cluster", lambda _address: iter(()))
+    monkeypatch.setattr(check_parts, "ray_start", lambda _address: check_parts.Check("Ray", "2.60.0"))
     told = CliRunner().invoke(app, ["doctor", place.folder, "--storage-options", place.file])
     assert (told.exit_code, f"{place.folder}: written, read, listed, removed" in told.output) == (0, True)
     listed = CliRunner().invoke(

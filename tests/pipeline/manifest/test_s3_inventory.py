@@ -178,9 +178,9 @@ def test_a_file_that_is_not_as_long_as_said_is_refused(place):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"", "found no audio file"),
+        (b"", "holds no rows"),
         (b"{", "not readable as JSONL"),
-        (b"[]", "found no audio file"),
+        (b"[]", "holds no rows"),
         (b"7", "not readable as JSONL"),
         (b"[" * 100_000, "not readable as JSONL"),
         (b"\xff", "not readable as JSONL"),
