@@ -101,6 +101,8 @@ class AudioFiles:
         if not inside or inside.endswith(_MARKERS):
             return "other"
         kind, components = extension(inside), inside.split("/")
+        of_table = next((name for sign, name in _TABLES if sign.search(inside)), "") if kind not in _IS_AUDIO else ""
+        self.table = self.table or of_table
         if mark := _MARK.fullmatch(inside):
             self._outs.add(mark[1] or "")
         if any(component.startswith(".") or component in _SYSTEM for component in components):
@@ -111,15 +113,13 @@ class AudioFiles:
             self._excluded += 1
         elif self._patterns.include or kind in _IS_AUDIO:
             return "audio"
-        elif not self._with_manifests or not is_table(inside):
-            kind = kind if _EXTENSION.fullmatch(kind) else ""
-            self._others[kind if kind in self._others or len(self._others) < MOST_EXTENSIONS else ""] += 1
+        elif of_table or not self._with_manifests or not is_table(inside):
+            self._count_other(kind)
         elif any(component.startswith("_") for component in components):
             self._private, self._first_private = self._private + 1, self._first_private or inside
         else:
             self.manifest_count += 1
             return "manifest"
-        self.table = self.table or next((name for sign, name in _TABLES if sign.search(inside)), "")
         return "other"
 
     def _is_ours(self, components: list[str]) -> bool:
@@ -129,6 +129,10 @@ class AudioFiles:
         made = [place for place, name in enumerate(components[:-1]) if name in _MADE]
         made += [len(components) - 1] * (components[-1] == "index.parquet")
         return any("/".join(components[:place]) in self._outs for place in made)
+
+    def _count_other(self, kind: str) -> None:
+        kind = kind if _EXTENSION.fullmatch(kind) else ""
+        self._others[kind if kind in self._others or len(self._others) < MOST_EXTENSIONS else ""] += 1
 
     def _is_odd(self, inside: str, uri: str) -> bool:
         try:

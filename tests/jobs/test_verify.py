@@ -484,7 +484,7 @@ def test_newer_rows_of_the_index_whose_journal_was_lost_are_taken_back(other, ou
     run_job(str(catalog), str(out), model=tiny, overwrite=True, **other)
     journal_files(out)[-1].unlink()
     assert run_verify(str(out), repair=True).repaired == {"marked": 0, "taken_back": 3, "set_aside": 0, "published": 1}
-    assert counts(out) == {}
+    assert counts(out) == ({"orphan": 6} if "format" in other else {})  # the stems of before, beside which these lie
     assert run_job(str(catalog), str(out), model=tiny, **other).done_before == 3
 
 
@@ -559,7 +559,7 @@ def test_the_first_twenty_are_shown_and_all_with_json(out):
     for number in range(25):
         put(out / "stems" / "ab" / f"{number:02d}.flac")
     told = call("verify", out)
-    assert "25 orphans: no journal row names them:" in told.output
+    assert "25 orphans: no track's newest row names them:" in told.output
     assert "stems/ab/19.flac" in told.output
     assert "stems/ab/20.flac" not in told.output
     assert "and 5 more" in told.output
