@@ -77,7 +77,7 @@ class AudioFiles:
     def _skip(self, kind: Skipped, path: str) -> None:
         if not set(path.split("/")) & _SYSTEM:
             self._skipped[kind] += 1
-            self._first_skipped.setdefault(kind, path)
+            self._first_skipped.setdefault(kind, path.removeprefix(self.folder.removeprefix("file://")).lstrip("/"))
 
     def of(self, listed: Iterable[Info]) -> Iterator[Info]:
         """Yield the audio files of a listing, but not those of names that no URI may have."""

@@ -51,7 +51,7 @@ def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_listed(music)
     (music / "closed").chmod(0)
     found = manifest.read(str(music))
     assert names(found) == ["a.wav", "b.wav"]
-    assert f"1 unreadable folder ({music}/closed)" in found.warnings[0]
+    assert "1 unreadable folder (closed)" in found.warnings[0]
 
 
 def test_a_folder_whose_reading_is_refused_is_named_and_the_others_are_listed(music, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_folder_whose_reading_is_refused_is_named_and_the_others_are_listed(mu
     monkeypatch.setattr(os, "scandir", refuse)
     found = manifest.read(str(music))
     assert names(found) == ["a.wav", "b.wav"]
-    assert f"1 unreadable folder ({music}/closed)" in found.warnings[0]
+    assert "1 unreadable folder (closed)" in found.warnings[0]
     with pytest.raises(failures.AccessDenied):
         list(storage.find(str(music)))
 
