@@ -149,12 +149,15 @@ def test_a_big_source_is_opened_by_ranges(tmp_path, monkeypatch):
     assert found.bytes == 7
 
 
-def test_the_etag_on_a_disk_is_the_time_of_the_change(tmp_path):
+def test_the_etag_on_a_disk_is_the_time_of_the_change_and_the_size(tmp_path):
     storage.put(f"{tmp_path}/a.bin", b"x")
     os.utime(tmp_path / "a.bin", (0, 1_000_000_000.5))
     first = storage.info(f"{tmp_path}/a.bin").etag
-    assert first == "2001-09-09T01:46:40.500000+00:00"
+    assert first == "2001-09-09T01:46:40.500000+00:00 1"
     os.utime(tmp_path / "a.bin", (0, 1_000_000_001.5))
+    assert storage.info(f"{tmp_path}/a.bin").etag != first
+    storage.put(f"{tmp_path}/a.bin", b"xx")
+    os.utime(tmp_path / "a.bin", (0, 1_000_000_000.5))
     assert storage.info(f"{tmp_path}/a.bin").etag != first
 
 
