@@ -31,7 +31,7 @@ class Amounts:
         output_bytes: Of the stems.
         output: How that was reckoned, in words.
         stft: Stage that computes the STFT: "cpu" is Analyze, whose parts travel as spectra; "gpu" is Separate, parts are waves.
-        part_bytes: Of the largest part, as it travels from Analyze to Separate.
+        part_bytes: Bytes of the largest part, as it travels from Analyze to Separate.
         stems_bytes: Of the same part, as it travels to Write.
     """
 

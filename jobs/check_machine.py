@@ -66,15 +66,15 @@ def shm(wanted: Options = DEFAULTS) -> Check:
     if os.path.isdir(SHM):
         disk = os.statvfs(SHM)
         total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
-    found = f"{_gb(free)} of {_gb(total)} free, Ray's object store takes {_gb(store)}"
+    room = f"{_gb(free)} of {_gb(total)} free, Ray's object store takes {_gb(store)}"
     if free >= store:
-        return Check(SHM, found)
+        return Check(SHM, room)
     size = math.ceil(1.2 * store / 1e9)
     larger = f"docker run --shm-size {size}g; in Kubernetes an emptyDir of medium Memory on {SHM}"
     advice = f"delete what fills it (ls -lS {SHM})" if total >= store else larger
     if store > SLOW_BYTES and not os.environ.get("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"):
-        return wrong(SHM, f"{found}: Ray will not start", advice)
-    return note(SHM, f"{found}: it goes to the disk of {ray_folder()}, which is slow", advice)
+        return wrong(SHM, f"{room}: Ray will not start", advice)
+    return note(SHM, f"{room}: it goes to the disk of {ray_folder()}, which is slow", advice)
 
 
 def sessions() -> Check:
@@ -86,13 +86,13 @@ def sessions() -> Check:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return wrong(SESSIONS, f"{folder} cannot be written to: {there} is not ours", "set RAY_TMPDIR to a folder that can be")
     disk = shutil.disk_usage(there)
-    found = f"{folder}, {_gb(disk.free)} of {_gb(disk.total)} free"
+    room = f"{folder}, {_gb(disk.free)} of {_gb(disk.total)} free"
     advice = f"free some, or set RAY_TMPDIR to a folder on another disk, of at most {_most_bytes()} bytes"
     if disk.free < START_BYTES:
-        return wrong(SESSIONS, f"{found}: Ray will not start", advice)
+        return wrong(SESSIONS, f"{room}: Ray will not start", advice)
     if disk.free < (1 - FULL) * disk.total:
-        return note(SESSIONS, f"{found}: over {FULL:.0%} full, where Ray spills no objects and a run may fail", advice)
-    return Check(SESSIONS, found)
+        return note(SESSIONS, f"{room}: over {FULL:.0%} full, where Ray spills no objects and a run may fail", advice)
+    return Check(SESSIONS, room)
 
 
 def _too_long(folder: str) -> Check | None:
@@ -101,10 +101,10 @@ def _too_long(folder: str) -> Check | None:
     if length <= most:
         return None
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "RAY_TMPDIR")
-    found = (
+    problem = (
         f"{variable} is {os.path.dirname(folder)}, {length} bytes: with more than {most} the paths of Ray's sockets are too long"
     )
-    return wrong(SESSIONS, found, "set RAY_TMPDIR to a shorter folder, as RAY_TMPDIR=/tmp")
+    return wrong(SESSIONS, problem, "set RAY_TMPDIR to a shorter folder, as RAY_TMPDIR=/tmp")
 
 
 def _most_bytes() -> int:

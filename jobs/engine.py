@@ -58,11 +58,11 @@ def look_ahead(wanted: Options, say: Callable[[str], None] = lambda _: None) -> 
         _located(address)
         return
     for check in (check_machine.shm(wanted), check_machine.sessions()):
-        told = f"{check.name}: {check.found}; {check.advice}"
+        message = f"{check.name}: {check.found}; {check.advice}"
         if check.state == "wrong":
-            raise failures.NotRunnableError(told)
+            raise failures.NotRunnableError(message)
         if check.state == "note":
-            logger.warning("warning: %s", told)
+            logger.warning("warning: %s", message)
 
 
 def _located(address: Address) -> str:

@@ -42,10 +42,10 @@ def fail(bad_rows: pa.Table, settings_sha256: str, journal: index.Journal, summa
 
     Args:
         bad_rows: TRACK's columns and `problem`, as `Plan.bad_rows` has them.
-        settings_sha256: Of the run.
-        journal: Of the run.
-        summary: Of the run.
-        progress: Of the run.
+        settings_sha256: SHA-256 of the run's settings.
+        journal: The run's journal.
+        summary: The run's summary.
+        progress: The run's progress.
     """
     for start in range(0, bad_rows.num_rows, AT_ONCE):
         take([_failed(bad_rows.slice(start, AT_ONCE), settings_sha256, journal.run)], journal, summary, progress)

@@ -1,1 +1,1 @@
-"""What happens to a track, from manifest row to index row. Ray is in flow.py only, storage in storage/ only."""
+"""The way of a track, from manifest row to index row. Ray is in flow.py only, storage in storage/ only."""

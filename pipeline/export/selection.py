@@ -128,12 +128,12 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
         NotRunnableError: A column that an export needs is missing, or is of another type.
     """
     for name in ("id", "uri", "status", "audio_s", "source_bytes", "offset_s", "model", "weights_sha256", "run_id", "stems"):
-        found = schema.field(name).type if name in schema.names else None
+        kind = schema.field(name).type if name in schema.names else None
         expected = JOURNAL.field(name).type
-        is_alike = pa.types.is_list(found) if found and name == "stems" else found == expected
+        is_alike = pa.types.is_list(kind) if kind and name == "stems" else kind == expected
         if not is_alike:
             raise failures.NotRunnableError(
-                f"{uri}: not what a run publishes: column {name} is {found or 'missing'}, expected {expected}; "
+                f"{uri}: not what a run publishes: column {name} is {kind or 'missing'}, expected {expected}; "
                 "sep-batch verify OUT --repair publishes it anew"
             )
 

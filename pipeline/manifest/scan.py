@@ -89,8 +89,12 @@ def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterato
         uri = uris.absolute(source)
         try:
             uris.check(uri, allow_http=how.allow_http)
-            is_list = formats.extension_of(uri) and not storage.is_folder(uri) and not s3_inventory.is_one(uri)
-            yield from _of_list(uri, how, warnings) if is_list else _of_audio(uri, how, patterns, warnings)
+            is_folder = storage.is_folder(uri)
+            is_inventory = not is_folder and s3_inventory.is_one(uri)
+            if formats.extension_of(uri) and not (is_folder or is_inventory):
+                yield from _of_list(uri, how, warnings)
+            else:
+                yield from _of_audio(uri, how, patterns, warnings, is_folder=is_folder, is_inventory=is_inventory)
         except failures.TrackError as error:
             raise failures.ManifestError(f"source {error}") from error
     warnings += patterns.unmatched()
@@ -102,17 +106,19 @@ def _of_list(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
     yield table
 
 
-def _of_audio(uri: str, how: Reading, patterns: Patterns, warnings: list[str]) -> Iterator[pa.Table]:
+def _of_audio(
+    uri: str, how: Reading, patterns: Patterns, warnings: list[str], *, is_folder: bool, is_inventory: bool
+) -> Iterator[pa.Table]:
     """Yield the audio of a folder, prefix, glob, inventory or file; where a folder has none, what its manifest files list."""
     files, is_empty = AudioFiles(uri, patterns), True
-    if s3_inventory.is_one(uri):
+    if is_inventory:
         blocks = s3_inventory.read(uri, files)
+    elif is_folder:
+        files = AudioFiles(uri, patterns, with_manifests=True)
+        blocks = _batched(files.below())
     elif (wild := _WILD.search(uri)) and not storage.exists(uri):
         files = AudioFiles(uri[: wild.start()].rpartition("/")[0], patterns)
         blocks = _batched(files.of(storage.expand(uri)))
-    elif storage.is_folder(uri):
-        files = AudioFiles(uri, patterns, with_manifests=True)
-        blocks = _batched(files.below())
     else:
         patterns.refuse(f"{uris.shown(uri)} is one file")
         blocks = iter([[storage.info(uri)]])

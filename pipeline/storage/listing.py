@@ -12,9 +12,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.retries import reading
-from sep_batch.pipeline.storage import objects
 from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
-from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named, refuse_missing_bucket
+from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket_named, pages, refuse_missing_bucket
 
 Skipped = Literal["unreadable folder", "linked folder", "special file"]
 
@@ -88,18 +87,10 @@ def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
 
 
 def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
-    prefix, token = f"{key}/" if key else "", None
-    while True:
-        page = _page(uri, bucket, prefix, token)
+    prefix = f"{key}/" if key else ""
+    for page in pages(uri, bucket, prefix, reading):
         for entry in page.objects:
             yield info_of(f"{uri.rstrip('/')}/{entry['key'][len(prefix) :]}", entry)
-        if (token := page.token) is None:
-            return
-
-
-@reading
-def _page(_uri: str, bucket: Bucket, prefix: str, token: str | None) -> Page:
-    return bucket.page(prefix, token, objects.PAGE_OBJECTS)
 
 
 @reading

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,9 @@ class Page:
 
     objects: list[dict[str, Any]]
     token: str | None
+
+
+AskPage = Callable[[str, str | None], Page]  # of a URI and a page's token
 
 
 class Bucket(ABC):
@@ -149,6 +152,27 @@ def bucket_of(uri: str) -> tuple[Bucket, str] | None:
     filesystem, _ = filesystem_of(uri)
     name, _, key = path.partition("/")
     return _BUCKETS[scheme](filesystem, name), key.rstrip("/")
+
+
+def pages(uri: str, bucket: Bucket, prefix: str, tried: Callable[[AskPage], AskPage]) -> Iterator[Page]:
+    """Yield the pages of a listing.
+
+    Args:
+        uri: What is listed, for errors.
+        bucket: Its bucket.
+        prefix: Of the keys.
+        tried: `retries.reading` or `retries.writing`, whose errors these are.
+    """
+
+    def ask(_uri: str, token: str | None) -> Page:
+        return bucket.page(prefix, token, PAGE_OBJECTS)
+
+    ask_page, token = tried(ask), None
+    while True:
+        page = ask_page(uri, token)
+        yield page
+        if (token := page.token) is None:
+            return
 
 
 @contextmanager

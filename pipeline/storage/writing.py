@@ -12,10 +12,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import uris
 from sep_batch.pipeline.retries import LISTINGS, code_of, writing
-from sep_batch.pipeline.storage import objects
 from sep_batch.pipeline.storage.filesystems import filesystem_of
 from sep_batch.pipeline.storage.listing import find
-from sep_batch.pipeline.storage.objects import Bucket, Page, bucket_of, missing_bucket_named
+from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket_named, pages
 from sep_batch.pipeline.storage.reading import read
 
 _TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # of S3, where an object to create is there
@@ -140,18 +139,9 @@ def remove(uri: str) -> None:
 
 def _remove_objects(uri: str, bucket: Bucket, key: str) -> None:
     _remove_keys(uri, bucket, [key])
-    token = None
-    while True:
-        page = _page(uri, bucket, f"{key}/", token)
+    for page in pages(uri, bucket, f"{key}/", writing):
         if page.objects:
             _remove_keys(uri, bucket, [entry["key"] for entry in page.objects])
-        if (token := page.token) is None:
-            return
-
-
-@writing
-def _page(_uri: str, bucket: Bucket, prefix: str, token: str | None) -> Page:
-    return bucket.page(prefix, token, objects.PAGE_OBJECTS)
 
 
 @writing

@@ -101,9 +101,10 @@ def test_a_listing_comes_by_pages_in_order_and_says_what_info_says(folder, monke
     for name in names:
         storage.put(f"{folder}/{name}", name.encode())
     storage.put(f"{folder}/pages2.bin", b"beside")
-    asked, page = [], storage.listing._page
     monkeypatch.setattr(objects, "PAGE_OBJECTS", 2)
-    monkeypatch.setattr(storage.listing, "_page", lambda *args: asked.append(args) or page(*args))
+    asked, kind = [], type(objects.bucket_of(folder)[0])
+    page = kind.page
+    monkeypatch.setattr(kind, "page", lambda *args: asked.append(args) or page(*args))
     found = list(storage.find(f"{folder}/pages/"))
     assert [info.uri for info in found] == [f"{folder}/{name}" for name in names]
     assert len(asked) == 3
