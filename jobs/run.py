@@ -74,12 +74,13 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
         before = outs.last_run(out)["settings"] or None
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
-        run = _open_out(out, settings, catalog.listed, wanted.limit)
+        run = index.new_run(out)
         index.compact(out, run, check=held.check)
         writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
         with index.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             prepare.refuse_ids_of_others(plan, journal)
+            _open_out(out, run, settings, catalog.listed, wanted.limit)
             if catalog.listed.is_folder:
                 summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
             is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)
@@ -171,9 +172,8 @@ def _drive(
         Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
-def _open_out(out: str, settings: Settings, listed: manifest.Manifest, limit: int | None = None) -> str:
-    """Write OUT's run.json, clear what dead runs left, and return the new run's name."""
-    run = index.new_run(out)
+def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, limit: int | None) -> None:
+    """Write OUT's run.json, and clear what dead runs left."""
     described = {
         "run": run,
         "settings": settings.canonical(),
@@ -191,7 +191,6 @@ def _open_out(out: str, settings: Settings, listed: manifest.Manifest, limit: in
     storage.remove(f"{out}/_sep/plan")
     content = json.dumps(described, indent=2, sort_keys=True).encode()
     storage.put(f"{out}/{outs.RUN_JSON}", content, scratch=index.parts_folder(out, run))
-    return run
 
 
 @contextlib.contextmanager

@@ -89,10 +89,10 @@ class ShardJournal:
 @listing
 def done(dest: str) -> dict[Key, Done]:
     """Return every shard that has a row."""
-    return {(row["split"], row["shard"]): Done.of(row) for row in _rows(dest)}
+    return {(row["split"], row["shard"]): Done.of(row) for row in rows(dest)}
 
 
-def _rows(dest: str) -> Iterator[dict[str, Any]]:
+def rows(dest: str) -> Iterator[dict[str, Any]]:
     """Yield all rows, the older ones first."""
     files = compaction.needed(storage.find(index.journal_folder(dest)))
     for content in spread(storage.read, files):

@@ -364,7 +364,8 @@ def fill(source: str, out: str) -> dict[str, object]:
     with faked() as stages:
         settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL))
         listed = manifest.read(source)
-        name, tracks = open_out(out, settings, listed), listed.tracks
+        name, tracks = index.new_run(out), listed.tracks
+        open_out(out, name, settings, listed, None)
         work = Work(settings, out, name, index.parts_folder(out, name), index.parts_folder(out, name))
         with index.Journal(out, work.run, check=lambda: None) as journal:
             for start in range(0, tracks.num_rows, index.FLUSH_ROWS):

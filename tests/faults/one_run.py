@@ -1,4 +1,5 @@
-"""One run in a process of its own: its options as JSON in argv, its summary as the last line, its exit code as the command's."""
+"""One run, or one export, in a process of its own: its options as JSON in argv, its summary as the last line, its exit code as
+the command's."""
 
 from __future__ import annotations
 
@@ -6,18 +7,24 @@ import json
 import os
 import sys
 
+from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import failures, lease
+from sep_batch.pipeline.export import journal as export_journal
 
-given = {"gpus": "0"} | json.loads(sys.argv[1])
-lease.DEAD_S = given.pop("dead_s", lease.DEAD_S)
+options = json.loads(sys.argv[1])
+lease.DEAD_S = options.pop("dead_s", lease.DEAD_S)
 lease.BEAT_S = min(lease.BEAT_S, lease.DEAD_S / 4)
-if "lost_s" in given:
+if "lost_s" in options:
     from sep_batch.pipeline import pools
 
-    pools.LOST_S = given.pop("lost_s")
+    pools.LOST_S = options.pop("lost_s")
 try:
-    summary = run_job(given.pop("source"), given.pop("out"), **given)
+    if "dest" in options:
+        export_journal.FLUSH_S = options.pop("flush_s", export_journal.FLUSH_S)
+        summary = run_export(options.pop("out"), options.pop("dest"), **options)
+    else:
+        summary = run_job(options.pop("source"), options.pop("out"), **{"gpus": "0"} | options)
     sys.stdout.write(summary.to_json() + "\n")
     code = summary.exit_code
 except failures.RunError as error:

@@ -113,8 +113,11 @@ def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, t
     other = manifest_of(tmp_path / "2.parquet", second)
     with pytest.raises(failures.ManifestError, match=r"id song is .*2.wav in the manifest, and in OUT .*1.wav, .*still there"):
         run_job(other, str(out), model=tiny)
+    with pytest.raises(failures.ManifestError):
+        run_job(other, str(out), model=tiny, bit_depth="24", overwrite=True)
     assert run_plan(other, str(out), model=tiny).exit_code == 5
     assert stems_below(out) == before
+    assert run_job(str(tmp_path / "1.parquet"), str(out), model=tiny).done_before == 1  # its settings are what they were
     first.unlink()
     assert run_job(other, str(out), model=tiny).ok == 1
 
