@@ -82,7 +82,8 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
             prepare.refuse_ids_of_others(plan, journal)
             _open_out(out, run, settings, catalog.listed, wanted.limit)
             if catalog.listed.is_folder:
-                summary.vanished = vanished(catalog.listed.tracks, catalog.listed.uri, journal.database)
+                listed = catalog.listed
+                summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
             is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)
         if is_withdrawn:
             index.publish(out, run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -78,7 +78,8 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
     ELSE 'known_failed' END AS reason
     FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (ours)
 _VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (uri)
-    WHERE status = 'ok' AND starts_with(newest.uri, $below) ORDER BY id"""
+    WHERE status = 'ok' AND starts_with(newest.uri, $below)
+    AND NOT list_bool_or([starts_with(newest.uri, path) FOR path IN $unread::VARCHAR[]]) IS TRUE ORDER BY id"""
 _WAS = "SELECT uri, offset_s, duration_s, source_etag FROM newest WHERE id = $id"
 _OLD_IDS = """SELECT is_now.place, is_now.id AS new_id, is_now.uri, is_now.offset_s, is_now.duration_s,
     arg_max(was.id, was.finished_at) AS id
@@ -213,10 +214,18 @@ def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> li
     return [name for name, before in pairs if source[name] != before and (name, source[name]) != ("source_etag", None)]
 
 
-def vanished(tracks: pa.Table, folder: str, journal: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the ids of tracks that were separated from below a folder and are not in its listing any more."""
+def vanished(tracks: pa.Table, folder: str, unread: Sequence[str], journal: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the ids of tracks that were separated from below a folder and are not in its listing any more.
+
+    Args:
+        tracks: The listing's.
+        folder: What was listed.
+        unread: Folders below it that could not be read: what lies there is not known to be gone.
+        journal: As `make_plan` takes it.
+    """
     journal.register("listed", tracks.select(["uri"]))
-    return [id for (id,) in journal.execute(_VANISHED, {"below": f"{folder.rstrip('/')}/"}).fetchall()]
+    below = {"below": f"{folder.rstrip('/')}/", "unread": [f"{path}/" for path in unread]}
+    return [id for (id,) in journal.execute(_VANISHED, below).fetchall()]
 
 
 def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_file: int) -> list[str]:

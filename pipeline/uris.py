@@ -69,6 +69,8 @@ def join(base: str, uri: str) -> str:
 
 def absolute(uri: str) -> str:
     """Return a local path as absolute, any other URI as it is, and so one that `check` will refuse; no slash at the end."""
+    if uri.startswith("/") and "//" not in uri and "/." not in uri and not uri.endswith("/"):
+        return uri  # as nearly all of a million are
     path = uri.removeprefix("file://")
     if path == uri and is_local(uri):
         return os.path.abspath(os.path.expanduser(uri))

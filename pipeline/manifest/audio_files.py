@@ -51,6 +51,7 @@ class AudioFiles:
         manifests: The manifest files of the listing; where it has audio, the first of them.
         manifest_count: How many manifest files it has.
         table: The format of the table that the folder is, as "a Delta Lake table"; empty where it is none.
+        unread: Folders of a disk that could not be read, nor what lies below them.
     """
 
     def __init__(self, folder: str, patterns: Patterns | None = None, *, with_manifests: bool = False) -> None:
@@ -62,7 +63,7 @@ class AudioFiles:
             with_manifests: Keep the manifest files too, instead of counting them among the others.
         """
         self.folder, self._patterns, self._with_manifests = folder, patterns or Patterns(), with_manifests
-        self.manifests, self.manifest_count, self.table = list[Info](), 0, ""
+        self.manifests, self.manifest_count, self.table, self.unread = list[Info](), 0, "", list[str]()
         self._has_audio = False
         self._others, self._hidden, self._excluded = Counter[str](), 0, 0
         self._private, self._first_private = 0, ""
@@ -77,6 +78,7 @@ class AudioFiles:
     def _skip(self, kind: Skipped, path: str) -> None:
         if not set(path.split("/")) & _SYSTEM:
             self._skipped[kind] += 1
+            self.unread += [path] * (kind == "unreadable folder")
             self._first_skipped.setdefault(kind, path.removeprefix(self.folder.removeprefix("file://")).lstrip("/"))
 
     def of(self, listed: Iterable[Info]) -> Iterator[Info]:

@@ -120,7 +120,6 @@ def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
         offset_s: As the manifest gives it.
         duration_s: As the manifest gives it.
     """
-    uri = uris.absolute(uri)
     stem = uris.name(uri).rpartition(".")[0] or uris.name(uri)
     readable = _NOT_IN_ID.sub("_", stem)[:60]
     digest = hashlib.sha256(f"{uri}\n{offset_s}\n{duration_s}".encode("utf-8", "surrogatepass")).hexdigest()

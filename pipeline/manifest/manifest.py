@@ -39,6 +39,7 @@ class Manifest:
         warnings: What a person should know, a line each.
         read_with: What `read` was told, so that it can be read again.
         is_folder: Whether it is the listing of the audio in a folder or prefix.
+        unread: Folders below it that could not be read.
     """
 
     uri: str
@@ -47,6 +48,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     read_with: Mapping[str, str | bool | list[str] | None] = dataclasses.field(default_factory=dict)
     is_folder: bool = False
+    unread: tuple[str, ...] = ()
 
 
 def read(
@@ -159,7 +161,7 @@ def _read_folder(uri: str, how: _How) -> Manifest:
     if table.num_rows:
         listed = how.check_files(table, uri, uri)
         warnings = (*listed.warnings, *files.warnings(), *how.patterns.unmatched())
-        return dataclasses.replace(listed, warnings=warnings, is_folder=True)
+        return dataclasses.replace(listed, warnings=warnings, is_folder=True, unread=tuple(files.unread))
     if not files.manifests:
         raise failures.ManifestError(files.nothing())
     how.patterns.refuse(

@@ -142,7 +142,7 @@ def _batched(found: Iterable[Info]) -> Iterator[list[Info]]:
 def _table(found: list[Info]) -> pa.Table:
     columns = (
         [one.uri for one in found],
-        [made_id(one.uri, None, None) for one in found],
+        [made_id(uris.absolute(one.uri), None, None) for one in found],
         [one.bytes for one in found],
         [one.etag for one in found],
     )

@@ -170,7 +170,6 @@ def test_a_relative_uri_of_a_remote_manifest_is_remote(given, expected):
 def test_a_made_id_is_the_file_name_and_a_hash_of_what_makes_it_this_track():
     digest = hashlib.sha256(b"/x/My Song (live)!.wav\n1.5\nNone").hexdigest()
     assert ids.made_id("/x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
-    assert ids.made_id("file:///x/My Song (live)!.wav", 1.5, None) == f"My_Song__live__-{digest[:16]}"
 
 
 @pytest.mark.parametrize(
