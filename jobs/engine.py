@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources
 
 logger = logging.getLogger(__name__)
+_LAST_WORDS = (
+    "error: this process was ended from outside: killed, as the kernel does where memory is short, or by Ray, where {} is lost; "
+    "run the same command again to resume"
+)
 
 
 def set_environment(wanted: Options) -> None:
@@ -109,18 +113,23 @@ def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda 
     address = machine.cluster(wanted)
     import ray
 
+    if ray.is_initialized():
+        yield _shared_out(wanted, like, address, say)
+        return
+    with streams.last_words(_LAST_WORDS.format(f"the cluster at {address}" if address else "a process of Ray's")):
+        _start(wanted, address)
+        try:
+            yield _shared_out(wanted, like, address, say)
+        finally:
+            ray.shutdown()
+
+
+def _shared_out(wanted: Options, like: Machine, address: Address | None, say: Callable[[str], None]) -> Resources:
     from sep_batch.pipeline import flow
 
-    started = not ray.is_initialized()
-    if started:
-        _start(wanted, address)
-    try:
-        resources = _joined(wanted, like, say) if address else _own(wanted)
-        flow.configure(resources)
-        yield resources
-    finally:
-        if started:
-            ray.shutdown()
+    resources = _joined(wanted, like, say) if address else _own(wanted)
+    flow.configure(resources)
+    return resources
 
 
 def _start(wanted: Options, address: Address | None) -> None:

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import select
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
@@ -63,6 +64,25 @@ class _Lossy(io.FileIO):
             self._told = None
             return memoryview(content).nbytes
         return count
+
+
+@contextlib.contextmanager
+def last_words(text: str) -> Iterator[None]:
+    """Have a line be written to stderr where the process ends within the block without leaving it: where it is killed.
+
+    A shell waits for it, since nothing of a process runs after that; signals of the terminal are not its own.
+    """
+    try:
+        stderr: int | None = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # it is no file
+        stderr = None
+    command = ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _ || printf "%s\\n" "$0" >&2', text]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr) as shell:  # noqa: S603 (ours)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # somebody ended the shell
+                shell.communicate(b"left\n")
 
 
 @contextlib.contextmanager

@@ -69,3 +69,31 @@ def test_what_an_encoding_lacks_is_escaped(missing):
     assert ran.returncode == 5
     assert "\\u6b4c0/none" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+LAST = """
+import os, signal, sys
+from sep_batch.jobs import streams
+streams.protect()
+try:
+    with streams.last_words("gone"):
+        {end}
+except ValueError:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("os._exit(1)", "gone\n"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "gone\n"),
+        ("os.close(sys.stderr.fileno()); os._exit(1)", "gone\n"),
+        ("print('done', file=sys.stderr)", "done\n"),
+        ("raise ValueError", ""),
+        ("sys.exit(3)", ""),
+    ],
+)
+def test_a_process_that_is_killed_has_last_words_and_one_that_ends_has_none(end, told):
+    ran = subprocess.run([sys.executable, "-c", LAST.format(end=end)], capture_output=True, text=True, check=False)
+    assert ran.stderr == told
