@@ -147,8 +147,8 @@ def _folder(out: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="sep-batch-bench-") as folder:
             yield folder
         return
-    folder = f"{uris.absolute(out)}/bench-{secrets.token_hex(4)}"
     try:
+        folder = f"{uris.target(out)}/bench-{secrets.token_hex(4)}"
         try:
             yield folder
         finally:

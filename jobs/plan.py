@@ -73,11 +73,12 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     check(wanted)
     catalog = prepare.read_catalog(source, out, wanted)
     with outs.errors():
-        before = outs.last_run(catalog.out)["settings"] or None
-    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)
+        before = outs.last_run(catalog.out)
+    settings_before = before["settings"] or None
+    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, settings_before)
     settings = prepare.settings_of(wanted, model)
     with outs.errors():
-        planned = _planned(catalog, settings, before, wanted)
+        planned = _planned(catalog, settings, settings_before, wanted)
         planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(wanted, model, catalog.out)))
     if planned.refused:
         return planned
@@ -130,7 +131,7 @@ def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:
     return told
 
 
-def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> failures.RunError | None:
+def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wanted: Options) -> failures.RunError | None:
     """Return what a run would refuse to begin with."""
     try:
         engine.look_ahead(wanted)

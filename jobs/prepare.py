@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs import machine
+from sep_batch.jobs import machine, setting_flags
 from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
@@ -76,9 +77,8 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
     except manifest.BadRowsError as error:
         hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
         raise failures.ManifestError(f"{error}; {hint}") from error
-    where = uris.absolute(out) if out else default_out(listed.uri)
     try:
-        uris.check(where)
+        where = uris.target(out or default_out(listed.uri))
     except failures.BadUri as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     refuse_missing_packages(listed.tracks["uri"], where)
@@ -203,13 +203,22 @@ def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
                 )
 
 
-def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:
+def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], *, overwrite: bool) -> None:
     """Refuse to go on with other settings than those OUT was made with, where that was not asked for.
 
+    Args:
+        out: OUT.
+        settings: Of this run.
+        before: What the last run wrote of itself, as `outs.last_run` returns it.
+        overwrite: Whether that was asked for.
+
     Raises:
-        SettingsDifferError: With their names.
+        SettingsDifferError: With their flags, and both values of each.
     """
-    if before is not None and (differing := settings.differing(before)) and not overwrite:
+    settings_before = before["settings"]
+    if settings_before and (differing := settings.differences(settings_before)) and not overwrite:
+        own = shlex.join(setting_flags.words(before)) or "no flags, the defaults"
         raise failures.SettingsDifferError(
-            f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"
+            f"OUT {out} holds stems made with other settings: {'; '.join(setting_flags.differences(differing))}; "
+            f"run with OUT's own ({own}), use another --out, or separate all again with --overwrite"
         )

@@ -16,6 +16,7 @@ from sep_batch.pipeline.manifest.patterns import Patterns
 
 HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
 PLACES = ("manifest", "source", "sources", "out", "to", "uri")  # parameters that say where a catalog or its stems lie
+WRITTEN = ("out", "to", "dest")  # those to which a command writes, or wrote
 FILES = ("storage_options", "scratch", "input_root")  # those that name something on the nodes
 
 
@@ -72,6 +73,8 @@ def _refuse_unread(name: str, shown: str, text: str, *, allow_http: bool) -> Non
         return
     try:
         uris.check(text, allow_http=allow_http)
+        if name in WRITTEN:
+            uris.target(text)
     except failures.BadUri as error:  # one with credentials would be there for all to read
         raise failures.UsageError(f"{shown} {error}") from error
 

@@ -80,6 +80,24 @@ def absolute(uri: str) -> str:
     return f"{scheme}{separator}{rest.rstrip('/')}"
 
 
+def target(uri: str) -> str:
+    """Return a place to write to as `absolute` does.
+
+    Raises:
+        BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was empty:
+            object storage would take that for a place of its own, which no console shows beside s3://bucket/stems. Keys of sources
+            may have them.
+    """
+    found = absolute(uri)
+    if check(found) != "file":
+        scheme, _, path = found.partition("://")
+        root, *segments = path.split("/")
+        if "" in segments:
+            expected = "/".join([f"{scheme}://{root}", *filter(None, segments)])
+            raise failures.BadUri(f"{shown(found)}: holds empty path segments (//), expected {shown(expected)}")
+    return found
+
+
 def parent(uri: str) -> str:
     """Return the folder that holds a URI."""
     return posixpath.dirname(uri)
