@@ -15,7 +15,7 @@ ADVICE = {
     "fetch_timeout": "storage did not answer in time, eight times over: the same run again tries them, three times in all",
     "bad_uri": "URIs of a form that is not read: correct the manifest, then the same run again",
     "storage_unusable": "wrong credentials, no such bucket, a full disk: sep-batch doctor URI tells; then the same run again",
-    "unsupported_format": "no audio, or a codec that is not read: convert these files, then --retry all; or take them out of the manifest",
+    "unsupported_format": "no audio, or a codec that is not read: convert these files, then --retry all, or take them out",
     "decode_error": "FFmpeg cannot read these files: bring them anew from where they came, or convert them, then --retry all",
     "decode_crash": "each broke the decoder, or was over its limits of time and memory: convert these files, then --retry all",
     "empty_audio": "no samples, or none between offset and duration: correct those, or bring the files anew, then --retry all",

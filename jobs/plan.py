@@ -17,6 +17,7 @@ from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.options import Options, check
 from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
+from sep_batch.model import weights
 from sep_batch.pipeline import failures, index, lease
 from sep_batch.pipeline.plan import Plan, changes, make_plan
 from sep_batch.pipeline.retries import listing
@@ -159,6 +160,6 @@ def _forecast(wanted: Options, settings: Settings, planned: Planned, much: Amoun
     found = calibrate(wanted, settings, much, planned.todo)
     try:
         forecast.keep(found, planned.out, settings.sha256)
-    except failures.TrackError as error:
+    except (failures.TrackError, weights.WeightsError) as error:
         told.warning("the run will not know of this forecast: %s", error)
     return found

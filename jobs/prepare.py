@@ -100,8 +100,14 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
 
 
 def default_out(source: str) -> str:
-    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too."""
-    return f"{uris.parent(source)}/{formats.stem(source)}.stems"
+    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too.
+
+    Raises:
+        UsageError: It is a bucket, beside which there is nothing.
+    """
+    if source == uris.place(source):
+        raise failures.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
+    return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 
 
 def obtain_model(name: str) -> Model:
@@ -113,7 +119,7 @@ def obtain_model(name: str) -> Model:
     """
     try:
         if not uris.is_local(name):
-            folder = storage.bring(name, weights.cache_folder() / "brought")
+            folder = storage.bring(name, weights.writable_cache() / "brought")
         else:
             folder = weights.obtain(name, say=logging.getLogger("sep_batch").warning)
         spec, tensors = weights.load(folder, preset=name)
@@ -131,7 +137,7 @@ def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
         name: As `--model` takes it.
         before: OUT's settings, as its last run wrote them.
     """
-    if name in PRESETS and not (weights.cached(name) / weights.MODEL_FILE).exists():
+    if name in PRESETS and not weights.is_cached(name):
         return Model(PRESETS[name], (before or {}).get("weights_sha256", ""), None)
     return obtain_model(name)
 

@@ -83,10 +83,8 @@ def read_error(uri: str, error: Exception) -> Exception:
     uri = uris.shown(uri)
     if is_unusable(error):
         return failures.StorageUnusable(f"{uri}: {_reason(error)}")
-    if _is_missing(error):
-        return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
-    if getattr(error, "errno", None) in _NOWHERE:
-        return failures.NotFound(f"{uri}: not found ({_reason(error)})")
+    if _is_missing(error) or getattr(error, "errno", None) in _NOWHERE:
+        return failures.NotFound(f"{uri}: not found ({type(error).__name__ if _is_missing(error) else _reason(error)})")
     if code_of(error) in ARCHIVED_CODES:  # before it is taken for a 403 that other credentials would mend
         return failures.Archived(f"{uri}: lies in an archive of its storage, restore it first ({_reason(error)})")
     if is_denied(error):

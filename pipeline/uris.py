@@ -58,8 +58,8 @@ def join(base: str, uri: str) -> str:
     if "://" not in base:
         return os.path.normpath(os.path.join(base, uri))
     scheme, _, path = base.partition("://")
-    root, _, folder = path.partition("/")
-    key = posixpath.join(folder, uri)
+    root, slash, folder = path.partition("/")
+    key = f"{folder}{slash}{uri}"
     if {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
         key = posixpath.normpath(key)
     if key.partition("/")[0] == "..":
@@ -84,9 +84,8 @@ def target(uri: str) -> str:
     """Return a place to write to as `absolute` does.
 
     Raises:
-        BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was empty:
-            object storage would take that for a place of its own, which no console shows beside s3://bucket/stems. Keys of sources
-            may have them.
+        BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was
+            empty: to object storage that is another place than s3://bucket/stems. Keys of sources may have them.
     """
     found = absolute(uri)
     if check(found) != "file":
@@ -99,8 +98,8 @@ def target(uri: str) -> str:
 
 
 def parent(uri: str) -> str:
-    """Return the folder that holds a URI."""
-    return posixpath.dirname(uri)
+    """Return the folder that holds a URI; of a key with empty components, with all of them."""
+    return uri.rpartition("/")[0] if "://" in uri else posixpath.dirname(uri)
 
 
 def name(uri: str) -> str:

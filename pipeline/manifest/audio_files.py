@@ -207,12 +207,9 @@ class AudioFiles:
 
     def _archived_files(self) -> list[str]:
         """Say how many of the audio files are in an archive."""
-        if not self._archived:
-            return []
-        return [
-            f"{counted(self._archived, 'audio file')} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: "
-            f"{uris.shown(self._first_archived)}; those that are not restored first fail as archived"
-        ]
+        files, first = counted(self._archived, "audio file"), uris.shown(self._first_archived)
+        told = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; those that are not "
+        return [f"{told}restored first fail as archived"] if self._archived else []
 
     def _manifest_names(self) -> str:
         shown = [uris.printable(info.uri[len(self.folder) :].lstrip("/"), 60) for info in self.manifests[:SHOWN_FILES]]
