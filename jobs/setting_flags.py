@@ -76,9 +76,10 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
 
 
 def source_words(run_json: Mapping[str, Any]) -> list[str]:
-    """Return the flags without which a run may not read the sources of OUT's last run."""
+    """Return the flags without which a run may not read the rows and sources of OUT's last run."""
     read_with = run_json["manifest"].get("read_with", {})
     told = ["--allow-http"] if read_with.get("allow_http") else []
+    told += ["--bad-rows", "fail"] if read_with.get("bad_rows") == "fail" else []
     return [*told, "--input-root", str(root)] if (root := read_with.get("input_root")) else told
 
 

@@ -200,6 +200,15 @@ def test_how_storage_is_reached_and_what_may_be_read_is_in_the_next_command(out,
     ]
 
 
+def test_rows_that_name_no_track_do_not_keep_the_others_from_being_run_again(tiny, inline, tmp_path):
+    (tmp_path / "songs.jsonl").write_text('{"uri": "a.wav"}\n{"uri": null}\n')
+    assert call("run", tmp_path / "songs.jsonl", "--model", tiny, "--bad-rows", "fail").exit_code == 3
+    command = command_of(call("failures", tmp_path / "songs.stems", "--to", tmp_path / "f.csv"))
+    write_tone(tmp_path / "a.wav", seconds=0.2)
+    told = call(*command)
+    assert (told.exit_code, "1 tracks separated" in told.output) == (3, True), told.output
+
+
 def test_a_run_and_a_plan_say_how_what_failed_before_is_tried_again(ran, tiny):
     asked = (ran.parent / "songs.parquet", "--out", ran, "--model", tiny, "--mono", "--duration", "0.1")
     for command in ("run", "plan"):
