@@ -147,8 +147,8 @@ def _folder(out: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="sep-batch-bench-") as folder:
             yield folder
         return
-    folder = f"{uris.absolute(out)}/bench-{secrets.token_hex(4)}"
     try:
+        folder = f"{uris.target(out)}/bench-{secrets.token_hex(4)}"
         try:
             yield folder
         finally:
@@ -228,7 +228,7 @@ def _decoding(content: bytes, settings: Settings) -> Callable[[], object]:
 def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, stft: str) -> Iterator[Step]:
     """Yield what Separate does, each step over one full batch of patches, which a short mix fills by repeating."""
     spec = settings.spec
-    place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.cache_folder() / "brought")
+    place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
     separator = Separate(Work(settings, "", "", "", ""), str(place), device=device).separator
     rest = WithoutUNets(spec, weights.load(place)[1], device=device)
     seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz

@@ -97,11 +97,22 @@ def _codec_fault(codec: Codec, rate_hz: int) -> str | None:
     return None if abs(level - 1) < LEVEL else f"read at {level:.2f} of the level that was written"
 
 
+def cache() -> Check:
+    """Tell whether models and forecasts can be kept, in the user's cache folder."""
+    try:
+        return Check("cache", f"{weights.writable_cache()}: can be written to")
+    except weights.WeightsError as error:
+        found, _, advice = str(error).rpartition("; ")
+        if weights.is_cached(DEFAULT_MODEL):
+            return note("cache", f"{found}; {DEFAULT_MODEL} is there", f"for other models and forecasts, {advice}")
+        return wrong("cache", f"{found}, and no published model can be fetched", advice)
+
+
 def default_weights() -> Check:
     """Tell whether the default model's weights are here, and are what was published."""
     folder = weights.cached(DEFAULT_MODEL)
     fetch = f"sep-batch models fetch {DEFAULT_MODEL}"
-    if not (folder / weights.MODEL_FILE).exists():
+    if not weights.is_cached(DEFAULT_MODEL):
         return note(
             "weights", f"{DEFAULT_MODEL} is not in {folder}", f"a run fetches it; so does {fetch}, without a network --from"
         )

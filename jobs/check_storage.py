@@ -43,6 +43,10 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
     except failures.BadUri as error:
         yield wrong("storage", str(error), "name a folder, or a prefix of s3://, gs:// or az://")
         return
+    try:
+        uris.target(uri)
+    except failures.BadUri as error:
+        yield note("storage", str(error), "songs may lie there; as --out it is refused")
     target = uris.absolute(uri)
     if scheme == "s3":
         yield _credentials(target, options)

@@ -47,10 +47,12 @@ def failures(
         from sep_batch.jobs import access
         from sep_batch.jobs.failed import run_failures
         from sep_batch.jobs.failed_report import show
+        from sep_batch.jobs.report import reach
         from sep_batch.pipeline import storage
 
         storage.use(access.storage_options(endpoint_url, storage_options))
-        show(run_failures(out, error_class=error_class, to=to), as_json=as_json)
+        report = run_failures(out, error_class=error_class, to=to, reach=reach(endpoint_url, storage_options))
+        show(report, as_json=as_json)
 
 
 @app.command()

@@ -31,7 +31,14 @@ _BEFORE = (
         check_machine.sessions,
         check_machine.open_files,
     ),
-    *(check_gpu.torch_build, check_gpu.gpus, check_parts.decoder, check_parts.codecs, check_parts.default_weights),
+    *(
+        check_gpu.torch_build,
+        check_gpu.gpus,
+        check_parts.decoder,
+        check_parts.codecs,
+        check_parts.cache,
+        check_parts.default_weights,
+    ),
 )
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 _WIDTH = 12  # of names

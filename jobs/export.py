@@ -48,8 +48,8 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
     asked, stop = ExportOptions(**options), Stop()
     access = storage_options(asked.endpoint_url, asked.storage_options)
     storage.use(access)
-    out, dest = uris.absolute(out), uris.absolute(dest)
     with stop.on_signals(), outs.errors():
+        out, dest = uris.target(out), uris.target(dest)
         outs.refuse_no_out(out)
         engine.look_ahead(Options(gpus=0, cpus=asked.cpus, address=asked.address))
         formats.refuse_missing(asked.to)

@@ -6,15 +6,18 @@ report = run_failures("songs.stems", to="failures.parquet")
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sep_batch.jobs import setting_flags
 from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.failed_report import Group, Report
-from sep_batch.jobs.outs import refuse_no_out
+from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.manifest import lists
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
@@ -42,13 +45,14 @@ _AGAIN = ("uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "
 _SUPERSEDED = ("manifest_error_class", "manifest_error")  # as these two are carried where such a manifest is run
 
 
-def run_failures(out: str, *, error_class: str | None = None, to: str | None = None) -> Report:
-    """Say what failed in an OUT.
+def run_failures(out: str, *, error_class: str | None = None, to: str | None = None, reach: str = "") -> Report:
+    """Say what failed in an OUT, and the next command to type.
 
     Args:
         out: OUT, a path or URI.
         error_class: Only this class.
         to: Where to write a manifest of what failed: .parquet, .csv or .jsonl.
+        reach: Flags without which no command reaches OUT, as `report.reach` returns them.
 
     Raises:
         UsageError: No such class, or a manifest that cannot be written so.
@@ -56,17 +60,29 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
     """
     if error_class is not None and error_class not in ADVICE:
         raise failures.UsageError(f"--class {error_class}: expected one of {', '.join(ADVICE)}")
-    out = uris.absolute(out)
     try:
+        out = uris.target(out)
         refuse_no_out(out)
         if to is not None:
             _refuse_target(to, out)
+        run_json = last_run(out)
         tracks, damaged, groups, table = _failed(out, error_class, with_manifest=to is not None)
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     if to and table is not None:
         _write(table, to)
-    return Report(out, tracks, sum(group.tracks for group in groups), groups, to, damaged)
+    failed = sum(group.tracks for group in groups)
+    following = _next(out, run_json, error_class, to) + reach if failed else None
+    return Report(out, tracks, failed, groups, to, damaged, following)
+
+
+def _next(out: str, run_json: dict[str, Any], error_class: str | None, to: str | None) -> str:
+    """Return the command that writes a manifest of what failed, or where it is written, the one that runs it in OUT."""
+    if to is None:
+        only = ["--class", error_class] if error_class else []
+        return shlex.join(["sep-batch", "failures", out, *only, "--to", "failures.parquet"])
+    own = [*setting_flags.words(run_json), *setting_flags.source_words(run_json)]
+    return shlex.join(["sep-batch", "run", to, "--out", out, *own, "--retry", "all"])
 
 
 @listing
@@ -113,8 +129,8 @@ def _of_target() -> Iterator[None]:
 
 
 def _refuse_target(to: str, out: str) -> None:
-    place = uris.absolute(to)
     with _of_target():
+        place = uris.target(to)
         lists.refuse_target(to)
         there = storage.read(place) if storage.exists(place) else b""
     if f"{place}/".startswith(f"{out}/"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sep_batch.jobs.advice import ADVICE
+from sep_batch.jobs.advice import ADVICE, ONCE_MENDED
 from sep_batch.jobs.tell import tell
 from sep_batch.pipeline.failures import BUG
 from sep_batch.pipeline.manifest import SHOWN
@@ -47,6 +46,7 @@ class Report:
         groups: The largest first.
         to: Where the manifest of them was written.
         ok_damaged: Tracks that are ok, and truncated or with skipped packets.
+        next: The command to type next, with OUT's own flags; None where nothing failed.
     """
 
     out: str
@@ -55,6 +55,7 @@ class Report:
     groups: list[Group]
     to: str | None = None
     ok_damaged: int = 0
+    next: str | None = None
 
 
 def show(report: Report, *, as_json: bool) -> None:
@@ -75,13 +76,12 @@ def lines(report: Report) -> Iterator[str]:
         yield f"{report.ok_damaged:,} more are ok and damaged: truncated or with skipped packets, as the index says of each"
     if retried := sum(group.retried for group in report.groups):
         yield f"the same run again tries {retried:,} of them"
-    if report.to and not report.failed:
-        yield f"0 tracks in {report.to}; nothing to run again"
-    elif report.to:
-        again = shlex.join(["sep-batch", "run", report.to, "--out", report.out, "--retry", "all"])
-        yield f"{report.failed:,} tracks in {report.to}; next, with the flags of the run that made OUT: {again}"
-    elif report.failed:
-        yield "all of them again: --to failures.parquet writes a manifest of them, for sep-batch run with --retry all"
+    if retried < report.failed:
+        yield ONCE_MENDED
+    if report.to:
+        yield f"{report.failed:,} tracks in {report.to}" + ("" if report.failed else "; nothing to run again")
+    if report.next:
+        yield f"next: {report.next}"
 
 
 def _table(groups: list[Group]) -> Iterator[str]:

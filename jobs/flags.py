@@ -13,7 +13,13 @@ _FIELDS = {  # of `Options`
     **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
     "sample_rate": "sample_rate_hz",
 }
+_PARAMETERS = {field: name for name, field in _FIELDS.items()}
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def flag_of_field(field: str) -> str:
+    """Return the flag of `run` that sets a field of `Options`."""
+    return f"--{_PARAMETERS.get(field, field).replace('_', '-')}"
 
 
 def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[F], F]:

@@ -43,7 +43,12 @@ class Forecast:
 
 
 def keep(forecast: Forecast, out: str, settings_sha256: str) -> None:
-    """Keep a forecast for the next run of these settings in OUT."""
+    """Keep a forecast for the next run of these settings in OUT.
+
+    Raises:
+        WeightsError, TrackError: The cache cannot be written to.
+    """
+    weights.writable_cache()
     storage.put(str(_place(out, settings_sha256)), json.dumps(asdict(forecast)).encode())
 
 

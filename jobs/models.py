@@ -28,7 +28,7 @@ def _as_run_errors() -> Iterator[None]:
 def listing() -> Iterator[str]:
     """Yield a line a preset: name, stems, whether its weights are here."""
     for name, spec in PRESETS.items():
-        here = "here" if (weights.cached(name) / weights.MODEL_FILE).exists() else "not fetched"
+        here = "here" if weights.is_cached(name) else "not fetched"
         yield f"{name:22} {here:12} {', '.join(spec.stems)}"
 
 

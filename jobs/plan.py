@@ -17,6 +17,7 @@ from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.options import Options, check
 from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
+from sep_batch.model import weights
 from sep_batch.pipeline import failures, index, lease
 from sep_batch.pipeline.plan import Plan, changes, make_plan
 from sep_batch.pipeline.retries import listing
@@ -73,11 +74,12 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     check(wanted)
     catalog = prepare.read_catalog(source, out, wanted)
     with outs.errors():
-        before = outs.last_run(catalog.out)["settings"] or None
-    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, before)
+        before = outs.last_run(catalog.out)
+    settings_before = before["settings"] or None
+    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, settings_before)
     settings = prepare.settings_of(wanted, model)
     with outs.errors():
-        planned = _planned(catalog, settings, before, wanted)
+        planned = _planned(catalog, settings, settings_before, wanted)
         planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(wanted, model, catalog.out)))
     if planned.refused:
         return planned
@@ -130,7 +132,7 @@ def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:
     return told
 
 
-def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> failures.RunError | None:
+def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wanted: Options) -> failures.RunError | None:
     """Return what a run would refuse to begin with."""
     try:
         engine.look_ahead(wanted)
@@ -158,6 +160,6 @@ def _forecast(wanted: Options, settings: Settings, planned: Planned, much: Amoun
     found = calibrate(wanted, settings, much, planned.todo)
     try:
         forecast.keep(found, planned.out, settings.sha256)
-    except failures.TrackError as error:
+    except (failures.TrackError, weights.WeightsError) as error:
         told.warning("the run will not know of this forecast: %s", error)
     return found

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sep_batch.jobs import setting_flags
+from sep_batch.jobs.advice import ONCE_MENDED
 from sep_batch.jobs.amounts import Amounts
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.plan import Planned
@@ -30,7 +32,6 @@ WORDS: dict[Reason, str] = {
     "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",
     "known_failed": "failed before, not tried again",
 }
-VALUE_CHARS = 40
 
 
 def show(planned: Planned, command: str, *, as_json: bool) -> None:
@@ -83,9 +84,10 @@ def _table(planned: Planned) -> Table:
 
 def lines(planned: Planned, command: str) -> Iterator[str]:
     """Yield what is said below the table."""
-    for name, values in planned.differing.items():
-        theirs, ours = (printable(json.dumps(value), VALUE_CHARS) for value in values)
-        yield f"setting {name}: OUT has {theirs}, asked for is {ours}"
+    for difference in setting_flags.differences(planned.differing):
+        yield f"setting {difference}"
+    if planned.reasons.get("known_failed"):
+        yield ONCE_MENDED
     if planned.amounts is None:
         yield "nothing to separate" if planned.reasons.get("bad_row") else "nothing to do"
         if not planned.reasons.get("bad_row"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs import machine
+from sep_batch.jobs import machine, setting_flags
 from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
@@ -76,9 +77,8 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
     except manifest.BadRowsError as error:
         hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
         raise failures.ManifestError(f"{error}; {hint}") from error
-    where = uris.absolute(out) if out else default_out(listed.uri)
     try:
-        uris.check(where)
+        where = uris.target(out or default_out(listed.uri))
     except failures.BadUri as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
     refuse_missing_packages(listed.tracks["uri"], where)
@@ -100,8 +100,14 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
 
 
 def default_out(source: str) -> str:
-    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too."""
-    return f"{uris.parent(source)}/{formats.stem(source)}.stems"
+    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too.
+
+    Raises:
+        UsageError: It is a bucket, beside which there is nothing.
+    """
+    if source == uris.place(source):
+        raise failures.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
+    return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 
 
 def obtain_model(name: str) -> Model:
@@ -113,7 +119,7 @@ def obtain_model(name: str) -> Model:
     """
     try:
         if not uris.is_local(name):
-            folder = storage.bring(name, weights.cache_folder() / "brought")
+            folder = storage.bring(name, weights.writable_cache() / "brought")
         else:
             folder = weights.obtain(name, say=logging.getLogger("sep_batch").warning)
         spec, tensors = weights.load(folder, preset=name)
@@ -131,7 +137,7 @@ def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
         name: As `--model` takes it.
         before: OUT's settings, as its last run wrote them.
     """
-    if name in PRESETS and not (weights.cached(name) / weights.MODEL_FILE).exists():
+    if name in PRESETS and not weights.is_cached(name):
         return Model(PRESETS[name], (before or {}).get("weights_sha256", ""), None)
     return obtain_model(name)
 
@@ -203,13 +209,22 @@ def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
                 )
 
 
-def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any] | None, *, overwrite: bool) -> None:
+def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], *, overwrite: bool) -> None:
     """Refuse to go on with other settings than those OUT was made with, where that was not asked for.
 
+    Args:
+        out: OUT.
+        settings: Of this run.
+        before: What the last run wrote of itself, as `outs.last_run` returns it.
+        overwrite: Whether that was asked for.
+
     Raises:
-        SettingsDifferError: With their names.
+        SettingsDifferError: With their flags, and both values of each.
     """
-    if before is not None and (differing := settings.differing(before)) and not overwrite:
+    settings_before = before["settings"]
+    if settings_before and (differing := settings.differences(settings_before)) and not overwrite:
+        own = shlex.join(setting_flags.words(before)) or "no flags, the defaults"
         raise failures.SettingsDifferError(
-            f"OUT {out} holds stems made with other settings: {', '.join(differing)}; use another --out, or --overwrite"
+            f"OUT {out} holds stems made with other settings: {'; '.join(setting_flags.differences(differing))}; "
+            f"run with OUT's own ({own}), use another --out, or separate all again with --overwrite"
         )

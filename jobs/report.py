@@ -8,6 +8,7 @@ import shlex
 import typer
 
 from sep_batch.jobs import forecast
+from sep_batch.jobs.advice import ONCE_MENDED
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline.failures import WorkerCrash
 
@@ -33,7 +34,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     """Return the summary in words, and the next command to type."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
-        told = [f"nothing to do: {summary.tracks} tracks, {before}", *_vanished(summary)]
+        told = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
         return [*told, _next("failures", summary, reach)] if summary.known_failed else told
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
@@ -48,12 +49,17 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
         told.append(f"Ray's logs: {summary.ray_logs}")
-    told += [*_vanished(summary), f"stems and index: {summary.out}"]
+    told += [*_known_failed(summary), *_vanished(summary), f"stems and index: {summary.out}"]
     if summary.failed:
         told.append(_next("failures", summary, reach))
     elif not summary.stopped:
         told.append(_next("verify", summary, reach))
     return [*told, summary.stopped] if summary.stopped else told
+
+
+def _known_failed(summary: Summary) -> list[str]:
+    """Say how tracks that failed before and were not tried are tried again."""
+    return [ONCE_MENDED] if summary.known_failed else []
 
 
 def _vanished(summary: Summary) -> list[str]:

@@ -22,6 +22,7 @@ from sep_batch.jobs.options import MaxFailures, Options, check
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
+from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import index, lease, machines, manifest, storage, uris
 from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.plan import make_plan, vanished
@@ -72,7 +73,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     prepare.refuse_collisions(tracks, settings)
     progress.wait_for("looking at what OUT holds")
     with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
-        before = outs.last_run(out)["settings"] or None
+        before = outs.last_run(out)
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
         run = index.new_run(out)
         index.compact(out, run, check=held.check)
@@ -80,7 +81,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         with index.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             prepare.refuse_ids_of_others(plan, journal)
-            _open_out(out, run, settings, catalog.listed, wanted.limit)
+            _open_out(out, run, settings, catalog.listed, wanted)
             if catalog.listed.is_folder:
                 listed = catalog.listed
                 summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
@@ -173,10 +174,11 @@ def _drive(
         Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
-def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, limit: int | None) -> None:
+def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, wanted: Options) -> None:
     """Write OUT's run.json, and clear what dead runs left."""
     described = {
         "run": run,
+        "model": wanted.model if wanted.model in PRESETS else uris.absolute(wanted.model),
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
         "manifest": {
@@ -184,7 +186,7 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
             "sha256": listed.sha256,
             "read_with": listed.read_with,
             "tracks": listed.tracks.num_rows,
-            "limit": limit,
+            "limit": wanted.limit,
         },
         "versions": machines.versions(),
     }

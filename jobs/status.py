@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet
 
+from sep_batch.jobs import setting_flags
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
 from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
@@ -39,8 +40,8 @@ def run_status(out: str) -> Status:
     Raises:
         NotRunnableError: OUT is none, or its storage or journal cannot be read.
     """
-    out = uris.absolute(out)
     try:
+        out = uris.target(out)
         refuse_no_out(out)
         return _status(out)
     except failures.TrackError as error:
@@ -62,6 +63,7 @@ def _status(out: str) -> Status:
                 _compare(status, journal, listed.result(), told)
     status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
     status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
+    status.settings, status.flags = told["settings"], setting_flags.words(told)
     status.listed, status.limit = told["manifest"].get("tracks"), told["manifest"].get("limit")
     return status
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sep_batch.jobs.tell import tell
 from sep_batch.pipeline import lease
@@ -42,6 +44,8 @@ class Status:
         audio_s_a_minute: The same of audio that was separated.
         eta_s: Seconds until nothing is pending, at that rate.
         model, format, version, manifest: What the last run was made with: a model's name, sep-batch's version, a URI.
+        settings: OUT's settings, as its last run wrote them; what has its default may be left out.
+        flags: Flags of `run` that give it these settings; none where all are the defaults.
     """
 
     out: str
@@ -74,6 +78,8 @@ class Status:
     format: str | None = None
     version: str | None = None
     manifest: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
 
     @property
     def is_at_work(self) -> bool:
@@ -115,6 +121,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
         times = f"the first done {_at(status.began)}, the last {_at(status.last)} ({_span(_age_s(status.last, now))} ago)"
         yield _line("run", f"{status.run}: {counts}; {times}")
     if status.manifest:
+        yield _line("settings", f"{shlex.join(status.flags)}; all others are the defaults" if status.flags else "the defaults")
         yield _line("made of", f"{status.manifest} with {status.model} as {status.format}, sep-batch {status.version}")
 
 

@@ -15,7 +15,9 @@ from sep_batch.pipeline import failures, uris
 from sep_batch.pipeline.manifest.patterns import Patterns
 
 HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
-PLACES = ("manifest", "source", "sources", "out", "to", "uri")  # parameters that say where a catalog or its stems lie
+PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters that say where a catalog or its stems lie
+WRITTEN = ("out", "to", "dest")  # those to which a command writes, or wrote
+_FORM = ("export", "to")  # the form of a dataset; of other commands, `to` is a place
 FILES = ("storage_options", "scratch", "input_root")  # those that name something on the nodes
 
 
@@ -57,8 +59,10 @@ def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
 
 
 def _named(parsed: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield each text that a command takes: its parameter, that as it is typed, and the text."""
+    """Yield each text that a command takes and that may be a place: its parameter, that as it is typed, and the text."""
     for parameter in parsed.command.params:
+        if (parsed.info_name, parameter.name) == _FORM:
+            continue
         value = parsed.params.get(parameter.name)
         is_flag = parameter.param_type_name == "option"
         shown = parameter.opts[0] if is_flag else str(parameter.metavar or parameter.name).upper().rstrip(".")
@@ -72,6 +76,8 @@ def _refuse_unread(name: str, shown: str, text: str, *, allow_http: bool) -> Non
         return
     try:
         uris.check(text, allow_http=allow_http)
+        if name in WRITTEN:
+            uris.target(text)
     except failures.BadUri as error:  # one with credentials would be there for all to read
         raise failures.UsageError(f"{shown} {error}") from error
 

@@ -48,8 +48,9 @@ def run_verify(
     """
     if yes and not repair:
         raise failures.UsageError("--yes: only with --repair, of which it removes orphans")
-    out, begun = uris.absolute(out), time.monotonic()
+    begun = time.monotonic()
     try:
+        out = uris.target(out)
         refuse_no_out(out)
         at_work = None if repair else _run_at_work(out)
         with lease.hold(out) if repair else nullcontext() as held:

@@ -36,6 +36,7 @@ START_S = 25  # for pip to say that a download has begun
 DOWNLOAD_S = 1800
 MODEL_FILE, SHA_FILE = "model.safetensors", "weights.sha256"
 _RELEASE = "https://github.com/deezer/spleeter/releases/download/v1.4.0"
+_NOWHERE = Path(os.devnull) / "sep-batch"
 _INDEX, _DATA = "model.index", "model.data-00000-of-00001"
 
 
@@ -77,9 +78,37 @@ def base_name(model: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of converted models."""
-    root = os.environ.get("SEP_BATCH_CACHE")
-    return Path(root) if root else Path(platformdirs.user_cache_dir("sep-batch"))
+    """Return the folder of converted models; a path at which nothing can lie where the user has no home."""
+    if root := os.environ.get("SEP_BATCH_CACHE"):
+        return Path(root)
+    try:
+        folder = Path(platformdirs.user_cache_dir("sep-batch"))
+    except RuntimeError:  # neither HOME nor the system's list of users names a home
+        return _NOWHERE
+    return folder if folder.is_absolute() else _NOWHERE
+
+
+def writable_cache() -> Path:
+    """Return the folder of converted models, made where it is not there, for something to be written to it.
+
+    Raises:
+        WeightsError: It cannot be written to, or there is none: says what to set.
+    """
+    folder, advice = cache_folder(), "set SEP_BATCH_CACHE to a folder that can be"
+    if folder == _NOWHERE:
+        raise WeightsError(f"no cache folder can be written to: HOME is not set, and this user has no home; {advice}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise WeightsError(f"cache folder {folder}: cannot be written to ({error.strerror}); {advice}") from error
+    return folder
+
+
+def is_cached(model: str) -> bool:
+    """Tell whether a preset's converted weights are in the cache; what may not be looked at is not there."""
+    return os.path.exists(cached(model) / MODEL_FILE)
 
 
 def cached(model: str) -> Path:
@@ -99,8 +128,7 @@ def obtain(model: str, *, say: Callable[[str], None] = print) -> Path:
         WeightsError: No source gave it.
     """
     if model in PRESETS:
-        folder = cached(model)
-        return folder if (folder / MODEL_FILE).exists() else fetch(model, say=say)
+        return cached(model) if is_cached(model) else fetch(model, say=say)
     if (Path(model) / MODEL_FILE).is_file():
         return Path(model)
     names = ", ".join(PRESETS)
@@ -120,11 +148,12 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
 
     Raises:
         UnknownModelError: No such preset.
-        WeightsError: No source could be reached, or what came is not what was published.
+        WeightsError: No source could be reached, what came is not what was published, or the cache cannot be written to.
     """
     if model not in PRESETS:
         raise UnknownModelError(f"model {model}: found none of that name, expected one of {', '.join(PRESETS)}")
     spec = PRESETS[base_name(model)]
+    writable_cache()
     for source in SOURCES[spec.name]:
         try:
             archive = from_file.read_bytes() if from_file else _download(source, say)
@@ -135,7 +164,10 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
             continue
         found = hashlib.sha256(archive).hexdigest()
         if found == source.sha256:
-            return convert(*_members(archive, source.prefix), spec, cached(model))[0]
+            try:
+                return convert(*_members(archive, source.prefix), spec, cached(model))[0]
+            except OSError as error:
+                raise WeightsError(f"{cached(model)}: could not be written ({error.strerror})") from error
         if not from_file:
             raise WeightsError(f"{source.where}: sha256 {found}, expected {source.sha256}: not what was published")
     if from_file:

@@ -2,7 +2,7 @@
 
     TrackError            a track's own: becomes its failed row; the run goes on
       manifest BadRow
-      fetch    NotFound, AccessDenied*, FetchTimeout*, BadUri, StorageUnusable*
+      fetch    NotFound, AccessDenied*, Archived, FetchTimeout*, BadUri, StorageUnusable*
       decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
@@ -48,6 +48,12 @@ class AccessDenied(TrackError):
     """Storage refused this object; others may be readable."""
 
     error_class, stage, transient = "access_denied", "fetch", True
+
+
+class Archived(TrackError):
+    """Storage has the object in an archive, as S3's Glacier, from which it has to be restored before it can be read."""
+
+    error_class, stage = "archived", "fetch"
 
 
 class FetchTimeout(TrackError):

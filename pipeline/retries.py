@@ -30,6 +30,7 @@ UNUSABLE_CODES = (  # nothing in that bucket can be read or written with what we
     *("AccountIsDisabled", "AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"),  # Azure's
     *("KeyBasedAuthenticationNotPermitted", "NoAuthenticationInformation", "PublicAccessNotPermitted"),
 )
+ARCHIVED_CODES = ("InvalidObjectState", "BlobArchived", "BlobBeingRehydrated")  # S3's, with a 403, and Azure's, with a 409
 _UNUSABLE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NOWHERE = (errno.ELOOP, errno.ENAMETOOLONG)
 _CLIENTS = ("aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google")
@@ -82,10 +83,10 @@ def read_error(uri: str, error: Exception) -> Exception:
     uri = uris.shown(uri)
     if is_unusable(error):
         return failures.StorageUnusable(f"{uri}: {_reason(error)}")
-    if _is_missing(error):
-        return failures.NotFound(f"{uri}: not found ({type(error).__name__})")
-    if getattr(error, "errno", None) in _NOWHERE:
-        return failures.NotFound(f"{uri}: not found ({_reason(error)})")
+    if _is_missing(error) or getattr(error, "errno", None) in _NOWHERE:
+        return failures.NotFound(f"{uri}: not found ({type(error).__name__ if _is_missing(error) else _reason(error)})")
+    if code_of(error) in ARCHIVED_CODES:  # before it is taken for a 403 that other credentials would mend
+        return failures.Archived(f"{uri}: lies in an archive of its storage, restore it first ({_reason(error)})")
     if is_denied(error):
         return failures.AccessDenied(f"{uri}: access denied ({_reason(error)})")
     return failures.FetchTimeout(f"{uri}: {_reason(error)}")

@@ -84,7 +84,8 @@ class Settings(BaseModel):
 
     def differences(self, other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return of each setting that differs its name, spec fields as `spec.name`, and both values: the other's, ours."""
-        return _differences(self.canonical(), other)
+        ours = self.model_dump(mode="json")
+        return _differences(ours, {name: type(self).model_fields[name].default for name in _YOUNGER} | other)
 
     @classmethod
     def load(cls, values: dict[str, Any]) -> Self:

@@ -58,8 +58,8 @@ def join(base: str, uri: str) -> str:
     if "://" not in base:
         return os.path.normpath(os.path.join(base, uri))
     scheme, _, path = base.partition("://")
-    root, _, folder = path.partition("/")
-    key = posixpath.join(folder, uri)
+    root, slash, folder = path.partition("/")
+    key = f"{folder}{slash}{uri}"
     if {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
         key = posixpath.normpath(key)
     if key.partition("/")[0] == "..":
@@ -80,9 +80,26 @@ def absolute(uri: str) -> str:
     return f"{scheme}{separator}{rest.rstrip('/')}"
 
 
+def target(uri: str) -> str:
+    """Return a place to write to as `absolute` does.
+
+    Raises:
+        BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was
+            empty: to object storage that is another place than s3://bucket/stems. Keys of sources may have them.
+    """
+    found = absolute(uri)
+    if check(found) != "file":
+        scheme, _, path = found.partition("://")
+        root, *segments = path.split("/")
+        if "" in segments:
+            expected = "/".join([f"{scheme}://{root}", *filter(None, segments)])
+            raise failures.BadUri(f"{shown(found)}: holds empty path segments (//), expected {shown(expected)}")
+    return found
+
+
 def parent(uri: str) -> str:
-    """Return the folder that holds a URI."""
-    return posixpath.dirname(uri)
+    """Return the folder that holds a URI; of a key with empty components, with all of them."""
+    return uri.rpartition("/")[0] if "://" in uri else posixpath.dirname(uri)
 
 
 def name(uri: str) -> str:

@@ -17,6 +17,7 @@ from sep_batch.pipeline import failures, storage
 from sep_batch.pipeline.export.cutting import Cut, cuts
 from sep_batch.pipeline.export.formats import Excerpt, Place, Writer, writer
 from sep_batch.pipeline.export.settings import Export
+from sep_batch.pipeline.retries import write_error
 
 FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 FAILED = pa.struct(
@@ -55,8 +56,8 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
         A row of `SHARD`.
     """
     row = _EMPTY | {"split": planned["split"], "shard": planned["shard"]}
-    Path(export.scratch).mkdir(parents=True, exist_ok=True)
     try:
+        Path(export.scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=export.scratch) as folder:
             extra = pa.ipc.read_schema(pa.py_buffer(export.extra))
             place = Place(Path(folder), planned["split"], planned["shard"], export.settings, extra)
@@ -67,10 +68,11 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
                 for path in files:
                     storage.remove(f"{export.dest}/{path}")
             return row | {"failed": failed, "files": _put(files, export.dest) if row["excerpts"] else []}
-    except failures.StorageUnusable as error:
-        return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(error)}
     except Exception as error:  # noqa: BLE001 (a failure is a row)
-        return lost(planned, error)
+        known = write_error(export.scratch, error)  # of what is written off to the side: that disk may be full, too
+        if isinstance(known, failures.StorageUnusable):
+            return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(known)}
+        return lost(planned, known)
 
 
 def lost(planned: Mapping[str, Any], error: Exception) -> dict[str, Any]:

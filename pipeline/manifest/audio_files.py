@@ -70,6 +70,7 @@ class AudioFiles:
         self._outs, self._ours = set[str](), 0
         self._skipped, self._first_skipped = Counter[Skipped](), dict[Skipped, str]()
         self._odd, self._first_odd = 0, ""
+        self._archived, self._first_archived = 0, ""
 
     def below(self) -> Iterator[Info]:
         """Yield the audio files below the folder."""
@@ -88,6 +89,8 @@ class AudioFiles:
             kind = self.sort(inside)
             if kind == "audio" and not self._is_odd(inside, info.uri):
                 self._has_audio = True
+                if info.is_archived:
+                    self._archived, self._first_archived = self._archived + 1, self._first_archived or info.uri
                 yield info
             elif kind == "manifest":
                 self.manifests.append(info)
@@ -147,7 +150,7 @@ class AudioFiles:
 
     def warnings(self) -> list[str]:
         """Return what a person should know of the files that are not listed, a line each."""
-        told = self._odd_names()
+        told = [*self._odd_names(), *self._archived_files()]
         if left_out := [*self._left_out(), *self._hidden_or_excluded()]:
             told.append(f"left out: {', '.join(left_out)}")
         if self.manifest_count:
@@ -201,6 +204,12 @@ class AudioFiles:
 
     def _odd_names(self) -> list[str]:
         return [f"{self._odd} files are left out for their names, the first: {self._first_odd}"] if self._odd else []
+
+    def _archived_files(self) -> list[str]:
+        """Say how many of the audio files are in an archive."""
+        files, first = counted(self._archived, "audio file"), uris.shown(self._first_archived)
+        told = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; those that are not "
+        return [f"{told}restored first fail as archived"] if self._archived else []
 
     def _manifest_names(self) -> str:
         shown = [uris.printable(info.uri[len(self.folder) :].lstrip("/"), 60) for info in self.manifests[:SHOWN_FILES]]

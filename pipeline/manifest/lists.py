@@ -58,13 +58,18 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
 
 
 def refuse_target(uri: str) -> None:
-    """Refuse to write a manifest under another extension.
+    """Refuse to write a manifest under another extension, or where nothing is written to.
 
     Raises:
-        UsageError: Names those that there are.
+        UsageError: Names the extensions that there are.
+        NotRunnableError: The URI is none to write to.
     """
     if extension(uri) not in WRITTEN_EXTENSIONS:
         raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(WRITTEN_EXTENSIONS)}")
+    try:
+        uris.target(uri)
+    except failures.BadUri as error:
+        raise failures.NotRunnableError(f"--out {error}") from error
 
 
 def write(table: pa.Table, uri: str) -> None:
@@ -81,7 +86,7 @@ def write(table: pa.Table, uri: str) -> None:
     except pa.ArrowException as error:
         raise failures.UsageError(f"--out {uris.shown(uri)}: {parse.reason(error)}; Parquet holds every column") from error
     try:
-        storage.put(uris.absolute(uri), content.getbuffer())
+        storage.put(uris.target(uri), content.getbuffer())
     except failures.TrackError as error:
         raise failures.NotRunnableError(f"--out {error}") from error
 

@@ -192,8 +192,12 @@ def _parsed(uri: str, kind: str, how: _How) -> tuple[Parsed, str]:
 
 
 def _listed(found: Iterable[Info], folder: str) -> pa.Table:
-    """Return a manifest of files: their URIs relative to a folder, and their etags, so that what has changed is done again."""
-    rows = [{"uri": one.uri[len(folder) :].lstrip("/"), "source_etag": one.etag} for one in found]
+    """Return a manifest of files, with their etags, so that what has changed is done again.
+
+    URIs are relative to the folder on a disk, and whole elsewhere: a key may have empty components.
+    """
+    below = len(folder) if uris.is_local(folder) else 0
+    rows = [{"uri": one.uri[below:].lstrip("/"), "source_etag": one.etag} for one in found]
     return pa.Table.from_pylist(rows, schema=pa.schema([("uri", pa.string()), ("source_etag", pa.string())]))
 
 

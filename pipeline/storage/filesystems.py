@@ -22,6 +22,7 @@ _S3_CONFIG = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries":
 _GCS, _AZURE = ("gs", "gcs"), ("az", "abfs", "abfss")
 _HEADS = tuple(f"{scheme}://" for scheme in ("s3", *_AZURE))  # whose client asks what lies there by HEAD
 _EXTRAS = {**dict.fromkeys(_GCS, ("gcsfs", "gcs")), **dict.fromkeys(_AZURE, ("adlfs", "azure"))}  # package, extra of ours
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes of S3; objects of GLACIER_IR can be read at once
 # Nothing of gcsfs's calls by gRPC is used; its first call would wait 60 s for an answer where only HTTP is answered.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
@@ -31,12 +32,22 @@ _used: dict[str, dict[str, Any]] = {}
 
 @dataclass(frozen=True)
 class Info:
-    """What storage says of one object: URI, size, etag (on a disk: last change and size), and when it was last changed."""
+    """What storage says of one object.
+
+    Attributes:
+        uri: Where it lies.
+        bytes: Its size.
+        etag: Its etag; on a disk the last change and the size.
+        modified: When it was last changed.
+        is_archived: Whether it is in an archive, from which it has to be restored before it can be read; S3 lists one that was
+            restored so too.
+    """
 
     uri: str
     bytes: int
     etag: str | None
     modified: datetime | None = None
+    is_archived: bool = False
 
 
 def use(options: Options) -> None:
@@ -176,4 +187,5 @@ def info_of(uri: str, found: dict[str, Any]) -> Info:
         raise failures.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
     if tag is None and modified:
         tag = f"{modified.isoformat()} {found['size']}"
-    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified)
+    is_archived = found.get("StorageClass") in _ARCHIVES or found.get("blob_tier") == "Archive"
+    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified, is_archived)

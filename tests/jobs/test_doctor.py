@@ -396,6 +396,26 @@ def test_weights_that_are_not_fetched_yet_are_noted(cached):
     assert check_parts.default_weights().state == "note"
 
 
+def test_a_cache_that_can_be_written_to_is_ok_and_left_as_it_was(cached):
+    before = sorted(cached.parent.parent.rglob("*"))
+    assert check_parts.cache().state == "ok"
+    assert sorted(cached.parent.parent.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_written_to_is_wrong_unless_the_weights_are_there(cached, monkeypatch):
+    def refuse(**_options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(weights.tempfile, "TemporaryFile", refuse)
+    advice = "set SEP_BATCH_CACHE to a folder that can be"
+    found = check_parts.cache()
+    assert (found.state, found.advice) == ("note", f"for other models and forecasts, {advice}")
+    shutil.rmtree(cached)
+    found = check_parts.cache()
+    assert (found.state, found.advice) == ("wrong", advice)
+    assert "(Permission denied), and no published model can be fetched" in found.found
+
+
 def test_a_ray_that_does_not_start_is_wrong(monkeypatch):
     def refuse(_address):
         raise failures.NotRunnableError("Ray: no room")

@@ -13,7 +13,7 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.advice import ADVICE
+from sep_batch.jobs.advice import ADVICE, ONCE_MENDED
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.failed_report import lines
@@ -48,7 +48,8 @@ def out(tmp_path):
         path = tmp_path / "out" / "_sep" / "journal" / "000001-abcd-000000.parquet"
         path.parent.mkdir(parents=True)
         pyarrow.parquet.write_table(table, path)
-        (tmp_path / "out" / "_sep" / "run.json").write_text(json.dumps({"manifest": {"uri": str(tmp_path / "songs.parquet")}}))
+        run_json = {"settings": {}, "manifest": {"uri": str(tmp_path / "songs.parquet")}}
+        (tmp_path / "out" / "_sep" / "run.json").write_text(json.dumps(run_json))
         return str(tmp_path / "out")
 
     return write
@@ -138,12 +139,18 @@ def ran(tiny, inline, tmp_path):
         "error": ["x", "y", "z"],
     }
     pyarrow.parquet.write_table(pa.table(columns | {"offset_s": [0.0, 0.05, None]}), tmp_path / "songs.parquet")
-    run_job(str(tmp_path / "songs.parquet"), model=tiny)
-    return tmp_path / "songs.stems"
+    run_job(str(tmp_path / "songs.parquet"), str(tmp_path / "its stems"), model=tiny, mono=True, duration_s=0.1)
+    return tmp_path / "its stems"
+
+
+def command_of(told):
+    """Return the command that is to be typed next, without the program's name."""
+    (line,) = (line for line in told.output.splitlines() if line.startswith("next: "))
+    return shlex.split(line.removeprefix("next: sep-batch "))
 
 
 @pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
-def test_the_manifest_of_what_failed_is_run_again_into_the_same_rows(ran, tiny, extension):
+def test_the_command_that_is_told_runs_what_failed_again_into_the_same_rows(ran, tiny, extension):
     before = {row["id"]: row for row in index.read(str(ran)).to_pylist()}
     again = ran.parent / "elsewhere" / f"failures.{extension}"
     told = call("failures", ran, "--to", again)
@@ -152,22 +159,73 @@ def test_the_manifest_of_what_failed_is_run_again_into_the_same_rows(ran, tiny, 
     assert set(listed.column("id").to_pylist()) == {name for name, row in before.items() if row["status"] == "failed"}
     for hz, name in ((400, "broken"), (500, "gone")):
         write_tone(ran.parent / "songs" / f"{name}.wav", hz, 0.2)
-    command = shlex.split(told.output.splitlines()[-1].partition("made OUT: sep-batch ")[2])
-    assert call(*command, "-p", tiny).exit_code == 0
+    command = command_of(told)
+    assert call(*command).exit_code == 0
     after = {row["id"]: row for row in index.read(str(ran)).to_pylist()}
     assert after.keys() == before.keys()
     for name, row in after.items():
         assert row["status"] == "ok"
         assert (row["artist"], row["uri"], row["offset_s"]) == tuple(before[name][key] for key in ("artist", "uri", "offset_s"))
-    assert "nothing to do" in call(*command, "-p", tiny).output
-    assert "nothing to do" in call("run", ran.parent / "songs.parquet", "-p", tiny).output
+    assert "nothing to do" in call(*command).output
+    own = command[command.index("--out") : command.index("--retry")]
+    assert "nothing to do" in call("run", ran.parent / "songs.parquet", *own).output
+
+
+def test_without_to_the_next_command_is_the_one_that_writes_the_manifest(ran, monkeypatch):
+    monkeypatch.chdir(ran.parent)
+    told = call("failures", ran, "--class", "not_found")
+    assert ONCE_MENDED in told.output.splitlines()
+    written = call(*command_of(told))
+    assert (written.exit_code, "1 tracks in failures.parquet" in written.output) == (0, True)
+    assert json.loads(call("failures", ran, "--to", "f.csv", "--json").stdout)["next"] == (
+        f"sep-batch run f.csv --out '{ran}' --model {run_model(ran)} --duration 0.1 --mono --retry all"
+    )
+
+
+def run_model(out):
+    return json.loads((out / "_sep" / "run.json").read_text())["model"]
+
+
+def test_how_storage_is_reached_and_what_may_be_read_is_in_the_next_command(out, tmp_path):
+    made = out({"error_class": "not_found"})
+    run_json = Path(made) / "_sep" / "run.json"
+    told = json.loads(run_json.read_text())
+    told["manifest"]["read_with"] = {"allow_http": True, "input_root": "/my music"}
+    run_json.write_text(json.dumps(told))
+    (tmp_path / "o.json").write_text("{}")
+    asked = ("--to", tmp_path / "f.csv", "--storage-options", tmp_path / "o.json")
+    assert command_of(call("failures", made, *asked))[2:] == [
+        *("--out", made, "--allow-http", "--input-root", "/my music", "--retry", "all"),
+        *("--storage-options", str(tmp_path / "o.json")),
+    ]
+
+
+def test_rows_that_name_no_track_do_not_keep_the_others_from_being_run_again(tiny, inline, tmp_path):
+    (tmp_path / "songs.jsonl").write_text('{"uri": "a.wav"}\n{"uri": null}\n')
+    assert call("run", tmp_path / "songs.jsonl", "--model", tiny, "--bad-rows", "fail").exit_code == 3
+    command = command_of(call("failures", tmp_path / "songs.stems", "--to", tmp_path / "f.csv"))
+    write_tone(tmp_path / "a.wav", seconds=0.2)
+    told = call(*command)
+    assert (told.exit_code, "1 tracks separated" in told.output) == (3, True), told.output
+
+
+def test_a_run_and_a_plan_say_how_what_failed_before_is_tried_again(ran, tiny):
+    asked = (ran.parent / "songs.parquet", "--out", ran, "--model", tiny, "--mono", "--duration", "0.1")
+    for command in ("run", "plan"):
+        told = call(command, *asked)
+        assert (told.exit_code, ONCE_MENDED in told.output) == (0, True), told.output
+    for hz, name in ((400, "broken"), (500, "gone")):
+        write_tone(ran.parent / "songs" / f"{name}.wav", hz, 0.2)
+    assert "2 failed before" in call("run", *asked).output
+    assert ONCE_MENDED not in call("run", *asked, "--retry", "all").output
+    assert ONCE_MENDED not in call("run", *asked).output
 
 
 def test_columns_do_not_grow_however_often_what_failed_is_run_again(ran, tiny):
     again = ran.parent / "failures.parquet"
     for _ in range(3):
         assert call("failures", ran, "--to", again).exit_code == 0
-        assert call("run", again, "-o", ran, "-p", tiny, "--retry", "all").exit_code == 3
+        assert call("run", again, "-o", ran, "-p", tiny, "--mono", "-d", "0.1", "--retry", "all").exit_code == 3
     names = pyarrow.parquet.read_schema(again).names
     assert names == ["uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "error", "artist"]
     assert {field.name for field in manifest.read(str(again)).tracks.schema.field(EXTRA).type} == {

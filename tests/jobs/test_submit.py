@@ -152,6 +152,11 @@ MISTAKES = {
         ("--", "run", "s3://KEY:secret@bucket/songs.parquet"),
         "MANIFEST s3://...: credentials and chained URIs",
     ),
+    "empty segments of OUT": (
+        ("--", *RUN, "-o", "s3://b//x"),
+        "--out s3://b//x: holds empty path segments (//), expected s3://b/x",
+    ),
+    "a local DEST": (("--", "export", "s3://b/o", "/data", "--to", "hf"), "DEST /data: a path of this machine"),
     "a scheme": (("--", *RUN, "-o", "ftp://host/stems"), "--out ftp://host/stems: scheme 'ftp'"),
     "a file of this folder": (("--", *RUN, "--storage-options", "a.json"), "relative to a folder of this machine"),
     "a model of this folder": (("--", *RUN, "--model", "tests"), "--model tests: relative to a folder of this machine"),
@@ -193,6 +198,10 @@ def test_a_typo_in_the_command_is_told_here_as_the_command_itself_tells_it(words
     told = call("--", *words)
     assert (told.exit_code, reached.started) == (2, [])
     assert expected in told.output
+
+
+def test_an_export_may_be_submitted(reached):
+    assert call("--no-follow", "--", "export", "s3://b/out", "s3://b/data", "--to", "webdataset").exit_code == 0
 
 
 def test_local_paths_may_be_submitted_where_every_node_sees_them(reached):

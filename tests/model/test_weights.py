@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -198,6 +200,63 @@ def test_the_cache_is_where_the_environment_says(cache, monkeypatch):
     monkeypatch.delenv("SEP_BATCH_CACHE")
     assert weights.cache_folder().name == "sep-batch"
     assert weights.cache_folder().is_absolute()
+
+
+UNUSABLE = {
+    "a file": ("cache: cannot be written to (File exists)", lambda path: str(path / "cache")),
+    "below a file": ("(Not a directory)", lambda path: str(path / "cache" / "deeper")),
+    "where nothing can be made": ("cannot be written to (", lambda path: "/proc/nowhere"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_cache_that_cannot_be_written_to_is_told_before_anything_is_fetched(kind, tiny_preset, tmp_path, monkeypatch):
+    words, folder = UNUSABLE[kind]
+    (tmp_path / "cache").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEP_BATCH_CACHE", folder(tmp_path))
+    sources(monkeypatch, RuntimeError("must not be asked"))
+    with pytest.raises(WeightsError) as caught:
+        weights.obtain(NAME)
+    assert words in str(caught.value)
+    assert str(caught.value).endswith("; set SEP_BATCH_CACHE to a folder that can be")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_without_home_the_system_tells_it_and_where_it_does_not_the_cache_is_none(monkeypatch, tmp_path):
+    import pwd
+
+    for name in ("SEP_BATCH_CACHE", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert weights.cache_folder().is_absolute()
+
+    def nobody(_uid):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(WeightsError, match=r"no cache folder can be written to: HOME is not set.*; set SEP_BATCH_CACHE to"):
+        weights.writable_cache()
+    assert not weights.is_cached(NAME)
+
+
+def test_a_folder_that_may_not_be_looked_into_holds_no_weights(cache, monkeypatch):
+    def refuse(path, **_options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert not weights.is_cached(NAME)
+
+
+def test_a_disk_that_is_full_when_weights_are_converted_is_told(cache, tiny_preset, monkeypatch):
+    sources(monkeypatch, golden_tar())
+
+    def full(_path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights, "_replace", full)
+    with pytest.raises(WeightsError, match=r"spleeter-2stems: could not be written \(No space left on device\)"):
+        weights.obtain(NAME)
 
 
 @pytest.mark.parametrize("name", ["spleeter:3stems", "no/such/folder", ""])

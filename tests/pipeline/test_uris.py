@@ -17,6 +17,9 @@ from sep_batch.pipeline import failures, uris
         ("s3://b/music", "../a.wav", "s3://b/a.wav"),
         ("s3://b/music", "gs://c/a.wav", "gs://c/a.wav"),
         ("s3://b/music", "a//b.wav", "s3://b/music/a//b.wav"),  # a key may hold an empty component
+        ("s3://b/x/", "a.wav", "s3://b/x//a.wav"),  # of the parent of s3://b/x//list.csv
+        ("s3://b/", "a.wav", "s3://b//a.wav"),
+        ("s3://b", "a.wav", "s3://b/a.wav"),
     ],
 )
 def test_a_uri_is_resolved_against_its_folder(base, uri, joined):
@@ -118,3 +121,19 @@ def test_a_relative_uri_may_not_leave_its_bucket():
     assert uris.join("s3://b/music", "../../a.wav".removeprefix("../")) == "s3://b/a.wav"
     with pytest.raises(failures.BadUri, match=r"\.\./\.\./c/a\.wav: leads out of s3://b"):
         uris.join("s3://b/music", "../../c/a.wav")
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("/a/b.wav", "/a"),
+        ("/b.wav", "/"),
+        ("s3://b/x/a.wav", "s3://b/x"),
+        ("s3://b/a.wav", "s3://b"),
+        ("s3://b/x//a.wav", "s3://b/x/"),
+        ("s3://b//a.wav", "s3://b/"),
+    ],
+)
+def test_a_file_is_found_again_from_its_folder_and_its_name(uri, folder):
+    assert uris.parent(uri) == folder
+    assert uris.join(folder, uris.name(uri)) == uri

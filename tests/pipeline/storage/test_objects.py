@@ -247,6 +247,8 @@ ANSWERS = [
     ("az", 401, "NoAuthenticationInformation", failures.StorageUnusable),
     ("az", 403, "AccountIsDisabled", failures.StorageUnusable),
     ("az", 403, "AuthorizationPermissionMismatch", failures.AccessDenied),
+    ("az", 409, "BlobArchived", failures.Archived),
+    ("az", 409, "BlobBeingRehydrated", failures.Archived),
     ("az", 503, "ServerBusy", failures.FetchTimeout),
 ]
 
