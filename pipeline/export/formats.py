@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import extras, failures
 from sep_batch.pipeline.export.cutting import Cut
 from sep_batch.pipeline.export.settings import ExportSettings
 
-LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of the extra `export`, by --to
+EXTRA = "export"
+LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of that extra, by --to
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def refuse_missing(to: str) -> None:
     """
     library = LIBRARIES.get(to)
     if library and find_spec(library) is None:
-        raise failures.NotRunnableError(f"--to {to}: needs the package {library}; python -m pip install {library}")
+        raise failures.NotRunnableError(f"--to {to}: the package {library} is missing; {extras.to_install(EXTRA)}")
 
 
 def writer(place: Place) -> Writer:
