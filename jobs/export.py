@@ -118,7 +118,7 @@ def _open_dest(dest: str, settings: ExportSettings, *, overwrite: bool) -> str:
         # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
         for name in ("_sep/journal", *before.get("splits", {}), "README.md", EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
-    run = index.new_run(dest)
+    run = export_journal.new_run(dest)
     for name in ("parts", "plan"):
         storage.remove(f"{dest}/_sep/{name}")
     content = json.dumps(settings.canonical(), indent=2, sort_keys=True).encode()

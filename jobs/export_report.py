@@ -11,6 +11,7 @@ from typing import Any
 
 from sep_batch.pipeline import failures
 from sep_batch.pipeline.export.journal import Done
+from sep_batch.pipeline.export.verified import SourceChanged
 
 SHOWN = 20  # failed tracks
 
@@ -94,9 +95,16 @@ class Exported:
             counts = ", ".join(f"{number} {name}" for name, number in self.failed.most_common())
             yield f"failed tracks, which are not in it, or not whole: {counts}; the same command again tries them again"
             yield from (f"  {one['id']}: {one['error_class']}: {_last(one['error'])}" for one in self.first_failed)
-            yield f"next: sep-batch verify {shlex.quote(self.out)}"
+            yield from self._next()
         if self.stopped:
             yield self.stopped
+
+    def _next(self) -> Iterator[str]:
+        """Say what helps failed tracks."""
+        if self.failed.keys() - {SourceChanged.error_class}:
+            yield f"next: sep-batch verify {shlex.quote(self.out)}"
+        if self.failed[SourceChanged.error_class]:
+            yield "next: sep-batch run of the folder, or of a manifest made anew, to separate changed sources again; then this command"
 
 
 def _last(text: str) -> str:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each t
     "preserve_insertion_order": False,
 }
 _COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
-_JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
+_JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # the second is an export's
 
 
 def journal_folder(out: str) -> str:
@@ -60,7 +60,11 @@ def plan_folder(out: str, run: str) -> str:
 
 def new_run(out: str) -> str:
     """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
-    names = (uris.name(found.uri) for found in storage.find(journal_folder(out)))
+    return new_run_after(uris.name(found.uri) for found in storage.find(journal_folder(out)))
+
+
+def new_run_after(names: Iterable[str]) -> str:
+    """Return a run's name that is newer than those which files of a journal have."""
     numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 

@@ -33,6 +33,7 @@ def schema(extra: pa.Schema) -> pa.Schema:
         ("uri", pa.string()),  # the source's
         ("offset_s", pa.float64()),  # in the source
         ("source_bytes", pa.int64()),
+        ("source_etag", pa.string()),
         ("source_stream", pa.int32()),
         ("decode_rules", pa.int32()),
         ("rate_hz", pa.int32()),  # of the stems
@@ -75,7 +76,7 @@ def lay_out(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> Iter
 def _planned(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a worker has to know of a track."""
     stems = [{field.name: stem.get(field.name) for field in STEM} for stem in row["stems"]]
-    kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "name", "extra") if name in row}
+    kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "source_etag", "name", "extra") if name in row}
     kept |= {name: row[name] for name in ("source_stream", "decode_rules") if row.get(name) is not None}  # older exports go on
     rate = rate_hz(row)
     return kept | {"stems": stems, "seconds": row["stems"][0]["frames"] / rate, "rate_hz": rate}

@@ -17,7 +17,7 @@ class Table:
     """Writes one shard."""
 
     def __init__(self, place: Place) -> None:
-        self._place, self._path = place, place.path("shard.parquet")
+        self._place, self._path = place, place.path("shard")
         self._rows, self._held = list[dict[str, Any]](), 0
         ours = {*place.settings.waves, *(field.name for field in _ours(place))}
         self._extra = {name: f"manifest_{name}" if name in ours else name for name in place.extra.names}

@@ -127,7 +127,19 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
     Raises:
         NotRunnableError: A column that an export needs is missing, or is of another type.
     """
-    for name in ("id", "uri", "status", "audio_s", "source_bytes", "offset_s", "model", "weights_sha256", "run_id", "stems"):
+    for name in (
+        "id",
+        "uri",
+        "status",
+        "audio_s",
+        "source_bytes",
+        "source_etag",
+        "offset_s",
+        "model",
+        "weights_sha256",
+        "run_id",
+        "stems",
+    ):
         kind = schema.field(name).type if name in schema.names else None
         expected = JOURNAL.field(name).type
         is_alike = pa.types.is_list(kind) if kind and name == "stems" else kind == expected
@@ -144,7 +156,7 @@ def _config(folder: str) -> dict[str, Any]:
 
 def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str]) -> None:
     columns = [
-        *("id", "uri", "source_bytes", "audio_s", "stems", "model", "weights_sha256", "run_id"),
+        *("id", "uri", "source_bytes", "source_etag", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",
         f'CAST({index.quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
         f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
