@@ -23,10 +23,11 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
     runs = selection.runs()
     told = {
         "settings": export.settings,
-        "splits": {split: _totals(split, done) for split in export.settings.splits},
+        "splits": {split: _totals(split, done) for split, share in export.settings.splits.items() if share},
         "size": next((name for bound, name in SIZES if sum(one.excerpts for one in done.values()) < bound), "n>10M"),
         "failed": len({name for shard in done.values() for name in shard.failed}),
         "made_with": selection.made_with(),
+        "renamed": dict(export.renamed),
         "runs": runs[:RUNS_SHOWN],
         "more_runs": len(runs[RUNS_SHOWN:]),
         "activity": activity,

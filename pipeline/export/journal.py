@@ -31,6 +31,7 @@ class Done:
 
     Attributes:
         excerpts, tracks, seconds: In it.
+        left_out: Excerpts that are not, since a stem is not active enough in them.
         active_s: By stem.
         bytes: Of its files.
         failed: Ids of tracks that are not in it, though they should be.
@@ -42,13 +43,14 @@ class Done:
     active_s: Mapping[str, float]
     bytes: int
     failed: tuple[str, ...]
+    left_out: int = 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Done:
         """Take a row."""
         size = sum(file["bytes"] for file in row["files"])
         failed = tuple(fault["id"] for fault in row["failed"])
-        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed)
+        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed, row.get("left_out") or 0)
 
 
 @dataclass

@@ -78,7 +78,7 @@ def _is_same_etag(etag: str, found: storage.Info) -> bool:
         found: The file of today, which has the size that the index says.
     """
     was, now = etag.removeprefix("W/").strip('"'), (found.etag or "").removeprefix("W/").strip('"')
-    return was == now or now == f"{was} {found.bytes}" or was == f"{now} {found.bytes}"
+    return now in (was, f"{was} {found.bytes}") or was == f"{now} {found.bytes}"
 
 
 def _below(out: str, uri: str) -> str:
