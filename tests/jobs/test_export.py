@@ -222,11 +222,16 @@ def test_a_dest_that_another_export_works_on_or_that_is_something_else_is_refuse
 
 
 def test_a_shard_that_turns_out_empty_is_committed_and_leaves_no_file(inline_export, tmp_path):
-    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("....", level=QUIET)}}, analysed=False)
-    told = exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",))
-    assert (told.written, told.excerpts) == (1, {"train": 0})
-    assert list(files_of(tmp_path / "d")) == ["README.md"]
-    assert exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",)).done_before == 1
+    tracks = {"a": {"vocals": wave("....", level=QUIET)}, "b": {"vocals": wave("xxxx")}}
+    write_out(str(tmp_path / "out"), tracks, analysed=False)
+    for seed in range(20):  # until the quiet one is in the first shard
+        dest, options = tmp_path / f"d{seed}", {"min_active": ("vocals=0.5",), "shard_size": 2, "seed": seed}
+        told = exported(str(tmp_path / "out"), dest, **options)
+        assert (told.exit_code, told.written, told.excerpts) == (0, 2, {"train": 2})
+        if list(files_of(dest)) == ["README.md", "train/000001.tar"]:
+            break
+    assert list(files_of(dest)) == ["README.md", "train/000001.tar"]
+    assert exported(str(tmp_path / "out"), dest, **options).done_before == 2
 
 
 def test_mono_at_another_rate_is_the_resampled_whole(inline_export, out, waves, tmp_path):
