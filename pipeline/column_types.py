@@ -18,7 +18,7 @@ from sep_batch.pipeline.rows import JOURNAL
 _EXACT = 1 << 53  # integers up to here are exact as doubles
 _BIGINT = "9223372036854775808"  # 2^63: a BIGINT is below it
 _MICROSECONDS = {"s": "{} * 1000000", "ms": "{} * 1000", "us": "{}", "ns": "{} // 1000"}
-Replaced = tuple[tuple[str, str], ...]  # columns of a file, quoted, and the SQL that is read in the place of each
+Replaced = tuple[tuple[str, str, str], ...]  # columns of a file, quoted, what is read in the place of each in SQL, and its type
 
 
 def quoted(text: str, quote: str = '"') -> str:
@@ -56,10 +56,10 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
         for field in schema:
             if field.name not in JOURNAL.names and not pa.types.is_null(field.type):
                 columns.setdefault(field.name.lower(), {})[path] = field
-    replaced: dict[str, list[tuple[str, str]]] = {path: [] for path in paths}
+    replaced: dict[str, list[tuple[str, str, str]]] = {path: [] for path in paths}
     for fields in columns.values():
         for path, sql in _replaced(fields, database):
-            replaced[path].append((quoted(fields[path].name), sql))
+            replaced[path].append((quoted(fields[path].name), sql, str(fields[path].type)))
     groups: dict[Replaced, list[str]] = {(): []}
     for path, pairs in replaced.items():
         groups.setdefault(tuple(sorted(pairs)), []).append(path)

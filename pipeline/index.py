@@ -228,7 +228,7 @@ class Opened:
         """
         selects, files = [], {}
         for number, (pairs, alike) in enumerate(united(paths, self.database).items()):
-            replaced = ", ".join(f"{sql} AS {column}" for column, sql in pairs)
+            replaced = ", ".join(f"{sql} AS {column}" for column, sql, _ in pairs)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
             place = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
