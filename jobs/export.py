@@ -165,8 +165,11 @@ def _checked(told: Any) -> dict[str, Any]:
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:
-    """Say where the index does not know what is asked."""
+    """Say which columns get other names, and where the index does not know what is asked."""
+    renamed = "" if settings.to == "musdb" else ", ".join(f"{old} is {new}" for old, new in selection.renamed.items())
     unanalysed = selection.unanalysed() if settings.min_active else 0
-    if not unanalysed:
-        return ()
-    return (f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer",)
+    return (
+        *[f"columns whose names the dataset has of its own are written by others: {renamed}"] * bool(renamed),
+        *[f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer"]
+        * bool(unanalysed),
+    )
