@@ -23,13 +23,17 @@ from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
 from sep_batch.pipeline import failures, index, lease, storage, uris
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
-from sep_batch.pipeline.export import card, excerpts, formats, packing
+from sep_batch.pipeline.export import card, columns, excerpts, formats, packing, shards
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
 
 EXPORT_JSON = "_sep/export.json"
+_DIFFERS = {
+    "index_sha256": "the index of OUT",
+    "rules": "the index of OUT, or names and groups of columns, which the sep-batch that made it wrote by other rules",
+}
 
 
 def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: Any) -> Exported:
@@ -56,12 +60,13 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         made = outs.last_run(out)["settings"]
         settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))
         packing.refuse_unwritable(settings)
+        reserved = columns.reserved(settings.stems)
         base = Export(settings, out, dest, "", downmix=made.get("downmix") or DEFAULT_DOWNMIX, storage=access)
         _refuse_dest(out, dest)
-        wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0)
+        wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0, reserved)
         with selected(out, wanted) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
             export, exported = _planned(selection, settings, asked, base)
-            run = _open_dest(dest, export.settings, overwrite=asked.overwrite)
+            run = _open_dest(selection, export, overwrite=asked.overwrite)
             held.tell(run=run)
             parts = index.parts_folder(dest, run)
             scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
@@ -72,6 +77,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
             done = export_journal.done(dest)
             exported.end(done)
             if not exported.stopped:
+                shards.fill_empty_splits(export, {key: shard.excerpts for key, shard in done.items()})
                 card.write(export, selection, done)
             for folder in (parts, index.plan_folder(dest, run)):
                 storage.remove(folder)
@@ -80,9 +86,11 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
 
 def _planned(selection: Selection, settings: ExportSettings, asked: ExportOptions, export: Export) -> tuple[Export, Exported]:
     """Lay the export out once, to know how much it is and what it is made of; nothing of it is held."""
-    exported = Exported(export.out, export.dest, asked.to, selection.count(), warnings=_warnings(selection, settings))
-    digest, exported.shards, exported.planned = excerpts.fingerprint(excerpts.lay_out(selection.rows(), settings))
-    return replace(export, settings=settings.at(digest), extra=selection.extra.serialize().to_pybytes()), exported
+    amounts = excerpts.amounts(selection.rows(), selection.extra, settings)
+    exported = Exported(export.out, export.dest, asked.to, amounts, settings, warnings=_warnings(selection, settings))
+    exported.in_index, exported.ok_in_index = selection.in_index()
+    extra = selection.extra.serialize().to_pybytes()
+    return replace(export, settings=settings.at(amounts.sha256), extra=extra, renamed=dict(selection.renamed)), exported
 
 
 def _refuse_dest(out: str, dest: str) -> None:
@@ -102,28 +110,40 @@ def _refuse_dest(out: str, dest: str) -> None:
             raise failures.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
 
 
-def _open_dest(dest: str, settings: ExportSettings, *, overwrite: bool) -> str:
+def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
     """Write what this export is about, clear what dead ones left, and return its name.
 
     Raises:
         SettingsDifferError: DEST holds an export with other settings, or of another state of the index.
     """
-    before = _before(dest)
-    if before is not None and (differing := settings.differing(before)):
+    dest, settings, before = export.dest, export.settings, _before(export.dest)
+    if before is not None and (differing := _differing(before, selection, settings)):
         if not overwrite:
-            names = ", ".join("the index of OUT" if name == "index_sha256" else name for name in differing)
+            names = ", ".join(_DIFFERS.get(name, name) for name in differing)
             raise failures.SettingsDifferError(
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
         # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
         for name in ("_sep/journal", *before.get("splits", {}), "README.md", EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
-    run = index.new_run(dest)
+    run = export_journal.new_run(dest)
     for name in ("parts", "plan"):
         storage.remove(f"{dest}/_sep/{name}")
     content = json.dumps(settings.canonical(), indent=2, sort_keys=True).encode()
     storage.put(f"{dest}/{EXPORT_JSON}", content, scratch=index.parts_folder(dest, run))
     return run
+
+
+def _differing(before: dict[str, Any], selection: Selection, settings: ExportSettings) -> list[str]:
+    """Return the names of the settings that DEST's export has otherwise.
+
+    One of before rules had numbers is gone on with where these make no difference to it.
+    """
+    differing = settings.differing(before)
+    if "rules" not in differing or "rules" in before:
+        return differing
+    is_same = before.get("index_sha256") == excerpts.sha256_of_before(selection.rows(), settings)
+    return [name for name in differing if name != "index_sha256" and not (name == "rules" and is_same)]
 
 
 def _before(dest: str) -> dict[str, Any] | None:
@@ -145,8 +165,11 @@ def _checked(told: Any) -> dict[str, Any]:
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:
-    """Say where the index does not know what is asked."""
+    """Say which columns get other names, and where the index does not know what is asked."""
+    renamed = "" if settings.to == "musdb" else ", ".join(f"{old} is {new}" for old, new in selection.renamed.items())
     unanalysed = selection.unanalysed() if settings.min_active else 0
-    if not unanalysed:
-        return ()
-    return (f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer",)
+    return (
+        *[f"columns whose names the dataset has of its own are written by others: {renamed}"] * bool(renamed),
+        *[f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer"]
+        * bool(unanalysed),
+    )

@@ -142,7 +142,7 @@ class Drive:
             number, shards = block
             content = io.BytesIO()
             pyarrow.parquet.write_table(pa.Table.from_pylist(shards, schema=schema), content)
-            uri = f"{folder}/{number:06d}.parquet"
+            uri = f"{folder}/{number:06d}.plan"  # no rows of the dataset
             storage.put(uri, content.getvalue(), scratch=scratch)
             return uri
 

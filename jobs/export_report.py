@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sep_batch.pipeline import failures
+from sep_batch.pipeline.export.excerpts import Amounts
 from sep_batch.pipeline.export.journal import Done
+from sep_batch.pipeline.export.settings import ExportSettings
+from sep_batch.pipeline.export.verified import SourceChanged
 
 SHOWN = 20  # failed tracks
+_NOT_TOLD = ("amounts", "settings", "in_index", "ok_in_index")  # in JSON
 
 
 @dataclass
@@ -21,9 +25,9 @@ class Exported:
 
     Attributes:
         out, dest, to: From where, where to, and in which form.
-        tracks: Of the index, that were chosen.
-        planned: Excerpts of them, or whole tracks, that the index lets in.
-        shards: That these are laid out in.
+        amounts: How much was chosen and planned.
+        settings: Of the export.
+        in_index, ok_in_index: Tracks of the index, and of these those that are ok.
         done_before: Of them, those that were done already.
         written: Of them, those that were written now.
         excerpts: That DEST holds, by split.
@@ -32,15 +36,17 @@ class Exported:
         failed: Tracks that are not in DEST, or not whole, though they should be, by class, each once.
         first_failed: The first of them: id, class, and what was found.
         warnings: What a person should know.
+        left_out: Which tracks and excerpts are not in DEST for another reason than a failure, and which splits are empty.
         stopped: Why it ended early, if it did.
     """
 
     out: str
     dest: str
     to: str
-    tracks: int = 0
-    planned: int = 0
-    shards: int = 0
+    amounts: Amounts
+    settings: ExportSettings
+    in_index: int = 0
+    ok_in_index: int = 0
     done_before: int = 0
     written: int = 0
     excerpts: dict[str, int] = field(default_factory=dict)
@@ -49,6 +55,7 @@ class Exported:
     failed: Counter[str] = field(default_factory=Counter)
     first_failed: list[dict[str, str]] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     stopped: str | None = None
     exit_code: int = 0
     _failed: set[str] = field(default_factory=set)
@@ -73,30 +80,71 @@ class Exported:
         self.excerpts = dict(excerpts)
         if self.stopped:
             self.exit_code = failures.STOPPED
-        elif self.failed:
+            return
+        self.left_out = tuple(self._left_out(sum(shard.left_out for shard in done.values())))
+        if self.failed or not excerpts.total():
             self.exit_code = failures.SOME_FAILED
+
+    @property
+    def shards(self) -> int:
+        """Shards that the export is laid out in."""
+        return self.amounts.shards
 
     def to_json(self) -> str:
         """Return it as one line of JSON."""
-        return json.dumps({name: value for name, value in vars(self).items() if not name.startswith("_")})
+        known = {name: value for name, value in vars(self).items() if not name.startswith("_") and name not in _NOT_TOLD}
+        amounts = {name: getattr(self.amounts, name) for name in ("tracks", "planned", "shards")}
+        return json.dumps(amounts | known)
 
     def words(self) -> Iterator[str]:
         """Return it for a person, a line each."""
         held = ", ".join(f"{number:,} {split}" for split, number in self.excerpts.items()) or "nothing"
-        yield f"{self.tracks:,} tracks chosen, {self.planned:,} excerpts or tracks planned in {self.shards:,} shards"
+        amounts = self.amounts
+        yield f"{amounts.tracks:,} tracks chosen, {amounts.planned:,} excerpts or tracks planned in {amounts.shards:,} shards"
         speed = self.seconds / self.took_s if self.took_s else 0.0
         yield (
             f"{self.written:,} shards written, {self.done_before:,} done before; "
             f"{self.seconds / 3600:.2f} h of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
         )
         yield f"{self.dest} holds, as {self.to}: {held}"
+        yield from self.left_out
         if self.failed:
             counts = ", ".join(f"{number} {name}" for name, number in self.failed.most_common())
             yield f"failed tracks, which are not in it, or not whole: {counts}; the same command again tries them again"
             yield from (f"  {one['id']}: {one['error_class']}: {_last(one['error'])}" for one in self.first_failed)
-            yield f"next: sep-batch verify {shlex.quote(self.out)}"
+            yield from self._next()
         if self.stopped:
             yield self.stopped
+
+    def _left_out(self, quiet: int) -> Iterator[str]:
+        """Say what is not in DEST, and why.
+
+        Args:
+            quiet: Excerpts that were read and are not active enough.
+        """
+        amounts, settings = self.amounts, self.settings
+        if not amounts.tracks:
+            asked = f", none of which satisfies --where {settings.where}" if settings.where and self.ok_in_index else ""
+            yield f"no track is chosen: the index of OUT has {self.in_index:,} tracks, {self.ok_in_index:,} of them ok{asked}"
+            return
+        if settings.excerpt_s is not None and amounts.short == amounts.tracks:
+            yield f"no track is as long as {settings.excerpt_s:g} s: the longest has {amounts.longest_s:.1f} s"
+            return
+        if amounts.short:
+            yield f"{amounts.short:,} of {amounts.tracks:,} tracks left out: shorter than {settings.excerpt_s:g} s"
+        if settings.min_active and (left := amounts.excerpts - amounts.planned + quiet):
+            active = " or ".join(f"{stem} active below {share:g}" for stem, share in settings.min_active.items())
+            yield f"{left:,} of {amounts.excerpts:,} excerpts left out: {active}"
+        for split, share in settings.splits.items():
+            if share and any(self.excerpts.values()) and not self.excerpts.get(split):
+                yield f"split {split} is empty: its share is {share:g} of {amounts.tracks:,} tracks; try another --seed"
+
+    def _next(self) -> Iterator[str]:
+        """Say what helps failed tracks."""
+        if self.failed.keys() - {SourceChanged.error_class}:
+            yield f"next: sep-batch verify {shlex.quote(self.out)}"
+        if self.failed[SourceChanged.error_class]:
+            yield "next: sep-batch run of the folder, or of a manifest made anew: it separates changed sources again"
 
 
 def _last(text: str) -> str:

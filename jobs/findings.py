@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from sep_batch.pipeline import index, storage
+from sep_batch.pipeline.column_types import quoted
 
 KINDS = {  # in words, of one and of many
     "journal": ("journal file cannot be read", "journal files cannot be read"),
@@ -135,9 +136,7 @@ def _compare(database: duckdb.DuckDBPyConnection) -> None:
         name: tuple(_column(*pair) for pair in zip(views, (ours.get(name), theirs.get(name)), strict=True)) for name in names
     }
     our_values, their_values = (", ".join(pair[side] for pair in pairs.values()) for side in (0, 1))
-    columns = ", ".join(
-        f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {index.quoted(name, chr(39))} END" for name, (a, b) in pairs.items()
-    )
+    columns = ", ".join(f"CASE WHEN {a} IS DISTINCT FROM {b} THEN {quoted(name, chr(39))} END" for name, (a, b) in pairs.items())
     database.execute(  # whole rows are joined only where their hashes differ
         f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
             FROM (SELECT id, hash({our_values}) AS hashed FROM whole_newest) n
@@ -152,4 +151,4 @@ def _compare(database: duckdb.DuckDBPyConnection) -> None:
 
 
 def _column(view: str, name: str | None) -> str:
-    return "NULL" if name is None else f"{view}.{index.quoted(name)}"
+    return "NULL" if name is None else f"{view}.{quoted(name)}"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sep_batch.jobs.address import reason, within
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import extras, failures, uris
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -105,7 +105,7 @@ def client(url: str) -> JobSubmissionClient:
 
 
 def _not_installed(error: BaseException | None) -> str:
-    return f"Ray's job client is not whole here ({last_line(error)}); python -m pip install 'ray[default]'"
+    return f"Ray's job client is not whole here ({last_line(error)}); {extras.to_install('cluster')}"
 
 
 @contextlib.contextmanager

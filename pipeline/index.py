@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import by_id, compaction, failures, storage, uris
+from sep_batch.pipeline.column_types import united
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 from sep_batch.pipeline.spread import spread
@@ -40,7 +41,7 @@ _DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each t
     "preserve_insertion_order": False,
 }
 _COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
-_JOURNAL_FILE = re.compile(r"(\d+)-.*[.]parquet")
+_JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # the second is an export's
 
 
 def journal_folder(out: str) -> str:
@@ -60,7 +61,11 @@ def plan_folder(out: str, run: str) -> str:
 
 def new_run(out: str) -> str:
     """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
-    names = (uris.name(found.uri) for found in storage.find(journal_folder(out)))
+    return new_run_after(uris.name(found.uri) for found in storage.find(journal_folder(out)))
+
+
+def new_run_after(names: Iterable[str]) -> str:
+    """Return a run's name that is newer than those which files of a journal have."""
     numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 
@@ -222,9 +227,8 @@ class Opened:
             paths: Files of this machine. `_sep_file` says from which of them a row is; `_sep_place` its place, ascending in each.
         """
         selects, files = [], {}
-        for number, (as_text, alike) in enumerate(_alike(paths).items()):
-            names = (quoted(column) for column, _ in as_text)  # of a manifest: anything may be in them
-            replaced = ", ".join(f"CAST({column} AS VARCHAR) AS {column}" for column in names)
+        for number, (pairs, alike) in enumerate(united(paths, self.database).items()):
+            replaced = ", ".join(f"{sql} AS {column}" for column, sql, _ in pairs)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
             place = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
@@ -237,31 +241,6 @@ class Opened:
         """Make a view of the journal's own columns, and of `_sep_file` and `_sep_place`, of one that begins with `whole_`."""
         columns = ", ".join(JOURNAL.names)
         self.database.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns}, _sep_file, _sep_place FROM whole_{name}")  # noqa: S608 (ours)
-
-
-def quoted(text: str, quote: str = '"') -> str:
-    """Return a text as SQL's name, or in single quotes as a value: it may hold anything."""
-    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
-
-
-def _alike(paths: Sequence[str]) -> dict[tuple[tuple[str, str], ...], list[str]]:
-    """Group journal files by the columns of theirs that have to become text, and these columns' types.
-
-    Those are the manifests' own that one manifest had as one type and another as another, both of them no numbers.
-    """
-    schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
-    kinds: dict[str, set[pa.DataType]] = {}
-    for schema in schemas.values():
-        for field in schema:
-            if field.name not in JOURNAL.names and not pa.types.is_null(field.type):
-                number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-                kinds.setdefault(field.name, set()).add(pa.float64() if number else field.type)
-    clashing = {name for name, found in kinds.items() if len(found) > 1}
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {(): []}
-    for path, schema in schemas.items():
-        as_text = sorted((name, str(schema.field(name).type)) for name in clashing & set(schema.names))
-        groups.setdefault(tuple(as_text), []).append(path)
-    return groups
 
 
 @contextmanager

@@ -21,12 +21,15 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> None:
     """Write the card; it says nothing of when or where, so the same export has the same card."""
     runs = selection.runs()
+    splits = {split: _totals(split, done) for split, share in export.settings.splits.items() if share}
     told = {
         "settings": export.settings,
-        "splits": {split: _totals(split, done) for split in export.settings.splits},
+        "splits": splits,
+        "loaded": [split for split, held in splits.items() if held.excerpts] or list(splits),  # `datasets` takes no empty ones
         "size": next((name for bound, name in SIZES if sum(one.excerpts for one in done.values()) < bound), "n>10M"),
         "failed": len({name for shard in done.values() for name in shard.failed}),
         "made_with": selection.made_with(),
+        "renamed": dict(export.renamed),
         "runs": runs[:RUNS_SHOWN],
         "more_runs": len(runs[RUNS_SHOWN:]),
         "activity": activity,

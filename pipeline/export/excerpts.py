@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,33 @@ from sep_batch.pipeline.export.settings import ExportSettings
 EDGE_S = 0.5  # by which the index's regions may differ from what an excerpt of them tells: the longest gap that is filled
 _SLACK = 1e-6  # for seconds that are no binary fractions
 
+Planned = Callable[[Mapping[str, Any], ExportSettings], dict[str, Any]]
 STEM = pa.struct(
     [("stem", pa.string()), ("uri", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string()), ("active_ratio", pa.float32())]
 )
+
+
+@dataclass
+class Amounts:
+    """How much an export is made of.
+
+    Attributes:
+        tracks: That were chosen.
+        short: Of them, those that are shorter than an excerpt.
+        longest_s: The longest of them all.
+        excerpts: That the tracks have, whole ones.
+        planned: Of them, those that the index lets in; or whole tracks.
+        shards: That these are laid out in.
+        sha256: Of all that the export reads of the index.
+    """
+
+    tracks: int = 0
+    short: int = 0
+    longest_s: float = 0.0
+    excerpts: int = 0
+    planned: int = 0
+    shards: int = 0
+    sha256: str = ""
 
 
 def schema(extra: pa.Schema) -> pa.Schema:
@@ -33,6 +58,7 @@ def schema(extra: pa.Schema) -> pa.Schema:
         ("uri", pa.string()),  # the source's
         ("offset_s", pa.float64()),  # in the source
         ("source_bytes", pa.int64()),
+        ("source_etag", pa.string()),
         ("source_stream", pa.int32()),
         ("decode_rules", pa.int32()),
         ("rate_hz", pa.int32()),  # of the stems
@@ -45,13 +71,17 @@ def schema(extra: pa.Schema) -> pa.Schema:
     return pa.schema([("split", pa.string()), ("shard", pa.int64()), ("tracks", pa.list_(track))])
 
 
-def lay_out(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> Iterator[dict[str, Any]]:
+def lay_out(
+    rows: Iterable[Mapping[str, Any]], settings: ExportSettings, planned: Planned | None = None
+) -> Iterator[dict[str, Any]]:
     """Lay an export out: yield its shards, as rows of `schema`, each split's numbered from 0.
 
     Args:
         rows: Of the index, as selection.py gives them, in the order in which they are laid out.
         settings: Of the export.
+        planned: Returns what a shard says of a track; by default what a worker reads.
     """
+    planned = planned or _planned
     bounds = splits.bounds_of(settings.splits)
     begun: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in bounds}
     numbers = dict.fromkeys(begun, 0)
@@ -63,8 +93,8 @@ def lay_out(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> Iter
 
     for row in rows:
         split = splits.split_of(splits.group_of(row["id"], row["group"]), settings.seed, bounds)
-        for planned in _shares(_planned(row), _wanted(row, settings), settings, begun, split):
-            begun[split].append(planned)
+        for share in _shares(planned(row, settings), _wanted(row, settings), settings, begun, split):
+            begun[split].append(share)
             if _size(begun[split], settings) == settings.shard_size:
                 yield shard(split)
     for split, tracks in begun.items():
@@ -72,11 +102,23 @@ def lay_out(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> Iter
             yield shard(split)
 
 
-def _planned(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a worker has to know of a track."""
+def _planned(row: Mapping[str, Any], settings: ExportSettings) -> dict[str, Any]:
+    """Return what a worker reads of a track, and nothing else: it is hashed, to tell an index that differs."""
+    read = {*settings.stems, *settings.min_active}
+    kinds = [field.name for field in STEM if field.name != "active_ratio" or settings.excerpt_s is None]
+    stems = [{name: stem.get(name) for name in kinds} for stem in row["stems"] if stem["stem"] in read]
+    names = ["id", "name" if settings.to == "musdb" else "extra"]
+    if settings.with_mix:
+        names += ["uri", "offset_s", "source_bytes", "source_etag", "source_stream", "decode_rules"]
+    rate, kept = rate_hz(row), {name: row[name] for name in names if name in row}
+    return kept | {"stems": stems, "seconds": row["stems"][0]["frames"] / rate, "rate_hz": rate}
+
+
+def _planned_before(row: Mapping[str, Any], _settings: ExportSettings) -> dict[str, Any]:
+    """Return what was hashed of a track before `ExportSettings.rules` had a number."""
     stems = [{field.name: stem.get(field.name) for field in STEM} for stem in row["stems"]]
     kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "name", "extra") if name in row}
-    kept |= {name: row[name] for name in ("source_stream", "decode_rules") if row.get(name) is not None}  # older exports go on
+    kept |= {name: row[name] for name in ("source_stream", "decode_rules") if row.get(name) is not None}
     rate = rate_hz(row)
     return kept | {"stems": stems, "seconds": row["stems"][0]["frames"] / rate, "rate_hz": rate}
 
@@ -143,9 +185,41 @@ def _active_before(regions: Sequence[tuple[float, float]]) -> Callable[[np.ndarr
     return lambda times: np.interp(times, edges, np.cumsum(lengths))
 
 
-def fingerprint(shards: Iterable[Mapping[str, Any]]) -> tuple[str, int, int]:
+def amounts(rows: Iterable[Mapping[str, Any]], extra: pa.Schema, settings: ExportSettings) -> Amounts:
+    """Lay an export out once, holding nothing of it, and return how much it is.
+
+    Args:
+        rows: Of the index, as `lay_out` takes them.
+        extra: The manifest's own columns, of which a new type changes what is written.
+        settings: Of the export.
+    """
+    found = Amounts()
+    shards = lay_out(_counted(rows, settings, found), settings)
+    begun = "" if settings.to == "musdb" else "\n".join(f"{field.name!r} {field.type}" for field in extra)
+    found.sha256, found.shards, found.planned = _hashed(begun, shards)
+    return found
+
+
+def sha256_of_before(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> str:
+    """Return the sha256 as it was made before `ExportSettings.rules` had a number."""
+    return _hashed("", lay_out(rows, settings, _planned_before))[0]
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], settings: ExportSettings, found: Amounts) -> Iterator[Mapping[str, Any]]:
+    """Pass rows on, and count them."""
+    for row in rows:
+        found.tracks += 1
+        found.longest_s = max(found.longest_s, row["audio_s"])
+        if settings.excerpt_s is not None and settings.hop_s is not None:
+            number = count(row["audio_s"], settings.excerpt_s, settings.hop_s)
+            found.excerpts += number
+            found.short += not number
+        yield row
+
+
+def _hashed(begun: str, shards: Iterable[Mapping[str, Any]]) -> tuple[str, int, int]:
     """Hash a plan; return the sha256, how many shards it has, and how many excerpts, or whole tracks."""
-    digest, number, planned = hashlib.sha256(), 0, 0
+    digest, number, planned = hashlib.sha256(begun.encode()), 0, 0
     for shard in shards:
         digest.update(json.dumps(shard, sort_keys=True, default=str).encode())
         number += 1

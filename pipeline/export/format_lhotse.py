@@ -17,6 +17,7 @@ from lhotse.shar.writers.tar import TarWriter
 from sep_batch.pipeline.export.formats import Excerpt, Place, plain
 from sep_batch.pipeline.export.settings import MIX
 
+_OBJECTS = ({"width"}, {"array"}, {"storage_type"}, {"id", "sources", "sampling_rate"})  # that Lhotse makes of such a field
 FIELD = "recording"  # Shar's name of what `cut.load_audio` loads
 
 
@@ -41,7 +42,8 @@ class Shar:
             self._tars[name].write(f"{excerpt.key}.json", io.BytesIO(json.dumps(recording).encode()), count=False)
         stems = {field: recording for field in self._fields.values() if field != FIELD}
         described = {name: value for name, value in excerpt.described().items() if name not in ("key", "id")}
-        custom = plain(excerpt.extra) | described | {"track": excerpt.track} | stems
+        extra = {name: _custom(value) for name, value in plain(dict(excerpt.extra) | described).items()}
+        custom = extra | {"track": excerpt.track} | stems
         kind = MonoCut if settings.mono else MultiCut
         self._cuts.append(
             {
@@ -65,3 +67,9 @@ class Shar:
         split, number = self._place.split, f"{self._place.number:06d}"
         tars = {f"{split}/{self._fields[name]}.{number}.tar": self._place.path(f"{name}.tar") for name in self._tars}
         return tars | {f"{split}/cuts.{number}.jsonl.gz": path}
+
+
+def _custom(value: Any) -> Any:
+    """Return a value that Lhotse reads back as it is; a struct that it would take for an image or an array is its JSON."""
+    is_object = isinstance(value, dict) and any(names <= value.keys() for names in _OBJECTS)
+    return json.dumps(value) if is_object else value

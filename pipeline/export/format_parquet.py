@@ -1,4 +1,7 @@
-"""Parquet: a row an excerpt. As `parquet`, a stem's column holds the encoded file; as `hf`, what `datasets` reads as audio."""
+"""Parquet: a row an excerpt. As `parquet`, a stem's column holds the encoded file; as `hf`, what `datasets` reads as audio.
+
+`datasets` has no maps: as `hf`, a map is a list of structs of `key` and `value`, which is how Arrow stores it.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.export.formats import Excerpt, Place
 
 ROW_GROUP_BYTES = 64 << 20  # of audio; readers take a row group at once
+_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of `datasets.Audio`
 
 
 class Table:
     """Writes one shard."""
 
     def __init__(self, place: Place) -> None:
-        self._place, self._path = place, place.path("shard.parquet")
+        self._place, self._path = place, place.path("shard")
         self._rows, self._held = list[dict[str, Any]](), 0
-        ours = {*place.settings.waves, *(field.name for field in _ours(place))}
-        self._extra = {name: f"manifest_{name}" if name in ours else name for name in place.extra.names}
-        self._schema = _schema(place, self._extra)
-        self._writer = pyarrow.parquet.ParquetWriter(self._path, self._schema, compression="zstd")
+        self._schema = _schema(place)
+        self._written = _features(self._schema, place) if place.settings.to == "hf" else self._schema
+        self._writer = pyarrow.parquet.ParquetWriter(self._path, self._written, compression="zstd")
 
     def add(self, excerpt: Excerpt) -> None:
         """Take the next excerpt."""
@@ -32,8 +36,7 @@ class Table:
             files: dict[str, Any] = {stem: {"bytes": held, "path": name.format(stem)} for stem, held in audio.items()}
         else:
             files = dict(audio)
-        extra = {self._extra[name]: value for name, value in excerpt.extra.items()}
-        self._rows.append(excerpt.described() | extra | files)
+        self._rows.append(excerpt.described() | dict(excerpt.extra) | files)
         self._held += sum(len(held) for held in audio.values())
         if self._held >= ROW_GROUP_BYTES:
             self._flush()
@@ -46,22 +49,34 @@ class Table:
 
     def _flush(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema).cast(self._written))
         self._rows, self._held = [], 0
 
 
-def _ours(place: Place) -> list[pa.Field]:
-    settings = place.settings
-    known = [("key", pa.string()), ("id", pa.string()), ("start_s", pa.float64()), ("seconds", pa.float64())]
-    known += [("sample_rate_hz", pa.int32()), *((f"{stem}_active", pa.float64()) for stem in settings.stems)]
-    return [pa.field(name, kind) for name, kind in known]
+def _schema(place: Place) -> pa.Schema:
+    """Return the schema of rows as they are taken."""
+    settings, text, number = place.settings, pa.string(), pa.float64()
+    kinds = dict(zip(columns.OF_AN_EXCERPT, (text, text, number, number, pa.int32()), strict=True))
+    kinds |= {columns.active(stem): number for stem in settings.stems}
+    kind = _FILE if settings.to == "hf" else pa.binary()
+    return pa.schema([*map(pa.field, kinds, kinds.values()), *place.extra, *(pa.field(name, kind) for name in settings.waves)])
 
 
-def _schema(place: Place, extra: dict[str, str]) -> pa.Schema:
-    fields = [*_ours(place), *(field.with_name(extra[field.name]) for field in place.extra)]
-    if place.settings.to == "parquet":
-        return pa.schema([*fields, *((name, pa.binary()) for name in place.settings.waves)])
+def _features(schema: pa.Schema, place: Place) -> pa.Schema:
+    """Return a schema as `datasets` writes it: without maps, and with its own description of the columns."""
     import datasets
 
-    audio = {name: datasets.Audio(sampling_rate=place.settings.sample_rate_hz) for name in place.settings.waves}
-    return datasets.Features(datasets.Features.from_arrow_schema(pa.schema(fields)) | audio).arrow_schema
+    waves = place.settings.waves
+    plain = pa.schema([field.with_type(_without_maps(field.type)) for field in schema if field.name not in waves])
+    audio = {name: datasets.Audio(sampling_rate=place.settings.sample_rate_hz) for name in waves}
+    return datasets.Features(datasets.Features.from_arrow_schema(plain) | audio).arrow_schema
+
+
+def _without_maps(kind: pa.DataType) -> pa.DataType:
+    """Return a type in which maps, at any depth, are lists of structs of key and value."""
+    if pa.types.is_map(kind):
+        pairs = [("key", _without_maps(kind.key_type)), ("value", _without_maps(kind.item_type))]
+        return pa.list_(pa.struct(pairs))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_maps(field.type)) for field in kind])
+    return pa.list_(_without_maps(kind.value_type)) if pa.types.is_list(kind) else kind

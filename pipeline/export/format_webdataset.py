@@ -27,7 +27,7 @@ class Tar:
     def add(self, excerpt: Excerpt) -> None:
         """Take the next excerpt."""
         codec = self._place.settings.codec
-        described = plain(excerpt.extra) | excerpt.described()
+        described = plain(dict(excerpt.extra) | excerpt.described())
         files = {f"{stem}.{codec}": content for stem, content in excerpt.cut.audio.items()}
         self._tar.write({"__key__": excerpt.key.replace(".", "%2E"), "json": json.dumps(described).encode(), **files})
 

@@ -5,7 +5,7 @@ Each format is in a file of its own, which imports the format's library; none is
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import extras, failures
+from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.export.cutting import Cut
 from sep_batch.pipeline.export.settings import ExportSettings
 
-LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of the extra `export`, by --to
+EXTRA = "export"
+LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of that extra, by --to
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Excerpt:
         track: The track's id.
         name: The track's, for a folder.
         cut: The encoded files, and what is known of them.
-        extra: The manifest's own columns.
+        extra: The manifest's own columns, none of which has the name of another.
     """
 
     key: str
@@ -40,10 +42,10 @@ class Excerpt:
     extra: Mapping[str, Any]
 
     def described(self) -> dict[str, Any]:
-        """Return what is known of it, in the columns that every format has."""
+        """Return what is known of it, in the columns that every format has: those of `columns.py`."""
         cut = self.cut
         known = {"id": self.track, "start_s": cut.start_s, "seconds": cut.seconds, "sample_rate_hz": cut.rate_hz}
-        return {"key": self.key} | known | {f"{stem}_active": share for stem, share in cut.active.items()}
+        return {"key": self.key} | known | {columns.active(stem): share for stem, share in cut.active.items()}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def refuse_missing(to: str) -> None:
     """
     library = LIBRARIES.get(to)
     if library and find_spec(library) is None:
-        raise failures.NotRunnableError(f"--to {to}: needs the package {library}; python -m pip install {library}")
+        raise failures.NotRunnableError(f"--to {to}: the package {library} is missing; {extras.to_install(EXTRA)}")
 
 
 def writer(place: Place) -> Writer:
@@ -110,7 +112,14 @@ def writer(place: Place) -> Writer:
     return Table(place)
 
 
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as JSON can hold them: bytes in hex, all else that it has no form for as text."""
-    told: dict[str, Any] = json.loads(json.dumps(values, default=lambda one: one.hex() if isinstance(one, bytes) else str(one)))
-    return told
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: NaN and Inf as null, bytes in hex, all else that it has no form for as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

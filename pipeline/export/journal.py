@@ -1,4 +1,7 @@
-"""The journal of an export: a row a shard, and a row is the commit. Newest is by file name, then position."""
+"""The journal of an export: a row a shard, and a row is the commit. Newest is by file name, then position.
+
+Its files are Parquet by another ending, so that `DEST/**/*.parquet` are the rows of the dataset and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import compaction, index, storage
+from sep_batch.pipeline import index, storage, uris
 from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.spread import spread
 
 FLUSH_S = 10.0
+ENDING = ".shards"
+_ENDINGS = (ENDING, ".parquet")  # the second of exports of before
 Key = tuple[str, int]  # a shard's split and number
 
 
@@ -26,6 +31,7 @@ class Done:
 
     Attributes:
         excerpts, tracks, seconds: In it.
+        left_out: Excerpts that are not, since a stem is not active enough in them.
         active_s: By stem.
         bytes: Of its files.
         failed: Ids of tracks that are not in it, though they should be.
@@ -37,13 +43,14 @@ class Done:
     active_s: Mapping[str, float]
     bytes: int
     failed: tuple[str, ...]
+    left_out: int = 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Done:
         """Take a row."""
         size = sum(file["bytes"] for file in row["files"])
         failed = tuple(fault["id"] for fault in row["failed"])
-        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed)
+        return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed, row.get("left_out") or 0)
 
 
 @dataclass
@@ -81,7 +88,7 @@ class ShardJournal:
         self.check()
         content = io.BytesIO()
         pyarrow.parquet.write_table(pa.Table.from_pylist(self._rows, schema=SHARD), content)
-        uri = f"{index.journal_folder(self.dest)}/{self.run}-{self._files:06d}.parquet"
+        uri = f"{index.journal_folder(self.dest)}/{self.run}-{self._files:06d}{ENDING}"
         storage.put(uri, content.getvalue(), scratch=index.parts_folder(self.dest, self.run))
         self._files, self._rows = self._files + 1, []
 
@@ -94,6 +101,16 @@ def done(dest: str) -> dict[Key, Done]:
 
 def rows(dest: str) -> Iterator[dict[str, Any]]:
     """Yield all rows, the older ones first."""
-    files = compaction.needed(storage.find(index.journal_folder(dest)))
-    for content in spread(storage.read, files):
+    for content in spread(storage.read, _files(dest)):
         yield from pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+
+
+def new_run(dest: str) -> str:
+    """Return an export's name: its rows are newer than all that the journal has."""
+    return index.new_run_after(map(uris.name, _files(dest)))
+
+
+def _files(dest: str) -> list[str]:
+    """List the journal, older files first; a Mac's or NFS's own are hidden."""
+    found = (file.uri for file in storage.find(index.journal_folder(dest)))
+    return sorted(uri for uri in found if uri.endswith(_ENDINGS) and not uris.name(uri).startswith("."))

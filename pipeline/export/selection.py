@@ -7,9 +7,9 @@ The condition is text from outside: it sees one table, and from it DuckDB can re
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import failures, index
+from sep_batch.pipeline.column_types import as_text, quoted
+from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.rows import JOURNAL
 
 ROWS_AT_ONCE = 256
@@ -45,6 +47,7 @@ class Asked:
         seed: Decides the order.
         limit: Only so many, the first in that order.
         offset_s: Where separation began in the source, of rows that say nothing of their own.
+        reserved: Names that the dataset has of its own, in lower case: columns of the manifest get others.
     """
 
     where: str | None = None
@@ -52,6 +55,7 @@ class Asked:
     seed: int = 0
     limit: int | None = None
     offset_s: float = 0.0
+    reserved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,13 @@ class Selection:
 
     Attributes:
         database: Has them in `selected`.
-        extra: The manifest's own columns.
+        extra: The manifest's own columns, by the names that the dataset gives them.
+        renamed: Of these, the name in the dataset by the name in the index, where the two differ.
     """
 
     database: duckdb.DuckDBPyConnection
     extra: pa.Schema
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield them in their order."""
@@ -75,6 +81,12 @@ class Selection:
     def count(self) -> int:
         """Return how many they are."""
         return int(self.database.sql("SELECT count(*) FROM selected").fetchall()[0][0])
+
+    def in_index(self) -> tuple[int, int]:
+        """Return how many tracks the index has, and how many of them are ok."""
+        counted = "SELECT count(*), count(*) FILTER (status = 'ok') FROM tracks"
+        tracks, ok = self.database.sql(counted).fetchall()[0]
+        return int(tracks), int(ok)
 
     def unanalysed(self) -> int:
         """Return how many say nothing of activity."""
@@ -108,17 +120,14 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
             raise failures.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
         schema = pyarrow.parquet.read_schema(path)
         _refuse_foreign(schema, f"{out}/{index.INDEX_FILE}")
-        names = schema.names
-        if asked.group_by is not None and asked.group_by not in names:
-            raise failures.UsageError(f"--group-by {asked.group_by}: no column of the index; it has {', '.join(names)}")
         database.sql("SET TimeZone = 'UTC'")
         database.execute("CREATE TABLE tracks AS FROM read_parquet(?)", [path])
         for setting in _LOCKED:
             database.sql(f"SET {setting}")
-        extra = [name for name in names if name not in JOURNAL.names]
-        _select(database, asked, extra)
-        kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if extra else []
-        yield Selection(database, pa.schema(list(kinds)))
+        renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], asked.reserved)
+        _select(database, asked, renamed, _group(asked.group_by, schema))
+        kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if renamed else []
+        yield Selection(database, pa.schema(list(kinds)), {old: new for old, new in renamed.items() if old != new})
 
 
 def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
@@ -127,7 +136,19 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
     Raises:
         NotRunnableError: A column that an export needs is missing, or is of another type.
     """
-    for name in ("id", "uri", "status", "audio_s", "source_bytes", "offset_s", "model", "weights_sha256", "run_id", "stems"):
+    for name in (
+        "id",
+        "uri",
+        "status",
+        "audio_s",
+        "source_bytes",
+        "source_etag",
+        "offset_s",
+        "model",
+        "weights_sha256",
+        "run_id",
+        "stems",
+    ):
         kind = schema.field(name).type if name in schema.names else None
         expected = JOURNAL.field(name).type
         is_alike = pa.types.is_list(kind) if kind and name == "stems" else kind == expected
@@ -142,20 +163,39 @@ def _config(folder: str) -> dict[str, Any]:
     return {"temp_directory": f"{folder}/spilled", "memory_limit": MEMORY}
 
 
-def _select(database: duckdb.DuckDBPyConnection, asked: Asked, extra: list[str]) -> None:
-    columns = [
-        *("id", "uri", "source_bytes", "audio_s", "stems", "model", "weights_sha256", "run_id"),
+def _group(name: str | None, schema: pa.Schema) -> str:
+    """Return SQL for the text by which a track's group is told, null where it has none.
+
+    Args:
+        name: The column, in any case.
+        schema: The index's.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name is None:
+        return "NULL::VARCHAR"
+    column = next((one for one in schema if one.name.lower() == name.lower()), None)
+    if column is None:
+        raise failures.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
+    return as_text(quoted(column.name), column.type)
+
+
+def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[str, str], group: str) -> None:
+    selected = [
+        *("id", "uri", "source_bytes", "source_etag", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",
-        f'CAST({index.quoted(asked.group_by) if asked.group_by else "NULL"} AS VARCHAR) AS "group"',
-        f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(extra) else 'id'} AS name",
+        f'{group} AS "group"',
+        f"{_ARTIST_AND_TITLE if {'artist', 'title'} <= set(map(str.lower, renamed)) else 'id'} AS name",
         "row_number() OVER (ORDER BY md5(concat($seed, ' ', id)), id) AS place",
     ]
     names = {name for name, *_ in database.sql("DESCRIBE tracks").fetchall()}
-    columns += [name if name in names else f"NULL::INTEGER AS {name}" for name in ("source_stream", "decode_rules")]
-    if extra:
-        columns.append(f"struct_pack({', '.join(f'{index.quoted(name)} := {index.quoted(name)}' for name in extra)}) AS extra")
+    selected += [name if name in names else f"NULL::INTEGER AS {name}" for name in ("source_stream", "decode_rules")]
+    if renamed:
+        packed = (f"{quoted(new)} := {quoted(old)}" for old, new in renamed.items())
+        selected.append(f"struct_pack({', '.join(packed)}) AS extra")
     condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
-    drawn = f"SELECT {', '.join(columns)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
+    drawn = f"SELECT {', '.join(selected)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
     named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
     query = f"CREATE TABLE selected AS {named}"
     values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -14,6 +15,7 @@ from sep_batch.pipeline.storage import Options
 Format = Literal["webdataset", "hf", "lhotse", "musdb", "parquet"]
 MUSDB_STEMS = ("bass", "drums", "other", "vocals")
 MIX = "mix"
+RULES = 2
 ACTIVITY = {
     "window_s": 1 / activity.WINDOWS_PER_S,
     "on_dbfs": activity.ON_DBFS,
@@ -43,7 +45,8 @@ class ExportSettings(BaseModel):
         with_mix: Whether the mix is written too, as the sources have it.
         limit: Only so many tracks.
         activity: What active means.
-        index_sha256: Of the index's rows, as far as the export depends on them.
+        rules: By which columns are named and groups told; exports of before there were numbers have none.
+        index_sha256: Of the index's rows, as far as the export reads them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +67,7 @@ class ExportSettings(BaseModel):
     with_mix: bool
     limit: int | None
     activity: dict[str, float] = ACTIVITY
+    rules: int = RULES
     index_sha256: str = ""
 
     @property
@@ -107,6 +111,7 @@ class Export:
         scratch: Folder of this machine for shards that are being written; where DEST is on a disk, on the same one.
         downmix: How OUT's sources of more than two channels became stereo.
         extra: The manifest's own columns, by Arrow's schema, serialised.
+        renamed: Of these, the name in the dataset by the name in the index, where the two differ.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
 
@@ -116,4 +121,5 @@ class Export:
     scratch: str
     downmix: Downmix = DEFAULT_DOWNMIX
     extra: bytes = b""
+    renamed: Mapping[str, str] = field(default_factory=dict)
     storage: Options = field(default_factory=dict, repr=False)

@@ -38,11 +38,12 @@ SHARD = pa.schema(
         ("seconds", pa.float64()),  # of each stem
         ("active_s", pa.map_(pa.string(), pa.float64())),  # of these, by stem, where that is known
         ("files", pa.list_(FILE)),  # paths in DEST
+        ("left_out", pa.int64()),  # excerpts that were read, in which a stem is not active enough
         ("failed", pa.list_(FAILED)),  # tracks that are not in it, though they should be
         ("unusable", pa.string()),  # why nothing can be read or written; then it is no commit
     ]
 )
-_EMPTY = {"excerpts": 0, "tracks": 0, "seconds": 0.0, "active_s": [], "files": [], "failed": [], "unusable": None}
+_EMPTY = {"excerpts": 0, "tracks": 0, "seconds": 0.0, "active_s": [], "files": [], "left_out": 0, "failed": [], "unusable": None}
 
 
 def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
@@ -57,11 +58,8 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
     """
     row = _EMPTY | {"split": planned["split"], "shard": planned["shard"]}
     try:
-        Path(export.scratch).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=export.scratch) as folder:
-            extra = pa.ipc.read_schema(pa.py_buffer(export.extra))
-            place = Place(Path(folder), planned["split"], planned["shard"], export.settings, extra)
-            shard = writer(place)
+        with tempfile.TemporaryDirectory(dir=_scratch(export)) as folder:
+            shard = _writer(Path(folder), planned["split"], planned["shard"], export)
             failed = [fault for track in planned["tracks"] if (fault := _add(track, shard, export, row))]
             files = shard.close()
             if failed and not row["excerpts"]:  # an earlier try may have left what it had
@@ -90,7 +88,7 @@ def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str,
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         return _fault(track["id"], error, "decode")
     for cut in found:
-        shard.add(Excerpt(_key(track["id"], cut), track["id"], track["name"], cut, track.get("extra") or {}))
+        shard.add(Excerpt(_key(track["id"], cut), track["id"], track.get("name") or "", cut, track.get("extra") or {}))
     active = dict(row["active_s"])
     for cut in found:
         for stem, share in cut.active.items():
@@ -100,8 +98,38 @@ def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str,
         "tracks": row["tracks"] + bool(found),
         "seconds": row["seconds"] + sum(cut.seconds for cut in found),
         "active_s": sorted(active.items()),
+        "left_out": row["left_out"] + max(0, len(track["numbers"]) - len(found)),
     }
     return None
+
+
+def fill_empty_splits(export: Export, excerpts: Mapping[tuple[str, int], int]) -> None:
+    """Leave one shard without excerpts in each split that has none, so that the format's library can open it.
+
+    Args:
+        export: What the export is about.
+        excerpts: Of every shard that is done, by split and number.
+    """
+    for split in (name for name, share in export.settings.splits.items() if share):
+        if excerpts.get((split, 0)):
+            continue
+        with tempfile.TemporaryDirectory(dir=_scratch(export)) as folder:
+            files = _writer(Path(folder), split, 0, export).close()
+            if any(number for (name, _), number in excerpts.items() if name == split):  # an earlier try may have left it empty
+                for path in files:
+                    storage.remove(f"{export.dest}/{path}")
+            else:
+                _put({path: file for path, file in files.items() if file.exists()}, export.dest)
+
+
+def _scratch(export: Export) -> str:
+    Path(export.scratch).mkdir(parents=True, exist_ok=True)
+    return export.scratch
+
+
+def _writer(folder: Path, split: str, number: int, export: Export) -> Writer:
+    extra = pa.ipc.read_schema(pa.py_buffer(export.extra))
+    return writer(Place(folder, split, number, export.settings, extra))
 
 
 def _key(name: str, cut: Cut) -> str:

@@ -1,6 +1,7 @@
 """The stems and the source of a track, opened for reading once they are what the index says.
 
-A stem has the size and, where it is small enough to be read whole, the sha256 of the index; of the source only the size is known.
+A stem has the size and, where it is small enough to be read whole, the sha256 of the index; the source has the size and the etag
+that the run found, by the rule by which a plan tells whether a source has changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.export.settings import MIX, Export
 
 
+class SourceChanged(failures.TrackError):
+    """Another file than the one that was separated."""
+
+    error_class, stage = "source_changed", "fetch"
+
+
 def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
     """Open a stem or the mix.
 
@@ -23,11 +30,12 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
         export: What the export is about.
 
     Raises:
-        NotFound, DecodeError, BadUri: It is not there, is not what the index says, or lies outside of OUT.
+        NotFound, DecodeError, SourceChanged, BadUri: It is not there, is not what the index says, or lies outside of OUT.
     """
     if name == MIX:
         source, found = storage.open_source(track["uri"])
-        expected, sha256 = track["source_bytes"], None
+        _refuse_another(found, track)
+        expected, sha256 = None, None
     else:
         stem = next((stem for stem in track["stems"] if stem["stem"] == name), None)
         if stem is None:
@@ -39,6 +47,38 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
     if sha256 and isinstance(source, io.BytesIO) and hashlib.sha256(source.getbuffer()).hexdigest() != sha256:
         raise failures.DecodeError(f"{uris.shown(found.uri)}: has changed: another sha256 than the index says")
     return source
+
+
+def _refuse_another(found: storage.Info, track: Mapping[str, Any]) -> None:
+    """Refuse a source that is not the one that was separated: its mix would belong to another song's stems.
+
+    Raises:
+        SourceChanged: Its size or its etag is another.
+    """
+    size, etag = track["source_bytes"], track.get("source_etag")
+    if size is not None and found.bytes != size:
+        differs = f"it has {found.bytes} bytes, the index says {size}"
+    elif etag is not None and found.etag is not None and not _is_same_etag(etag, found):
+        differs = f"its etag is {uris.printable(found.etag, 80)}, the index says {uris.printable(etag, 80)}"
+    else:
+        return
+    raise SourceChanged(
+        f"{uris.shown(found.uri)}: has changed since it was separated ({differs}), so its mix and the stems may be of two songs; "
+        "separate it again"
+    )
+
+
+def _is_same_etag(etag: str, found: storage.Info) -> bool:
+    """Tell whether an etag of the index is a file's of today, as `plan.py` compares them in SQL.
+
+    On a disk an etag is the time of the last change and, since there are rows with it, the size.
+
+    Args:
+        etag: As the index says, from storage or from the manifest.
+        found: The file of today, which has the size that the index says.
+    """
+    was, now = etag.removeprefix("W/").strip('"'), (found.etag or "").removeprefix("W/").strip('"')
+    return now in (was, f"{was} {found.bytes}") or was == f"{now} {found.bytes}"
 
 
 def _below(out: str, uri: str) -> str:

@@ -344,6 +344,8 @@ def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
             new = f"manifest_{new}"
         taken.add(new.lower())
         found[new] = column
+        if pa.types.is_duration(further.schema.field(name).type):
+            told.append(f"column {name} is carried as whole microseconds: the index holds durations as int64")
         if new != name:
             told.append(f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}")
     return pa.StructArray.from_arrays(list(found.values()), names=list(found)) if found else None, told

@@ -26,6 +26,7 @@ from sep_batch.pipeline import uris
 DEEPEST = 20  # lists and structs in one another; Arrow's JSON reader takes the process with it at 20,000, DuckDB gives up at 100
 MOST_ROWS = 50_000_000  # equal ones take a byte in Parquet and a hundred here
 NUMBERS = ("offset_s", "duration_s", "offset", "duration")  # columns of seconds, which CSV may have with a decimal comma
+_WHOLE = pa.int64()  # of durations
 _PARQUET = (".parquet", ".pq")
 _SEPARATED = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t")
@@ -191,21 +192,24 @@ def reason(error: Exception) -> str:
     return uris.printable(_URI.sub("...", said[0]))
 
 
-def carried(kind: pa.DataType, deepest: int = DEEPEST) -> pa.DataType | None:
+def carried(kind: pa.DataType, deepest: int = DEEPEST, duration: pa.DataType = _WHOLE) -> pa.DataType | None:
     """Return the type that a column of the manifest is carried as; None where Parquet or DuckDB cannot hold it.
 
     Extensions are carried as what they store. Time stamps become microseconds: DuckDB turns them into those, and raises where
-    they are beyond.
+    they are beyond. Durations become whole numbers of microseconds: DuckDB reads their number alone, in whatever unit.
 
     Args:
         kind: The column's.
         deepest: How many lists and structs it may have in one another.
+        duration: The type that durations become.
     """
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return carried(kind.storage_type, deepest)
+        return carried(kind.storage_type, deepest, duration)
     if types.is_nested(kind):
-        return _carried_nested(kind, deepest - 1) if deepest else None
+        return _carried_nested(kind, deepest - 1, duration) if deepest else None
+    if types.is_duration(kind):
+        return duration
     if types.is_dictionary(kind):
         return kind if types.is_primitive(kind.value_type) or types.is_string(kind.value_type) else None
     if types.is_timestamp(kind):
@@ -213,17 +217,17 @@ def carried(kind: pa.DataType, deepest: int = DEEPEST) -> pa.DataType | None:
     plain = (
         *(types.is_null, types.is_boolean, types.is_integer, types.is_floating, types.is_decimal128, types.is_date),
         *(types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary),
-        *(types.is_binary_view, types.is_fixed_size_binary, types.is_duration),
+        *(types.is_binary_view, types.is_fixed_size_binary),
     )
     return kind if any(holds(kind) for holds in plain) else None
 
 
-def _carried_nested(kind: pa.DataType, deepest: int) -> pa.DataType | None:
+def _carried_nested(kind: pa.DataType, deepest: int, duration: pa.DataType) -> pa.DataType | None:
     types = pa.types
     if types.is_map(kind):
-        key, value = carried(kind.key_type, deepest), carried(kind.item_type, deepest)
+        key, value = carried(kind.key_type, deepest, duration), carried(kind.item_type, deepest, duration)
         return pa.map_(key, value) if key and value else None
-    inner = [carried(kind.field(place).type, deepest) for place in range(kind.num_fields)]
+    inner = [carried(kind.field(place).type, deepest, duration) for place in range(kind.num_fields)]
     if not inner or None in inner:
         return None
     fields = [kind.field(place).with_type(type) for place, type in enumerate(inner)]
@@ -237,10 +241,12 @@ def _carried_nested(kind: pa.DataType, deepest: int) -> pa.DataType | None:
 
 def carry(column: pa.ChunkedArray) -> pa.Array | None:
     """Return a column as it is carried; None where it cannot be."""
-    kind = carried(column.type)
+    kind, in_microseconds = carried(column.type), carried(column.type, duration=pa.duration("us"))
     if kind is None:
         return None
     try:
+        if in_microseconds != column.type:
+            column = column.cast(options=pc.CastOptions(in_microseconds, allow_time_truncate=True))
         whole = (column if kind == column.type else column.cast(kind)).combine_chunks()
     except pa.ArrowException:
         return None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import extras, failures, uris
 
 _CONNECT_S, _READ_S = 10, 30  # after which a server that says nothing is asked again
 # Tries are counted in retries.py alone; the clients' own would multiply them.
@@ -106,7 +106,7 @@ def require_package(uri: str) -> None:
         importlib.import_module(package)
     except ImportError as error:
         raise failures.StorageUnusable(
-            f"{uris.shown(uri)}: {scheme}:// needs the package {package} ({error}); pip install 'sep-batch[{extra}]'"
+            f"{uris.shown(uri)}: {scheme}:// needs the package {package} ({error}); {extras.to_install(extra)}"
         ) from error
 
 

@@ -222,11 +222,16 @@ def test_a_dest_that_another_export_works_on_or_that_is_something_else_is_refuse
 
 
 def test_a_shard_that_turns_out_empty_is_committed_and_leaves_no_file(inline_export, tmp_path):
-    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("....", level=QUIET)}}, analysed=False)
-    told = exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",))
-    assert (told.written, told.excerpts) == (1, {"train": 0})
-    assert list(files_of(tmp_path / "d")) == ["README.md"]
-    assert exported(str(tmp_path / "out"), tmp_path / "d", min_active=("vocals=0.5",)).done_before == 1
+    tracks = {"a": {"vocals": wave("....", level=QUIET)}, "b": {"vocals": wave("xxxx")}}
+    write_out(str(tmp_path / "out"), tracks, analysed=False)
+    for seed in range(20):  # until the quiet one is in the first shard
+        dest, options = tmp_path / f"d{seed}", {"min_active": ("vocals=0.5",), "shard_size": 2, "seed": seed}
+        told = exported(str(tmp_path / "out"), dest, **options)
+        assert (told.exit_code, told.written, told.excerpts) == (0, 2, {"train": 2})
+        if list(files_of(dest)) == ["README.md", "train/000001.tar"]:
+            break
+    assert list(files_of(dest)) == ["README.md", "train/000001.tar"]
+    assert exported(str(tmp_path / "out"), dest, **options).done_before == 2
 
 
 def test_mono_at_another_rate_is_the_resampled_whole(inline_export, out, waves, tmp_path):
@@ -364,7 +369,7 @@ def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_
     from sep_batch.pipeline.export import formats
 
     monkeypatch.setattr(formats, "find_spec", lambda _name: None)
-    with pytest.raises(failures.NotRunnableError, match="needs the package lhotse; python -m pip install lhotse"):
+    with pytest.raises(failures.NotRunnableError, match="the package lhotse is missing; install the extra export: .*'lhotse>="):
         exported(out, tmp_path / "d", to="lhotse")
     assert exported(out, tmp_path / "p", to="parquet").exit_code == 0
 
@@ -458,3 +463,59 @@ sys.exit(" ".join({"datasets", "lhotse", "ray", "torch", "webdataset"} & set(sys
 """
     told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def with_etags(out, etag_of):
+    """Have the index say of each source the etag that a function makes of what storage says of it."""
+    path = Path(out) / "index.parquet"
+    table = pyarrow.parquet.read_table(path)
+    etags = [etag_of(storage.info(uri)) for uri in table.column("uri").to_pylist()]
+    at = table.schema.get_field_index("source_etag")
+    pyarrow.parquet.write_table(table.set_column(at, "source_etag", pa.array(etags, pa.string())), path)
+
+
+@pytest.mark.parametrize(
+    "etag_of",
+    [
+        lambda info: info.etag,
+        lambda info: info.etag.rpartition(" ")[0],  # of rows from before the size was in it
+        lambda info: f'"{info.etag}"',  # as some manifests bring it
+        lambda _info: None,
+    ],
+)
+def test_the_mix_of_a_source_that_is_as_it_was_is_written(inline_export, tmp_path, etag_of):
+    out = str(tmp_path / "out")
+    write_out(out, {"a": {"vocals": wave("xx"), "mix": wave("xx")}})
+    with_etags(out, etag_of)
+    told = exported(out, tmp_path / "d", with_mix=True)
+    assert (told.exit_code, told.excerpts) == (0, {"train": 1})
+
+
+def test_a_mix_of_another_song_of_the_same_size_is_never_paired_with_the_stems(inline_export, tmp_path):
+    out = str(tmp_path / "out")
+    write_out(out, {name: {"vocals": wave("xx", seed=n), "mix": wave("xx", seed=n)} for n, name in enumerate("ab")})
+    with_etags(out, lambda info: info.etag)
+    source = Path(f"{out}.sources") / "a.flac"
+    source.write_bytes(source.read_bytes()[::-1])
+    told = exported(out, tmp_path / "d", with_mix=True)
+    assert (told.exit_code, dict(told.failed), told.excerpts) == (3, {"source_changed": 1}, {"train": 1})
+    assert told.first_failed[0]["id"] == "a"
+    assert "a.flac: has changed since it was separated (its etag is " in told.first_failed[0]["error"]
+    assert {known["id"] for _, known, _ in read(tmp_path / "d")} == {"b"}
+    assert "next: sep-batch run of the folder" in list(told.words())[-1]
+    assert exported(out, tmp_path / "e").exit_code == 0, "without the mix no source is read"
+
+
+def test_the_journal_of_shards_is_no_parquet_file_to_readers_of_dest(inline_export, out, tmp_path):
+    exported(out, tmp_path / "d", to="parquet", shard_size=3)
+    assert {path.parent.name for path in (tmp_path / "d").glob("**/*.parquet")} == {"train"}
+    assert {path.suffix for path in (tmp_path / "d" / "_sep" / "journal").iterdir()} == {".shards"}
+
+
+def test_an_export_whose_journal_has_the_ending_of_before_goes_on(inline_export, out, tmp_path):
+    first = exported(out, tmp_path / "d", shard_size=3)
+    for file in (tmp_path / "d" / "_sep" / "journal").iterdir():
+        file.rename(file.with_name("000007-abcd-000000.parquet"))
+    again = exported(out, tmp_path / "d", shard_size=3)
+    assert (again.done_before, again.written) == (first.shards, 0)
+    assert export_journal.new_run(str(tmp_path / "d")).startswith("000008-")

@@ -130,8 +130,8 @@ def test_what_never_answers_is_not_waited_for_for_ever(monkeypatch):
 def test_without_rays_client_the_line_says_what_to_install(answers, monkeypatch):
     sdk = importlib.import_module("ray.dashboard.modules.job.sdk")
     monkeypatch.setattr(sdk, "requests", None)  # what Ray has where its extra is not installed
-    with pytest.raises(failures.NotRunnableError, match=r"pip install 'ray\[default\]'"):
+    with pytest.raises(failures.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
         JobApi(answers.url)
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
-    with pytest.raises(failures.NotRunnableError, match=r"pip install 'ray\[default\]'"):
+    with pytest.raises(failures.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
         JobApi(answers.url)

@@ -19,6 +19,8 @@ from sep_batch.pipeline.manifest import parse
         (pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC")),
         (pa.timestamp("ns"), pa.timestamp("ns")),
         (pa.time32("ms"), None),
+        (pa.duration("ms"), pa.int64()),
+        (pa.list_(pa.duration("ns")), pa.list_(pa.int64())),
         (pa.decimal256(60), None),
         (pa.month_day_nano_interval(), None),
         (pa.struct([]), None),
@@ -51,6 +53,18 @@ def test_a_column_may_be_nested_twenty_deep():
 def test_a_time_stamp_that_no_calendar_holds_is_not_carried():
     assert parse.carry(pa.chunked_array([pa.array([2**62], pa.timestamp("ms"))])) is None
     assert parse.carry(pa.chunked_array([pa.array([1], pa.timestamp("ms"))])).to_pylist()[0].microsecond == 1000
+
+
+@pytest.mark.parametrize(("unit", "number"), [("s", 2), ("ms", 2_000), ("us", 2_000_000), ("ns", 2_000_000_999)])
+def test_durations_are_carried_as_whole_microseconds_wherever_they_stand(unit, number):
+    plain = pa.array([number, None], pa.duration(unit))
+    assert parse.carry(pa.chunked_array([plain])).to_pylist() == [2_000_000, None]
+    for kind, one, held in (
+        (pa.list_(plain.type), [number], [2_000_000]),
+        (pa.struct([("a", plain.type)]), {"a": number}, {"a": 2_000_000}),
+        (pa.map_(pa.string(), plain.type), [("a", number)], [("a", 2_000_000)]),
+    ):
+        assert parse.carry(pa.chunked_array([pa.array([one, None], kind)])).to_pylist() == [held, None]
 
 
 def test_brackets_within_one_line_of_json_may_be_many_but_not_deep():

@@ -1,0 +1,103 @@
+"""Columns that several manifests have by one name: one type for all of them, by which no value is lost.
+
+DuckDB alone would make a double of an integer and a double, and 2^60 + 1 another number. Here integers and doubles are integers
+where every double is a whole number (pandas makes doubles of integers where one is missing; NaN is a missing value then), doubles
+where every integer is exact as one, and otherwise texts, as are all other columns of two types. Durations are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.pipeline.rows import JOURNAL
+
+_EXACT = 1 << 53  # integers up to here are exact as doubles
+_BIGINT = "9223372036854775808"  # 2^63: a BIGINT is below it
+_MICROSECONDS = {"s": "{} * 1000000", "ms": "{} * 1000", "us": "{}", "ns": "{} // 1000"}
+Replaced = tuple[tuple[str, str, str], ...]  # columns of a file, quoted, what is read in the place of each in SQL, and its type
+
+
+def quoted(text: str, quote: str = '"') -> str:
+    """Return a text as SQL's name, or in single quotes as a value: it may hold anything."""
+    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
+
+
+def as_text(column: str, kind: pa.DataType) -> str:
+    """Return SQL for a column as text: the same for a number whatever its type, null for NaN.
+
+    An integer that a later manifest gives as a double, or a decimal with more places, is the same text.
+
+    Args:
+        column: SQL.
+        kind: Its type.
+    """
+    if pa.types.is_floating(kind):
+        whole = f"{column} = trunc({column}) AND abs({column}) < {_BIGINT}"
+        number = f"WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST(CAST({column} AS DOUBLE) AS VARCHAR)"
+        return f"CASE WHEN isnan({column}) THEN NULL {number} END"
+    text = f"CAST({column} AS VARCHAR)"
+    return f"regexp_replace({text}, '([.][0-9]*?)0+$', '\\1').rtrim('.')" if pa.types.is_decimal(kind) else text
+
+
+def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Replaced, list[str]]:
+    """Group journal files by what has to be read in the place of columns so that each column has one type in all files.
+
+    Args:
+        paths: Parquet files of this machine.
+        database: Reads the values of columns that are integers in one file and doubles in another.
+    """
+    schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
+    columns: dict[str, dict[str, pa.Field]] = {}  # the manifests' own: by name, whatever its case, and file
+    for path, schema in schemas.items():
+        for field in schema:
+            if field.name not in JOURNAL.names and not pa.types.is_null(field.type):
+                columns.setdefault(field.name.lower(), {})[path] = field
+    replaced: dict[str, list[tuple[str, str, str]]] = {path: [] for path in paths}
+    for fields in columns.values():
+        for path, sql in _replaced(fields, database):
+            replaced[path].append((quoted(fields[path].name), sql, str(fields[path].type)))
+    groups: dict[Replaced, list[str]] = {(): []}
+    for path, pairs in replaced.items():
+        groups.setdefault(tuple(sorted(pairs)), []).append(path)
+    return groups
+
+
+def _replaced(fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
+    """Yield the files in which something else is read in the place of a column, and what."""
+    families = {path: _family(field.type) for path, field in fields.items()}
+    found = set(families.values())
+    is_mixed = found == {"integer", "double"}
+    of = {name: [path for path in fields if families[path] == name] for name in ("integer", "double")} if is_mixed else {}
+    is_whole = is_mixed and _all(_WHOLE, of["double"], fields, database)
+    is_text = len(found) > 1 and not is_whole and not (is_mixed and _all(_EXACT_AS_DOUBLE, of["integer"], fields, database))
+    for path, field in fields.items():
+        column, kind = quoted(field.name), field.type
+        plain = _MICROSECONDS[kind.unit].format(column) if pa.types.is_duration(kind) else column
+        if is_text:
+            yield path, as_text(plain, kind)
+        elif is_whole and families[path] == "double":
+            yield path, f"CAST(CASE WHEN NOT isnan({column}) THEN {column} END AS BIGINT)"
+        elif plain != column:
+            yield path, plain
+
+
+_WHOLE = f"isnan({{0}}) OR ({{0}} = trunc({{0}}) AND abs({{0}}) < {_BIGINT})"
+_EXACT_AS_DOUBLE = f"{{0}} BETWEEN -{_EXACT} AND {_EXACT}"
+
+
+def _all(condition: str, paths: Sequence[str], fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a condition holds for all values of a column in some files; null is none."""
+    column = condition.format(quoted(fields[paths[0]].name))
+    query = f"SELECT coalesce(bool_and({column}), true) FROM read_parquet($paths, union_by_name = true)"  # noqa: S608 (quoted)
+    return bool(database.sql(query, params={"paths": list(paths)}).fetchall()[0][0])
+
+
+def _family(kind: pa.DataType) -> str:
+    """Return what types of numbers are alike; any other type is one by itself."""
+    if pa.types.is_integer(kind) or pa.types.is_duration(kind):
+        return "integer"
+    return "double" if pa.types.is_floating(kind) else str(kind)

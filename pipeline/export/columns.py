@@ -1,0 +1,46 @@
+"""Names of the manifest's columns in a dataset: the same in every format, and none that a format writes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sep_batch.pipeline.export.settings import MIX
+
+PREFIX = "manifest_"
+OF_AN_EXCERPT = ("key", "id", "start_s", "seconds", "sample_rate_hz")  # columns that every format has
+OF_LHOTSE = ("track", "recording")  # the id of the track, and what `cut.load_audio` loads
+
+
+def active(stem: str) -> str:
+    """Return the column that says how much of an excerpt a stem is active in."""
+    return f"{stem}_active"
+
+
+def reserved(stems: Iterable[str]) -> frozenset[str]:
+    """Return the names that any format writes of its own, in lower case: readers as DuckDB make no difference.
+
+    Args:
+        stems: Those of the export.
+    """
+    of_stems = (name for stem in (*stems, MIX) for name in (stem, active(stem), f"load_{stem}"))  # cut.load_vocals()
+    return frozenset(name.lower() for name in (*OF_AN_EXCERPT, *OF_LHOTSE, *of_stems))
+
+
+def renamed(names: Sequence[str], reserved: frozenset[str]) -> dict[str, str]:
+    """Return of each column its name in the dataset: its own, or where that is reserved, one that no other column has.
+
+    Args:
+        names: Of the index's columns that are the manifest's own; no two are alike but for their case.
+        reserved: As `reserved` gives them.
+    """
+    taken = {name.lower() for name in names} | reserved
+    found = {}
+    for name in names:
+        new = name
+        if name.lower() in reserved:
+            new = PREFIX + name
+            while new.lower() in taken:
+                new = PREFIX + new
+            taken.add(new.lower())
+        found[name] = new
+    return found

@@ -1,0 +1,42 @@
+"""How to install what an optional extra of this project needs: one text for every package that may be missing."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+_DISTRIBUTION = "sep-batch"
+_CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"  # in a checkout only
+
+
+def to_install(extra: str) -> str:
+    """Say how to install an extra into this Python: its packages with the versions that fit.
+
+    It works from any folder, of a checkout as of a wheel: this project is in no package index.
+
+    Args:
+        extra: Its name in pyproject.toml.
+    """
+    constraints = ["--constraint", str(_CONSTRAINTS)] if _CONSTRAINTS.is_file() else []
+    command = shlex.join([*_installer(), *constraints, *requirements(extra)])
+    return f"install the extra {extra}: {command}"
+
+
+def requirements(extra: str) -> list[str]:
+    """Return an extra's packages with the versions that fit, as pip takes them."""
+    try:
+        found = [Requirement(line) for line in requires(_DISTRIBUTION) or ()]
+    except PackageNotFoundError:  # a bare copy of the sources on a path
+        return [f"{_DISTRIBUTION}[{extra}]"]
+    return sorted(str(one).partition(";")[0] for one in found if one.marker and one.marker.evaluate({"extra": extra}))
+
+
+def _installer() -> list[str]:
+    """Return the command that installs into this Python; environments that uv made have no pip."""
+    has_pip = find_spec("pip") is not None
+    return [sys.executable, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install", "--python", sys.executable]
