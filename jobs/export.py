@@ -86,6 +86,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
 
 def _planned(selection: Selection, settings: ExportSettings, asked: ExportOptions, export: Export) -> tuple[Export, Exported]:
     """Lay the export out once, to know how much it is and what it is made of; nothing of it is held."""
+    settings = settings.model_copy(update={"group_by": selection.group_by})
     amounts = excerpts.amounts(selection.rows(), selection.extra, settings)
     exported = Exported(export.out, export.dest, asked.to, amounts, settings, warnings=_warnings(selection, settings))
     exported.in_index, exported.ok_in_index = selection.in_index()

@@ -32,8 +32,8 @@ def as_text(column: str, kind: pa.DataType) -> str:
     An integer that a later manifest gives as a double, or a decimal with more places, is the same text.
 
     Args:
-        column: SQL.
-        kind: Its type.
+        column: The column, or an expression, in SQL.
+        kind: Arrow type of it.
     """
     if pa.types.is_floating(kind):
         whole = f"{column} = trunc({column}) AND abs({column}) < {_BIGINT}"
@@ -48,7 +48,7 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
 
     Args:
         paths: Parquet files of this machine.
-        database: Reads the values of columns that are integers in one file and doubles in another.
+        database: Connection that reads the values of columns that are integers in one file and doubles in another.
     """
     schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
     columns: dict[str, dict[str, pa.Field]] = {}  # the manifests' own: by name, whatever its case, and file
@@ -69,11 +69,11 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
 def _replaced(fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """Yield the files in which something else is read in the place of a column, and what."""
     families = {path: _family(field.type) for path, field in fields.items()}
-    found = set(families.values())
-    is_mixed = found == {"integer", "double"}
+    kinds = set(families.values())
+    is_mixed = kinds == {"integer", "double"}
     of = {name: [path for path in fields if families[path] == name] for name in ("integer", "double")} if is_mixed else {}
     is_whole = is_mixed and _all(_WHOLE, of["double"], fields, database)
-    is_text = len(found) > 1 and not is_whole and not (is_mixed and _all(_EXACT_AS_DOUBLE, of["integer"], fields, database))
+    is_text = len(kinds) > 1 and not is_whole and not (is_mixed and _all(_EXACT_AS_DOUBLE, of["integer"], fields, database))
     for path, field in fields.items():
         column, kind = quoted(field.name), field.type
         plain = _MICROSECONDS[kind.unit].format(column) if pa.types.is_duration(kind) else column
@@ -97,7 +97,7 @@ def _all(condition: str, paths: Sequence[str], fields: Mapping[str, pa.Field], d
 
 
 def _family(kind: pa.DataType) -> str:
-    """Return what types of numbers are alike; any other type is one by itself."""
+    """Return a type's family: integers (durations are numbers of microseconds), doubles, or the type by itself."""
     if pa.types.is_integer(kind) or pa.types.is_duration(kind):
         return "integer"
     return "double" if pa.types.is_floating(kind) else str(kind)

@@ -30,10 +30,10 @@ def to_install(extra: str) -> str:
 def requirements(extra: str) -> list[str]:
     """Return an extra's packages with the versions that fit, as pip takes them."""
     try:
-        found = [Requirement(line) for line in requires(_DISTRIBUTION) or ()]
+        needed = [Requirement(line) for line in requires(_DISTRIBUTION) or ()]
     except PackageNotFoundError:  # a bare copy of the sources on a path
         return [f"{_DISTRIBUTION}[{extra}]"]
-    return sorted(str(one).partition(";")[0] for one in found if one.marker and one.marker.evaluate({"extra": extra}))
+    return sorted(str(one).partition(";")[0] for one in needed if one.marker and one.marker.evaluate({"extra": extra}))
 
 
 def _installer() -> list[str]:

@@ -20,21 +20,21 @@ def reserved(stems: Iterable[str]) -> frozenset[str]:
     """Return the names that any format writes of its own, in lower case: readers as DuckDB make no difference.
 
     Args:
-        stems: Those of the export.
+        stems: Stems of the export.
     """
     of_stems = (name for stem in (*stems, MIX) for name in (stem, active(stem), f"load_{stem}"))  # cut.load_vocals()
     return frozenset(name.lower() for name in (*OF_AN_EXCERPT, *OF_LHOTSE, *of_stems))
 
 
 def renamed(names: Sequence[str], reserved: frozenset[str]) -> dict[str, str]:
-    """Return of each column its name in the dataset: its own, or where that is reserved, one that no other column has.
+    """Return each column's name in the dataset: its own, or a new one where that is reserved; no two are equal.
 
     Args:
-        names: Of the index's columns that are the manifest's own; no two are alike but for their case.
-        reserved: As `reserved` gives them.
+        names: The index's columns that are the manifest's own; no two differ in case alone.
+        reserved: Result of `reserved`.
     """
     taken = {name.lower() for name in names} | reserved
-    found = {}
+    new_names = {}
     for name in names:
         new = name
         if name.lower() in reserved:
@@ -42,5 +42,5 @@ def renamed(names: Sequence[str], reserved: frozenset[str]) -> dict[str, str]:
             while new.lower() in taken:
                 new = PREFIX + new
             taken.add(new.lower())
-        found[name] = new
-    return found
+        new_names[name] = new
+    return new_names

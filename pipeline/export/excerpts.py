@@ -30,16 +30,16 @@ STEM = pa.struct(
 
 @dataclass
 class Amounts:
-    """How much an export is made of.
+    """Amounts of an export, as its plan has them.
 
     Attributes:
-        tracks: That were chosen.
-        short: Of them, those that are shorter than an excerpt.
-        longest_s: The longest of them all.
-        excerpts: That the tracks have, whole ones.
-        planned: Of them, those that the index lets in; or whole tracks.
-        shards: That these are laid out in.
-        sha256: Of all that the export reads of the index.
+        tracks: Number of chosen tracks.
+        short: Number of chosen tracks that are shorter than an excerpt.
+        longest_s: Length of the longest chosen track, in seconds.
+        excerpts: Number of whole excerpts that these tracks have.
+        planned: Number of excerpts that the index lets in; of an export of whole tracks, the tracks.
+        shards: Number of shards that these are laid out in.
+        sha256: SHA-256 of all that the export reads of the index.
     """
 
     tracks: int = 0

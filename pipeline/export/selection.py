@@ -66,11 +66,13 @@ class Selection:
         database: Has them in `selected`.
         extra: The manifest's own columns, by the names that the dataset gives them.
         renamed: Of these, the name in the dataset by the name in the index, where the two differ.
+        group_by: The column whose values are in one split only, as the index spells it.
     """
 
     database: duckdb.DuckDBPyConnection
     extra: pa.Schema
     renamed: Mapping[str, str] = field(default_factory=dict)
+    group_by: str | None = None
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield them in their order."""
@@ -125,9 +127,11 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         for setting in _LOCKED:
             database.sql(f"SET {setting}")
         renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], asked.reserved)
-        _select(database, asked, renamed, _group(asked.group_by, schema))
+        group_by = _group_by(asked.group_by, schema)
+        group = as_text(quoted(group_by), schema.field(group_by).type) if group_by else "NULL::VARCHAR"
+        _select(database, asked, renamed, group)
         kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if renamed else []
-        yield Selection(database, pa.schema(list(kinds)), {old: new for old, new in renamed.items() if old != new})
+        yield Selection(database, pa.schema(list(kinds)), {old: new for old, new in renamed.items() if old != new}, group_by)
 
 
 def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
@@ -163,25 +167,22 @@ def _config(folder: str) -> dict[str, Any]:
     return {"temp_directory": f"{folder}/spilled", "memory_limit": MEMORY}
 
 
-def _group(name: str | None, schema: pa.Schema) -> str:
-    """Return SQL for the text by which a track's group is told, null where it has none.
-
-    Args:
-        name: The column, in any case.
-        schema: The index's.
+def _group_by(name: str | None, schema: pa.Schema) -> str | None:
+    """Return a column that is named in any case as the index spells it; None where none is named.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none of that name.
     """
     if name is None:
-        return "NULL::VARCHAR"
-    column = next((one for one in schema if one.name.lower() == name.lower()), None)
-    if column is None:
+        return None
+    found: str | None = next((one for one in schema.names if one.lower() == name.lower()), None)
+    if found is None:
         raise failures.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
-    return as_text(quoted(column.name), column.type)
+    return found
 
 
 def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[str, str], group: str) -> None:
+    """Make the table `selected`; `group` is SQL for the text by which a track's group is told, null where it has none."""
     selected = [
         *("id", "uri", "source_bytes", "source_etag", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",

@@ -188,7 +188,9 @@ def test_musdbs_folders_and_groups_take_artist_and_title_in_any_case(inline_expo
     tracks = {f"t{n}": {stem: wave("x", seed=n, level=0.05) for stem in stems} for n in range(2)}
     extra = {name: {artist: "Nord", title: f"No {name}"} for name in tracks}
     write_out(str(tmp_path / "out"), tracks, extra=extra)
-    run_export(str(tmp_path / "out"), str(tmp_path / "d"), to="musdb", group_by="artist", split="0.5/0.5")
+    for group_by, shards in (("artist", 1), ("ARTIST", 0)):  # the second finds the first's export
+        told = run_export(str(tmp_path / "out"), str(tmp_path / "d"), to="musdb", group_by=group_by, split="0.5/0.5")
+        assert told.written == shards
     folders = [path.parent for path in Path(tmp_path, "d").glob("*/*/mixture.wav")]
     assert {folder.name for folder in folders} == {"Nord - No t0", "Nord - No t1"}
     assert len({folder.parent.name for folder in folders}) == 1, "one artist, one split"
