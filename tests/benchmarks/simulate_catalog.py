@@ -365,7 +365,7 @@ def fill(source: str, out: str) -> dict[str, object]:
         settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL))
         listed = manifest.read(source)
         name, tracks = index.new_run(out), listed.tracks
-        open_out(out, name, settings, listed, None)
+        open_out(out, name, settings, listed, Options(model=MODEL))
         work = Work(settings, out, name, index.parts_folder(out, name), index.parts_folder(out, name))
         with index.Journal(out, work.run, check=lambda: None) as journal:
             for start in range(0, tracks.num_rows, index.FLUSH_ROWS):
