@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from functools import partial
 from typing import IO, Any, cast
 
@@ -67,6 +69,7 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
     with missing_bucket_named(uri):
         found = ask_once(uri)
     filesystem, path = filesystem_of(uri, allow_http=True)
+    _refuse_no_file(uri, filesystem, path)
     if found.bytes > WHOLE_READ_BYTES:
         return _ranges(uri, filesystem, path, RANGE_BYTES), found
     content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
@@ -85,9 +88,18 @@ def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes
         range_bytes: Fetched at once.
     """
     filesystem, path = filesystem_of(uri, allow_http=True)
+    _refuse_no_file(uri, filesystem, path)
     if isinstance(filesystem, LocalFileSystem) or uris.check(uri, allow_http=True) in uris.HTTP:  # a server may ignore ranges
         return _ranges(uri, filesystem, path, range_bytes)
     return cast("IO[bytes]", Ranges(uri, _Blocks(filesystem, path, size, range_bytes)))
+
+
+def _refuse_no_file(uri: str, filesystem: Any, path: str) -> None:
+    """Refuse a pipe, socket or device: whoever opens one may wait for ever, and it has no size."""
+    if isinstance(filesystem, LocalFileSystem):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise failures.BadUri(f"{uri}: a pipe, socket or device, expected a file")
 
 
 def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int) -> IO[bytes]:

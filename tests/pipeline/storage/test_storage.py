@@ -344,3 +344,11 @@ def test_a_remote_folder_is_brought_here_once_for_each_uri(tmp_path):
     }
     assert storage.bring(folder, tmp_path) == here
     assert storage.bring(f"{folder}x", tmp_path) != here
+
+
+@pytest.mark.parametrize("opened", [storage.open_source, lambda uri: storage.open_ranges(uri, 3)])
+def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path, opened):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", "/dev/zero"):
+        with pytest.raises(failures.BadUri, match="expected a file"):
+            opened(str(path))
