@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -157,8 +158,8 @@ def _remove_folder(uri: str) -> None:
             return
         try:
             filesystem.rm(path, recursive=True)
-        except FileNotFoundError:  # another process removed some of it: what is left is listed again
-            if not further:
+        except OSError as error:  # somebody removed some of it, or added to it, as a lease does: what is left is listed again
+            if not further or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 raise
         else:
             return

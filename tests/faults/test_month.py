@@ -104,7 +104,7 @@ class Month:
     def holder_died(self, **says):
         """Have the process that holds OUT be gone, or another have held it."""
         holder = lease.newest(self.out)
-        uri = f"{lease.folder(self.out)}/{holder.number}.json"
+        uri = f"{lease.folder(self.out)}/{holder.number:06d}.json"
         storage.put(uri, json.dumps(holder.says | {"pid": 2**30, "ended": False} | says).encode())
         return uri
 
@@ -265,7 +265,7 @@ NIGHTS = [
     Night(done=15, known=1, gone=BC),
     Night((song("broken.wav", 490),), 0, 15, ("broken.wav",), gone=BC),
     Night((renamed("deep/d.wav", "deeper/d.wav"),), 0, 15, ("deeper/d.wav",), gone=BCD),
-    Night((song("c.wav", 320, at_s=NOON_S),), 0, 17, gone=("b.wav", "deep/d.wav")),
+    Night((song("c.wav", 320, at_s=NOON_S + DAY_S),), 0, 17, gone=("b.wav", "deep/d.wav")),
     Night((song("e.wav", 340),), 0, 16, ("e.wav",), gone=("b.wav", "deep/d.wav"), on_s3={"done": 17, "separated": ()}),
     Night((song("e.wave", 500),), 0, 17, ("e.wave",), gone=("b.wav", "deep/d.wav")),
     Night((text("songs.csv"),), done=18, gone=("b.wav", "deep/d.wav"), says="1 manifest file beside audio"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
@@ -301,9 +302,24 @@ def test_what_another_process_removes_at_the_same_time_is_removed(left, tmp_path
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_that_can_never_be_removed_is_an_error(tmp_path, monkeypatch):
+def test_what_another_process_adds_at_the_same_time_is_removed_too(tmp_path, monkeypatch):
+    storage.put(f"{tmp_path}/x/a.bin", b"x")
+    rmdir, left = os.rmdir, ["b.bin"]
+
+    def add_first(path, **options):
+        if left:
+            storage.put(f"{tmp_path}/x/{left.pop()}", b"x")
+        return rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", add_first)
+    storage.remove(f"{tmp_path}/x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTEMPTY])
+def test_a_folder_that_can_never_be_removed_is_an_error(tmp_path, monkeypatch, number):
     def rm(*_arguments, **_options):
-        raise FileNotFoundError(2, "No such file or directory")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(LocalFileSystem, "rm", rm)
     with pytest.raises(failures.WriteFailed):
