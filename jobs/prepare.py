@@ -82,8 +82,24 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         where = uris.target(out or default_out(listed.uri))
     except failures.BadUri as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
+    _refuse_sources_in_out(listed.tracks["uri"], where)
     refuse_missing_packages(listed.tracks["uri"], where)
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
+
+
+def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
+    """Refuse sources in the folders that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
+
+    Raises:
+        UsageError: With the first of them.
+    """
+    for folder in ("stems", "_sep"):
+        at = pc.index(pc.starts_with(sources, f"{out}/{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
+        if at >= 0:
+            raise failures.UsageError(
+                f"--out {uris.shown(out)}: the source {uris.shown(sources[at].as_py())} lies in its folder {folder}/, "
+                "where runs write; use another --out"
+            )
 
 
 def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
@@ -222,8 +238,8 @@ def displaced(plan: Plan, journal: index.Opened, settings: Settings) -> list[str
         if is_there:
             raise failures.UsageError(
                 f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "
-                f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); use a template that holds "
-                "{id}, or another --out"
+                f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
+                "use a template that holds {id}, or another --out"
             )
     return [other.other_id for other in found]
 
