@@ -153,7 +153,7 @@ def _before(dest: str) -> dict[str, Any] | None:
         return None
     try:
         return _checked(json.loads(storage.read(uri)))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
 
 
