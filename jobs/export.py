@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -101,7 +102,7 @@ def _refuse_dest(out: str, dest: str) -> None:
         UsageError: It lies in OUT, or is another OUT.
         NotRunnableError: It holds files that no export wrote.
     """
-    if f"{dest}/".startswith(f"{out}/"):
+    if f"{_without_links(dest)}/".startswith(f"{_without_links(out)}/"):
         raise failures.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
     if any(storage.exists(f"{dest}/{name}") for name in (index.INDEX_FILE, outs.RUN_JSON)):
         raise failures.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
@@ -109,6 +110,10 @@ def _refuse_dest(out: str, dest: str) -> None:
         held = next((found.uri for found in storage.find(dest) if not found.uri.startswith(f"{dest}/_sep/")), None)
         if held is not None:
             raise failures.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
+
+
+def _without_links(uri: str) -> str:
+    return os.path.realpath(uri) if uris.is_local(uri) else uri
 
 
 def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
@@ -153,7 +158,7 @@ def _before(dest: str) -> dict[str, Any] | None:
         return None
     try:
         return _checked(json.loads(storage.read(uri)))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
 
 

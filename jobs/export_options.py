@@ -113,6 +113,8 @@ def _check_words(asked: ExportOptions) -> None:
     for name, found in (("--shard-size", asked.shard_size), ("--limit", asked.limit), ("--cpus", asked.cpus)):
         if found is not None and found <= 0:
             raise failures.UsageError(f"{name} {found}: expected more than 0")
+    if asked.where is not None and not asked.where.strip():
+        raise failures.UsageError("--where: is empty, expected an SQL condition; without the flag all tracks are chosen")
     if asked.excerpt is None and (asked.hop or asked.min_active):
         flag = "--hop" if asked.hop else "--min-active"
         raise failures.UsageError(f"{flag}: is of excerpts, and needs --excerpt; whole tracks are chosen with --where")

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sep_batch.pipeline import failures, index, lease, storage
+from pydantic import ValidationError
+
+from sep_batch.jobs.run_json import RunJson
+from sep_batch.pipeline import failures, index, lease, storage, uris
 
 RUN_JSON = "_sep/run.json"
 
@@ -39,11 +42,20 @@ def last_run(out: str) -> dict[str, Any]:
     if not storage.exists(uri):
         return nothing
     try:
-        told = dict(json.loads(storage.read(uri)))
-        settings = dict(told["settings"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise failures.NotRunnableError(f"{uri}: not what a run writes ({error}); remove it to start OUT anew") from error
-    return nothing | told | {"settings": settings}
+        told: dict[str, Any] = json.loads(storage.read(uri))
+        RunJson.model_validate(told)
+    except (ValueError, RecursionError) as error:
+        raise failures.NotRunnableError(f"{uri}: not what a run writes ({_why(error)}); remove it to start OUT anew") from error
+    return nothing | told
+
+
+def _why(error: Exception) -> str:
+    """Say in a few words what is wrong with a text of JSON."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        return uris.printable(f"{name}: {first['msg']}" if name else first["msg"])
+    return uris.printable(str(error))
 
 
 @contextmanager

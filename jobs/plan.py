@@ -98,7 +98,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         todo = plan.tracks
         much = amounts(todo, settings, past(journal, todo, settings, before), wanted.stft) if plan.todo else None
         examples = _examples(plan, journal)
-        refusal = _refused_ids(plan, journal)
+        refusal = _refused_tracks(plan, journal, settings)
     return Planned(
         catalog.listed.uri,
         catalog.out,
@@ -113,10 +113,11 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     )
 
 
-def _refused_ids(plan: Plan, journal: index.Opened) -> failures.RunError | None:
+def _refused_tracks(plan: Plan, journal: index.Opened, settings: Settings) -> failures.RunError | None:
     try:
         prepare.refuse_ids_of_others(plan, journal)
-    except failures.ManifestError as refused:
+        prepare.displaced(plan, journal, settings)
+    except failures.RunError as refused:
         return refused
     return None
 

@@ -5,7 +5,6 @@ Nothing here writes to OUT.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shlex
 from collections.abc import Iterator
@@ -26,6 +25,8 @@ from sep_batch.pipeline.manifest import formats
 from sep_batch.pipeline.plan import Plan, of_another
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.taken_paths import taken
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,24 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         where = uris.target(out or default_out(listed.uri))
     except failures.BadUri as error:
         raise failures.NotRunnableError(f"OUT {error}") from error
+    _refuse_sources_in_out(listed.tracks["uri"], where)
     refuse_missing_packages(listed.tracks["uri"], where)
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
+
+
+def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
+    """Refuse sources in the folders that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
+
+    Raises:
+        UsageError: With the first of them.
+    """
+    for folder in ("stems", "_sep"):
+        at = pc.index(pc.starts_with(sources, f"{out}/{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
+        if at >= 0:
+            raise failures.UsageError(
+                f"--out {uris.shown(out)}: the source {uris.shown(sources[at].as_py())} lies in its folder {folder}/, "
+                "where runs write; use another --out"
+            )
 
 
 def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
@@ -200,13 +217,39 @@ def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
     Raises:
         ManifestError: With both URIs.
     """
-    for id, uri, other in of_another(plan, journal.database):
-        with contextlib.suppress(failures.TrackError):  # where it cannot be asked for, it is taken for gone
-            if storage.exists(other):
-                raise failures.ManifestError(
-                    f"id {id} is {uris.shown(uri)} in the manifest, and in OUT {uris.shown(other)}, which is still there: "
-                    "give two songs two ids, or two OUTs"
-                )
+    pairs = of_another(plan, journal.database)
+    there = spread(_is_there, (other for _, _, other in pairs))
+    for (id, uri, other), is_there in zip(pairs, there, strict=True):
+        if is_there:
+            raise failures.ManifestError(
+                f"id {id} is {uris.shown(uri)} in the manifest, and in OUT {uris.shown(other)}, which is still there: "
+                "give two songs two ids, or two OUTs"
+            )
+
+
+def displaced(plan: Plan, journal: index.Opened, settings: Settings) -> list[str]:
+    """Return the ids of tracks that are not about to be separated, but whose stems will be written over; their sources are gone.
+
+    Raises:
+        UsageError: The source of such a track is still there: its stems would be lost.
+    """
+    found = taken(plan, journal, settings)
+    for other, is_there in zip(found, spread(_is_there, (other.other_uri for other in found)), strict=True):
+        if is_there:
+            raise failures.UsageError(
+                f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "
+                f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
+                "use a template that holds {id}, or another --out"
+            )
+    return [other.other_id for other in found]
+
+
+def _is_there(uri: str) -> bool:
+    """Tell whether a source is there; where it cannot be asked for, it is taken for gone."""
+    try:
+        return storage.exists(uri)
+    except failures.TrackError:
+        return False
 
 
 def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], *, overwrite: bool) -> None:

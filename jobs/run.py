@@ -81,11 +81,13 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
         with index.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             prepare.refuse_ids_of_others(plan, journal)
+            displaced = prepare.displaced(plan, journal, settings)
             _open_out(out, run, settings, catalog.listed, wanted)
             if catalog.listed.is_folder:
                 listed = catalog.listed
                 summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
-            is_withdrawn = plan.todo and withdraw(journal, plan.column("id"), writer)
+            redone = pa.chunked_array([*plan.column("id").chunks, pa.array(displaced, pa.string())])
+            is_withdrawn = plan.todo and withdraw(journal, redone, writer)
         if is_withdrawn:
             index.publish(out, run)
         bad_rows = plan.bad_rows if plan.counts["bad_row"] else None

@@ -49,8 +49,13 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
     Args:
         paths: Parquet files of this machine.
         database: Connection that reads the values of columns that are integers in one file and doubles in another.
+
+    Raises:
+        ArrowTypeError: A file is none that a run wrote.
     """
     schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
+    if fault := next(filter(None, map(foreign, schemas.values())), None):
+        raise pa.ArrowTypeError(fault)
     columns: dict[str, dict[str, pa.Field]] = {}  # the manifests' own: by name, whatever its case, and file
     for path, schema in schemas.items():
         for field in schema:
@@ -64,6 +69,32 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
     for path, pairs in replaced.items():
         groups.setdefault(tuple(sorted(pairs)), []).append(path)
     return groups
+
+
+def foreign(schema: pa.Schema) -> str | None:
+    """Say why a file's columns are none that a run of any version writes; None where they are."""
+    if "id" not in schema.names:
+        return "no column id"
+    for expected in JOURNAL:
+        if expected.name in schema.names and not _is_alike(kind := schema.field(expected.name).type, expected.type):
+            return f"column {expected.name} is {kind}, expected {expected.type if expected.name != 'stems' else 'a list'}"
+    return None
+
+
+def _is_alike(kind: pa.DataType, expected: pa.DataType) -> bool:
+    """Tell whether a column of a type can be read as another: older versions wrote narrower numbers and fewer fields."""
+    if pa.types.is_null(kind):
+        return True
+    families = (_is_text, _is_number, pa.types.is_boolean, pa.types.is_list, pa.types.is_timestamp)
+    return any(family(kind) and family(expected) for family in families)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _replaced(fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:

@@ -80,7 +80,8 @@ def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
 def _sorted_out(found: Iterable[Info]) -> tuple[list[_File], list[_File]]:
     runs: dict[str, list[_File]] = defaultdict(list)
     for one in found:
-        if one.uri.endswith(".parquet") and not uris.name(one.uri).startswith("."):  # a Mac's or NFS's own are hidden
+        is_hidden = uris.name(one.uri).startswith(".")  # a Mac's or NFS's own
+        if one.uri.endswith(".parquet") and uris.parent(one.uri).endswith("/_sep/journal") and not is_hidden:
             file = _File.of(one)
             runs[file.run].append(file)
     files, covered = list[_File](), list[_File]()

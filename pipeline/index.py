@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import by_id, compaction, failures, storage, uris
-from sep_batch.pipeline.column_types import united
+from sep_batch.pipeline.column_types import foreign, united
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 from sep_batch.pipeline.spread import spread
@@ -330,4 +330,4 @@ def fault(path: str) -> str | None:
             pass
     except (pa.ArrowException, OSError) as error:
         return str(error).splitlines()[0]
-    return None if "id" in file.schema_arrow.names else "no column id"
+    return foreign(file.schema_arrow)

@@ -33,7 +33,9 @@ DEAD_S = 90.0
 LOOK_S = 2.0  # between two looks at somebody else's lease
 _CLOCK = "clock"  # the object whose time of writing is the storage's time
 _AHEAD_S = 5.0  # that a lease may be written after it was read; beyond it, the storage's clock was set back
-_FILE = re.compile(r"(\d+)[.]json")
+_FILE = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,17})[.]json")  # as `_uri` writes numbers, and no other way
+_RUN = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,16}")
+_SHOWN_CHARS = 60  # of a name, in a message
 
 
 def folder(out: str) -> str:
@@ -65,7 +67,7 @@ class Found:
             return DEAD_S
 
     def __str__(self) -> str:
-        known = (self.says.get(name, "?") for name in ("run", "host", "pid", "since"))
+        known = (uris.printable(str(self.says.get(name, "?")), _SHOWN_CHARS) for name in ("run", "host", "pid", "since"))
         return "run {} on {} (pid {}) works on it since {}".format(*known)
 
 
@@ -79,11 +81,22 @@ def newest(out: str) -> Found | None:
     if number is None:
         return None
     content, modified = storage.read(_uri(out, number)), storage.info(_uri(out, number)).modified
+    return Found(number, content, _said(content), modified)
+
+
+def _said(content: bytes) -> dict[str, Any]:
+    """Return what a lease says, without what no run writes: its words go into messages, and a run's name into paths."""
     try:
         says = json.loads(content)
-    except ValueError:
-        says = {}
-    return Found(number, content, says if isinstance(says, dict) else {}, modified)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(says, dict):
+        return {}
+    texts = ("run", "host", "since", "at", "machine", "token")
+    is_odd = {name for name in texts if not isinstance(says.get(name, ""), str)}
+    is_odd |= {"run"} if "run" in says and not _RUN.fullmatch(str(says["run"])) else set()
+    is_odd |= {"pid"} if type(says.get("pid", 0)) is not int else set()
+    return {name: value for name, value in says.items() if name not in is_odd}
 
 
 @contextmanager

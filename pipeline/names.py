@@ -98,19 +98,26 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
     Raises:
         UsageError: With the first few pairs.
     """
-    if "{id}" in template:
+    if keeps_ids_apart(template):
         return
-    hashes = (hash(_folded(render(template, id, uri, stems[0], ext))) for id, uri in tracks)
+    hashes = (hash(folded(render(template, id, uri, stems[0], ext))) for id, uri in tracks)
     seen: dict[str, tuple[str, str]] = {}
     clashes = []
     for id, uri in compress(tracks, may_repeat(np.fromiter(hashes, np.int64))):
         path = render(template, id, uri, stems[0], ext)
-        if (first := seen.setdefault(_folded(path), (id, uri)))[0] != id:
+        if (first := seen.setdefault(folded(path), (id, uri)))[0] != id:
             clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
         raise failures.UsageError(f"--filename {uris.printable(template)}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
 
 
-def _folded(path: str) -> str:
+def keeps_ids_apart(template: str) -> bool:
+    """Tell whether two ids never have one path: a component holds the id, and beside it no text that differs between sources."""
+    components = template.split("/")
+    return any("{id}" in one and "{filename}" not in one and "{foldername}" not in one for one in components)
+
+
+def folded(path: str) -> str:
+    """Return a path as storage takes it that ignores case, or how an accent is written."""
     return unicodedata.normalize("NFC", path).casefold()

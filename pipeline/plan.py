@@ -88,7 +88,7 @@ _OLD_IDS = """SELECT is_now.place, is_now.id AS new_id, is_now.uri, is_now.offse
         AND was.offset_s IS NOT DISTINCT FROM is_now.offset_s AND was.duration_s IS NOT DISTINCT FROM is_now.duration_s
     GROUP BY ALL"""
 _OF_ANOTHER = f"""SELECT is_now.id, is_now.uri, was.uri FROM is_now JOIN newest AS was USING (id)
-    WHERE was.status = 'ok' AND was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE ORDER BY id LIMIT $most"""  # noqa: S608 (ours)
+    WHERE was.status = 'ok' AND was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE ORDER BY id"""  # noqa: S608 (ours)
 
 
 @dataclass(frozen=True)
@@ -193,16 +193,15 @@ def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Ta
     return tracks.set_column(tracks.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
 
 
-def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection, most: int = 20) -> list[tuple[str, str, str]]:
+def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
     """Return ids that the journal has of another source than the manifest, with both URIs, the manifest's first.
 
     Args:
         plan: Of a manifest.
         journal: As `make_plan` takes it.
-        most: At most so many.
     """
     _register(plan.listed, journal)
-    found = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER, {"most": most}).fetchall()]
+    found = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER).fetchall()]
     journal.unregister("is_now")
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import index, storage, uris
+from sep_batch.pipeline import failures, index, storage, uris
 from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.spread import spread
@@ -22,6 +22,7 @@ from sep_batch.pipeline.spread import spread
 FLUSH_S = 10.0
 ENDING = ".shards"
 _ENDINGS = (ENDING, ".parquet")  # the second of exports of before
+_YOUNGER = ("left_out",)  # columns that exports of before lack
 Key = tuple[str, int]  # a shard's split and number
 
 
@@ -95,14 +96,37 @@ class ShardJournal:
 
 @listing
 def done(dest: str) -> dict[Key, Done]:
-    """Return every shard that has a row."""
-    return {(row["split"], row["shard"]): Done.of(row) for row in rows(dest)}
+    """Return every shard that has a row, and whose files are there as the row says: a removed shard is written again."""
+    newest = {(row["split"], row["shard"]): row for row in rows(dest)}
+    there = {file.uri[len(dest) + 1 :]: file.bytes for file in storage.find(dest)} if newest else {}
+    return {
+        key: Done.of(row) for key, row in newest.items() if all(there.get(file["path"]) == file["bytes"] for file in row["files"])
+    }
 
 
 def rows(dest: str) -> Iterator[dict[str, Any]]:
-    """Yield all rows, the older ones first."""
-    for content in spread(storage.read, _files(dest)):
-        yield from pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    """Yield all rows, the older ones first.
+
+    Raises:
+        NotRunnableError: A file of the journal is torn, or none that an export writes.
+    """
+    files = _files(dest)
+    for uri, content in zip(files, spread(storage.read, files), strict=True):
+        yield from _read(uri, content).to_pylist()
+
+
+def _read(uri: str, content: bytes) -> pa.Table:
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
+        missing = [name for name in SHARD.names if name not in table.column_names and name not in _YOUNGER]
+        if missing:
+            raise pa.ArrowTypeError(f"no column {missing[0]}")
+        return table.cast(pa.schema([SHARD.field(name) for name in table.column_names]))
+    except (pa.ArrowException, KeyError) as error:
+        why = uris.printable(str(error).splitlines()[0])
+        raise failures.NotRunnableError(
+            f"{uri}: not what an export writes ({why}); remove it, and its shards are written again"
+        ) from error
 
 
 def new_run(dest: str) -> str:

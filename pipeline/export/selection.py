@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, index
+from sep_batch.pipeline import failures, index, uris
 from sep_batch.pipeline.column_types import as_text, quoted
 from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.rows import JOURNAL
@@ -31,6 +31,10 @@ _IS_TEXT = "trim(coalesce(CAST({} AS VARCHAR), '')) <> ''"
 _BOTH = "concat(trim(CAST(artist AS VARCHAR)), ' - ', trim(CAST(title AS VARCHAR)))"
 _ARTIST_AND_TITLE = (
     f"CASE WHEN {_IS_TEXT.format('artist')} AND {_IS_TEXT.format('title')} THEN {_FOLDER.format(_BOTH)} ELSE id END"
+)
+_BROKEN = (  # conditions of rows that no run publishes
+    ("GROUP BY id HAVING count(*) > 1", "is there more than once"),
+    ("WHERE status = 'ok' AND (audio_s IS NULL OR coalesce(len(stems), 0) = 0)", "is ok, and has no length or no stems"),
 )
 _ONE_OF_A_KIND = (  # brackets are in no name, so what stands in them makes it another one
     "CASE WHEN count(*) OVER (PARTITION BY lower(name)) > 1 THEN concat(name, ' [', left(md5(id), 16), ']') ELSE name END"
@@ -124,6 +128,7 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         _refuse_foreign(schema, f"{out}/{index.INDEX_FILE}")
         database.sql("SET TimeZone = 'UTC'")
         database.execute("CREATE TABLE tracks AS FROM read_parquet(?)", [path])
+        _refuse_broken(database, f"{out}/{index.INDEX_FILE}")
         for setting in _LOCKED:
             database.sql(f"SET {setting}")
         renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], asked.reserved)
@@ -163,6 +168,21 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
             )
 
 
+def _refuse_broken(database: duckdb.DuckDBPyConnection, uri: str) -> None:
+    """Refuse an index whose rows no run published: shards would hold one excerpt twice, or none could be laid out.
+
+    Raises:
+        NotRunnableError: With the id.
+    """
+    for condition, what in _BROKEN:
+        found = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (ours)
+        if found is not None:
+            raise failures.NotRunnableError(
+                f"{uri}: not what a run publishes: track {uris.printable(found)} {what}; "
+                "sep-batch verify OUT --repair publishes it anew"
+            )
+
+
 def _config(folder: str) -> dict[str, Any]:
     return {"temp_directory": f"{folder}/spilled", "memory_limit": MEMORY}
 
@@ -196,7 +216,8 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[
         packed = (f"{quoted(new)} := {quoted(old)}" for old, new in renamed.items())
         selected.append(f"struct_pack({', '.join(packed)}) AS extra")
     condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
-    drawn = f"SELECT {', '.join(selected)} FROM tracks WHERE {condition}"  # noqa: S608 (see above)
+    # by itself the condition sees the index's columns alone, not the names that are given to what is selected of them
+    drawn = f"SELECT {', '.join(selected)} FROM (FROM tracks WHERE {condition})"  # noqa: S608 (see above)
     named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
     query = f"CREATE TABLE selected AS {named}"
     values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}

@@ -12,6 +12,7 @@ Files:
     bad_rows: Rows that cannot be meant: refused, or tracks that fail.
     source_policy: Which sources a manifest may name.
     audio_files: The audio files of a folder, prefix or inventory, and a count of all others.
+    made_files: The files in it that sep-batch made.
     patterns: Patterns of --include and --exclude.
     table_folder: A folder of Parquet, CSV or JSONL files as one manifest.
     scan: A manifest is written from folders, prefixes, patterns, lists and inventories.

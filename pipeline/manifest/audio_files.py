@@ -11,6 +11,7 @@ from typing import Literal
 from sep_batch.pipeline import failures, storage, uris
 from sep_batch.pipeline.audio.kinds import EXTENSIONS
 from sep_batch.pipeline.manifest.formats import is_table
+from sep_batch.pipeline.manifest.made_files import MadeFiles
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import Info, Skipped
 
@@ -22,9 +23,6 @@ _IS_AUDIO = frozenset(AUDIO_EXTENSIONS)
 _EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
 _MARKERS = ("/", "_$folder$")  # how the name of an object ends that stands for a folder
 _SYSTEM = frozenset(("lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"))  # folders that hold nobody's songs
-_SEP = "_sep"  # the folder that marks an OUT, or an export
-_MARK = re.compile(rf"(?:(.*)/)?{_SEP}/(?:run|export)\.json")
-_MADE = frozenset(("stems", "train", "validation", "test"))  # folders in which these have their audio; all sort after `_sep`
 _TABLES = (  # formats of tables whose log says which of the files there count
     (re.compile(r"(?:^|/)_delta_log/"), "a Delta Lake table"),
     (re.compile(r"(?:^|/)\.hoodie/"), "a Hudi table"),
@@ -54,20 +52,23 @@ class AudioFiles:
         unread: Folders of a disk that could not be read, nor what lies below them.
     """
 
-    def __init__(self, folder: str, patterns: Patterns | None = None, *, with_manifests: bool = False) -> None:
+    def __init__(
+        self, folder: str, patterns: Patterns | None = None, *, with_manifests: bool = False, is_whole: bool = True
+    ) -> None:
         """Begin with nothing listed.
 
         Args:
             folder: What is listed.
             patterns: Which of its files are listed; by default those with an extension of audio.
             with_manifests: Keep the manifest files too, instead of counting them among the others.
+            is_whole: Whether the listing shows every file of the folder, as a pattern's does not.
         """
         self.folder, self._patterns, self._with_manifests = folder, patterns or Patterns(), with_manifests
         self.manifests, self.manifest_count, self.table, self.unread = list[Info](), 0, "", list[str]()
         self._has_audio = False
         self._others, self._hidden, self._excluded = Counter[str](), 0, 0
         self._private, self._first_private = 0, ""
-        self._outs, self._ours = set[str](), 0
+        self._made, self._ours = MadeFiles(folder, is_whole=is_whole), 0
         self._skipped, self._first_skipped = Counter[Skipped](), dict[Skipped, str]()
         self._odd, self._first_odd = 0, ""
         self._archived, self._first_archived = 0, ""
@@ -108,11 +109,10 @@ class AudioFiles:
         kind, components = extension(inside), inside.split("/")
         of_table = next((name for sign, name in _TABLES if sign.search(inside)), "") if kind not in _IS_AUDIO else ""
         self.table = self.table or of_table
-        if mark := _MARK.fullmatch(inside):
-            self._outs.add(mark[1] or "")
+        is_ours = self._made.is_one(inside)
         if any(component.startswith(".") or component in _SYSTEM for component in components):
             self._hidden += 1
-        elif self._is_ours(components):
+        elif is_ours:
             self._ours += 1
         elif self._patterns and self._patterns.leave_out(inside):
             self._excluded += 1
@@ -126,14 +126,6 @@ class AudioFiles:
             self.manifest_count += 1
             return "manifest"
         return "other"
-
-    def _is_ours(self, components: list[str]) -> bool:
-        """Tell whether a file was made by a run or an export: it lies in one of their folders, beside their mark."""
-        if _SEP in components[:-1]:
-            return True
-        made = [place for place, name in enumerate(components[:-1]) if name in _MADE]
-        made += [len(components) - 1] * (components[-1] == "index.parquet")
-        return any("/".join(components[:place]) in self._outs for place in made)
 
     def _count_other(self, kind: str) -> None:
         kind = kind if _EXTENSION.fullmatch(kind) else ""
@@ -194,8 +186,10 @@ class AudioFiles:
     def _hidden_or_excluded(self) -> list[str]:
         hidden = [counted(self._hidden, "hidden file")] * bool(self._hidden)
         if self._ours:
-            first = uris.printable(min(self._outs) or self.folder, 60)
-            hidden.append(f"{counted(self._ours, 'file')} that sep-batch wrote (in {first}{', ...' * (len(self._outs) > 1)})")
+            first = uris.printable(min(self._made.outs, default="") or self.folder, 60)
+            hidden.append(
+                f"{counted(self._ours, 'file')} that sep-batch wrote (in {first}{', ...' * (len(self._made.outs) > 1)})"
+            )
         for kind, count in self._skipped.items():
             first = uris.printable(self._first_skipped[kind], 60)
             hidden.append(f"{counted(count, kind)} ({first}{', ...' * (count > 1)})")

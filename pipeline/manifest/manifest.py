@@ -230,7 +230,7 @@ def check(
     """
     said = f"manifest {uris.shown(uri)}"
     parsed = parsed if isinstance(parsed, Parsed) else Parsed(parsed)
-    table, resolve = parsed.table, lambda uri: around.resolve(uri, folder)
+    table, resolve = _without_views(parsed.table), lambda uri: around.resolve(uri, folder)
     source, identity = _chosen(table.column_names, uri_column, id_column, said)
     try:
         parts = segments.of(table, source)
@@ -269,6 +269,15 @@ def check(
         tracks = tracks.filter(pa.array(is_first))
     told = [*parsed.warnings, *segments.warnings(table, parts), *told]
     return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(told))
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Return a table with plain texts and bytes in the place of views, as other libraries write: Arrow cannot slice these."""
+    for place, field in enumerate(table.schema):
+        for view, plain in ((pa.string_view(), pa.string()), (pa.binary_view(), pa.binary())):
+            if field.type == view:
+                table = table.set_column(place, field.with_type(plain), table.column(place).cast(plain))
+    return table
 
 
 def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:

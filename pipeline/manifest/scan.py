@@ -117,7 +117,7 @@ def _of_audio(
         files = AudioFiles(uri, patterns, with_manifests=True)
         blocks = _batched(files.below())
     elif (wild := _WILD.search(uri)) and not storage.exists(uri):
-        files = AudioFiles(uri[: wild.start()].rpartition("/")[0], patterns)
+        files = AudioFiles(uri[: wild.start()].rpartition("/")[0], patterns, is_whole=False)
         blocks = _batched(files.of(storage.expand(uri)))
     else:
         patterns.refuse(f"{uris.shown(uri)} is one file")

@@ -56,7 +56,7 @@ def put_file(uri: str, file: Path) -> None:
     """
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(path).parent)
         with file.open("rb+") as written:
             os.fsync(written.fileno())
         file.replace(path)
@@ -80,7 +80,7 @@ def create(uri: str, content: bytes) -> bool:
     filesystem, path = filesystem_of(uri)
     try:
         if isinstance(filesystem, LocalFileSystem):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(path).parent)
             with Path(path).open("xb") as file:
                 file.write(content)
         else:
@@ -102,8 +102,8 @@ def _holds(filesystem: Any, path: str, content: bytes) -> bool:
 
 
 def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None:
-    scratch.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(scratch)
+    _make_folder(path.parent)
     temporary = scratch / f".{path.name[:100]}.{secrets.token_hex(8)}.part"
     try:
         with temporary.open("wb") as file:
@@ -114,6 +114,21 @@ def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        NotADirectoryError: One of them is a link to nowhere, as to a disk that is not mounted; Python says that it exists, as
+            it says of an object that another run has created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        is_dangling = not Path(error.filename).exists()
+        found = f"{error.filename} is a link to what is not there" if is_dangling else f"{error.filename} is no folder"
+        raise NotADirectoryError(errno.ENOTDIR, found, error.filename) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,6 +26,7 @@ from sep_batch.pipeline import failures, lease, storage
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
+from sep_batch.pipeline.export.shards import SHARD
 
 PATTERNS = {"a.1": "xxxx....xx", "b": "....xxxx", "c": "xxx", "d": "........", "e": "x.x.x.x.x", "f": "xxxxxx"}
 ARTISTS = {"a.1": "Björk", "b": "Björk", "c": "Can", "d": None, "e": None, "f": ""}
@@ -350,6 +351,65 @@ def test_hidden_files_in_the_journal_of_shards_are_not_of_it(inline_export, out,
     for name in ("._000001-abcd-000000.parquet", ".nfs0001"):
         (tmp_path / "d" / "_sep" / "journal" / name).write_bytes(b"\0\5\x16\7")
     assert exported(out, tmp_path / "d", shard_size=100).done_before == first.shards
+
+
+def test_a_shard_whose_files_were_removed_or_changed_is_written_again(inline_export, out, tmp_path):
+    first = exported(out, tmp_path / "d", shard_size=1)
+    files = {path: path.read_bytes() for path in (tmp_path / "d" / "train").iterdir()}
+    assert len(files) > 2
+    (removed, changed, *_) = files
+    removed.unlink()
+    changed.write_bytes(b"cut")
+    again = exported(out, tmp_path / "d", shard_size=1)
+    assert (again.done_before, again.exit_code) == (first.shards - 2, 0)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def table_of(**columns):
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"x", table_of(a=[1]), table_of(**{name: ["x"] for name in SHARD.names})])
+def test_a_file_of_the_journal_that_no_export_wrote_is_named(inline_export, out, tmp_path, content):
+    exported(out, tmp_path / "d", shard_size=100)
+    (tmp_path / "d" / "_sep" / "journal" / "000009-aaaa-000000.shards").write_bytes(content)
+    with pytest.raises(failures.NotRunnableError, match=r"000009-aaaa-000000.shards: not what an export writes .*; remove it"):
+        exported(out, tmp_path / "d", shard_size=100)
+
+
+def test_an_index_whose_rows_no_run_published_is_refused_with_the_id(inline_export, tmp_path):
+    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("xx")}})
+    path = tmp_path / "out" / "index.parquet"
+    table = pyarrow.parquet.read_table(path)
+    stems = table.schema.field("stems")
+    for changed, words in (
+        (pa.concat_tables([table, table]), "track a is there more than once"),
+        (table.set_column(table.column_names.index("stems"), stems, pa.array([[]], stems.type)), "track a is ok, and has no"),
+        (table.set_column(table.column_names.index("audio_s"), "audio_s", pa.array([None], pa.float64())), "track a is ok, and"),
+    ):
+        pyarrow.parquet.write_table(changed, path)
+        with pytest.raises(failures.NotRunnableError, match=words):
+            exported(str(tmp_path / "out"), tmp_path / "d")
+
+
+def test_a_link_leads_no_export_into_out(inline_export, out, tmp_path):
+    (tmp_path / "link").symlink_to(out)
+    for source, dest in ((out, tmp_path / "link" / "d"), (tmp_path / "link", f"{out}/d")):
+        with pytest.raises(failures.UsageError, match="lies in OUT"):
+            run_export(str(source), str(dest), to="parquet")
+
+
+def test_an_empty_condition_is_not_all_tracks(inline_export, out, tmp_path):
+    for where in ("", "  "):
+        with pytest.raises(failures.UsageError, match="--where: is empty, expected an SQL condition"):
+            run_export(out, str(tmp_path / "d"), to="parquet", where=where)
+
+
+def test_a_condition_sees_columns_of_the_index_alone(inline_export, out, tmp_path):
+    with pytest.raises(failures.UsageError, match='"place" not found'):
+        run_export(out, str(tmp_path / "d"), to="parquet", where="place = 1")
 
 
 def test_an_index_that_no_run_published_is_refused_with_the_column(inline_export, tmp_path):

@@ -155,3 +155,60 @@ def test_etags_of_before_which_were_times_alone_read_on(tmp_path, tiny, inline):
     write_tone(song, seconds=0.3)
     os.utime(song, ns=(then, then))
     assert run_job(str(song.parent), str(out), model=tiny).ok == 1
+
+
+BY_NAME = "{filename}/{stem}.{ext}"
+
+
+def test_a_song_of_another_run_is_not_written_over_by_one_of_the_same_file_name(tmp_path, tiny, inline):
+    songs = [write_tone(tmp_path / album / "01.wav", hz, seconds=0.2) for album, hz in (("al1", 300), ("al2", 500))]
+    out = str(tmp_path / "out")
+    run_job(str(songs[0]), out, model=tiny, filename=BY_NAME)
+    before = stems_below(tmp_path / "out")
+    with pytest.raises(failures.UsageError, match=r"al2/01.wav gives stems/01/.* of another track, 01-.* \(.*al1/01.wav\)"):
+        run_job(str(songs[1]), out, model=tiny, filename=BY_NAME)
+    planned = run_plan(str(songs[1]), out, model=tiny, filename=BY_NAME)
+    assert (planned.exit_code, planned.refused is not None) == (2, True)
+    assert stems_below(tmp_path / "out") == before
+    assert run_verify(out, deep=True).counts == {}
+    assert run_job(str(songs[0]), out, model=tiny, filename=BY_NAME).done_before == 1
+
+
+def test_a_song_that_was_moved_takes_the_place_of_its_old_stems(tmp_path, tiny, inline):
+    song, out = write_tone(tmp_path / "old" / "01.wav", seconds=0.2), str(tmp_path / "out")
+    run_job(str(song), out, model=tiny, filename=BY_NAME)
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert run_job(str(tmp_path / "new"), out, model=tiny, filename=BY_NAME).ok == 1
+    assert {row["uri"]: row["status"] for row in index.read(out).to_pylist()} == {
+        str(song): "replaced",
+        str(tmp_path / "new" / "01.wav"): "ok",
+    }
+    assert run_verify(out, deep=True).counts == {}
+
+
+def test_half_of_an_out_is_not_overwritten_at_paths_of_the_other_half(tmp_path, tiny, inline):
+    for name, hz in (("a", 300), ("b", 500)):
+        write_tone(tmp_path / f"{name}.wav", hz, seconds=0.2)
+    pyarrow.parquet.write_table(pa.table({"uri": ["a.wav", "b.wav"], "id": ["b", "z"]}), tmp_path / "m.parquet")
+    manifest, out = str(tmp_path / "m.parquet"), str(tmp_path / "out")
+    run_job(manifest, out, model=tiny, filename=BY_NAME)
+    with pytest.raises(failures.UsageError, match="another track, z "):
+        run_job(manifest, out, model=tiny, filename="{id}/{stem}.{ext}", overwrite=True, limit=1)
+    assert run_verify(out, deep=True).counts == {}
+    assert run_job(manifest, out, model=tiny, filename="{id}/{stem}.{ext}", overwrite=True).ok == 2
+
+
+def test_an_id_is_found_to_be_anothers_behind_any_number_of_sources_that_are_gone(tmp_path, tiny, inline):
+    names = [f"{number:02}" for number in range(22)]
+    for name in names:
+        write_tone(tmp_path / "old" / f"{name}.wav", seconds=0.05)
+        write_tone(tmp_path / "new" / f"{name}.wav", 500, seconds=0.06)
+    for folder in ("old", "new"):
+        table = pa.table({"uri": [f"{folder}/{name}.wav" for name in names], "id": names})
+        pyarrow.parquet.write_table(table, tmp_path / f"{folder}.parquet")
+    out = str(tmp_path / "out")
+    run_job(str(tmp_path / "old.parquet"), out, model=tiny)
+    for name in names[:-1]:
+        (tmp_path / "old" / f"{name}.wav").unlink()
+    with pytest.raises(failures.ManifestError, match="id 21 is .*new/21.wav"):
+        run_job(str(tmp_path / "new.parquet"), out, model=tiny)

@@ -229,6 +229,9 @@ TORN = {
     "empty": lambda _content: b"",
     "flipped": lambda content: content[:200] + bytes(byte ^ 255 for byte in content[200:300]) + content[300:],
     "no journal": lambda _content: parquet_of(y=[1]),
+    "ids of numbers": lambda _content: parquet_of(id=[1, 2]),
+    "stems of text": lambda _content: parquet_of(id=["a"], status=["ok"], stems=["x"]),
+    "time of text": lambda _content: parquet_of(id=["a"], finished_at=["now"]),
 }
 
 
@@ -250,7 +253,7 @@ def test_a_journal_file_that_cannot_be_read_is_named_and_the_others_are_read(tor
         assert (journal.files, journal.database.sql("SELECT id FROM newest").fetchall()) == (1, [("x",)])
 
 
-@pytest.mark.parametrize("torn", ["cut", "empty", "flipped"])
+@pytest.mark.parametrize("torn", TORN)
 def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, out):
     journalled(out, [finished("x")], [finished("y")])
     uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
@@ -272,7 +275,8 @@ def test_run_names_count_up(out):
 
 def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
     journalled(out, [finished("x")])
-    storage.put(f"{index.journal_folder(out)}/.DS_Store", b"x")
+    for name in (".DS_Store", "@eaDir/000001-aaaa-000000.parquet", "000001-aaaa-000000.parquet/x"):
+        storage.put(f"{index.journal_folder(out)}/{name}", b"x")
     assert index.new_run(out).startswith("000002-")
     assert published(out).num_rows == 1
 

@@ -252,3 +252,32 @@ def test_a_lease_that_others_took_and_lost_meanwhile_is_not_taken_again(tmp_path
     with pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
         pass
     assert lease._numbers(out) == [3]
+
+
+@pytest.mark.parametrize("name", ["1.json", "0000000000000000009.json", "\u0663.json", "000002.json.bak", "9" * 200 + ".json"])
+def test_a_file_that_no_run_names_so_is_no_lease(tmp_path, name):
+    storage.put(f"{lease.folder(str(tmp_path))}/{name}", b"{}")
+    assert lease.newest(str(tmp_path)) is None
+    with lease.hold(str(tmp_path)) as held:
+        held.check()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[1]", b"5", b"\xff{", b"{}"])
+def test_a_lease_that_no_run_wrote_is_watched_and_taken(tmp_path, content):
+    storage.put(uri := f"{lease.folder(str(tmp_path))}/000001.json", content)
+    os.utime(uri, (1e9, 1e9))
+    with lease.hold(str(tmp_path)) as held:
+        held.check()
+
+
+def test_words_of_a_lease_bring_no_control_characters_into_messages_and_no_paths(tmp_path):
+    elsewhere(str(tmp_path), run="../../\x1b[31m", host="far\x1b[2J\nnear", pid="x", since=5)
+    found = lease.newest(str(tmp_path))
+    assert str(found) == r"run ? on far\x1b[2J\nnear (pid ?) works on it since ?"
+    assert "run" not in found.says
+
+
+def test_an_out_that_is_a_link_to_nowhere_is_told_and_not_waited_for(tmp_path):
+    (tmp_path / "out").symlink_to("/nowhere/disk")
+    with pytest.raises(failures.WriteFailed, match="out is a link to what is not there"), lease.hold(str(tmp_path / "out")):
+        pass

@@ -107,6 +107,15 @@ def test_tracks_that_would_share_a_path_are_refused_by_name():
         names.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
 
 
+@pytest.mark.parametrize(
+    "template", ["{filename}{id}/{stem}.{ext}", "{id}{filename}-{stem}.{ext}", "{foldername}{id}/{stem}.{ext}"]
+)
+def test_an_id_beside_another_name_in_one_component_does_not_keep_tracks_apart(template):
+    tracks = [("aa", "/a/a.wav"), ("a", "/aa/aa.wav")]
+    with pytest.raises(failures.UsageError, match="both give aaa"):
+        names.refuse_collisions(template, tracks, ("vocals",), "flac")
+
+
 @pytest.mark.parametrize("uris", [("/a/Mix.wav", "/b/mix.wav"), ("/a/mix.wav", "/a/mix.flac"), ("/a/mix.wav", "/a/mix.wav")])
 def test_paths_that_differ_in_case_or_come_of_one_file_are_shared_too(uris):
     with pytest.raises(failures.UsageError, match="add {id}"):

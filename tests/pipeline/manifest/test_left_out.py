@@ -7,9 +7,11 @@ import os
 import pytest
 from catalogs import write_tone
 
+from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.sync import run_sync
 from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline.manifest import scan
 
 
 def names(found):
@@ -107,3 +109,41 @@ def test_an_odd_time_of_a_client_is_no_error_of_the_listing():
 
     for mtime in (-62_200_000_000.0, 1e12, float("inf")):
         assert info_of("/a.wav", {"size": 3, "mtime": mtime}).modified is None
+
+
+@pytest.fixture
+def made(music):
+    """An OUT beside the songs, with a stem."""
+    storage.put(f"{music}.stems/_sep/run.json", b"{}")
+    write_tone(music.parent / f"{music.name}.stems" / "stems" / "ab" / "a" / "vocals.wav", seconds=0.1)
+    return music.parent / f"{music.name}.stems"
+
+
+@pytest.mark.parametrize("inside", ["stems", "stems/ab", "stems/ab/a"])
+def test_a_folder_within_an_out_lists_none_of_its_stems(made, inside):
+    with pytest.raises(failures.ManifestError, match=r"found no audio in .*: 1 file that sep-batch wrote"):
+        manifest.read(str(made / inside))
+    (made.parent / "link").symlink_to(made / inside)
+    with pytest.raises(failures.ManifestError, match="1 file that sep-batch wrote"):
+        manifest.read(str(made.parent / "link"))
+
+
+def test_a_pattern_lists_none_of_our_stems(made, music):
+    found = scan.scan([f"{music.parent}/**/*.wav"])
+    assert [uri.rpartition("/")[2] for uri in found.table.column("uri").to_pylist()] == ["a.wav", "b.wav"]
+    assert "1 file that sep-batch wrote" in found.warnings[0]
+
+
+def test_folders_of_these_names_that_nothing_marks_are_listed(music):
+    for folder in ("stems", "train"):
+        write_tone(music / "set" / folder / f"{folder}.wav", seconds=0.1)
+        assert names(manifest.read(str(music / "set" / folder))) == [f"{folder}.wav"]
+    assert names(manifest.read(str(music))) == ["a.wav", "b.wav", "stems.wav", "train.wav"]
+    assert len(scan.scan([f"{music}/**/*.wav"]).table) == 4
+
+
+@pytest.mark.parametrize("out", ["", "/deep"])
+def test_sources_are_not_where_runs_write(music, out, tiny):
+    write_tone(music / f"{out[1:]}" / "stems" / "mine.wav", seconds=0.1)
+    with pytest.raises(failures.UsageError, match=r"the source .*/stems/mine.wav lies in its folder stems/"):
+        run_plan(str(music), f"{music}{out}", model=tiny)

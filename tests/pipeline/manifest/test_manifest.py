@@ -436,3 +436,11 @@ def test_a_manifest_in_json_lines_keeps_numbers_and_lists(tmp_path):
     rows = [{"uri": "a.wav", "tags": ["x", "y"], "bpm": 120.5}, {"uri": "b.wav", "tags": [], "bpm": None}]
     uri = write_text(tmp_path / "m.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert extra(manifest.read(uri).tracks) == [{"tags": ["x", "y"], "bpm": 120.5}, {"tags": [], "bpm": None}]
+
+
+def test_columns_of_views_are_plain_ones(tmp_path):
+    columns = {"uri": pa.array(["a.wav", "b.wav"], pa.string_view()), "text": pa.array(["x", None], pa.string_view())}
+    pyarrow.parquet.write_table(pa.table(columns | {"bytes": pa.array([b"1", b"2"], pa.binary_view())}), tmp_path / "m.parquet")
+    extra = manifest.read(str(tmp_path / "m.parquet")).tracks.slice(1).column("extra")
+    assert extra.to_pylist() == [{"text": None, "bytes": b"2"}]
+    assert extra.type == pa.struct([("text", pa.string()), ("bytes", pa.binary())])

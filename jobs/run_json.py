@@ -1,0 +1,58 @@
+"""Checks of what a run wrote of itself into OUT: it is read back from storage, so it may be anybody's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sep_batch.pipeline.audio.downmix import Downmix
+from sep_batch.pipeline.manifest.bad_rows import BadRows
+
+_STRICT = ConfigDict(strict=True, extra="allow")  # later versions may say more
+
+
+class _Settings(BaseModel):
+    model_config = _STRICT
+
+    spec: dict[str, Any] = {}
+    stems: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]] = []
+    format: str | None = None
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    mono: bool = False
+    downmix: Downmix | None = None
+
+
+class _ReadWith(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")  # these become arguments
+
+    uri_column: str | None = None
+    id_column: str | None = None
+    input_root: str | None = None
+    allow_http: bool = False
+    include: list[str] = []
+    exclude: list[str] = []
+    bad_rows: BadRows = "refuse"
+
+
+class _Manifest(BaseModel):
+    model_config = _STRICT
+
+    uri: str | None = None
+    sha256: str | None = None
+    read_with: _ReadWith = _ReadWith()
+    tracks: int | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class RunJson(BaseModel):
+    """What a run writes of itself, as far as anything reads it."""
+
+    model_config = _STRICT
+
+    settings: _Settings
+    settings_sha256: str = ""
+    model: str | None = None
+    manifest: _Manifest = _Manifest()
+    versions: dict[str, str] = {}

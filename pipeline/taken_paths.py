@@ -1,0 +1,89 @@
+"""Tracks whose stems would be written over those of other tracks of OUT, which are not about to be separated themselves.
+
+Paths of stems are a text each, and OUT may have millions: they are compared by hashes of 8 bytes, and in full where these agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sep_batch.pipeline import names
+from sep_batch.pipeline.index import Opened
+from sep_batch.pipeline.plan import ROWS_AT_ONCE, Plan
+from sep_batch.pipeline.settings import Settings
+
+# Where a template keeps ids apart, only stems of another template can lie at a path of its own.
+_OTHERS = """SELECT track.id, track.uri, unnest(track.stems).uri AS path
+    FROM (SELECT * FROM newest ANTI JOIN redone USING (id)) AS track
+    WHERE status = 'ok' AND (NOT $are_apart OR settings_sha256 IS DISTINCT FROM $settings)"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A path of a track that is about to be separated, at which another track's stem lies.
+
+    Attributes:
+        uri: Source of the track.
+        path: Path of the stem, relative to OUT.
+        other_id: Id of the other track.
+        other_uri: Source of the other track.
+    """
+
+    uri: str
+    path: str
+    other_id: str
+    other_uri: str
+
+
+def taken(plan: Plan, journal: Opened, settings: Settings) -> list[Taken]:
+    """Return the paths that are another track's, one for each pair of tracks.
+
+    Args:
+        plan: Its tracks are about to be separated.
+        journal: OUT's.
+        settings: Of the run.
+    """
+    if not plan.todo:
+        return []
+    journal.database.register("redone", pa.table({"id": plan.column("id")}))
+    others = np.fromiter((hash(path) for _, _, path in _others(journal, settings)), np.int64)
+    pairs = dict[tuple[str, str], Taken]()
+    if others.size and (ours := _ours(plan, settings, np.unique(others))):
+        for id, uri, path in _others(journal, settings):
+            if path in ours:
+                pairs.setdefault((ours[path], id), Taken(ours[path], path, id, uri))
+    journal.database.unregister("redone")
+    return list(pairs.values())
+
+
+def _others(journal: Opened, settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield id, source and path of every stem that is not about to be separated again."""
+    asked = {"are_apart": names.keeps_ids_apart(settings.filename), "settings": settings.sha256}
+    for batch in journal.database.sql(_OTHERS, params=asked).to_arrow_reader(ROWS_AT_ONCE):
+        ids, sources, paths = (column.to_pylist() for column in batch.columns)
+        yield from zip(ids, sources, map(names.folded, paths), strict=True)
+
+
+def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
+    """Return the sources of tracks by their stems' paths, of those paths that may be among others.
+
+    Args:
+        plan: Its tracks are about to be separated.
+        settings: Of the run.
+        others: Hashes of the paths of others, ascending.
+    """
+    found = dict[str, str]()
+    for block in plan.blocks():
+        ids, sources = (block.column(name).to_pylist() for name in ("id", "uri"))
+        for stem in settings.stems:
+            tracks = zip(ids, sources, strict=True)
+            rendered = (names.render(settings.filename, id, uri, stem, settings.format) for id, uri in tracks)
+            paths = [names.folded(f"stems/{path}") for path in rendered]
+            hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
+            places = np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes)
+            found |= {paths[place]: sources[place] for place in places}
+    return found
