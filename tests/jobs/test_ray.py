@@ -149,7 +149,7 @@ def test_a_catalog_on_s3_gives_the_same_stems_as_on_disk(one_ray, s3, tiny, tmp_
     for hz in (300, 500, 700):
         path = write_tone(tmp_path / "in" / f"{hz}.wav", hz)
         storage.put(f"{s3}/in/{hz}.wav", path.read_bytes())
-    table = pa.table({"uri": [f"in/{hz}.wav" for hz in (300, 500, 700)]})
+    table = pa.table({"uri": [f"in/{hz}.wav" for hz in (300, 500, 700)], "id": ["300", "500", "700"]})
     pyarrow.parquet.write_table(table, tmp_path / "m.parquet")
     storage.put(f"{s3}/m.parquet", (tmp_path / "m.parquet").read_bytes())
     run_job(str(tmp_path / "m.parquet"), str(tmp_path / "out"), model=tiny, gpus=0)
