@@ -134,9 +134,9 @@ def on_s3(s3, out):
 def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what_it_held(
     cluster, catalog, s3, tiny, tmp_path, inline
 ):
-    run_job(str(catalog), str(tmp_path / "undisturbed"), model=tiny, gpus=0)
     for path in catalog.iterdir():
         storage.put(f"{s3}/cluster/{path.name}", path.read_bytes())
+    run_job(f"{s3}/cluster", str(tmp_path / "undisturbed"), model=tiny, gpus=0)
     out, log = f"{s3}/clusterout", tmp_path / "log"
     run = start(cluster, log, source=f"{s3}/cluster", out=out, model=tiny)
     try:
