@@ -275,7 +275,7 @@ def test_run_names_count_up(out):
 
 def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
     journalled(out, [finished("x")])
-    for name in (".DS_Store", "@eaDir/000001-aaaa-000000.parquet", "000001-aaaa-000000.parquet/x"):
+    for name in (".DS_Store", "@eaDir/000001-aaaa-000000.parquet", "000001-bbbb-000000.parquet/x"):
         storage.put(f"{index.journal_folder(out)}/{name}", b"x")
     assert index.new_run(out).startswith("000002-")
     assert published(out).num_rows == 1
