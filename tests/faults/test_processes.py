@@ -23,9 +23,10 @@ TRACKS = 12
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
+    """Tones that take so long that a second run comes while the first goes on."""
     folder = tmp_path_factory.mktemp("catalog")
     for number in range(TRACKS):
-        write_tone(folder / f"{number:02d}.wav", 200 + 37 * number, seconds=2 + number % 3)
+        write_tone(folder / f"{number:02d}.wav", 200 + 37 * number, seconds=20 + number % 3)
     return str(folder)
 
 
