@@ -1,4 +1,4 @@
-"""What to do about each class of failure, one line each; and how tracks that failed for good are tried again."""
+"""Advice for each class of failure, one line each, and for tracks that failed for good."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def taken(plan: Plan, journal: Opened, settings: Settings) -> list[Taken]:
     Args:
         plan: Its tracks are about to be separated.
         journal: OUT's.
-        settings: Of the run.
+        settings: Settings of the run.
     """
     if not plan.todo:
         return []
@@ -73,7 +73,7 @@ def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
 
     Args:
         plan: Its tracks are about to be separated.
-        settings: Of the run.
+        settings: Settings of the run.
         others: Hashes of the paths of others, ascending.
     """
     found = dict[str, str]()

@@ -189,15 +189,15 @@ def amounts(rows: Iterable[Mapping[str, Any]], extra: pa.Schema, settings: Expor
     """Lay an export out once, holding nothing of it, and return how much it is.
 
     Args:
-        rows: Of the index, as `lay_out` takes them.
+        rows: Rows of the index, as `lay_out` takes them.
         extra: The manifest's own columns, of which a new type changes what is written.
-        settings: Of the export.
+        settings: Settings of the export.
     """
-    found = Amounts()
-    shards = lay_out(_counted(rows, settings, found), settings)
+    result = Amounts()
+    shards = lay_out(_counted(rows, settings, result), settings)
     begun = "" if settings.to == "musdb" else "\n".join(f"{field.name!r} {field.type}" for field in extra)
-    found.sha256, found.shards, found.planned = _hashed(begun, shards)
-    return found
+    result.sha256, result.shards, result.planned = _hashed(begun, shards)
+    return result
 
 
 def sha256_of_before(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> str:
@@ -205,15 +205,15 @@ def sha256_of_before(rows: Iterable[Mapping[str, Any]], settings: ExportSettings
     return _hashed("", lay_out(rows, settings, _planned_before))[0]
 
 
-def _counted(rows: Iterable[Mapping[str, Any]], settings: ExportSettings, found: Amounts) -> Iterator[Mapping[str, Any]]:
+def _counted(rows: Iterable[Mapping[str, Any]], settings: ExportSettings, result: Amounts) -> Iterator[Mapping[str, Any]]:
     """Pass rows on, and count them."""
     for row in rows:
-        found.tracks += 1
-        found.longest_s = max(found.longest_s, row["audio_s"])
+        result.tracks += 1
+        result.longest_s = max(result.longest_s, row["audio_s"])
         if settings.excerpt_s is not None and settings.hop_s is not None:
             number = count(row["audio_s"], settings.excerpt_s, settings.hop_s)
-            found.excerpts += number
-            found.short += not number
+            result.excerpts += number
+            result.short += not number
         yield row
 
 
