@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 
 
 def storage_options(endpoint_url: str | None, file: str | None) -> storage.Options:
@@ -22,10 +22,10 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
     options: dict[str, dict[str, Any]] = {}
     if endpoint_url:
         if not endpoint_url.startswith(("http://", "https://")):
-            raise failures.UsageError(f"--endpoint-url {uris.shown(endpoint_url)}: expected http://... or https://...")
+            raise errors.UsageError(f"--endpoint-url {uris.shown(endpoint_url)}: expected http://... or https://...")
         if "@" in endpoint_url:
             found = uris.shown(endpoint_url)
-            raise failures.UsageError(f"--endpoint-url {found}: holds credentials, expected them in the environment")
+            raise errors.UsageError(f"--endpoint-url {found}: holds credentials, expected them in the environment")
         options["s3://"] = {"endpoint_url": endpoint_url}
     if file is None:
         return options
@@ -33,12 +33,12 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
     try:
         told = json.loads(Path(file).read_bytes())
     except (OSError, ValueError) as error:
-        raise failures.UsageError(f"{name}: not readable as JSON ({type(error).__name__})") from None
+        raise errors.UsageError(f"{name}: not readable as JSON ({type(error).__name__})") from None
     if not isinstance(told, dict) or not all(isinstance(values, dict) for values in told.values()):
-        raise failures.UsageError(
+        raise errors.UsageError(
             f'{name}: expected an object of options by URI prefix, as {{"s3://bucket/": {{"profile": "mine"}}}}'
         )
     for prefix in told:
         if uris.is_local(prefix) or prefix.partition("://")[0] not in uris.SCHEMES:
-            raise failures.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
+            raise errors.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
     return options | told

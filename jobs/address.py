@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 RESOLVE_S = 5.0  # time limit of a host name's look-up
 CONNECT_S, CONNECT_ALL_S = 3.0, 9.0  # time limits of a connection to one address of a host, and to all of them in turn
@@ -31,7 +31,7 @@ _FRAME_HEADER_BYTES = 9
 T = TypeVar("T")
 
 
-class NoCluster(failures.NotRunnableError):
+class NoCluster(errors.NotRunnableError):
     """An address where no cluster can be joined.
 
     Attributes:
@@ -117,11 +117,11 @@ def check(text: str, source: str) -> None:
     expected = f"expected HOST:PORT of the cluster's head, as {host}:{HEAD_PORT}"
     if url and url["scheme"].lower() in ("http", "https"):
         submit = f"sep-batch submit --address {uris.shown(text)} -- COMMAND"
-        raise failures.UsageError(f"{shown}: the URL of a dashboard, {expected}; from outside the cluster: {submit}")
+        raise errors.UsageError(f"{shown}: the URL of a dashboard, {expected}; from outside the cluster: {submit}")
     if url and url["scheme"].lower() == "ray":
         submit = f"sep-batch submit --address http://{host}:{DASHBOARD_PORT} -- COMMAND"
-        raise failures.UsageError(f"{shown}: Ray Client is not supported, {expected}; from outside the cluster: {submit}")
-    raise failures.UsageError(f"{shown}: {expected}, or auto")
+        raise errors.UsageError(f"{shown}: Ray Client is not supported, {expected}; from outside the cluster: {submit}")
+    raise errors.UsageError(f"{shown}: {expected}, or auto")
 
 
 def reach(address: Address) -> None:

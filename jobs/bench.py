@@ -34,7 +34,7 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import analysis, audio, failures, stems, storage, uris
+from sep_batch.pipeline import analysis, audio, errors, stems, storage, uris
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
@@ -122,7 +122,7 @@ def run_bench(
         RunError: An argument cannot be meant, or the run did not go well.
     """
     if not 1 <= seconds < float("inf"):
-        raise failures.UsageError(f"--seconds {seconds:g}: expected 1 or more")
+        raise errors.UsageError(f"--seconds {seconds:g}: expected 1 or more")
     wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
     options.check(wanted)
     engine.look_ahead(wanted)
@@ -153,8 +153,8 @@ def _folder(out: str | None) -> Iterator[str]:
             yield folder
         finally:
             storage.remove(folder)
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"--out {error}") from error
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"--out {error}") from error
 
 
 def write_catalog(folder: str, seconds: float) -> int:
@@ -187,7 +187,7 @@ def _refuse_failed(summary: Summary) -> None:
     """Refuse to say how fast a run was that did not go well; with its own exit code."""
     if summary.exit_code:
         counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-        error = failures.RunError(f"the run did not go well: {summary.stopped or counts}")
+        error = errors.RunError(f"the run did not go well: {summary.stopped or counts}")
         error.exit_code = summary.exit_code
         raise error
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.rows import each, value
 
 IN_A_ROW = 20
 _FETCHED = ("decode", "separate", "write")  # stages behind the fetch
 _OF_STORAGE = tuple(
-    one.error_class for one in (failures.AccessDenied, failures.FetchTimeout, failures.StorageUnusable, failures.WriteFailed)
+    one.error_class for one in (errors.AccessDenied, errors.FetchTimeout, errors.StorageUnusable, errors.WriteFailed)
 )
-_PROBED = (failures.FetchTimeout.error_class, failures.WriteFailed.error_class)
+_PROBED = (errors.FetchTimeout.error_class, errors.WriteFailed.error_class)
 
 
 class Breaker:
@@ -52,7 +52,7 @@ class Breaker:
         let_through: list[pa.Table] = []
         for place, rows in self._held.items():
             last = rows[-1]
-            if value(last, "error_class") == failures.StorageUnusable.error_class and not self._others_worked(place):
+            if value(last, "error_class") == errors.StorageUnusable.error_class and not self._others_worked(place):
                 raise _unusable(last)
             if value(last, "error_class") in _PROBED:
                 self._probe(place, last)
@@ -63,15 +63,15 @@ class Breaker:
     def _hold(self, place: str, row: pa.Table) -> list[pa.Table]:
         """Hold a row back, and return those that are let through all the same."""
         kind = value(row, "error_class")
-        if kind == failures.StorageUnusable.error_class and (place == self._out or place in self._worked):
+        if kind == errors.StorageUnusable.error_class and (place == self._out or place in self._worked):
             raise _unusable(row)
-        if kind == failures.AccessDenied.error_class and place in self._worked:
+        if kind == errors.AccessDenied.error_class and place in self._worked:
             return [row]
         held = self._held.setdefault(place, [])
         held.append(row)
         if len(held) < IN_A_ROW:
             return []
-        if kind == failures.StorageUnusable.error_class and self._others_worked(place):
+        if kind == errors.StorageUnusable.error_class and self._others_worked(place):
             return self._held.pop(place)
         raise _unusable(row, f"{len(held)} tracks in a row failed at {place}, the last: ")
 
@@ -85,7 +85,7 @@ class Breaker:
     def _suspect(self, row: pa.Table) -> str | None:
         """Return the place that a row's failure may be the fault of."""
         kind, source = value(row, "error_class"), self._source(row)
-        if kind not in _OF_STORAGE or (kind == failures.AccessDenied.error_class and source == uris.DISKS):
+        if kind not in _OF_STORAGE or (kind == errors.AccessDenied.error_class and source == uris.DISKS):
             return None  # who may read a file is said file by file
         return source if value(row, "error_stage") == "fetch" else self._out
 
@@ -102,11 +102,11 @@ class Breaker:
                 storage.remove(f"{self._out}/_sep/probe")
             else:
                 storage.exists(value(row, "uri"))
-        except failures.AccessDenied:
+        except errors.AccessDenied:
             return
-        except failures.TrackError as error:
-            raise failures.NotRunnableError(f"storage does not answer: {error}") from error
+        except errors.TrackError as error:
+            raise errors.NotRunnableError(f"storage does not answer: {error}") from error
 
 
-def _unusable(row: pa.Table, before: str = "") -> failures.NotRunnableError:
-    return failures.NotRunnableError(f"storage: {before}{value(row, 'error')}")
+def _unusable(row: pa.Table, before: str = "") -> errors.NotRunnableError:
+    return errors.NotRunnableError(f"storage: {before}{value(row, 'error')}")

@@ -26,7 +26,7 @@ from sep_batch.jobs.machine import cluster
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, index
+from sep_batch.pipeline import errors, index
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 
@@ -53,9 +53,9 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
         NotRunnableError: Nothing is known of the tracks' length, or nothing was done in the time.
     """
     if address := cluster(wanted):
-        raise failures.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
+        raise errors.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
     if not planned.audio_s:
-        raise failures.NotRunnableError("--calibrate: nothing is known of the tracks' length")
+        raise errors.NotRunnableError("--calibrate: nothing is known of the tracks' length")
     mean_s, patch_s = planned.audio_s / (tracks - planned.unknown), settings.spec.patch_samples / settings.spec.sample_rate_hz
     track_s = max(SHORTEST_S, min(LONGEST_PATCHES * patch_s, mean_s))
     with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
@@ -92,11 +92,11 @@ def _run(folder: str, wanted: Options) -> Summary:
 
 
 def _refuse_unmeasured(summary: Summary, took_s: float) -> None:
-    if summary.exit_code == failures.STOPPED and took_s < MEASURED_S:
+    if summary.exit_code == errors.STOPPED and took_s < MEASURED_S:
         raise KeyboardInterrupt  # a signal, not the end of the time
     if not summary.ok or summary.failed:
         counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-        raise failures.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
+        raise errors.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
 
 
 def slope(ends: Sequence[tuple[float, float]]) -> float | None:

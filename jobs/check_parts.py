@@ -13,7 +13,7 @@ from sep_batch.jobs.check import Check, first_line, note, wrong
 from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio.codecs import CODECS, Codec
 from sep_batch.pipeline.audio.encoding import encode
 
@@ -34,9 +34,9 @@ def ray_start(address: str | None = None) -> Check:
         return Check("Ray", f"{ray}, {try_ray(address)}")
     except clusters.NoCluster as error:
         return wrong("Ray", f"{ray}, {error.problem}", error.advice)
-    except failures.UsageError as error:
+    except errors.UsageError as error:
         return wrong("Ray", f"{ray}, {error}", "correct RAY_ADDRESS, or unset it to run on this machine alone")
-    except failures.RunError as error:
+    except errors.RunError as error:
         return wrong("Ray", f"{ray} does not start: {error}", f"see its logs in {clusters.ray_folder()}/session_latest/logs")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sep_batch.jobs.check import Check, note, wrong
-from sep_batch.pipeline import failures, retries, storage, uris
+from sep_batch.pipeline import errors, retries, storage, uris
 
 CONTENT = b"written by sep-batch doctor\n"
 FREE_BYTES = 10_000_000_000  # some 200 songs of four minutes, two stems each, as FLAC
@@ -40,12 +40,12 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
     """
     try:
         scheme = uris.check(uri)
-    except failures.BadUri as error:
+    except errors.BadUri as error:
         yield wrong("storage", str(error), "name a folder, or a prefix of s3://, gs:// or az://")
         return
     try:
         uris.target(uri)
-    except failures.BadUri as error:
+    except errors.BadUri as error:
         yield note("storage", str(error), "songs may lie there; as --out it is refused")
     target = uris.absolute(uri)
     if scheme == "s3":
@@ -108,7 +108,7 @@ def _tried(target: str) -> Iterator[Check]:
         alone = storage.create(f"{folder}/created", b"1") and not storage.create(f"{folder}/created", b"2")
         step = "remove"
         storage.remove(folder)
-    except failures.TrackError as error:
+    except errors.TrackError as error:
         yield wrong("storage", f"{step}: {error}", advice(error, step, target))
         return
     if fault:
@@ -132,7 +132,7 @@ def _clock(modified: datetime | None) -> list[Check]:
     ]
 
 
-def advice(error: failures.TrackError, step: str, uri: str) -> str:
+def advice(error: errors.TrackError, step: str, uri: str) -> str:
     """Return what to do about what storage said.
 
     Args:
@@ -141,11 +141,11 @@ def advice(error: failures.TrackError, step: str, uri: str) -> str:
         uri: Where.
     """
     cause = error.__cause__ or error
-    if isinstance(cause, failures.TrackError):  # one of ours was made another of ours
+    if isinstance(cause, errors.TrackError):  # one of ours was made another of ours
         cause = cause.__cause__ or cause
     if isinstance(cause, ImportError):
         return "install it on every machine, then run this again"
-    if isinstance(cause, failures.StorageUnusable):
+    if isinstance(cause, errors.StorageUnusable):
         return _credentials_of(uri)
     if isinstance(cause, Exception) and retries.is_unusable(cause):
         return _unusable(uri, cause)

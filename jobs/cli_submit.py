@@ -61,7 +61,7 @@ def _refuse_mixed(
     *,
     no_follow: bool,
 ) -> None:
-    from sep_batch.pipeline.failures import UsageError
+    from sep_batch.pipeline.errors import UsageError
 
     if (follow is not None) + (stop is not None) + bool(command) != 1:
         raise UsageError("expected one of: a command after --, as run s3://bucket/songs.parquet; --follow ID; --stop ID")

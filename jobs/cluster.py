@@ -16,7 +16,7 @@ from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import failures, machines
+from sep_batch.pipeline import errors, machines
 from sep_batch.pipeline.machines import Machine
 
 JOINING_S = 120.0  # in which machines that were started with the run have joined
@@ -76,7 +76,7 @@ def wait_for_gpus(wanted: Options, say: Say, *, wait_s: float | None = None) -> 
         while (there := _gpus()) < enough:
             if time.monotonic() > over:
                 least = f"--min-gpus {enough}" if enough < aim else f"--gpus {aim}"
-                raise failures.NotRunnableError(f"{least}: the cluster has {there} after {limit_s:.0f} s{_told(nodes())}")
+                raise errors.NotRunnableError(f"{least}: the cluster has {there} after {limit_s:.0f} s{_told(nodes())}")
             say(f"waiting for GPUs: {there} of {enough} are here" + (f"; --min-gpus {there} would start now" if there else ""))
             time.sleep(_LOOK_S)
     return there
@@ -129,7 +129,7 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
     found = {node: _answer(answer, ours) for node, answer in asked.items()}
     if wrong := [f"{node.name} {what}" for node, what in found.items() if what]:
-        raise failures.NotRunnableError(f"the cluster's nodes are not as the driver's: {'; '.join(wrong)}")
+        raise errors.NotRunnableError(f"the cluster's nodes are not as the driver's: {'; '.join(wrong)}")
 
 
 def _answer(answer: ray.ObjectRef[Mapping[str, str]], ours: dict[str, str]) -> str:
@@ -151,7 +151,7 @@ def refuse_others_disk(there: Sequence[Node], machine: Machine) -> None:
     """
     if machine.disk is not None and (len(there) > 1 or can_grow()):
         of = f"{len(there)} nodes{' and may grow' if can_grow() else ''}"
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"{machine.disk} is a path of this machine, and the cluster has {of}: "
             "expected object storage, or --shared-filesystem where every node sees that path"
         )

@@ -9,7 +9,7 @@ from typing import IO
 
 import duckdb
 
-from sep_batch.pipeline import audio, failures, storage
+from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs, vorbis
 from sep_batch.pipeline.audio.resample import resampled
 
@@ -54,12 +54,12 @@ def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rat
                 return "bytes", f"sha256 {digest.hexdigest()}, expected {sha256}"
             source.seek(0)
             samples, found_hz = _length(source, codec, expected_hz)
-    except failures.NotFound:
+    except errors.NotFound:
         return "missing", "not there"
-    except failures.StorageUnusable:
+    except errors.StorageUnusable:
         raise
-    except failures.TrackError as error:
-        return ("unread" if error.stage == failures.FetchTimeout.stage else "decode"), str(error)
+    except errors.TrackError as error:
+        return ("unread" if error.stage == errors.FetchTimeout.stage else "decode"), str(error)
     if found_hz != expected_hz:
         return "decode", f"{found_hz} Hz, expected {expected_hz}"
     return None if 0 <= samples - expected <= codec.longer else ("decode", f"{samples} samples, expected {expected}")

@@ -13,7 +13,7 @@ from rich.table import Table
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.report import lines
-from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline import errors, index, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import lists
@@ -72,8 +72,8 @@ def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
     told = Console(stderr=True, highlight=False)
     try:
         made = write_catalog(folder)
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"FOLDER {error}") from error
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"FOLDER {error}") from error
     told.print(f"{made} files synthesised in {folder}/catalog; separating with {model}", soft_wrap=True)
     summary = run_job(
         f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress.on(told), model=model, ok_with_failures=True

@@ -19,7 +19,7 @@ from sep_batch.jobs import address as clusters
 from sep_batch.jobs import check_gpu, check_machine, check_parts, check_storage
 from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.check import Check, first_line, note, wrong
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 
 NOT_TRIED = note("storage", "not tried", "sep-batch doctor URI tries one: where songs lie, or where stems shall go")
 _BEFORE = (
@@ -89,7 +89,7 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
         if not as_json:
             console.print(_line(check), soft_wrap=True)
     wrongs = sum(check.state == "wrong" for check in done)
-    exit_code = failures.CHECK_FAILED if wrongs else 0
+    exit_code = errors.CHECK_FAILED if wrongs else 0
     if as_json:
         typer.echo(json.dumps({"checks": [asdict(check) for check in done], "exit_code": exit_code}))
     else:

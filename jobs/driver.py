@@ -17,7 +17,7 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, flow, index, storage
+from sep_batch.pipeline import errors, flow, index, storage
 from sep_batch.pipeline.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
@@ -130,12 +130,12 @@ class Driver:
 
     def _end_early(self) -> None:
         self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
-        self.summary.exit_code = failures.STOPPED
+        self.summary.exit_code = errors.STOPPED
 
     def _give_up(self, lost: Iterable[pa.Table], left: int, tracks: int) -> None:
         """Fail the tracks that came out of none of the passes."""
         if left == tracks > 1:  # that is no poisonous track, and none shall be marked as one
-            raise failures.NotRunnableError(
+            raise errors.NotRunnableError(
                 f"none of {tracks} tracks came out of the flow in {PASSES} passes; Ray's logs: {self.summary.ray_logs}"
             )
         for some in lost:

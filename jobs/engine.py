@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sep_batch.jobs import check_machine, machine, streams
 from sep_batch.jobs.address import Address, reach
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.machines import Machine
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def look_ahead(wanted: Options, say: Callable[[str], None] = lambda _: None) -> 
     for check in (check_machine.shm(wanted), check_machine.sessions()):
         message = f"{check.name}: {check.found}; {check.advice}"
         if check.state == "wrong":
-            raise failures.NotRunnableError(message)
+            raise errors.NotRunnableError(message)
         if check.state == "note":
             logger.warning("warning: %s", message)
 
@@ -146,7 +146,7 @@ def _start(wanted: Options, address: Address | None) -> None:
             ray.init(address=located, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception where its node is not up in time
         message = str(error).partition("\n")[0] or type(error).__name__
-        raise failures.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
+        raise errors.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
 
 
 def _own(wanted: Options) -> Resources:
@@ -158,7 +158,7 @@ def _own(wanted: Options) -> Resources:
     cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
     gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
     if gpus > on_hand:
-        raise failures.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+        raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
     if gpus and not wanted.device:
         machine.refuse_missing_gpus(gpus)
     return flow.plan_resources(max(1, min(cpus, wanted.cpus or cpus)), gpus, device=wanted.device)

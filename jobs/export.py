@@ -22,7 +22,7 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline import errors, index, lease, storage, uris
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
 from sep_batch.pipeline.export import card, columns, excerpts, formats, packing, shards
 from sep_batch.pipeline.export import journal as export_journal
@@ -103,13 +103,13 @@ def _refuse_dest(out: str, dest: str) -> None:
         NotRunnableError: It holds files that no export wrote.
     """
     if f"{_without_links(dest)}/".startswith(f"{_without_links(out)}/"):
-        raise failures.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
+        raise errors.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
     if any(storage.exists(f"{dest}/{name}") for name in (index.INDEX_FILE, outs.RUN_JSON)):
-        raise failures.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
+        raise errors.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
     if not storage.exists(f"{dest}/{EXPORT_JSON}"):
         held = next((found.uri for found in storage.find(dest) if not found.uri.startswith(f"{dest}/_sep/")), None)
         if held is not None:
-            raise failures.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
+            raise errors.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
 
 
 def _without_links(uri: str) -> str:
@@ -126,7 +126,7 @@ def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
     if before is not None and (differing := _differing(before, selection, settings)):
         if not overwrite:
             names = ", ".join(_DIFFERS.get(name, name) for name in differing)
-            raise failures.SettingsDifferError(
+            raise errors.SettingsDifferError(
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
         # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
@@ -159,7 +159,7 @@ def _before(dest: str) -> dict[str, Any] | None:
     try:
         return _checked(json.loads(storage.read(uri)))
     except (ValueError, TypeError, RecursionError) as error:
-        raise failures.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
+        raise errors.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
 
 
 def _checked(told: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import failures, index, lease, machines, storage, uris
+from sep_batch.pipeline import errors, index, lease, machines, storage, uris
 from sep_batch.pipeline.export import excerpts
 from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
@@ -114,18 +114,18 @@ class Drive:
 
     def _take(self, row: dict[str, Any], journal: ShardJournal) -> None:
         if row["unusable"]:
-            raise failures.NotRunnableError(f"storage: {row['unusable']}")
+            raise errors.NotRunnableError(f"storage: {row['unusable']}")
         self._seen.add((row["split"], row["shard"]))
         journal.add(row)
         self.exported.take(row)
         for fault in row["failed"]:
-            if fault["error_class"] == failures.BUG:
-                raise failures.BugError(f"a defect of sep-batch, on track {fault['id']}:\n{fault['error']}")
+            if fault["error_class"] == errors.BUG:
+                raise errors.BugError(f"a defect of sep-batch, on track {fault['id']}:\n{fault['error']}")
 
     def _give_up(self, journal: ShardJournal) -> None:
         """Fail the shards that came out of none of the passes."""
         for planned in self._left():
-            error = failures.WorkerCrash(f"its shard's process died in each of {PASSES} passes")
+            error = errors.WorkerCrash(f"its shard's process died in each of {PASSES} passes")
             self._take(lost(planned, error), journal)
 
     def _left(self) -> Iterator[dict[str, Any]]:

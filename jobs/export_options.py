@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.export import splits
 from sep_batch.pipeline.export.settings import MUSDB_STEMS, ExportSettings, Format
@@ -107,28 +107,28 @@ def settings_of(asked: ExportOptions, has: tuple[str, ...], *, mono: bool = Fals
 
 def _check_words(asked: ExportOptions) -> None:
     if asked.to not in get_args(Format):
-        raise failures.UsageError(f"--to {asked.to}: expected one of {', '.join(get_args(Format))}")
+        raise errors.UsageError(f"--to {asked.to}: expected one of {', '.join(get_args(Format))}")
     if asked.codec is not None and asked.codec not in codecs.CODECS:
-        raise failures.UsageError(f"--codec {asked.codec}: expected one of {', '.join(codecs.CODECS)}")
+        raise errors.UsageError(f"--codec {asked.codec}: expected one of {', '.join(codecs.CODECS)}")
     for name, found in (("--shard-size", asked.shard_size), ("--limit", asked.limit), ("--cpus", asked.cpus)):
         if found is not None and found <= 0:
-            raise failures.UsageError(f"{name} {found}: expected more than 0")
+            raise errors.UsageError(f"{name} {found}: expected more than 0")
     if asked.where is not None and not asked.where.strip():
-        raise failures.UsageError("--where: is empty, expected an SQL condition; without the flag all tracks are chosen")
+        raise errors.UsageError("--where: is empty, expected an SQL condition; without the flag all tracks are chosen")
     if asked.excerpt is None and (asked.hop or asked.min_active):
         flag = "--hop" if asked.hop else "--min-active"
-        raise failures.UsageError(f"{flag}: is of excerpts, and needs --excerpt; whole tracks are chosen with --where")
+        raise errors.UsageError(f"{flag}: is of excerpts, and needs --excerpt; whole tracks are chosen with --where")
 
 
 def _check_musdb(settings: ExportSettings) -> None:
     if settings.excerpt_s is not None:
-        raise failures.UsageError("--excerpt: musdb holds whole tracks")
+        raise errors.UsageError("--excerpt: musdb holds whole tracks")
     if settings.codec != "wav":
-        raise failures.UsageError(f"--codec {settings.codec}: musdb holds wav")
+        raise errors.UsageError(f"--codec {settings.codec}: musdb holds wav")
     if sorted(settings.stems) != sorted(MUSDB_STEMS):
-        raise failures.UsageError(f"--to musdb: has {', '.join(MUSDB_STEMS)}; OUT, or --stems, has {', '.join(settings.stems)}")
+        raise errors.UsageError(f"--to musdb: has {', '.join(MUSDB_STEMS)}; OUT, or --stems, has {', '.join(settings.stems)}")
     if unknown := set(settings.splits) - {"train", "test"}:
-        raise failures.UsageError(f"--split: musdb has train and test, two shares, and no {', '.join(unknown)}")
+        raise errors.UsageError(f"--split: musdb has train and test, two shares, and no {', '.join(unknown)}")
 
 
 def _seconds(flag: str, text: str | None) -> float | None:
@@ -138,7 +138,7 @@ def _seconds(flag: str, text: str | None) -> float | None:
     found = _SECONDS.fullmatch(text.strip())
     seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
     if not 0 < seconds <= LONGEST_EXCERPT_S:
-        raise failures.UsageError(f"{flag} {text}: expected up to {LONGEST_EXCERPT_S:g} seconds, as 10s")
+        raise errors.UsageError(f"{flag} {text}: expected up to {LONGEST_EXCERPT_S:g} seconds, as 10s")
     return seconds
 
 
@@ -152,11 +152,11 @@ def _min_active(asked: ExportOptions, has: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             found[stem] = -1
         if not 0 < found[stem] <= 1:
-            raise failures.UsageError(f"--min-active {text}: expected a stem and a share of the excerpt, as vocals=0.5")
+            raise errors.UsageError(f"--min-active {text}: expected a stem and a share of the excerpt, as vocals=0.5")
     _refuse_unknown("--min-active", tuple(found), has)
     return found
 
 
 def _refuse_unknown(flag: str, stems: tuple[str, ...], has: tuple[str, ...]) -> None:
     if unknown := set(stems) - set(has):
-        raise failures.UsageError(f"{flag} {', '.join(sorted(unknown))}: OUT has {', '.join(has)}")
+        raise errors.UsageError(f"{flag} {', '.join(sorted(unknown))}: OUT has {', '.join(has)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.export.excerpts import Amounts
 from sep_batch.pipeline.export.journal import Done
 from sep_batch.pipeline.export.settings import ExportSettings
@@ -79,11 +79,11 @@ class Exported:
             excerpts[split] += shard.excerpts
         self.excerpts = dict(excerpts)
         if self.stopped:
-            self.exit_code = failures.STOPPED
+            self.exit_code = errors.STOPPED
             return
         self.left_out = tuple(self._left_out(sum(shard.left_out for shard in done.values())))
         if self.failed or not excerpts.total():
-            self.exit_code = failures.SOME_FAILED
+            self.exit_code = errors.SOME_FAILED
 
     @property
     def shards(self) -> int:

@@ -18,7 +18,8 @@ from sep_batch.jobs import setting_flags
 from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import last_run, refuse_no_out
-from sep_batch.pipeline import failures, index, storage, uris
+from sep_batch.pipeline import errors as failures
+from sep_batch.pipeline import index, storage, uris
 from sep_batch.pipeline.manifest import lists
 from sep_batch.pipeline.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.retries import listing

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sep_batch.jobs.advice import ADVICE, ONCE_MENDED
 from sep_batch.jobs.tell import tell
-from sep_batch.pipeline.failures import BUG
+from sep_batch.pipeline.errors import BUG
 from sep_batch.pipeline.manifest import SHOWN
 from sep_batch.pipeline.uris import printable
 

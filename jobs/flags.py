@@ -58,7 +58,7 @@ def as_options(**flags: Any) -> dict[str, Any]:
 
 def _bitrate(text: str | None) -> int | None:
     """Read 128k, 320000."""
-    from sep_batch.pipeline.failures import UsageError
+    from sep_batch.pipeline.errors import UsageError
 
     if text is None:
         return None

@@ -11,7 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from sep_batch.jobs import stop
 from sep_batch.jobs.job_api import Job, JobApi
 from sep_batch.jobs.job_client import NoAnswer
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 QUIET_S = 10.0  # without a word, after which the job is asked after: a node that is gone closes no connection
 AGAIN_S = 1.0
@@ -97,7 +97,7 @@ def patiently(api: JobApi, name: str) -> Job:
         reraise=True,
     )
     if (job := asking(api.find, name)) is None:
-        raise failures.NotRunnableError(f"no job {name} on {api.url}; a head that was started anew knows no earlier ones")
+        raise errors.NotRunnableError(f"no job {name} on {api.url}; a head that was started anew knows no earlier ones")
     return job
 
 

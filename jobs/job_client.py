@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sep_batch.jobs.address import reason, within
-from sep_batch.pipeline import extras, failures, uris
+from sep_batch.pipeline import errors, extras, uris
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"(?:(https?)://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::(
 _TOKEN = "in RAY_AUTH_TOKEN, or in a file that RAY_AUTH_TOKEN_PATH names"  # noqa: S105 (where it is, not what)
 
 
-class NoAnswer(failures.NotRunnableError):
+class NoAnswer(errors.NotRunnableError):
     """The cluster's head does not answer, or answers that it cannot now; it may at another time."""
 
 
@@ -42,7 +42,7 @@ def url_of(address: str | None) -> str:
     name, text = _named(address)
     found = _ADDRESS.fullmatch(text)
     if not found or (name == "RAY_ADDRESS" and not found[1]):
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"{name} {uris.shown(text)}: expected the URL of the cluster's dashboard, as --address http://head:8265"
         )
     scheme, host, port, path = found.groups()
@@ -97,11 +97,11 @@ def client(url: str) -> JobSubmissionClient:
         with one_line(url):
             return JobSubmissionClient(url)
     except ImportError as error:
-        raise failures.NotRunnableError(_not_installed(error)) from error
+        raise errors.NotRunnableError(_not_installed(error)) from error
     except NoAnswer as error:
         if "ray[default]" in str(error.__cause__):
-            raise failures.NotRunnableError(_not_installed(error.__cause__)) from error
-        raise failures.NotRunnableError(f"{url} answers, but not as the dashboard of a Ray cluster ({error})") from error
+            raise errors.NotRunnableError(_not_installed(error.__cause__)) from error
+        raise errors.NotRunnableError(f"{url} answers, but not as the dashboard of a Ray cluster ({error})") from error
 
 
 def _not_installed(error: BaseException | None) -> str:
@@ -120,7 +120,7 @@ def one_line(url: str) -> Iterator[None]:
             told = f"does not take this token; expected the one that the cluster was started with, {_TOKEN}"
         else:
             told = f"expects a token, found none; expected it {_TOKEN}"
-        raise failures.NotRunnableError(f"{url} {told}") from error
+        raise errors.NotRunnableError(f"{url} {told}") from error
     except (OSError, RuntimeError, LookupError, TypeError) as error:  # requests' errors are OSErrors
         is_gone = type(error).__name__ == "ConnectionError"  # requests' own, and Python's
         raise NoAnswer(f"{url} does not answer" if is_gone else f"{url}: {last_line(error)}") from error

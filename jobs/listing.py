@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 from sep_batch.pipeline.manifest import duplicates, lists
 from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.manifest.probe import PROBED, probe
@@ -77,7 +77,7 @@ def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: Tally | 
     lists.refuse_target(out)
     if asked.dedup is not None and asked.dedup not in get_args(duplicates.Content):
         expected = " or ".join(get_args(duplicates.Content))
-        raise failures.UsageError(f"--dedup {uris.printable(asked.dedup)}: expected {expected}")
+        raise errors.UsageError(f"--dedup {uris.printable(asked.dedup)}: expected {expected}")
     with Stop().on_signals():
         table, warnings = _listed(sources, asked, tally or Tally())
         lists.write(table, out)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sep_batch.jobs.standing import Standing
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 FORMATS = ("text", "json")
 
@@ -57,7 +57,7 @@ class Handler(logging.Handler):
             UsageError: It is neither.
         """
         if format not in FORMATS:
-            raise failures.UsageError(f"--log-format {format}: expected {' or '.join(FORMATS)}")
+            raise errors.UsageError(f"--log-format {format}: expected {' or '.join(FORMATS)}")
         self.as_json = format == "json"
         logging.captureWarnings(self.as_json)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sep_batch.jobs.address import Address, address_of
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
 
@@ -30,7 +30,7 @@ def refuse_unfit(wanted: Options) -> None:
     if cluster(wanted):
         return
     if wanted.min_gpus is not None:
-        raise failures.UsageError(f"--min-gpus {wanted.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
+        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
     asked = None if wanted.gpus == "auto" else int(wanted.gpus)
     if asked and not wanted.device:
         refuse_missing_gpus(asked)
@@ -47,7 +47,7 @@ def refuse_missing_gpus(asked: int) -> None:
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked > found:
-        raise failures.NotRunnableError(
+        raise errors.NotRunnableError(
             f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
             "ask for fewer, or --gpus 0 for the CPU"
         )
@@ -73,4 +73,4 @@ def _refuse_precision(wanted: Options) -> None:
     on_cpu = str(wanted.gpus) == "0" or (wanted.gpus == "auto" and not torch.cuda.is_available())
     if on_cpu and wanted.precision not in CPU_PRECISIONS:
         expected = ", ".join(CPU_PRECISIONS)
-        raise failures.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")
+        raise errors.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")

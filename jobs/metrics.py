@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from sep_batch.jobs.standing import Standing
 from sep_batch.jobs.watchers import Watcher
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 HOST = "127.0.0.1"  # nobody else's business, unless asked for
 PREFIX = "sep_batch"
@@ -32,7 +32,7 @@ class Metrics(Watcher):
         """
         host, _, port = address.rpartition(":")
         if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
-            raise failures.UsageError(f"--metrics-port {address}: expected PORT or HOST:PORT, as 9090 or 0.0.0.0:9090")
+            raise errors.UsageError(f"--metrics-port {address}: expected PORT or HOST:PORT, as 9090 or 0.0.0.0:9090")
         self._address, self._host, self._port = address, host.strip("[]") or HOST, int(port)
 
     @contextlib.contextmanager
@@ -47,7 +47,7 @@ class Metrics(Watcher):
         try:
             server, thread = start_http_server(self._port, self._host, registry=registry)
         except OSError as error:
-            raise failures.NotRunnableError(f"--metrics-port {self._address}: {error.strerror}") from error
+            raise errors.NotRunnableError(f"--metrics-port {self._address}: {error.strerror}") from error
         logging.getLogger("sep_batch").info("metrics: http://%s:%d/metrics", self._host, server.server_port)
         try:
             yield

@@ -11,7 +11,7 @@ import typer
 
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 
 @contextmanager
@@ -20,9 +20,9 @@ def _as_run_errors() -> Iterator[None]:
     try:
         yield
     except weights.UnknownModelError as error:
-        raise failures.UsageError(str(error)) from error
+        raise errors.UsageError(str(error)) from error
     except weights.WeightsError as error:
-        raise failures.NotRunnableError(str(error)) from error
+        raise errors.NotRunnableError(str(error)) from error
 
 
 def listing() -> Iterator[str]:
@@ -47,11 +47,11 @@ def convert(checkpoint: str, config: Path, out: Path) -> str:
         with _as_run_errors():
             folder, ignored = weights.convert(index, data, spec, out)
     except json.JSONDecodeError as error:
-        raise failures.UsageError(f"--config {config}: not JSON: {error}") from error
+        raise errors.UsageError(f"--config {config}: not JSON: {error}") from error
     except SpecError as error:
-        raise failures.UsageError(f"--config {config}: {error}") from error
+        raise errors.UsageError(f"--config {config}: {error}") from error
     except OSError as error:
-        raise failures.NotRunnableError(f"{error.filename}: {error.strerror}") from error
+        raise errors.NotRunnableError(f"{error.filename}: {error.strerror}") from error
     left = f", {ignored} training leftovers ignored" if ignored else ""
     return f"{folder}: {', '.join(spec.stems)}{left} (weights_sha256 {weights.expected_sha256(folder)})"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sep_batch.jobs import address
-from sep_batch.pipeline import failures, index, names
+from sep_batch.pipeline import errors, index, stem_paths
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
@@ -40,7 +40,7 @@ class MaxFailures:
         except ValueError:
             bound = -1
         if not 0 <= bound < float("inf"):
-            raise failures.UsageError(f"--max-failures {text}: expected a number of tracks or a percentage, as 100 or 5%")
+            raise errors.UsageError(f"--max-failures {text}: expected a number of tracks or a percentage, as 100 or 5%")
         return cls(bound, text.endswith("%"))
 
     def is_exceeded(self, failed: int, tried: int) -> bool:
@@ -109,7 +109,7 @@ class Options:
     sample_rate_hz: int | None = None
     mono: bool = False
     downmix: str = DEFAULT_DOWNMIX
-    filename: str = names.DEFAULT_FILENAME
+    filename: str = stem_paths.DEFAULT_FILENAME
     stems: tuple[str, ...] | None = None
     limit: int | None = None
     offset_s: float = 0.0
@@ -146,7 +146,7 @@ def check(wanted: Options) -> None:
         UsageError: Names the flag, what was found and what was expected.
     """
     MaxFailures.parse(wanted.max_failures)
-    names.check(wanted.filename)
+    stem_paths.check(wanted.filename)
     Patterns(wanted.include, wanted.exclude)
     for name, found in (
         ("--cpus", wanted.cpus),
@@ -156,15 +156,15 @@ def check(wanted: Options) -> None:
         ("--time-limit", wanted.time_limit_s),
     ):
         if found is not None and found <= 0:
-            raise failures.UsageError(f"{name} {found}: expected more than 0")
+            raise errors.UsageError(f"{name} {found}: expected more than 0")
     if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():
-        raise failures.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
+        raise errors.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
     if wanted.min_gpus is not None and not 0 < wanted.min_gpus <= int(wanted.gpus if str(wanted.gpus).isdigit() else 0):
-        raise failures.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
+        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
     if wanted.address:
         address.check(wanted.address, "--address")
     if wanted.offset_s < 0:
-        raise failures.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+        raise errors.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
     for name, asked, known in (
         ("--precision", wanted.precision, Precision),
         ("--stft", wanted.stft, Stft),
@@ -174,27 +174,27 @@ def check(wanted: Options) -> None:
         ("--bad-rows", wanted.bad_rows, BadRows),
     ):
         if asked not in get_args(known):
-            raise failures.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
+            raise errors.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
     _check_format(wanted)
 
 
 def _check_format(wanted: Options) -> None:
     if wanted.format not in codecs.CODECS:
-        raise failures.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
+        raise errors.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
     lossy = codecs.is_lossy(wanted.format)
     if lossy and wanted.bit_depth != "16":
-        raise failures.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
+        raise errors.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
     if not lossy and wanted.bit_depth not in codecs.CODECS[wanted.format]:
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(codecs.CODECS[wanted.format])}"
         )
     if wanted.bitrate and not lossy:
-        raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")
+        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")
     codec = codecs.CODECS[wanted.format]["" if lossy else wanted.bit_depth]
     if wanted.bitrate and wanted.bitrate not in codec.bitrates:
-        raise failures.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} takes {_listed(codec.bitrates)} bits per second")
+        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} takes {_listed(codec.bitrates)} bits per second")
     if wanted.sample_rate_hz is not None and wanted.sample_rate_hz not in codec.rates_hz:
-        raise failures.UsageError(f"--sample-rate {wanted.sample_rate_hz}: {wanted.format} takes {_listed(codec.rates_hz)} Hz")
+        raise errors.UsageError(f"--sample-rate {wanted.sample_rate_hz}: {wanted.format} takes {_listed(codec.rates_hz)} Hz")
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sep_batch.jobs.run_json import RunJson
-from sep_batch.pipeline import failures, index, lease, storage, uris
+from sep_batch.pipeline import errors as failures
+from sep_batch.pipeline import index, lease, storage, uris
 
 RUN_JSON = "_sep/run.json"
 

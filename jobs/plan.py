@@ -18,7 +18,7 @@ from sep_batch.jobs.options import Options, check
 from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
 from sep_batch.model import weights
-from sep_batch.pipeline import failures, index, lease
+from sep_batch.pipeline import errors, index, lease
 from sep_batch.pipeline.plan import Plan, changes, make_plan
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import PROBLEM
@@ -113,11 +113,11 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     )
 
 
-def _refused_tracks(plan: Plan, journal: index.Opened, settings: Settings) -> failures.RunError | None:
+def _refused_tracks(plan: Plan, journal: index.Opened, settings: Settings) -> errors.RunError | None:
     try:
         prepare.refuse_ids_of_others(plan, journal)
         prepare.displaced(plan, journal, settings)
-    except failures.RunError as refused:
+    except errors.RunError as refused:
         return refused
     return None
 
@@ -133,13 +133,13 @@ def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:
     return told
 
 
-def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wanted: Options) -> failures.RunError | None:
+def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wanted: Options) -> errors.RunError | None:
     """Return what a run would refuse to begin with."""
     try:
         engine.look_ahead(wanted)
         prepare.refuse_collisions(catalog.tracks, settings)
         prepare.refuse_other_settings(catalog.out, settings, before, overwrite=wanted.overwrite)
-    except failures.RunError as refused:
+    except errors.RunError as refused:
         return refused
     return None
 
@@ -161,6 +161,6 @@ def _forecast(wanted: Options, settings: Settings, planned: Planned, much: Amoun
     found = calibrate(wanted, settings, much, planned.todo)
     try:
         forecast.keep(found, planned.out, settings.sha256)
-    except (failures.TrackError, weights.WeightsError) as error:
+    except (errors.TrackError, weights.WeightsError) as error:
         told.warning("the run will not know of this forecast: %s", error)
     return found

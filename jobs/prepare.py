@@ -19,7 +19,7 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
-from sep_batch.pipeline import failures, index, manifest, names, storage, uris
+from sep_batch.pipeline import errors, index, manifest, stem_paths, storage, uris
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest import formats
 from sep_batch.pipeline.plan import Plan, of_another
@@ -77,11 +77,11 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         )
     except manifest.BadRowsError as error:
         hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
-        raise failures.ManifestError(f"{error}; {hint}") from error
+        raise errors.ManifestError(f"{error}; {hint}") from error
     try:
         where = uris.target(out or default_out(listed.uri))
-    except failures.BadUri as error:
-        raise failures.NotRunnableError(f"OUT {error}") from error
+    except errors.BadUri as error:
+        raise errors.NotRunnableError(f"OUT {error}") from error
     _refuse_sources_in_out(listed.tracks["uri"], where)
     refuse_missing_packages(listed.tracks["uri"], where)
     return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
@@ -96,7 +96,7 @@ def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
     for folder in ("stems", "_sep"):
         at = pc.index(pc.starts_with(sources, f"{out}/{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
         if at >= 0:
-            raise failures.UsageError(
+            raise errors.UsageError(
                 f"--out {uris.shown(out)}: the source {uris.shown(sources[at].as_py())} lies in its folder {folder}/, "
                 "where runs write; use another --out"
             )
@@ -112,8 +112,8 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
     try:
         for uri in (out, *(sources[at].as_py() for at in first if at >= 0)):
             storage.require_package(uri)
-    except failures.StorageUnusable as error:
-        raise failures.NotRunnableError(str(error)) from error
+    except errors.StorageUnusable as error:
+        raise errors.NotRunnableError(str(error)) from error
 
 
 def default_out(source: str) -> str:
@@ -123,7 +123,7 @@ def default_out(source: str) -> str:
         UsageError: It is a bucket, beside which there is nothing.
     """
     if source == uris.place(source):
-        raise failures.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
+        raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
     return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 
 
@@ -141,9 +141,9 @@ def obtain_model(name: str) -> Model:
             folder = weights.obtain(name, say=logging.getLogger("sep_batch").warning)
         spec, tensors = weights.load(folder, preset=name)
     except weights.UnknownModelError as error:
-        raise failures.UsageError(f"--model: {error}") from error
-    except (weights.WeightsError, failures.TrackError) as error:
-        raise failures.NotRunnableError(f"weights: {error}") from error
+        raise errors.UsageError(f"--model: {error}") from error
+    except (weights.WeightsError, errors.TrackError) as error:
+        raise errors.NotRunnableError(f"weights: {error}") from error
     return Model(spec, weights.sha256_of(tensors), str(folder))
 
 
@@ -167,7 +167,7 @@ def settings_of(wanted: Options, model: Model) -> Settings:
     """
     spec = model.spec
     if unknown := set(wanted.stems or ()) - set(spec.stems):
-        raise failures.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
+        raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
     lossy = codecs.is_lossy(wanted.format)
     return Settings.load(
         {
@@ -208,7 +208,7 @@ def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     Raises:
         UsageError: With the first few pairs.
     """
-    names.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
+    stem_paths.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
 
 
 def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
@@ -221,7 +221,7 @@ def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
     there = spread(_is_there, (other for _, _, other in pairs))
     for (id, uri, other), is_there in zip(pairs, there, strict=True):
         if is_there:
-            raise failures.ManifestError(
+            raise errors.ManifestError(
                 f"id {id} is {uris.shown(uri)} in the manifest, and in OUT {uris.shown(other)}, which is still there: "
                 "give two songs two ids, or two OUTs"
             )
@@ -236,7 +236,7 @@ def displaced(plan: Plan, journal: index.Opened, settings: Settings) -> list[str
     found = taken(plan, journal, settings)
     for other, is_there in zip(found, spread(_is_there, (other.other_uri for other in found)), strict=True):
         if is_there:
-            raise failures.UsageError(
+            raise errors.UsageError(
                 f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "
                 f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
                 "use a template that holds {id}, or another --out"
@@ -248,7 +248,7 @@ def _is_there(uri: str) -> bool:
     """Tell whether a source is there; where it cannot be asked for, it is taken for gone."""
     try:
         return storage.exists(uri)
-    except failures.TrackError:
+    except errors.TrackError:
         return False
 
 
@@ -267,7 +267,7 @@ def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], 
     settings_before = before["settings"]
     if settings_before and (differing := settings.differences(settings_before)) and not overwrite:
         own = shlex.join(setting_flags.words(before)) or "no flags, the defaults"
-        raise failures.SettingsDifferError(
+        raise errors.SettingsDifferError(
             f"OUT {out} holds stems made with other settings: {'; '.join(setting_flags.differences(differing))}; "
             f"run with OUT's own ({own}), use another --out, or separate all again with --overwrite"
         )

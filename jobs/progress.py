@@ -18,7 +18,7 @@ from sep_batch.jobs.events import Events
 from sep_batch.jobs.standing import Standing
 from sep_batch.jobs.summary import Summary
 from sep_batch.jobs.watchers import Display, Lines, Watcher
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 EVERY_S = 10.0
 
@@ -80,7 +80,7 @@ class Progress:
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Take one finished row, once the summary has counted it."""
-        if row["error_class"] != failures.BadRow.error_class:  # which the time left does not count
+        if row["error_class"] != errors.BadRow.error_class:  # which the time left does not count
             self.standing.take(row["duration_s"])
         if row["status"] != "ok":
             for watcher in self._watchers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sep_batch.jobs.findings import BROKEN
-from sep_batch.pipeline import failures, index, lease, storage
+from sep_batch.pipeline import errors, index, lease, storage
 from sep_batch.pipeline.withdrawal import copy_rows
 
 REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
@@ -58,7 +58,7 @@ def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) ->
     run = index.new_run(out)
     held.tell(run=run)
     journal.database.execute(f"CREATE TABLE lost AS {_LOST}")
-    marking = {"run": run, "broken": list(BROKEN), "chars": failures.MESSAGE_CHARS}
+    marking = {"run": run, "broken": list(BROKEN), "chars": errors.MESSAGE_CHARS}
     with index.Journal(out, run, check=held.check) as writer:
         marked = copy_rows(journal.database.sql(_DELETED, params=marking), writer)
         taken_back = copy_rows(journal.database.sql(_TAKEN_BACK), writer)

@@ -10,7 +10,7 @@ import typer
 from sep_batch.jobs import forecast
 from sep_batch.jobs.advice import ONCE_MENDED
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline.failures import WorkerCrash
+from sep_batch.pipeline.errors import WorkerCrash
 
 SHOWN = 5
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from sep_batch.jobs import setting_flags
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
-from sep_batch.pipeline import failures, index, lease, manifest, storage, uris
+from sep_batch.pipeline import errors, index, lease, manifest, storage, uris
 from sep_batch.pipeline.plan import SUSPECT, make_plan
 from sep_batch.pipeline.retries import listing
 
@@ -44,8 +44,8 @@ def run_status(out: str) -> Status:
         out = uris.target(out)
         refuse_no_out(out)
         return _status(out)
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"OUT {error}") from error
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"OUT {error}") from error
 
 
 @listing
@@ -136,7 +136,7 @@ def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
         return "no run has said of which manifest"
     try:
         listed = manifest.read(before["uri"], **before.get("read_with", {}))
-    except failures.RunError as error:
+    except errors.RunError as error:
         return str(error)
     same = listed.sha256 == before.get("sha256")
     return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import FrameType
 from typing import TypeVar
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
@@ -139,7 +139,7 @@ def seconds_until(text: str, now: datetime) -> float:
         return _seconds_until_clock(text, now, int(clock[1]), int(clock[2]))
     if duration := _DURATION.fullmatch(text):
         return float(sum(int(number or 0) * unit for number, unit in zip(duration.groups(), _UNITS.values(), strict=True)))
-    raise failures.UsageError(f"--deadline {text}: expected a duration, as 6h or 1h30m, or a time of day, as 06:00")
+    raise errors.UsageError(f"--deadline {text}: expected a duration, as 6h or 1h30m, or a time of day, as 06:00")
 
 
 def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> float:
@@ -149,7 +149,7 @@ def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> fl
     passed_s, left_s = -max(number for number in seconds if number <= 0), min(number for number in seconds if number > 0)
     if passed_s >= PASSED_S:
         return left_s
-    raise failures.DeadlinePassedError(
+    raise errors.DeadlinePassedError(
         f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken "
         f"for tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
     )

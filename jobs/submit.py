@@ -23,7 +23,7 @@ from sep_batch.jobs.follow import AGAIN_S, Write, follow, patiently
 from sep_batch.jobs.job_api import Job, JobApi
 from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.jobs.stop import DRAIN_S, Stop
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 STOP_S = 600  # from SIGTERM to SIGKILL: what is in flight may finish, and the index of millions of tracks is published
 TRIES = 4  # to submit; the pauses between them double
@@ -46,7 +46,7 @@ def check_name(flag: str, name: str) -> str:
         UsageError: It is none.
     """
     if not _NAME.fullmatch(name):
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"{flag} {uris.printable(name)}: expected at most 100 of A-Z a-z 0-9 . _ -, first a letter or digit"
         )
     return name
@@ -61,9 +61,9 @@ def carried(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if not _VARIABLE.fullmatch(name):
             shown = uris.printable(name.partition("=")[0])
-            raise failures.UsageError(f"--env {shown}: expected the name of a variable; its value is taken from the environment")
+            raise errors.UsageError(f"--env {shown}: expected the name of a variable; its value is taken from the environment")
         if name not in os.environ:
-            raise failures.UsageError(f"--env {name}: not set in this environment")
+            raise errors.UsageError(f"--env {name}: not set in this environment")
     return {name: os.environ[name] for name in names}
 
 
@@ -93,9 +93,7 @@ def start_job(api: JobApi, name: str, words: Sequence[str], environment: dict[st
             continue
         if job.command != command:
             theirs = uris.printable(job.command.removeprefix("exec "))
-            raise failures.UsageError(
-                f"--submission-id {name}: the cluster has a job of that name with another command, {theirs}"
-            )
+            raise errors.UsageError(f"--submission-id {name}: the cluster has a job of that name with another command, {theirs}")
         if not tried:
             logger.warning("job %s is there already (%s), nothing is started", name, job.status)
         return
@@ -113,12 +111,12 @@ def follow_job(api: JobApi, name: str, write: Write) -> int:
 def _exit_code(name: str, job: Job) -> int:
     if job.status == "STOPPED":
         logger.warning("job %s was stopped; submit the same command again to resume", name)
-        return failures.STOPPED
+        return errors.STOPPED
     code = job.exit_code
     if code is None:
-        raise failures.NotRunnableError(f"job {name}: Ray could not run it: {uris.printable(job.message)}")
+        raise errors.NotRunnableError(f"job {name}: Ray could not run it: {uris.printable(job.message)}")
     if code in (NOT_EXECUTABLE, NOT_FOUND):
-        raise failures.NotRunnableError(f"job {name}: no sep-batch on the PATH of the cluster's head; install it on every node")
+        raise errors.NotRunnableError(f"job {name}: no sep-batch on the PATH of the cluster's head; install it on every node")
     if code < 0:
         logger.error("job %s was killed by %s", name, signal.Signals(-code).name)
         return 128 - code
@@ -167,4 +165,4 @@ def attend(api: JobApi, name: str, watch: Callable[[], int]) -> int:
         logger.warning("a signal came; job %s goes on", name)
         logger.warning("follow it: %s --follow %s", again, name)
         logger.warning("stop it: %s --stop %s", again, name)
-        return failures.STOPPED
+        return errors.STOPPED

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from sep_batch.jobs import flags, options
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 from sep_batch.pipeline.manifest.patterns import Patterns
 
 HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
@@ -35,7 +35,7 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
     parsed = _parsed(context, words)
     given = parsed.params
     if given.get("address"):
-        raise failures.UsageError("--address after the command: expected before it; the job joins the cluster that it runs on")
+        raise errors.UsageError("--address after the command: expected before it; the job joins the cluster that it runs on")
     Patterns(given.get("include") or (), given.get("exclude") or ())
     if {"format", "stems", "bitrate"} <= set(given):
         fields = {field.name for field in dataclasses.fields(options.Options)}
@@ -52,9 +52,7 @@ def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
     root = context.find_root()
     name, command, rest = root.command.resolve_command(root, list(words))  # type: ignore[attr-defined]  # it is a group
     if name in HERE_ONLY:
-        raise failures.UsageError(
-            f"{name}: works on the machine it is typed on, expected run, sync or another that a cluster does"
-        )
+        raise errors.UsageError(f"{name}: works on the machine it is typed on, expected run, sync or another that a cluster does")
     return command.make_context(name, rest, parent=root)
 
 
@@ -78,17 +76,17 @@ def _refuse_unread(name: str, shown: str, text: str, *, allow_http: bool) -> Non
         uris.check(text, allow_http=allow_http)
         if name in WRITTEN:
             uris.target(text)
-    except failures.BadUri as error:  # one with credentials would be there for all to read
-        raise failures.UsageError(f"{shown} {error}") from error
+    except errors.BadUri as error:  # one with credentials would be there for all to read
+        raise errors.UsageError(f"{shown} {error}") from error
 
 
 def _refuse_local(name: str, shown: str, text: str, *, is_shared: bool) -> None:
     if name in PLACES and not is_shared:
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"{shown} {uris.shown(text)}: a path of this machine, which the cluster does not see; "
             "expected object storage, or --shared-filesystem after the command where every node sees that path"
         )
     is_path = name in (*PLACES, *FILES) or (name == "model" and os.path.exists(text))
     if is_path and not text.startswith(("/", "file:///")):
         said = f"{shown} {uris.shown(text)}"
-        raise failures.UsageError(f"{said}: relative to a folder of this machine; expected the nodes' own path, from / on")
+        raise errors.UsageError(f"{said}: relative to a folder of this machine; expected the nodes' own path, from / on")

@@ -10,7 +10,7 @@ from typing import Any
 
 from sep_batch.jobs.attribution import COLUMNS, busy_shares, sentence
 from sep_batch.jobs.options import MaxFailures
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 NEVER_JUDGED_BELOW = 20  # tracks
 
@@ -75,7 +75,7 @@ class Summary:
     @property
     def bad_rows(self) -> int:
         """Rows of the manifest that failed in this run since they name no track."""
-        return self.failed[failures.BadRow.error_class]
+        return self.failed[errors.BadRow.error_class]
 
     def count(self, status: str, error_class: str | None, audio_s: float, *, is_damaged: bool = False) -> None:
         """Count one finished row; one that is ok may be damaged too: truncated, or with broken packets."""
@@ -84,7 +84,7 @@ class Summary:
             self.ok_damaged += is_damaged
             self.audio_s += audio_s
         else:
-            self.failed[error_class or failures.BUG] += 1
+            self.failed[error_class or errors.BUG] += 1
 
     def spend(self, row: Mapping[str, Any]) -> None:
         """Add what the stages took for one finished row."""
@@ -103,7 +103,7 @@ class Summary:
         if self.exit_code or not failed or self._stop_if_over(max_failures, failed, ended, NEVER_JUDGED_BELOW):
             return
         if not ok_with_failures:
-            self.exit_code = failures.SOME_FAILED
+            self.exit_code = errors.SOME_FAILED
 
     def stop_if_over(self, max_failures: MaxFailures, *, from_tracks: int) -> bool:
         """Stop the run where too many of the tracks tried have failed; judged from so many tracks on, and without bad rows.
@@ -116,7 +116,7 @@ class Summary:
         if ended < from_tracks or not max_failures.is_exceeded(failed, ended):
             return False
         self.stopped = f"over --max-failures: {failed} of {ended} tracks failed"
-        self.exit_code = failures.OVER_MAX_FAILURES
+        self.exit_code = errors.OVER_MAX_FAILURES
         return True
 
     def as_dict(self) -> dict[str, Any]:

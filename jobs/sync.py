@@ -12,7 +12,7 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.manifest.patterns import Patterns
 
@@ -44,9 +44,9 @@ def _refuse_without_audio(source: str, patterns: Patterns) -> None:
     files = AudioFiles(source, patterns, with_manifests=True)
     try:
         if not storage.is_folder(source):
-            raise failures.ManifestError(f"{said}: expected a folder or prefix that holds audio, and is there")
+            raise errors.ManifestError(f"{said}: expected a folder or prefix that holds audio, and is there")
         if next(files.below(), None) is None:
             hint = f"; they are for sep-batch run {uris.shown(source)}" * bool(files.manifests)
-            raise failures.ManifestError(f"SOURCE: {files.nothing()}{hint}")
-    except failures.TrackError as error:
-        raise failures.ManifestError(f"SOURCE {error}") from error
+            raise errors.ManifestError(f"SOURCE: {files.nothing()}{hint}")
+    except errors.TrackError as error:
+        raise errors.ManifestError(f"SOURCE {error}") from error

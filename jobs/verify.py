@@ -15,7 +15,7 @@ from sep_batch.jobs.deep import read_stems
 from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.jobs.repair import mend
 from sep_batch.jobs.verify_report import Report
-from sep_batch.pipeline import failures, index, lease, uris
+from sep_batch.pipeline import errors, index, lease, uris
 from sep_batch.pipeline.manifest import SHOWN
 from sep_batch.pipeline.retries import listing
 
@@ -47,7 +47,7 @@ def run_verify(
         LeaseHeldError: `repair` was asked for while a run works on OUT.
     """
     if yes and not repair:
-        raise failures.UsageError("--yes: only with --repair, of which it removes orphans")
+        raise errors.UsageError("--yes: only with --repair, of which it removes orphans")
     begun = time.monotonic()
     try:
         out = uris.target(out)
@@ -55,8 +55,8 @@ def run_verify(
         at_work = None if repair else _run_at_work(out)
         with lease.hold(out) if repair else nullcontext() as held:
             report = _checked(out, held, deep=deep, remove=yes, shown=shown, told=told)
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"OUT {error}") from error
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"OUT {error}") from error
     report.at_work = at_work
     report.seconds = time.monotonic() - begun
     return report
@@ -101,7 +101,7 @@ def _fill(report: Report, journal: index.Opened, shown: int | None) -> None:
         query = "SELECT id, uri, found FROM findings WHERE kind = $kind ORDER BY uri, id, found LIMIT $shown"
         rows = sql(query, {"kind": kind, "shown": shown})
         report.findings[kind] = [dict(zip(("id", "uri", "found"), row, strict=True)) for row in rows.fetchall()]
-        report.exit_code = failures.CHECK_FAILED
+        report.exit_code = errors.CHECK_FAILED
 
 
 def _teller(stems: int, told: Callable[[str], None] | None) -> Callable[[int], None]:

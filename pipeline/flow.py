@@ -27,7 +27,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 
 from sep_batch.model import weights
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.join import Gathering, join
 from sep_batch.pipeline.plan import read_plan
 from sep_batch.pipeline.pools import Pools
@@ -249,7 +249,7 @@ def finished_rows(dataset: ray.data.Dataset, work: Work) -> Iterator[pa.Table]:
         cause = getattr(error, "cause", None) or error
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         found = lines[-1] if lines else type(error).__name__
-        raise failures.NotRunnableError(f"the flow could not run: {found}; Ray's logs: {where}") from error
+        raise errors.NotRunnableError(f"the flow could not run: {found}; Ray's logs: {where}") from error
 
 
 @ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)

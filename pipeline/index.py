@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import by_id, compaction, failures, storage, uris
+from sep_batch.pipeline import by_id, compaction, errors, storage, uris
 from sep_batch.pipeline.column_types import foreign, united
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
@@ -297,7 +297,7 @@ def _faults_named(out: str, paths: Mapping[str, str], *, skip_unreadable: bool) 
         torn = next((f"{uri}: {why}" for uri, path in paths.items() if (why := fault(path))), None)
         if torn is None or skip_unreadable:
             raise
-        raise failures.NotRunnableError(f"journal {torn}; sep-batch verify OUT --repair sets it aside") from error
+        raise errors.NotRunnableError(f"journal {torn}; sep-batch verify OUT --repair sets it aside") from error
 
 
 def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
@@ -308,7 +308,7 @@ def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
     """
     gone = {uri for uri, path in paths.items() if not Path(path.removeprefix("file://")).exists()}
     if gone and (removed := gone - {found.uri for found in storage.find(journal_folder(out))}):
-        raise failures.JournalChangedError(f"journal {min(removed)}: merged and removed while it was read; try again")
+        raise errors.JournalChangedError(f"journal {min(removed)}: merged and removed while it was read; try again")
 
 
 def here(uri: str, folder: Path) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import analysis, failures, stems, storage
+from sep_batch.pipeline import analysis, errors, stems, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.work import Work, failed
@@ -121,15 +121,15 @@ def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:
     width = settings.spec.channels * settings.form.dtype.itemsize
     try:
         source, _ = storage.open_source(uri)
-    except failures.TrackError as error:
-        raise failures.WriteFailed(f"a stored part: {error}") from error
+    except errors.TrackError as error:
+        raise errors.WriteFailed(f"a stored part: {error}") from error
     with source:
         while content := source.read(codecs.BLOCK * width):
             frames = np.frombuffer(content, settings.form.dtype).reshape(-1, settings.spec.channels)
             missing -= len(frames)
             yield frames
     if missing:
-        raise failures.WriteFailed(f"{uri}: {missing} of {value(part, 'samples')} samples are missing from a stored part")
+        raise errors.WriteFailed(f"{uri}: {missing} of {value(part, 'samples')} samples are missing from a stored part")
 
 
 def _part_uri(row: pa.Table, stem: str, work: Work) -> str:

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.retries import listing
 
 BEAT_S = 20.0
@@ -129,7 +129,7 @@ class Lease:
     def __exit__(self, *_error: object) -> None:
         self._ended.set()
         self._thread.join()
-        with contextlib.suppress(failures.TrackError):  # whoever comes next will see that this process is gone
+        with contextlib.suppress(errors.TrackError):  # whoever comes next will see that this process is gone
             self.tell(ended=True)
 
     def check(self) -> None:
@@ -139,7 +139,7 @@ class Lease:
             LeaseHeldError: Somebody has.
         """
         if (highest := max(_numbers(self._out), default=0)) > self._number:
-            raise failures.LeaseHeldError(f"OUT {self._out}: another run took it over (lease {highest}); this one ends")
+            raise errors.LeaseHeldError(f"OUT {self._out}: another run took it over (lease {highest}); this one ends")
 
     def tell(self, **words: object) -> None:
         """Say more in the lease, as `run=...`; it is a sign of life too."""
@@ -148,7 +148,7 @@ class Lease:
 
     def _beat_often(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with contextlib.suppress(failures.TrackError):  # the next beat may come through; the journal says what does not
+            with contextlib.suppress(errors.TrackError):  # the next beat may come through; the journal says what does not
                 self.tell()
 
 
@@ -169,7 +169,7 @@ def _take(out: str, wait_s: float) -> Lease:
         if now - begun >= wait_s:
             is_alive = _is_fresh(out, found) if is_alive is None else is_alive
             if is_alive and found.content:
-                raise failures.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
+                raise errors.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
         time.sleep(LOOK_S)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
@@ -53,6 +53,6 @@ class Machine:
         """
         here = socket.gethostname()
         if self.disk is not None and self.host != here:
-            raise failures.NotRunnableError(f"{self.disk} is a path of {self.host}, and {here} has joined: --shared-filesystem?")
+            raise errors.NotRunnableError(f"{self.disk} is a path of {self.host}, and {here} has joined: --shared-filesystem?")
         if self.versions and (found := differing(versions(), self.versions)):
-            raise failures.NotRunnableError(f"{here} has {'; '.join(found)}")
+            raise errors.NotRunnableError(f"{here} has {'; '.join(found)}")

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 LOST_S = 300.0  # in which a node that was taken away has been replaced, or will not be
 NONE_S = 1800.0  # without a single actor of a stage: as long as an autoscaler may need for a GPU
@@ -48,7 +48,7 @@ class Pools:
             if there:
                 del self._empty_since[stage]
             elif now - since > NONE_S:
-                raise failures.NotRunnableError(f"no room for an actor of {stage} in {NONE_S / 60:.0f} min: its nodes are gone")
+                raise errors.NotRunnableError(f"no room for an actor of {stage} in {NONE_S / 60:.0f} min: its nodes are gone")
 
     def _miss(self, actor: Any, stage: str, now: float, *, others: int) -> None:
         if actor not in self._gone_since:

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import tenacity
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 TRIES = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
@@ -69,7 +69,7 @@ def listing(call: Callable[P, T]) -> Callable[P, T]:
     @wraps(call)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         for _ in range(LISTINGS - 1):
-            with suppress(failures.NotFound, failures.JournalChangedError):
+            with suppress(errors.NotFound, errors.JournalChangedError):
                 return call(*args, **kwargs)
         return call(*args, **kwargs)
 
@@ -78,30 +78,30 @@ def listing(call: Callable[P, T]) -> Callable[P, T]:
 
 def read_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what reading raised; an error that is no storage's as it is."""
-    if not is_storages(error) or isinstance(error, failures.TrackError):
+    if not is_storages(error) or isinstance(error, errors.TrackError):
         return error
     uri = uris.shown(uri)
     if is_unusable(error):
-        return failures.StorageUnusable(f"{uri}: {_reason(error)}")
+        return errors.StorageUnusable(f"{uri}: {_reason(error)}")
     if _is_missing(error) or getattr(error, "errno", None) in _NOWHERE:
-        return failures.NotFound(f"{uri}: not found ({type(error).__name__ if _is_missing(error) else _reason(error)})")
+        return errors.NotFound(f"{uri}: not found ({type(error).__name__ if _is_missing(error) else _reason(error)})")
     if code_of(error) in ARCHIVED_CODES:  # before it is taken for a 403 that other credentials would mend
-        return failures.Archived(f"{uri}: lies in an archive of its storage, restore it first ({_reason(error)})")
+        return errors.Archived(f"{uri}: lies in an archive of its storage, restore it first ({_reason(error)})")
     if is_denied(error):
-        return failures.AccessDenied(f"{uri}: access denied ({_reason(error)})")
-    return failures.FetchTimeout(f"{uri}: {_reason(error)}")
+        return errors.AccessDenied(f"{uri}: access denied ({_reason(error)})")
+    return errors.FetchTimeout(f"{uri}: {_reason(error)}")
 
 
 def write_error(uri: str, error: Exception) -> Exception:
     """Return the error of ours for what writing raised; an error that is no storage's as it is."""
-    if type(error) is failures.StorageUnusable:  # no client could be made
-        return failures.OutUnusable(str(error))
-    if type(error) is failures.FetchTimeout:
-        return failures.WriteFailed(str(error))
-    if not is_storages(error) or isinstance(error, failures.TrackError):
+    if type(error) is errors.StorageUnusable:  # no client could be made
+        return errors.OutUnusable(str(error))
+    if type(error) is errors.FetchTimeout:
+        return errors.WriteFailed(str(error))
+    if not is_storages(error) or isinstance(error, errors.TrackError):
         return error
     uri = uris.shown(uri)
-    kind = failures.OutUnusable if is_unusable(error) else failures.WriteFailed
+    kind = errors.OutUnusable if is_unusable(error) else errors.WriteFailed
     return kind(f"{uri}: could not be written ({_reason(error)})")
 
 
@@ -159,7 +159,7 @@ def patience() -> tenacity.Retrying:
 def _may_pass(error: BaseException) -> bool:
     cause = error.__cause__
     settled = cause is not None and (is_denied(cause) or _is_missing(cause))
-    return isinstance(error, (failures.FetchTimeout, failures.WriteFailed)) and not settled
+    return isinstance(error, (errors.FetchTimeout, errors.WriteFailed)) and not settled
 
 
 def is_storages(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from sep_batch.model.spec import ModelSpec
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
-from sep_batch.pipeline.names import DEFAULT_FILENAME
+from sep_batch.pipeline.stem_paths import DEFAULT_FILENAME
 
 _YOUNGER = ("sample_rate_hz", "mono", "downmix")
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import analysis, audio, failures, stems, storage, timelimit
+from sep_batch.pipeline import analysis, audio, errors, stems, storage, timelimit
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
@@ -52,9 +52,9 @@ def _prepare_torch() -> None:
 def worker_crash(row: pa.Table, work: Work) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
-    crash: failures.TrackError = failures.WorkerCrash("its process died, in each of three passes")
+    crash: errors.TrackError = errors.WorkerCrash("its process died, in each of three passes")
     if timelimit.was_over(value(row, "id"), work):
-        crash = failures.TrackTimeout(f"a part of it took more than {work.limit_s:g} s, in each of three passes")
+        crash = errors.TrackTimeout(f"a part of it took more than {work.limit_s:g} s, in each of three passes")
     return fill(failed(tried, crash, crash.stage, work), WRITTEN)
 
 
@@ -238,7 +238,7 @@ def _with_energy(row: pa.Table, energy: float, above_f: float) -> pa.Table:
 def _own(error: Exception) -> Exception:
     import torch
 
-    return failures.OutOfMemory(str(error)) if isinstance(error, torch.OutOfMemoryError) else error
+    return errors.OutOfMemory(str(error)) if isinstance(error, torch.OutOfMemoryError) else error
 
 
 class Write:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import names
+from sep_batch.pipeline import stem_paths
 from sep_batch.pipeline.index import Opened
 from sep_batch.pipeline.plan import ROWS_AT_ONCE, Plan
 from sep_batch.pipeline.settings import Settings
@@ -62,10 +62,10 @@ def taken(plan: Plan, journal: Opened, settings: Settings) -> list[Taken]:
 
 def _others(journal: Opened, settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield id, source and path of every stem that is not about to be separated again."""
-    asked = {"are_apart": names.keeps_ids_apart(settings.filename), "settings": settings.sha256}
+    asked = {"are_apart": stem_paths.keeps_ids_apart(settings.filename), "settings": settings.sha256}
     for batch in journal.database.sql(_OTHERS, params=asked).to_arrow_reader(ROWS_AT_ONCE):
         ids, sources, paths = (column.to_pylist() for column in batch.columns)
-        yield from zip(ids, sources, map(names.folded, paths), strict=True)
+        yield from zip(ids, sources, map(stem_paths.folded, paths), strict=True)
 
 
 def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
@@ -81,8 +81,8 @@ def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
         ids, sources = (block.column(name).to_pylist() for name in ("id", "uri"))
         for stem in settings.stems:
             tracks = zip(ids, sources, strict=True)
-            rendered = (names.render(settings.filename, id, uri, stem, settings.format) for id, uri in tracks)
-            paths = [names.folded(f"stems/{path}") for path in rendered]
+            rendered = (stem_paths.render(settings.filename, id, uri, stem, settings.format) for id, uri in tracks)
+            paths = [stem_paths.folded(f"stems/{path}") for path in rendered]
             hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
             places = np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes)
             found |= {paths[place]: sources[place] for place in places}

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import TypeVar
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.work import Work
 
 GRACE_S = 60.0  # after the limit, for the word to be left, before the process is ended from C
@@ -53,7 +53,7 @@ def was_over(name: str, work: Work) -> bool:
 def _end(ids: list[str], work: Work) -> None:
     faulthandler.dump_traceback(file=_STDERR)
     if len(ids) == 1:
-        with contextlib.suppress(failures.TrackError):  # without the word it is a worker_crash
+        with contextlib.suppress(errors.TrackError):  # without the word it is a worker_crash
             storage.put(_word(ids[0], work), b"", scratch=work.scratch)
     os._exit(1)
 

@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 OBJECT_STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 SCHEMES = ("file", *OBJECT_STORES)
@@ -63,7 +63,7 @@ def join(base: str, uri: str) -> str:
     if {".", ".."} & set(uri.split("/")):  # a key may hold empty components, so only these are resolved
         key = posixpath.normpath(key)
     if key.partition("/")[0] == "..":
-        raise failures.BadUri(f"{shown(uri)}: leads out of {shown(f'{scheme}://{root}')}")
+        raise errors.BadUri(f"{shown(uri)}: leads out of {shown(f'{scheme}://{root}')}")
     return f"{scheme}://{root}/{key}"
 
 
@@ -93,7 +93,7 @@ def target(uri: str) -> str:
         root, *segments = path.split("/")
         if "" in segments:
             expected = "/".join([f"{scheme}://{root}", *filter(None, segments)])
-            raise failures.BadUri(f"{shown(found)}: holds empty path segments (//), expected {shown(expected)}")
+            raise errors.BadUri(f"{shown(found)}: holds empty path segments (//), expected {shown(expected)}")
     return found
 
 
@@ -127,38 +127,38 @@ def check(uri: str, *, allow_http: bool = False) -> str:
             is not in the list. The message shows no credentials and no query.
     """
     if len(uri) > MAX_CHARS:
-        raise failures.BadUri(f"{shown(uri)}: {len(uri):,} characters, expected at most {MAX_CHARS:,}")
+        raise errors.BadUri(f"{shown(uri)}: {len(uri):,} characters, expected at most {MAX_CHARS:,}")
     if found := _FORBIDDEN.search(uri):
-        raise failures.BadUri(f"{shown(uri)}: holds U+{ord(found[0]):04X}, expected no control characters")
+        raise errors.BadUri(f"{shown(uri)}: holds U+{ord(found[0]):04X}, expected no control characters")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if _WINDOWS.match(uri):
-            raise failures.BadUri(f"{shown(uri)}: a path of Windows, expected one of this machine or a URI")
+            raise errors.BadUri(f"{shown(uri)}: a path of Windows, expected one of this machine or a URI")
         return "file"
     if scheme in HTTP and not allow_http:
-        raise failures.BadUri(f"{shown(uri)}: {scheme} is read with --allow-http only")
+        raise errors.BadUri(f"{shown(uri)}: {scheme} is read with --allow-http only")
     if scheme not in (*SCHEMES, *HTTP):
         expected = ", ".join(SCHEMES)
         found_scheme = scheme if _SCHEME.fullmatch(scheme) else "..."
-        raise failures.BadUri(f"{shown(uri)}: scheme {found_scheme!r}, expected a path or one of {expected}")
+        raise errors.BadUri(f"{shown(uri)}: scheme {found_scheme!r}, expected a path or one of {expected}")
     if scheme != "file":
         _check_remote(uri, scheme, rest)
     elif not rest.startswith("/"):
-        raise failures.BadUri(f"{shown(uri)}: names a host, expected file:///path")
+        raise errors.BadUri(f"{shown(uri)}: names a host, expected file:///path")
     return scheme
 
 
 def _check_remote(uri: str, scheme: str, rest: str) -> None:
     root, _, key = rest.partition("/")
     if "::" in rest or "@" in root or (":" in root and scheme not in HTTP):
-        raise failures.BadUri(f"{shown(uri)}: credentials and chained URIs are not read; credentials come from the environment")
+        raise errors.BadUri(f"{shown(uri)}: credentials and chained URIs are not read; credentials come from the environment")
     if not _ROOTS.get(scheme, _BUCKET).fullmatch(root):
-        raise failures.BadUri(f"{shown(uri)}: expected the name of a {'host' if scheme in HTTP else 'bucket'} after ://")
+        raise errors.BadUri(f"{shown(uri)}: expected the name of a {'host' if scheme in HTTP else 'bucket'} after ://")
     if {".", ".."} & set(key.split("/")):
-        raise failures.BadUri(f"{shown(uri)}: holds a component . or .., expected a resolved URI")
+        raise errors.BadUri(f"{shown(uri)}: holds a component . or .., expected a resolved URI")
     if found := _NOT_OF_KEY.get(scheme, _QUERY).search(key):
         kind = "query" if found[0].startswith("?") else "fragment"
-        raise failures.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a URI of {scheme}")
+        raise errors.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a URI of {scheme}")
 
 
 def shown(uri: str) -> str:

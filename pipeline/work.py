@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, names, storage
+from sep_batch.pipeline import errors, stem_paths, storage
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.rows import PART, fill, value
@@ -64,7 +64,7 @@ class Work:
 
     def stem_uri(self, row: pa.Table, stem: str) -> str:
         """Return where a track's stem goes, relative to OUT."""
-        path = names.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
+        path = stem_paths.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
         return f"stems/{path}"
 
     def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Work:
 def _looked(uri: str, _time: int) -> bool:
     try:
         return storage.exists(uri)
-    except failures.TrackError:  # not to be known now
+    except errors.TrackError:  # not to be known now
         return False
 
 
@@ -95,4 +95,4 @@ def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Ta
     """Return a track's failed row for what a stage caught; its payload is empty, never null."""
     done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
     emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
-    return fill(row, PART, **failures.describe(error, stage), **done, **emptied)
+    return fill(row, PART, **errors.describe(error, stage), **done, **emptied)

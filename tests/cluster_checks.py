@@ -9,7 +9,7 @@ import ray
 
 from sep_batch.jobs import cluster
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import failures, machines
+from sep_batch.pipeline import errors, machines
 from sep_batch.pipeline.machines import Machine
 
 told: list[str] = []
@@ -19,7 +19,7 @@ def said(check, *arguments, **options):
     """Return what a check returns, or refuses with."""
     try:
         return check(*arguments, **options)
-    except failures.RunError as error:
+    except errors.RunError as error:
         return f"{type(error).__name__}: {error}"
 
 

@@ -58,12 +58,12 @@ def test_the_type_check_sees_wrong_calls_across_packages(tmp_path):
             shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     wrong = "\n\nfrom sep_batch.model.spectrogram import frame_count\n\nframe_count('many', 5)\n"
-    for place in ("pipeline/names.py", "jobs/models.py"):
+    for place in ("pipeline/stem_paths.py", "jobs/models.py"):
         with (tmp_path / place).open("a") as file:
             file.write(wrong)
     told = subprocess.run([sys.executable, "-m", "mypy"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert told.returncode == 1, told.stdout
-    for place in ("pipeline/names.py", "jobs/models.py"):
+    for place in ("pipeline/stem_paths.py", "jobs/models.py"):
         assert re.search(rf'{place}:\d+: error: .*"frame_count" has incompatible type "str"; expected "int"', told.stdout)
 
 

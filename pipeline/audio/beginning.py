@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import frames
 from sep_batch.pipeline.audio.view import read_at
 
@@ -134,7 +134,7 @@ def _http_bytes(source: IO[bytes], start: int, head: bytes) -> int:
         return 0
     header = re.match(rb".*?\r?\n\r?\n", read_at(source, start, MAX_HTTP_BYTES), re.DOTALL)
     if header and re.search(rb"\ntransfer-encoding:\s*chunked", header[0], re.IGNORECASE):
-        raise failures.UnsupportedFormat("an HTTP response whose body is in chunks; save the body alone")
+        raise errors.UnsupportedFormat("an HTTP response whose body is in chunks; save the body alone")
     return header.end() if header else 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import containers, ogg
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
@@ -17,7 +17,7 @@ from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.audio.reader import Reader
 from sep_batch.pipeline.audio.source_info import Found
 
-_BROKEN = (failures.DecodeError, failures.UnsupportedFormat)
+_BROKEN = (errors.DecodeError, errors.UnsupportedFormat)
 
 
 @contextmanager

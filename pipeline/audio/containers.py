@@ -12,7 +12,7 @@ from typing import IO, Any
 import av
 import av.error
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import beginning, headers, ogg
 from sep_batch.pipeline.audio.decode_guard import Watched
 from sep_batch.pipeline.audio.view import view
@@ -68,11 +68,11 @@ def identify(source: IO[bytes]) -> AudioFile:
     size = source.seek(0, io.SEEK_END)
     found = beginning.find(source, size)
     if not size:
-        raise failures.EmptyAudio("the file holds no bytes")
+        raise errors.EmptyAudio("the file holds no bytes")
     if found.demuxer is None:
         raise _refusal(source, found)
     if size > MAX_BYTES:
-        raise failures.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
+        raise errors.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
     audio = view(source, found.start, size) if found.start else source
     name, start, stop, changes = found.demuxer, found.start, size, headers.corrections(found.demuxer, audio, size - found.start)
     sound = headers.rifx_as_au(audio, size - start) if name == "wav" and _head(audio, 4) == b"RIFX" else None
@@ -92,15 +92,15 @@ def _head(source: IO[bytes], size: int) -> bytes:
     return head
 
 
-def _refusal(source: IO[bytes], found: beginning.Beginning) -> failures.TrackError:
+def _refusal(source: IO[bytes], found: beginning.Beginning) -> errors.TrackError:
     source.seek(0)
     told = f"first bytes {source.read(8).hex(' ')}"
     if found.start:
         source.seek(found.start)
         told += f", behind {found.start:,} bytes of tags and padding {source.read(8).hex(' ') or 'none'}"
     if found.sync:
-        return failures.DecodeError(f"{found.sync}: {told}, but no frames follow one another")
-    kind = failures.DecodeError if found.is_tagged else failures.UnsupportedFormat
+        return errors.DecodeError(f"{found.sync}: {told}, but no frames follow one another")
+    kind = errors.DecodeError if found.is_tagged else errors.UnsupportedFormat
     return kind(f"{told}: no audio container that is read")
 
 
@@ -128,7 +128,7 @@ def demuxed(content: Any, name: str, watched: Watched, *, bound_bytes: int | Non
             yield container
     except av.error.FFmpegError as error:
         watched.settle()
-        raise failures.DecodeError(f"{name}: {error.strerror or error}") from error
+        raise errors.DecodeError(f"{name}: {error.strerror or error}") from error
 
 
 def _bound_allocations(most_bytes: int) -> None:

@@ -12,7 +12,7 @@ import time
 from functools import cache
 from typing import IO
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 MAX_GROWN_BYTES = 512 << 20  # between two reads of one call: the index of a 24 h file takes 300 MB
 PATIENCE_S = 60.0  # of this thread's own CPU time, beyond what the audio lasts that came out
@@ -71,12 +71,12 @@ class Watched:
     def _look(self) -> None:
         spent_s = time.thread_time() - self._begun_s
         if spent_s > PATIENCE_S + self.decoded_s:
-            raise failures.DecodeError(f"decoding took {spent_s:.0f} s for {self.decoded_s:.1f} s of audio")
+            raise errors.DecodeError(f"decoding took {spent_s:.0f} s for {self.decoded_s:.1f} s of audio")
         now = self.private_bytes()
         if self._before_bytes is None:
             self._before_bytes = now
         elif now - self._before_bytes > MAX_GROWN_BYTES:
-            raise failures.DecodeError(f"its headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
+            raise errors.DecodeError(f"its headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
 
     def private_bytes(self) -> int:
         """Return the memory of this process that no other shares."""

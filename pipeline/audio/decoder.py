@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
@@ -110,8 +110,8 @@ def start() -> str:
     """
     try:
         child = _take_child()
-    except failures.DecodeCrash as crash:
-        raise failures.NotRunnableError(str(crash)) from crash
+    except errors.DecodeCrash as crash:
+        raise errors.NotRunnableError(str(crash)) from crash
     _return_child(child)
     return child.unfiltered
 
@@ -149,8 +149,8 @@ def _with_retry(request: Mapping[str, Any], read: Read, silent_s: float) -> Iter
         child = _start_child()
 
 
-def _crash(child: DecoderProcess, death: DecoderDiedError) -> failures.DecodeCrash:
-    crash = failures.DecodeCrash(f"{child.container or 'audio'}: the decoder {death}")
+def _crash(child: DecoderProcess, death: DecoderDiedError) -> errors.DecodeCrash:
+    crash = errors.DecodeCrash(f"{child.container or 'audio'}: the decoder {death}")
     crash.transient = death.transient
     return crash
 
@@ -202,7 +202,7 @@ def _start_child() -> DecoderProcess:
     try:
         return DecoderProcess()
     except DecoderDiedError as death:
-        crash = failures.DecodeCrash(f"no decoder: its process {death}")
+        crash = errors.DecodeCrash(f"no decoder: its process {death}")
         crash.transient = True
         raise crash from death
 

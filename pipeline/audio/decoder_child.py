@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import containers, decode_guard, decoding, messages, sandbox
 
 
@@ -108,7 +108,7 @@ class Child:
             self.say(done=self._decode(source, request["decode"]) if "decode" in request else asdict(decoding.probe(source)))
         except RefusedError:
             self.say(refused=True)
-        except failures.TrackError as error:
+        except errors.TrackError as error:
             self.say(failed=[error.error_class, str(error)])
         except MemoryError:
             os._exit(messages.MEMORY_EXIT)

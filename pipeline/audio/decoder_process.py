@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.sandbox import ADDRESS_SPACE_BYTES
 
@@ -27,7 +27,7 @@ _LOOK_S = 0.5  # between two looks at a child that says nothing
 _PROGRAM = "sep_batch.pipeline.audio.decoder_child"
 _ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child is given
 _F_SEAL_SHRINK = 0x0002
-_CLASSES = {one.error_class: one for one in failures.TrackError.__subclasses__()}
+_CLASSES = {one.error_class: one for one in errors.TrackError.__subclasses__()}
 Read = Callable[[int, int], bytes]  # of an offset and a number of bytes
 
 
@@ -213,7 +213,7 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
     """Return the last word on a file, or raise what it says."""
     if "failed" in message:
         name, text = message["failed"]
-        raise _CLASSES.get(name, failures.DecodeError)(text)
+        raise _CLASSES.get(name, errors.DecodeError)(text)
     if "done" not in message:
         raise DecoderDiedError("sent an answer that makes no sense")
     return dict(message["done"])

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import chain, containers, damage, extent, headers
 from sep_batch.pipeline.audio.chain import Chain
 from sep_batch.pipeline.audio.containers import AudioFile
@@ -102,7 +102,7 @@ def _pieces(
     with chain.reading(file, rate_hz, found, downmix) as reader:
         asked_s = math.inf if duration_s is None else offset_s + duration_s
         if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
-            raise failures.TooLong(_too_long())
+            raise errors.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
         if reader.ended and found.samples != samples:  # not an excerpt that is complete
@@ -149,7 +149,7 @@ def _judge(counts: damage.Counts, on_damage: OnDamage, found: Found) -> None:
     found.truncated, found.source_used_ratio = verdict.is_truncated, verdict.used_ratio
     found.skipped_packets = counts.broken
     if verdict.is_damaged or (on_damage == "fail" and (found.truncated or found.skipped_packets)):
-        raise failures.Damaged(verdict.text)
+        raise errors.Damaged(verdict.text)
 
 
 def _samples(seconds: float, rate_hz: int) -> int:
@@ -166,16 +166,16 @@ def _kept(reader: Reader | Chain, begin: int, samples: int | None) -> Iterator[n
         if first < stop:
             found.samples += stop - first
             if found.samples > MAX_S * reader.rate_hz:
-                raise failures.TooLong(_too_long())
+                raise errors.TooLong(_too_long())
             yield _finite(block[:, first:stop], found)
         if end is not None and place >= end:
             break
     if not place and found.skipped_packets:
-        raise failures.DecodeError(f"none of its {found.skipped_packets} packets could be decoded")
+        raise errors.DecodeError(f"none of its {found.skipped_packets} packets could be decoded")
     if not found.samples:
-        raise failures.EmptyAudio(f"no samples from {begin / reader.rate_hz:g} s on; the file has {place / reader.rate_hz:g} s")
+        raise errors.EmptyAudio(f"no samples from {begin / reader.rate_hz:g} s on; the file has {place / reader.rate_hz:g} s")
     if found.nonfinite_samples == 2 * found.samples:
-        raise failures.NonfiniteAudio(f"{found.nonfinite_samples} samples, none of them a number")
+        raise errors.NonfiniteAudio(f"{found.nonfinite_samples} samples, none of them a number")
 
 
 def _too_long() -> str:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO, Literal, NamedTuple
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio.view import read_at
 
 _MAX_CHUNKS = 256  # looked at
@@ -92,7 +92,7 @@ def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
         return None
     encoding = _AU_ENCODINGS.get((tag, bits))
     if encoding is None:
-        raise failures.UnsupportedFormat(f"RIFX, a WAV of big-endian numbers, of format {tag} with {bits} bits")
+        raise errors.UnsupportedFormat(f"RIFX, a WAV of big-endian numbers, of format {tag} with {bits} bits")
     declared = data.size if declares_size(data.size) else size - data.start
     header = b".snd" + struct.pack(">IIIII", _AU_BYTES, min(declared, _UINT32), encoding, rate_hz, channels)
     return Sound(data.start - _AU_BYTES, min(size, data.start + declared), header)
@@ -164,9 +164,7 @@ def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
         if _is_left_justified(source, data.start, width, room, order) and (is_extensible or (bits, room) != (24, 4)):
             bits = 8 * room
         elif (bits, room) == (24, 4):
-            raise failures.UnsupportedFormat(
-                "wav: 24 bits in 4 bytes a sample, and its header does not say where, or if as floats"
-            )
+            raise errors.UnsupportedFormat("wav: 24 bits in 4 bytes a sample, and its header does not say where, or if as floats")
     if is_extensible and 0 < at[_VALID_BITS] < bits:
         return {form.start + offset: bits.to_bytes(2, order) for offset in (14, _VALID_BITS)}
     return {form.start + 14: bits.to_bytes(2, order)} if bits != at[14] else {}

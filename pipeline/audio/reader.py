@@ -11,7 +11,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import downmix, streams
 from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
 from sep_batch.pipeline.audio.damage import Packets
@@ -90,7 +90,7 @@ class Reader:
         names = tuple(channel.name for channel in frame.layout.channels)
         if downmix.is_custom(names):  # as `streams.taken_names` says, PyAV would free such a frame's list of channels twice
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame))
-            raise failures.UnsupportedFormat(f"{self.found.codec}: an order of channels that is not read ({' '.join(names)})")
+            raise errors.UnsupportedFormat(f"{self.found.codec}: an order of channels that is not read ({' '.join(names)})")
         if self.found.codec in streams.NAMELESS:
             return (downmix.NAMELESS,) * len(names)
         return self.names if len(self.names) == len(names) and not downmix.is_named(names) else names
@@ -136,9 +136,9 @@ class Reader:
 
 def _refuse_form(channels: int, rate_hz: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
-        raise failures.UnsupportedFormat(f"{channels:,} channels, expected 1 to {MAX_CHANNELS}")
+        raise errors.UnsupportedFormat(f"{channels:,} channels, expected 1 to {MAX_CHANNELS}")
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise failures.UnsupportedFormat(f"a rate of {rate_hz:,} Hz, expected {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}")
+        raise errors.UnsupportedFormat(f"a rate of {rate_hz:,} Hz, expected {MIN_RATE_HZ:,} to {MAX_RATE_HZ:,}")
 
 
 def _stereo(frame: Any, gains: np.ndarray | None) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio.containers import DECODERS
 from sep_batch.pipeline.audio.downmix import is_native
 
@@ -41,7 +41,7 @@ def choose(container: Any) -> Chosen:
     """
     streams, kind = container.streams.audio, container.format.name
     if not streams:
-        raise failures.UnsupportedFormat(f"{kind}: no audio stream")
+        raise errors.UnsupportedFormat(f"{kind}: no audio stream")
     codecs = [stream.codec_context and stream.codec_context.name for stream in streams]
     read = [
         Chosen(stream, number, len(streams), *taken_channels(stream.codec_context))
@@ -49,7 +49,7 @@ def choose(container: Any) -> Chosen:
         if codec in DECODERS
     ]
     if not read:
-        raise failures.UnsupportedFormat(f"{kind}: a codec that is not read ({', '.join(dict.fromkeys(map(str, codecs)))})")
+        raise errors.UnsupportedFormat(f"{kind}: a codec that is not read ({', '.join(dict.fromkeys(map(str, codecs)))})")
     return max(read, key=lambda chosen: (chosen.stream.disposition & _DEFAULT, chosen.channels, -chosen.number))
 
 

@@ -14,7 +14,7 @@ from typing import IO, Self
 import numpy as np
 import soundfile
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
 
 _BLOCK = 4096  # samples given at once: always as many, since the bytes go by that; libsndfile crashes over very large ones
@@ -73,7 +73,7 @@ def length(source: IO[bytes]) -> tuple[int, int]:
         with soundfile.SoundFile(source) as sound:
             return sum(len(block) for block in sound.blocks(_BLOCK)), sound.samplerate
     except soundfile.SoundFileError as error:
-        raise failures.DecodeError(f"ogg: {error}") from error
+        raise errors.DecodeError(f"ogg: {error}") from error
 
 
 class _Pages(io.RawIOBase):

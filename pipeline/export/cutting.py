@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.export.forward import LAST_SAMPLES, Forward
 from sep_batch.pipeline.export.packing import active_in, encoded, frames_of
@@ -113,7 +113,7 @@ def _of_stream(number: int, pieces: Iterator[np.ndarray], found: audio.Found) ->
     """Yield a mix's pieces, and see that they are of the stream that was separated."""
     for piece in pieces:
         if found.stream != number:
-            raise failures.DecodeError(
+            raise errors.DecodeError(
                 f"its stems are of audio stream {number}, and today stream {found.stream} is read; separate it again"
             )
         yield piece
@@ -126,4 +126,4 @@ def _complete(pieces: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray
         place += piece.shape[1]
         yield piece
     if samples - place > LAST_SAMPLES:
-        raise failures.DecodeError(f"ends after {place} samples, expected {samples}")
+        raise errors.DecodeError(f"ends after {place} samples, expected {samples}")

@@ -15,7 +15,7 @@ import ray.data
 from ray.data import DataContext, TaskPoolStrategy
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import SHARD, make_shard
 from sep_batch.pipeline.plan import read_plan
@@ -60,7 +60,7 @@ class ExportFlow:
                 yield from cast("pa.Table", batch).to_pylist()
         except ray.exceptions.RayError as error:
             found = str(getattr(error, "cause", None) or error).strip().rpartition("\n")[2] or type(error).__name__
-            raise failures.NotRunnableError(f"the export could not run: {found}") from error
+            raise errors.NotRunnableError(f"the export could not run: {found}") from error
 
     def stop(self) -> None:
         """End it; what it was at work on is lost."""

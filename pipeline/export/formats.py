@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sep_batch.pipeline import extras, failures
+from sep_batch.pipeline import errors, extras
 from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.export.cutting import Cut
 from sep_batch.pipeline.export.settings import ExportSettings
@@ -89,7 +89,7 @@ def refuse_missing(to: str) -> None:
     """
     library = LIBRARIES.get(to)
     if library and find_spec(library) is None:
-        raise failures.NotRunnableError(f"--to {to}: the package {library} is missing; {extras.to_install(EXTRA)}")
+        raise errors.NotRunnableError(f"--to {to}: the package {library} is missing; {extras.to_install(EXTRA)}")
 
 
 def writer(place: Place) -> Writer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 LAST_SAMPLES = 2048  # by which a lossy stem, or a resampled one, may end early; they are made zeros
 
@@ -31,7 +31,7 @@ class Forward:
             self._drop(begin)
         missing = max(0, begin + samples - place)
         if missing > LAST_SAMPLES:
-            raise failures.DecodeError(f"ends after {place} samples, expected at least {begin + samples}")
+            raise errors.DecodeError(f"ends after {place} samples, expected at least {begin + samples}")
         self._drop(begin)
         wave = np.concatenate([*self._held, np.zeros((2, missing), np.float32)], axis=1)
         return wave[:, begin - self._place : begin - self._place + samples]

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, index, storage, uris
+from sep_batch.pipeline import errors, index, storage, uris
 from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.spread import spread
@@ -124,7 +124,7 @@ def _read(uri: str, content: bytes) -> pa.Table:
         return table.cast(pa.schema([SHARD.field(name) for name in table.column_names]))
     except (pa.ArrowException, KeyError) as error:
         why = uris.printable(str(error).splitlines()[0])
-        raise failures.NotRunnableError(
+        raise errors.NotRunnableError(
             f"{uri}: not what an export writes ({why}); remove it, and its shards are written again"
         ) from error
 

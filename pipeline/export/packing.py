@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import activity, codecs
 from sep_batch.pipeline.audio.encoding import open_encoder
 from sep_batch.pipeline.export.settings import ExportSettings
@@ -44,4 +44,4 @@ def refuse_unwritable(settings: ExportSettings) -> None:
     asked, takes = settings.sample_rate_hz, settings.packing.rates_hz
     if asked is not None and asked not in takes:
         known = f"{takes[0]} to {takes[-1]}" if isinstance(takes, range) else ", ".join(map(str, takes))
-        raise failures.UsageError(f"--sample-rate {asked}: {settings.codec} takes {known} Hz")
+        raise errors.UsageError(f"--sample-rate {asked}: {settings.codec} takes {known} Hz")

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, index, uris
+from sep_batch.pipeline import errors, index, uris
 from sep_batch.pipeline.column_types import as_text, quoted
 from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.rows import JOURNAL
@@ -123,7 +123,7 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows", config=_config(folder)) as database:
         path = index.here(f"{out}/{index.INDEX_FILE}", Path(folder)).removeprefix("file://")
         if not Path(path).exists():
-            raise failures.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
+            raise errors.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
         schema = pyarrow.parquet.read_schema(path)
         _refuse_foreign(schema, f"{out}/{index.INDEX_FILE}")
         database.sql("SET TimeZone = 'UTC'")
@@ -162,7 +162,7 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
         expected = JOURNAL.field(name).type
         is_alike = pa.types.is_list(kind) if kind and name == "stems" else kind == expected
         if not is_alike:
-            raise failures.NotRunnableError(
+            raise errors.NotRunnableError(
                 f"{uri}: not what a run publishes: column {name} is {kind or 'missing'}, expected {expected}; "
                 "sep-batch verify OUT --repair publishes it anew"
             )
@@ -177,7 +177,7 @@ def _refuse_broken(database: duckdb.DuckDBPyConnection, uri: str) -> None:
     for condition, what in _BROKEN:
         found = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (ours)
         if found is not None:
-            raise failures.NotRunnableError(
+            raise errors.NotRunnableError(
                 f"{uri}: not what a run publishes: track {uris.printable(found)} {what}; "
                 "sep-batch verify OUT --repair publishes it anew"
             )
@@ -197,7 +197,7 @@ def _group_by(name: str | None, schema: pa.Schema) -> str | None:
         return None
     found: str | None = next((one for one in schema.names if one.lower() == name.lower()), None)
     if found is None:
-        raise failures.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
+        raise errors.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
     return found
 
 
@@ -229,4 +229,4 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[
     except duckdb.Error as error:
         if asked.where is None:
             raise
-        raise failures.UsageError(f"--where {asked.where}: {str(error).splitlines()[0]}") from error
+        raise errors.UsageError(f"--where {asked.where}: {str(error).splitlines()[0]}") from error

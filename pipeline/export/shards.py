@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.cutting import Cut, cuts
 from sep_batch.pipeline.export.formats import Excerpt, Place, Writer, writer
 from sep_batch.pipeline.export.settings import Export
@@ -68,7 +68,7 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
             return row | {"failed": failed, "files": _put(files, export.dest) if row["excerpts"] else []}
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         known = write_error(export.scratch, error)  # of what is written off to the side: that disk may be full, too
-        if isinstance(known, failures.StorageUnusable):
+        if isinstance(known, errors.StorageUnusable):
             return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(known)}
         return lost(planned, known)
 
@@ -83,7 +83,7 @@ def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str,
     """Add a track to a shard, or nothing of it; return why, where it failed."""
     try:
         found = list(cuts(track, export))
-    except failures.StorageUnusable:
+    except errors.StorageUnusable:
         raise
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         return _fault(track["id"], error, "decode")
@@ -137,7 +137,7 @@ def _key(name: str, cut: Cut) -> str:
 
 
 def _fault(name: str, error: Exception, stage: str) -> dict[str, Any]:
-    told = failures.describe(error, stage)
+    told = errors.describe(error, stage)
     return {"id": name} | {field.name: told[field.name] for field in FAILED if field.name != "id"}
 
 

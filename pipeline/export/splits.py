@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 NAMES = (("train",), ("train", "test"), ("train", "validation", "test"))  # for so many shares
 _SUM_SLACK = 1e-6
@@ -24,7 +24,7 @@ def shares(text: str) -> dict[str, float]:
     except ValueError:
         found = []
     if not 1 <= len(found) <= len(NAMES) or min(found) < 0 or not math.isclose(sum(found), 1, abs_tol=_SUM_SLACK):
-        raise failures.UsageError(f"--split {text}: expected one to three shares that sum to 1, as 0.98/0.01/0.01")
+        raise errors.UsageError(f"--split {text}: expected one to three shares that sum to 1, as 0.98/0.01/0.01")
     return dict(zip(NAMES[len(found) - 1], found, strict=True))
 
 

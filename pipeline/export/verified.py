@@ -11,11 +11,11 @@ import io
 from collections.abc import Mapping
 from typing import IO, Any
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.export.settings import MIX, Export
 
 
-class SourceChanged(failures.TrackError):
+class SourceChanged(errors.TrackError):
     """Another file than the one that was separated."""
 
     error_class, stage = "source_changed", "fetch"
@@ -39,13 +39,13 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
     else:
         stem = next((stem for stem in track["stems"] if stem["stem"] == name), None)
         if stem is None:
-            raise failures.NotFound(f"stem {name}: none in the index; it has {', '.join(s['stem'] for s in track['stems'])}")
+            raise errors.NotFound(f"stem {name}: none in the index; it has {', '.join(s['stem'] for s in track['stems'])}")
         source, found = storage.open_source(_below(export.out, stem["uri"]))
         expected, sha256 = stem["bytes"], stem["sha256"]
     if expected is not None and found.bytes != expected:
-        raise failures.DecodeError(f"{uris.shown(found.uri)}: has changed: {found.bytes} bytes, the index says {expected}")
+        raise errors.DecodeError(f"{uris.shown(found.uri)}: has changed: {found.bytes} bytes, the index says {expected}")
     if sha256 and isinstance(source, io.BytesIO) and hashlib.sha256(source.getbuffer()).hexdigest() != sha256:
-        raise failures.DecodeError(f"{uris.shown(found.uri)}: has changed: another sha256 than the index says")
+        raise errors.DecodeError(f"{uris.shown(found.uri)}: has changed: another sha256 than the index says")
     return source
 
 
@@ -85,4 +85,4 @@ def _below(out: str, uri: str) -> str:
     """Return where a stem lies, which is below OUT whatever an index says."""
     if uris.is_local(uri) and not uri.startswith("/") and ".." not in uri.split("/"):
         return f"{out}/{uri}"
-    raise failures.BadUri(f"{uris.shown(uri)}: a stem's URI, expected one relative to OUT")
+    raise errors.BadUri(f"{uris.shown(uri)}: a stem's URI, expected one relative to OUT")

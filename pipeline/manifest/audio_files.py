@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Literal
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.audio.kinds import EXTENSIONS
 from sep_batch.pipeline.manifest.formats import is_table
 from sep_batch.pipeline.manifest.made_files import MadeFiles
@@ -135,7 +135,7 @@ class AudioFiles:
         try:
             uris.check(inside)
             uris.check(uri)
-        except failures.BadUri as error:
+        except errors.BadUri as error:
             self._odd, self._first_odd = self._odd + 1, self._first_odd or str(error)
             return True
         return False

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 from sep_batch.pipeline.manifest.ids import Identities, is_id
 
 BadRows = Literal["refuse", "fail"]
 SHOWN = 20
 
 
-class BadRowsError(failures.ManifestError):
+class BadRowsError(errors.ManifestError):
     """A manifest that is refused for some of its rows."""
 
 
@@ -110,5 +110,5 @@ def _shown(uri: Any, resolve: Callable[[str], str]) -> str:
     text = "" if uri is None else str(uri)
     try:
         return resolve(text) if text.strip() else ""
-    except failures.BadUri:
+    except errors.BadUri:
         return uris.shown(text)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest.per_file import Seen, ask
 from sep_batch.pipeline.storage import Info
 
@@ -45,7 +45,7 @@ def leave_out(table: pa.Table, by: Content, seen: Seen) -> tuple[pa.Table, list[
 def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
     elsewhere = table.column("uri").filter(pc.invert(pc.starts_with(table.column("uri"), "s3://")))
     if len(elsewhere):
-        raise failures.UsageError(
+        raise errors.UsageError(
             f"--dedup etag: {uris.shown(elsewhere[0].as_py())} is not on S3, so it has no etag of its content; use --dedup sha256"
         )
     keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)

@@ -15,8 +15,8 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, uris
-from sep_batch.pipeline.alike import may_repeat
+from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline.repeats import may_repeat
 
 BLOCK_ROWS = 65_536
 LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake
@@ -69,7 +69,7 @@ def identify(
             if not problem:
                 try:
                     found = resolve(uri)
-                except failures.BadUri as error:
+                except errors.BadUri as error:
                     problem = str(error)
             if problem or found is None:
                 problems[place], is_sound[place] = problem or "no uri", False

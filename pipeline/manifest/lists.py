@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest import manifest, parse
 from sep_batch.pipeline.manifest.audio_files import extension
 from sep_batch.pipeline.manifest.formats import WRITTEN_EXTENSIONS
@@ -65,11 +65,11 @@ def refuse_target(uri: str) -> None:
         NotRunnableError: The URI is none to write to.
     """
     if extension(uri) not in WRITTEN_EXTENSIONS:
-        raise failures.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(WRITTEN_EXTENSIONS)}")
+        raise errors.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(WRITTEN_EXTENSIONS)}")
     try:
         uris.target(uri)
-    except failures.BadUri as error:
-        raise failures.NotRunnableError(f"--out {error}") from error
+    except errors.BadUri as error:
+        raise errors.NotRunnableError(f"--out {error}") from error
 
 
 def write(table: pa.Table, uri: str) -> None:
@@ -84,11 +84,11 @@ def write(table: pa.Table, uri: str) -> None:
     try:
         _write(table, extension(uri), content)
     except pa.ArrowException as error:
-        raise failures.UsageError(f"--out {uris.shown(uri)}: {parse.reason(error)}; Parquet holds every column") from error
+        raise errors.UsageError(f"--out {uris.shown(uri)}: {parse.reason(error)}; Parquet holds every column") from error
     try:
         storage.put(uris.target(uri), content.getbuffer())
-    except failures.TrackError as error:
-        raise failures.NotRunnableError(f"--out {error}") from error
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"--out {error}") from error
 
 
 def _write(table: pa.Table, kind: str, content: io.BytesIO) -> None:

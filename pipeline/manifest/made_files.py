@@ -6,7 +6,7 @@ import functools
 import os
 import re
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 
 SEP = "_sep"  # the folder that marks an OUT, or an export
 MARKS = ("run.json", "export.json")
@@ -71,5 +71,5 @@ def _is_marked(folder: str) -> bool:
     """Tell whether a folder is an OUT or an export; one that may not be read is taken for none."""
     try:
         return any(storage.exists(f"{folder}/{SEP}/{mark}") for mark in MARKS)
-    except failures.TrackError:
+    except errors.TrackError:
         return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest import formats, parse, segments, source_policy, table_folder
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, AudioFiles, extension
 from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, as_tracks, refusal
@@ -94,10 +94,10 @@ def read(
     try:
         uris.check(uri, allow_http=allow_http)
         listed = _read(uris.absolute(uri), how)
-    except failures.TrackError as error:
-        raise failures.ManifestError(f"manifest {error}") from error
+    except errors.TrackError as error:
+        raise errors.ManifestError(f"manifest {error}") from error
     if not listed.tracks.num_rows:
-        raise failures.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
+        raise errors.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
     return dataclasses.replace(listed, read_with=told)
 
 
@@ -128,7 +128,7 @@ def _read(uri: str, how: _How) -> Manifest:
     if kind := formats.extension_of(uri):
         try:
             parsed, sha256 = _parsed(uri, kind, how)
-        except failures.NotFound:
+        except errors.NotFound:
             if not storage.is_folder(uri):
                 raise
         else:
@@ -140,8 +140,8 @@ def _read(uri: str, how: _How) -> Manifest:
     if storage.is_folder(uri):
         return _read_folder(uri, how)
     if not storage.exists(uri):
-        raise failures.ManifestError(f"manifest {uris.shown(uri)}: not found{_of_pattern(uri)}")
-    raise failures.ManifestError(
+        raise errors.ManifestError(f"manifest {uris.shown(uri)}: not found{_of_pattern(uri)}")
+    raise errors.ManifestError(
         f"manifest {uris.shown(uri)}: neither a manifest ({formats.EXPECTED}), a folder, nor an audio file by its "
         f"extension; where it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
     )
@@ -163,19 +163,19 @@ def _read_folder(uri: str, how: _How) -> Manifest:
         warnings = (*listed.warnings, *files.warnings(), *how.patterns.unmatched())
         return dataclasses.replace(listed, warnings=warnings, is_folder=True, unread=tuple(files.unread))
     if not files.manifests:
-        raise failures.ManifestError(files.nothing())
+        raise errors.ManifestError(files.nothing())
     how.patterns.refuse(
         f"{uris.shown(uri)} holds no audio that they choose but manifest files, which name their tracks themselves"
     )
     if files.table:
-        raise failures.ManifestError(
+        raise errors.ManifestError(
             f"manifest {uris.shown(uri)}: {files.table}, whose log says which of its files count; "
             "expected plain files: have what wrote it export the table as Parquet"
         )
     found = table_folder.read(uri, files.manifests, how.text_columns, has_uri_column=how.uri_column is not None)
     try:
         listed = how.check(found.parsed, uri, table_folder.base_of(uri), found.sha256)
-    except failures.ManifestError as error:
+    except errors.ManifestError as error:
         places = found.places(str(error))
         raise type(error)(f"{error}{'; ' * bool(places)}{places}") from error
     return dataclasses.replace(listed, warnings=(*listed.warnings, *files.warnings_of_manifests()))
@@ -187,7 +187,7 @@ def _parsed(uri: str, kind: str, how: _How) -> tuple[Parsed, str]:
     try:
         parsed = formats.read(kind, content, how.text_columns, has_uri_column=how.uri_column is not None)
     except parse.UnreadableError as error:
-        raise failures.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
+        raise errors.ManifestError(f"manifest {uris.shown(uri)}: {error}") from error
     return parsed, hashlib.sha256(content).hexdigest()
 
 
@@ -235,7 +235,7 @@ def check(
     try:
         parts = segments.of(table, source)
     except TypeError as error:
-        raise failures.ManifestError(f"{said}: {error}") from error
+        raise errors.ManifestError(f"{said}: {error}") from error
     given = pa.table(
         {
             "uri": _column(table, source, pa.string(), said),
@@ -249,7 +249,7 @@ def check(
     if named.problems and bad_rows == "refuse":
         raise refusal(said, named.problems)
     if ignored := segments.ignored(given, table, parts.names):
-        raise failures.ManifestError(f"{said}: {ignored}")
+        raise errors.ManifestError(f"{said}: {ignored}")
     own = (source, *parts.names, identity)
     if named.problems:
         columns = [name for name in own if name in table.column_names]
@@ -283,15 +283,15 @@ def _without_views(table: pa.Table) -> pa.Table:
 def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:
     """Return the columns of URIs and of ids."""
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise failures.ManifestError(f"{said}: found more than one column {_told(doubled)}")
+        raise errors.ManifestError(f"{said}: found more than one column {_told(doubled)}")
     wanted = (uri_column,) if uri_column else URI_SPELLINGS
     source = next((name for name in wanted if name in names), None)
     if source is None and {"destinationBucket", "fileSchema"} <= set(names):
-        raise failures.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
+        raise errors.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
     if source is None:
-        raise failures.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
+        raise errors.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
     if id_column and id_column not in names:
-        raise failures.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
+        raise errors.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
     return source, id_column or "id"
 
 
@@ -325,9 +325,7 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.Chun
         return table.column(name).cast(kind)
     except pa.ArrowException as error:
         found, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
-        raise failures.ManifestError(
-            f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})"
-        ) from error
+        raise errors.ManifestError(f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})") from error
 
 
 def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:

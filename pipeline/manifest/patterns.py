@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathspec.patterns.gitignore import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 
 class Patterns:
@@ -28,7 +28,7 @@ class Patterns:
         self._include = {pattern: _compiled("--include", pattern) for pattern in self.include}
         self._exclude = {pattern: _compiled("--exclude", pattern) for pattern in self.exclude}
         if both := [pattern for pattern in self.include if pattern in self._exclude]:
-            raise failures.UsageError(f"--include and --exclude {uris.printable(both[0])}: expected it in one of them")
+            raise errors.UsageError(f"--include and --exclude {uris.printable(both[0])}: expected it in one of them")
         self._unmatched = {("--include", pattern) for pattern in self.include}
         self._unmatched |= {("--exclude", pattern) for pattern in self.exclude}
 
@@ -68,7 +68,7 @@ class Patterns:
             UsageError: There are some.
         """
         if self:
-            raise failures.UsageError(f"{self.flags}: {said}; patterns choose files of a folder, a prefix or an S3 Inventory")
+            raise errors.UsageError(f"{self.flags}: {said}; patterns choose files of a folder, a prefix or an S3 Inventory")
 
 
 def _compiled(flag: str, text: str) -> GitIgnoreSpecPattern:
@@ -78,5 +78,5 @@ def _compiled(flag: str, text: str) -> GitIgnoreSpecPattern:
     except GitIgnorePatternError:
         pattern = None
     if pattern is None or pattern.include is None:
-        raise failures.UsageError(f"{flag} '{uris.printable(text)}': no pattern; expected one as '*.flac' or 'live/**'")
+        raise errors.UsageError(f"{flag} '{uris.printable(text)}': no pattern; expected one as '*.flac' or 'live/**'")
     return pattern

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.spread import spread
 from sep_batch.pipeline.storage import Info
 
@@ -82,9 +82,9 @@ def _replies(
     rows = (row for batch in files.to_batches(BLOCK_ROWS) for row in batch.to_pylist())
     in_a_row = 0
     for *found, error in spread(reply, rows):
-        in_a_row = in_a_row + 1 if isinstance(error, failures.FetchTimeout) else 0
-        if in_a_row == MOST_IN_A_ROW or isinstance(error, failures.StorageUnusable):
-            raise failures.NotRunnableError(f"storage: {error}") from error
+        in_a_row = in_a_row + 1 if isinstance(error, errors.FetchTimeout) else 0
+        if in_a_row == MOST_IN_A_ROW or isinstance(error, errors.StorageUnusable):
+            raise errors.NotRunnableError(f"storage: {error}") from error
         if error is not None:
             unanswered.add(_said(error))
         seen(1)
@@ -103,5 +103,5 @@ def _reply(question: Question, count: int, file: dict[str, Any]) -> tuple[Any, .
 
 
 def _said(error: Exception) -> str:
-    uri, text = error.__notes__[-1], str(failures.describe(error, "probe")["error"]).strip().rpartition("\n")[2]
+    uri, text = error.__notes__[-1], str(errors.describe(error, "probe")["error"]).strip().rpartition("\n")[2]
     return text if text.startswith(uri) else f"{uri}: {text}"

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest import parse
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.storage import Info
@@ -63,13 +63,13 @@ def read(uri: str, files: AudioFiles) -> Iterator[list[Info]]:
     inventory = _described(uri)
     for file, size in inventory.files:
         if (found := storage.info(file).bytes) != size:
-            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)} has {found:,} bytes, expected {size:,}")
+            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)} has {found:,} bytes, expected {size:,}")
         try:
             with storage.open_ranges(file, size) as opened:
                 for block in _blocks(inventory, opened):
                     yield list(_audio(block, inventory, files))
         except _BROKEN as error:
-            raise failures.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
+            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
 
 
 def is_one(uri: str) -> bool:
@@ -86,17 +86,17 @@ def is_one(uri: str) -> bool:
 def _described(uri: str) -> _Inventory:
     said = f"inventory {uris.shown(uri)}"
     if (size := storage.info(uri).bytes) > MOST_BYTES:
-        raise failures.ManifestError(f"{said}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
+        raise errors.ManifestError(f"{said}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
     try:
         told = json.loads(storage.read(uri))
         target, kind, schema = (str(told[name]) for name in ("destinationBucket", "fileFormat", "fileSchema"))
         files = tuple((str(file["key"]), int(file["size"])) for file in told["files"])
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise failures.ManifestError(
+        raise errors.ManifestError(
             f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {parse.reason(error)})"
         ) from error
     if kind.upper() not in ("CSV", "PARQUET"):
-        raise failures.ManifestError(f"{said}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")
+        raise errors.ManifestError(f"{said}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")
     bucket = target.removeprefix(_BUCKET_ARN)
     located = tuple((f"s3://{bucket}/{key}", size) for key, size in files)
     for file, _ in located:
@@ -134,7 +134,7 @@ def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
 
 def _refuse_missing(inventory: _Inventory, there: set[str]) -> None:
     if missing := _NEEDED - there:
-        raise failures.ManifestError(f"{inventory.said}: no column {', '.join(sorted(missing))}")
+        raise errors.ManifestError(f"{inventory.said}: no column {', '.join(sorted(missing))}")
 
 
 def _audio(block: pa.Table, inventory: _Inventory, files: AudioFiles) -> Iterator[Info]:

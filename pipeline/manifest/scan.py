@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest import formats, lists, s3_inventory
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.manifest.ids import made_id
@@ -95,8 +95,8 @@ def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterato
                 yield from _of_list(uri, how, warnings)
             else:
                 yield from _of_audio(uri, how, patterns, warnings, is_folder=is_folder, is_inventory=is_inventory)
-        except failures.TrackError as error:
-            raise failures.ManifestError(f"source {error}") from error
+        except errors.TrackError as error:
+            raise errors.ManifestError(f"source {error}") from error
     warnings += patterns.unmatched()
 
 
@@ -130,7 +130,7 @@ def _of_audio(
     elif files.manifests:
         yield from _of_list(uri, how, warnings)
     else:
-        raise failures.ManifestError(files.nothing(uri))
+        raise errors.ManifestError(files.nothing(uri))
 
 
 def _batched(found: Iterable[Info]) -> Iterator[list[Info]]:
@@ -162,7 +162,7 @@ def _once(blocks: list[pa.Table]) -> list[pa.Table]:
     kept = table.take(first.take(pc.sort_indices(first)))
     ids = pc.value_counts(pc.utf8_lower(kept.column("id")))
     if doubled := ids.filter(pc.greater(ids.field("counts"), 1)).field("values").slice(0, 20).to_pylist():
-        raise failures.ManifestError(f"ids that two sources give to different files: {', '.join(doubled)}")
+        raise errors.ManifestError(f"ids that two sources give to different files: {', '.join(doubled)}")
     return [kept]
 
 
@@ -170,7 +170,7 @@ def _joined(blocks: list[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(blocks, promote_options="permissive")
     except pa.ArrowException as error:
-        raise failures.ManifestError(f"the lists' columns do not fit together: {uris.printable(str(error))}") from error
+        raise errors.ManifestError(f"the lists' columns do not fit together: {uris.printable(str(error))}") from error
 
 
 def _whole(blocks: list[pa.Table]) -> pa.Table:

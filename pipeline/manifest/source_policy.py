@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fence:
             return cls(None, allow_http)
         root = os.path.realpath(uris.absolute(input_root))
         if not uris.is_local(input_root) or not os.path.isdir(root):
-            raise failures.UsageError(f"--input-root {uris.shown(input_root)}: expected a folder of this machine")
+            raise errors.UsageError(f"--input-root {uris.shown(input_root)}: expected a folder of this machine")
         return cls(root, allow_http)
 
     def resolve(self, uri: str, folder: str) -> str:
@@ -60,11 +60,9 @@ class Fence:
     def _refuse_outside(self, path: str, *, is_from_here: bool) -> None:
         if self.root is None:
             if not is_from_here:
-                raise failures.BadUri(
-                    f"{uris.shown(path)}: a path of this machine, in a manifest from elsewhere; see --input-root"
-                )
+                raise errors.BadUri(f"{uris.shown(path)}: a path of this machine, in a manifest from elsewhere; see --input-root")
         elif os.path.commonpath([os.path.realpath(path), self.root]) != self.root:
-            raise failures.BadUri(f"{uris.shown(path)}: lies outside --input-root {uris.shown(self.root)}")
+            raise errors.BadUri(f"{uris.shown(path)}: lies outside --input-root {uris.shown(self.root)}")
 
 
 OPEN = Fence()

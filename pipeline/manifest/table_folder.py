@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 from sep_batch.pipeline.manifest import formats, parse
 from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.spread import AHEAD, THREADS, spread
@@ -98,13 +98,13 @@ def read(folder: str, found: Sequence[Info], text_columns: Collection[str], *, h
         chosen = [info for info in found if _inside(folder, info) in names]
         again = list(_parsed(folder, chosen, [*text_columns, *clashes], has_uri_column=has_uri_column))
         if [file.digest for file in again] != [file.digest for file in files]:
-            raise failures.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
+            raise errors.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
         parted = _with_partitions(manifest, again, partitions)
         types, clashes = _common_types(parted, text_columns)
         del again
     for name, (one, other) in clashes.items():
         kinds = " and ".join(f"{file.table.schema.field(name).type} in {file.name}" for file in (parted[one], parted[other]))
-        raise failures.ManifestError(
+        raise errors.ManifestError(
             f"{manifest}: column {uris.printable(name, 60)}: found {uris.printable(kinds, 400)}; expected one type in all files"
         )
     del files
@@ -145,7 +145,7 @@ def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
         first.setdefault(_KINDS.get(kind, kind), _inside(folder, info))
     if len(first) > 1:
         named = ", ".join(uris.printable(name, 60) for name in first.values())
-        raise failures.ManifestError(
+        raise errors.ManifestError(
             f"{manifest}: found files of {len(first)} kinds ({named}), expected one kind; name the file or folder that is meant"
         )
     return next(iter(first))
@@ -159,12 +159,12 @@ def _parsed(folder: str, found: Sequence[Info], text_columns: Collection[str], *
         try:
             parsed = formats.read(formats.extension_of(info.uri) or "", content, text_columns, has_uri_column=has_uri_column)
         except parse.UnreadableError as error:
-            raise failures.ManifestError(f"{said}: {error}") from error
+            raise errors.ManifestError(f"{said}: {error}") from error
         table = parsed.table
         if len(set(table.column_names)) < table.num_columns:
-            raise failures.ManifestError(f"{said}: found two columns of one name, expected different names")
+            raise errors.ManifestError(f"{said}: found two columns of one name, expected different names")
         if (rows := rows + table.num_rows) > parse.MOST_ROWS:
-            raise failures.ManifestError(f"{said}: more than {parse.MOST_ROWS:,} rows up to here, expected at most as many")
+            raise errors.ManifestError(f"{said}: more than {parse.MOST_ROWS:,} rows up to here, expected at most as many")
         yield _File(name, hashlib.sha256(content).hexdigest(), table, parsed.problems, parsed.warnings)
 
 
@@ -199,11 +199,9 @@ def _keys(manifest: str, name: str) -> dict[str, str | None]:
         try:
             key, value = unquote(key, errors="strict"), unquote(value, errors="strict")
         except UnicodeDecodeError as error:
-            raise failures.ManifestError(
-                f"{manifest}: {uris.printable(name)}: {uris.printable(component)} is no UTF-8"
-            ) from error
+            raise errors.ManifestError(f"{manifest}: {uris.printable(name)}: {uris.printable(component)} is no UTF-8") from error
         if key in keys:
-            raise failures.ManifestError(f"{manifest}: {uris.printable(name)}: found two folders of {uris.printable(key)}=")
+            raise errors.ManifestError(f"{manifest}: {uris.printable(name)}: found two folders of {uris.printable(key)}=")
         keys[key] = None if value == NULL_PARTITION else value
     return keys
 
@@ -222,7 +220,7 @@ def _with_partitions(manifest: str, files: Iterable[_File], partitions: Mapping[
                 table = table.append_column(key, pa.repeat(value, table.num_rows))
             elif not _agrees(table.column(key), value):
                 shown = uris.printable(f"{key}={NULL_PARTITION if value.as_py() is None else value.as_py()}", 80)
-                raise failures.ManifestError(
+                raise errors.ManifestError(
                     f"{manifest}: {uris.printable(file.name)}: column {uris.printable(key, 60)} differs from its folder {shown}; "
                     "expected the same value in both"
                 )
@@ -300,7 +298,7 @@ def _fitted(manifest: str, file: _File, name: str, type: pa.DataType) -> pa.Chun
     try:
         return file.table.column(name).cast(type)
     except pa.ArrowException as error:
-        raise failures.ManifestError(
+        raise errors.ManifestError(
             f"{manifest}: {uris.printable(file.name)}: column {uris.printable(name, 60)}: "
             f"found {uris.printable(str(file.table.schema.field(name).type))}, expected {uris.printable(str(type))} "
             f"as in other files ({parse.reason(error)})"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import extras, failures, uris
+from sep_batch.pipeline import errors, extras, uris
 
 _CONNECT_S, _READ_S = 10, 30  # after which a server that says nothing is asked again
 # Tries are counted in retries.py alone; the clients' own would multiply them.
@@ -82,7 +82,7 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
         filesystem, path = fsspec.core.url_to_fs(uri, **_defaults(scheme, options))
     except Exception as error:  # noqa: BLE001 (a client's constructor raises what it likes)
         passes = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
-        kind = failures.FetchTimeout if passes else failures.StorageUnusable
+        kind = errors.FetchTimeout if passes else errors.StorageUnusable
         reason = _without(options, str(error)) or type(error).__name__
         raise kind(
             f"{uris.shown(uri)}: {scheme}:// cannot be reached with these credentials and options ({reason}); "
@@ -105,7 +105,7 @@ def require_package(uri: str) -> None:
     try:
         importlib.import_module(package)
     except ImportError as error:
-        raise failures.StorageUnusable(
+        raise errors.StorageUnusable(
             f"{uris.shown(uri)}: {scheme}:// needs the package {package} ({error}); {extras.to_install(extra)}"
         ) from error
 
@@ -184,7 +184,7 @@ def info_of(uri: str, found: dict[str, Any]) -> Info:
     elif isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     if found["size"] is None:
-        raise failures.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
+        raise errors.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
     if tag is None and modified:
         tag = f"{modified.isoformat()} {found['size']}"
     is_archived = found.get("StorageClass") in _ARCHIVES or found.get("blob_tier") == "Archive"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
 from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket_named, pages, refuse_missing_bucket
@@ -46,7 +46,7 @@ def _below_folder(scheme: str, path: str, skipped: Callable[[Skipped, str], None
         if entry.is_dir(follow_symlinks=False):
             try:
                 waiting += _entries(entry.path)[::-1]
-            except failures.AccessDenied:
+            except errors.AccessDenied:
                 if skipped is None:
                     raise
                 skipped("unreadable folder", entry.path)

@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from fsspec.caching import BlockCache
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage.filesystems import Info, ask_once, filesystem_of
 from sep_batch.pipeline.storage.listing import find
@@ -36,7 +36,7 @@ def exists(uri: str) -> bool:
     """Tell whether an object lies there."""
     try:
         info(uri)
-    except failures.NotFound:
+    except errors.NotFound:
         return False
     return True
 
@@ -74,7 +74,7 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
         return _ranges(uri, filesystem, path, RANGE_BYTES), found
     content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
     if len(content) != found.bytes:
-        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
+        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
     return io.BytesIO(content), found
 
 
@@ -99,7 +99,7 @@ def _refuse_no_file(uri: str, filesystem: Any, path: str) -> None:
     if isinstance(filesystem, LocalFileSystem):
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise failures.BadUri(f"{uri}: a pipe, socket or device, expected a file")
+            raise errors.BadUri(f"{uri}: a pipe, socket or device, expected a file")
 
 
 def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int) -> IO[bytes]:
@@ -179,5 +179,5 @@ def _read_range(uri: str, opened: Any, size: int) -> bytes:
         content: bytes = opened.read(size)
     if len(content) < wanted:
         opened.seek(place)
-        raise failures.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")
+        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")
     return content

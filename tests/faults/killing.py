@@ -21,7 +21,7 @@ from typing import Self
 import psutil
 from catalogs import finished
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 TARGETS = ("driver", "worker", "raylet", "term")
 ONE_RUN = Path(__file__).parent / "one_run.py"
@@ -169,5 +169,5 @@ def pending(out: str, tracks: int) -> int:
     """Return how many tracks have no row yet."""
     try:
         return tracks - len(finished(out))
-    except failures.TrackError:
+    except errors.TrackError:
         return tracks

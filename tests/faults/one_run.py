@@ -9,7 +9,7 @@ import sys
 
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, lease
+from sep_batch.pipeline import errors, lease
 from sep_batch.pipeline.export import journal as export_journal
 
 options = json.loads(sys.argv[1])
@@ -27,10 +27,10 @@ try:
         summary = run_job(options.pop("source"), options.pop("out"), **{"gpus": "0"} | options)
     sys.stdout.write(summary.to_json() + "\n")
     code = summary.exit_code
-except failures.RunError as error:
+except errors.RunError as error:
     sys.stderr.write(f"error: {error}\n")
     code = error.exit_code
 except KeyboardInterrupt:
-    code = failures.STOPPED
+    code = errors.STOPPED
 sys.stdout.flush()
 os._exit(code)

@@ -20,7 +20,7 @@ from signals import tone
 from sep_batch.jobs import run as job
 from sep_batch.jobs.sync import run_sync
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import failures, index, lease, retries, storage
+from sep_batch.pipeline import errors, index, lease, retries, storage
 
 NOON_S = 1_750_000_000  # of the first day, as files tell it
 DAY_S = 86_400
@@ -295,7 +295,7 @@ def one_night(month, night, monkeypatch, model):
         source = f"{month.songs}/absent" if night.fault == "absent" else month.songs
         try:
             summary = run_sync(source, month.out, model=model, gpus="0", max_failures="100%", format="wav")
-        except failures.RunError as error:
+        except errors.RunError as error:
             return error.exit_code, None, str(error)
         except Killed:
             code, said = None, ""

@@ -13,7 +13,7 @@ from faults.plan import Fault, Kind
 from faults.proxy import faulty
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index, retries, storage
+from sep_batch.pipeline import errors, index, retries, storage
 
 TONES = (300, 500, 700)
 
@@ -111,7 +111,7 @@ SYSTEMIC = [
 @pytest.mark.parametrize("fault", SYSTEMIC, ids=lambda fault: f"{fault.kind.name}-{fault.method}-{fault.key.strip('/')}")
 def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny, inline, s3_endpoint, undisturbed, fault):
     fault.seen = fault.fired = 0
-    with pytest.raises(failures.NotRunnableError) as ended:
+    with pytest.raises(errors.NotRunnableError) as ended:
         separate(source, out, tiny, s3_endpoint, fault)
     assert fault.fired
     assert len(str(ended.value).splitlines()) == 1
@@ -126,7 +126,7 @@ def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, t
     for path in Path(tiny).iterdir():
         storage.put(f"{out}-model/{path.name}", path.read_bytes())
     flip = Fault(Kind.FLIP, "GET", "model/model.safetensors")
-    with pytest.raises(failures.NotRunnableError, match="weights: .*sha256"):
+    with pytest.raises(errors.NotRunnableError, match="weights: .*sha256"):
         separate(source, out, f"{out}-model", s3_endpoint, flip)
     assert flip.fired == 1
     assert separate(source, out, f"{out}-model", s3_endpoint).ok == 3
@@ -136,9 +136,9 @@ def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, t
 def test_a_bucket_that_is_gone_ends_the_run(source, out, tiny, inline, s3_endpoint):
     rows = [{"uri": f"s3://gone/{hz}.wav"} for hz in TONES]
     storage.put(f"{out}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
         run_job(f"{out}.jsonl", out, model=tiny, gpus=0)
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
         run_job(source, "s3://gone/out", model=tiny, gpus=0)
 
 
@@ -148,7 +148,7 @@ def test_a_wrong_key_ends_the_run_and_shows_no_secret(source, out, tiny, inline,
     options = tmp_path / "options.json"
     options.write_text(json.dumps({source: {"key": "sep:batch", "secret": "canary-7f3a"}}))
     storage.put(f"{out}.jsonl", json.dumps({"uri": f"{source}/300.wav"}).encode())
-    with pytest.raises(failures.NotRunnableError, match="SignatureDoesNotMatch") as ended:
+    with pytest.raises(errors.NotRunnableError, match="SignatureDoesNotMatch") as ended:
         run_job(f"{out}.jsonl", out, model=tiny, gpus=0, storage_options=str(options))
     assert "canary" not in str(ended.value)
     assert finished(out) == {}

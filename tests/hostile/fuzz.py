@@ -122,7 +122,7 @@ def campaign(first: int, stop: int) -> Outcome:
 
 
 def _became(content: bytes) -> str:
-    from sep_batch.pipeline import failures
+    from sep_batch.pipeline import errors
     from sep_batch.pipeline.audio import decoding
 
     samples = 0
@@ -132,7 +132,7 @@ def _became(content: bytes) -> str:
             samples += piece.shape[1]
             if not np.isfinite(piece).all() or np.abs(piece).max() > decoding.LOUDEST:
                 return "bug:nonfinite"
-    except failures.TrackError as error:
+    except errors.TrackError as error:
         return error.error_class
     except Exception as error:  # noqa: BLE001 (what the campaign looks for)
         return f"bug:{type(error).__name__}"

@@ -23,7 +23,7 @@ from signals import RATE_HZ
 from witness import Bait, watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import audio, failures, index
+from sep_batch.pipeline import audio, errors, index
 from sep_batch.pipeline.audio import containers, reader
 
 FOR_DECODER_ONLY = {
@@ -70,7 +70,7 @@ def outcome(content):
         pieces, found = audio.decode(io.BytesIO(content), rate_hz=RATE_HZ)
         for piece in pieces:
             assert np.isfinite(piece).all()
-    except failures.TrackError as error:
+    except errors.TrackError as error:
         return error.error_class
     flags = {"truncated": found.truncated, "skipped": found.skipped_packets, "nonfinite": found.nonfinite_samples}
     return " ".join(["ok", *(flag for flag, is_set in flags.items() if is_set)])
@@ -86,7 +86,7 @@ def test_a_hostile_file_becomes_what_the_table_says(name):
 def test_the_header_of_a_hostile_file_says_something_sensible_or_is_refused(name):
     try:
         header = audio.probe(io.BytesIO(BAD[name][1]()))
-    except failures.TrackError:
+    except errors.TrackError:
         return
     assert header.codec in containers.DECODERS
     assert header.seconds is None or 0 < header.seconds < math.inf

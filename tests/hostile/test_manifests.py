@@ -15,7 +15,7 @@ from catalogs import stems_below, write_tone
 from witness import watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index, manifest, storage
+from sep_batch.pipeline import errors, index, manifest, storage
 from sep_batch.pipeline.manifest import scan
 
 CANARY = "CANARY7f3a"  # a secret of somebody's: it must appear nowhere
@@ -155,7 +155,7 @@ def refusal(tmp_path, caplog, capfd):
     """Run a manifest that is to be refused, and return its one line: nothing was written or told but that, and nobody called."""
 
     def run(source):
-        with watching() as seen, pytest.raises(failures.RunError) as refused:
+        with watching() as seen, pytest.raises(errors.RunError) as refused:
             run_job(source, str(tmp_path / "out"))
         line, told = str(refused.value), capfd.readouterr()
         assert seen.changed == set()
@@ -185,7 +185,7 @@ def test_a_manifest_of_a_hostile_name_is_refused_too(uri, refusal):
 @pytest.mark.parametrize("uri", [uri for uri in BAD_URIS if len(uri) < HUGE and "://" in uri])
 def test_an_out_of_a_hostile_name_is_refused_too(uri, songs, tmp_path, tiny, inline, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with watching() as seen, pytest.raises(failures.RunError) as refused:
+    with watching() as seen, pytest.raises(errors.RunError) as refused:
         run_job(str(songs / "song.wav"), uri, model=tiny)
     assert seen.changed == set()
     assert seen.connected == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from infra_files import INFRA, documents, passes, tool
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 SERVICE, TIMER = (INFRA / "systemd" / f"sep-batch-sync.{kind}" for kind in ("service", "timer"))
 SBATCH = INFRA / "slurm" / "sep-batch.sbatch"
@@ -83,7 +83,7 @@ def test_systemd_takes_the_units(tmp_path):
 def test_systemd_and_the_nightly_pod_agree_on_what_is_no_failure(nightly):
     (codes,) = re.findall(r"^SuccessExitStatus=(.+)$", SERVICE.read_text(), re.MULTILINE)
     assert set(map(int, codes.split())) == {int(code) for code, ended in CODES if int(code) and not ended}
-    assert {failures.STOPPED, failures.SOME_FAILED, failures.LeaseHeldError.exit_code} == set(map(int, codes.split()))
+    assert {errors.STOPPED, errors.SOME_FAILED, errors.LeaseHeldError.exit_code} == set(map(int, codes.split()))
 
 
 def test_systemd_finds_little_that_the_service_is_exposed_to(tmp_path):

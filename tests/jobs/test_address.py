@@ -18,7 +18,7 @@ from sep_batch.jobs import address, check_machine, check_parts, doctor, engine, 
 from sep_batch.jobs.check import note, wrong
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 LIMIT_S = 30.0
 OUT = Path(__file__).parents[1] / "golden" / "out_of_196c357"
@@ -96,14 +96,14 @@ def test_host_and_port_are_read(text, parts):
 @pytest.mark.parametrize("text", ["head", "6379", "head:0", "head:65536", "head:port", ":6379", "fd00::2", "a b:1", "head:1/"])
 def test_what_cannot_be_an_address_is_refused_with_what_it_is(text):
     with pytest.raises(
-        failures.UsageError, match="^--address .*: expected HOST:PORT of the cluster's head, as head:6379, or auto$"
+        errors.UsageError, match="^--address .*: expected HOST:PORT of the cluster's head, as head:6379, or auto$"
     ):
         address.address_of(text)
 
 
 def test_the_url_of_a_dashboard_is_told_apart_with_both_remedies(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://10.0.0.1:8265")
-    with pytest.raises(failures.UsageError) as refused:
+    with pytest.raises(errors.UsageError) as refused:
         address.address_of(None)
     assert str(refused.value) == (
         "RAY_ADDRESS http://10.0.0.1:8265: the URL of a dashboard, expected HOST:PORT of the cluster's head, as 10.0.0.1:6379; "
@@ -112,7 +112,7 @@ def test_the_url_of_a_dashboard_is_told_apart_with_both_remedies(monkeypatch):
 
 
 def test_ray_client_is_not_supported_and_says_what_is():
-    with pytest.raises(failures.UsageError) as refused:
+    with pytest.raises(errors.UsageError) as refused:
         address.address_of("ray://head:10001")
     assert str(refused.value) == (
         "--address ray://...: Ray Client is not supported, expected HOST:PORT of the cluster's head, as head:6379; "
@@ -346,7 +346,7 @@ def test_what_slows_ray_is_a_warning_and_what_stops_it_an_error(no_ray, monkeypa
     engine.look_ahead(Options())
     assert caplog.messages == ["warning: /dev/shm: small; more", "warning: Ray's files: full; free some"]
     monkeypatch.setattr(check_machine, "shm", lambda _wanted: wrong("/dev/shm", "none", "more"))
-    with pytest.raises(failures.NotRunnableError, match="^/dev/shm: none; more$"):
+    with pytest.raises(errors.NotRunnableError, match="^/dev/shm: none; more$"):
         engine.look_ahead(Options())
 
 

@@ -14,7 +14,7 @@ from sep_batch.jobs import bench, synth
 from sep_batch.jobs.cli import app
 from sep_batch.model import weights
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 
 STEPS = ["decode mp3", "decode flac", "STFT", "U-Nets", "masks + inverse", "encode flac", "put"]
 
@@ -141,7 +141,7 @@ def test_every_mistake_is_one_clear_line_and_its_exit_code(arguments, code, word
 def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, inline, monkeypatch):
     monkeypatch.setattr(bench, "encode", lambda *_, **__: b"no audio at all")
     told = call(tiny)
-    assert told.exit_code == failures.SOME_FAILED
+    assert told.exit_code == errors.SOME_FAILED
     assert "error: the run did not go well: 2 unsupported_format" in told.stderr
 
 

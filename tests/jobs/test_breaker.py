@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from sep_batch.jobs.breaker import IN_A_ROW, Breaker
-from sep_batch.pipeline import failures, retries, storage
+from sep_batch.pipeline import errors, retries, storage
 from sep_batch.pipeline.rows import JOURNAL, TRACK, fill
 
 OUT = "memory://breaker/out"
@@ -18,16 +18,16 @@ def no_pause(monkeypatch):
 def row(name, uri="s3://in/x.wav", error=None):
     """Return a finished row: ok, or failed with an error."""
     track = pa.Table.from_pylist([{"id": name, "uri": uri, "attempts": 1}], schema=TRACK)
-    return fill(track, JOURNAL, **(failures.describe(error, "decode") if error else {"status": "ok"}))
+    return fill(track, JOURNAL, **(errors.describe(error, "decode") if error else {"status": "ok"}))
 
 
 def names(tables):
     return [name for table in tables for name in table.column("id").to_pylist()]
 
 
-DENIED, LATE = failures.AccessDenied("no"), failures.FetchTimeout("late")
-NO_BUCKET, UNWRITTEN, FULL = failures.StorageUnusable("NoSuchBucket"), failures.WriteFailed("lost"), failures.OutUnusable("full")
-BROKEN, MISSING = failures.DecodeError("torn"), failures.NotFound("gone")
+DENIED, LATE = errors.AccessDenied("no"), errors.FetchTimeout("late")
+NO_BUCKET, UNWRITTEN, FULL = errors.StorageUnusable("NoSuchBucket"), errors.WriteFailed("lost"), errors.OutUnusable("full")
+BROKEN, MISSING = errors.DecodeError("torn"), errors.NotFound("gone")
 
 
 def test_what_is_no_failure_of_storage_goes_through_at_once():
@@ -56,7 +56,7 @@ def test_so_many_in_a_row_end_the_run(error):
     breaker = Breaker(OUT)
     for number in range(IN_A_ROW - 1):
         assert breaker.take(row(f"a{number}", error=error)) == []
-    with pytest.raises(failures.NotRunnableError, match=f"{IN_A_ROW} tracks in a row failed at"):
+    with pytest.raises(errors.NotRunnableError, match=f"{IN_A_ROW} tracks in a row failed at"):
         breaker.take(row("last", error=error))
 
 
@@ -71,12 +71,12 @@ def test_a_track_that_gets_through_begins_the_count_anew():
 def test_a_storage_that_was_usable_and_is_not_any_more_ends_the_run_at_once():
     breaker = Breaker(OUT)
     breaker.take(row("a"))
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
         breaker.take(row("b", error=NO_BUCKET))
 
 
 def test_a_full_disk_ends_the_run_at_once():
-    with pytest.raises(failures.NotRunnableError, match="full"):
+    with pytest.raises(errors.NotRunnableError, match="full"):
         Breaker(OUT).take(row("a", error=FULL))
 
 
@@ -90,7 +90,7 @@ def test_a_bucket_that_is_not_there_is_its_tracks_fault_where_others_are():
 def test_a_bucket_that_is_not_there_ends_a_run_of_nothing_else():
     breaker = Breaker(OUT)
     breaker.take(row("a", error=NO_BUCKET))
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
         breaker.rest()
 
 
@@ -108,10 +108,10 @@ def test_at_the_end_a_storage_that_answers_lets_the_held_rows_through():
 
 def test_at_the_end_a_storage_that_does_not_answer_ends_the_run(monkeypatch):
     def lost(uri, *_):
-        raise failures.FetchTimeout(f"{uri}: lost")
+        raise errors.FetchTimeout(f"{uri}: lost")
 
     breaker = Breaker(OUT)
     breaker.take(row("a", error=LATE))
     monkeypatch.setattr(storage, "exists", lost)
-    with pytest.raises(failures.NotRunnableError, match="does not answer: s3://in/x.wav"):
+    with pytest.raises(errors.NotRunnableError, match="does not answer: s3://in/x.wav"):
         breaker.rest()

@@ -24,7 +24,7 @@ from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import failures, lease, retries, storage
+from sep_batch.pipeline import errors, lease, retries, storage
 
 TONES = (300, 500, 700)
 
@@ -92,7 +92,7 @@ def test_of_eight_runs_at_once_one_holds_the_lease(place):
     def held(_number):
         begin.wait()
         with contextlib.ExitStack() as holding:
-            with contextlib.suppress(failures.LeaseHeldError):
+            with contextlib.suppress(errors.LeaseHeldError):
                 holding.enter_context(lease.hold(place.out))
                 end.wait()
                 return True
@@ -110,10 +110,10 @@ def missing_bucket(uri):
 def test_a_bucket_that_is_not_there_ends_the_run_and_marks_no_track(place, tiny, inline, tmp_path):
     manifest = str(tmp_path / "songs.csv")
     for source, out in ((missing_bucket(place.source), place.out), (place.source, missing_bucket(place.source))):
-        with pytest.raises(failures.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
+        with pytest.raises(errors.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
             run_job(source, out, model=tiny, gpus=0, storage_options=place.file)
     (tmp_path / "songs.csv").write_text(f"uri\n{missing_bucket(place.source)}/a.wav\n{missing_bucket(place.source)}/b.wav\n")
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
         run_job(manifest, place.out, model=tiny, gpus=0, storage_options=place.file)
     assert finished(place.out) == {}
 
@@ -125,8 +125,8 @@ def test_doctor_says_what_to_do_where_the_bucket_is_missing_or_the_credentials_a
     scheme = place.folder.partition("://")[0]
     missing = list(check_storage.checks(missing_bucket(place.folder), place.options))[-1]
     assert (missing.state, missing.advice.startswith("make the bucket")) == ("wrong", True)
-    refused = failures.OutUnusable("refused")
-    refused.__cause__ = failures.StorageUnusable("no client could be made")
+    refused = errors.OutUnusable("refused")
+    refused.__cause__ = errors.StorageUnusable("no client could be made")
     assert ADVICE[scheme] in check_storage.advice(refused, "write", place.folder)
 
 
@@ -145,7 +145,7 @@ def test_a_missing_package_ends_a_run_and_a_plan_before_they_begin(scheme, packa
     (tmp_path / "local.csv").write_text(f"uri\n{tone}\n")
     for name, out in (("songs.csv", str(tmp_path / "out")), ("local.csv", f"{scheme}://bucket/out")):
         for command in (run_job, run_plan):
-            with pytest.raises(failures.NotRunnableError, match=rf"{scheme}://bucket/.*; install the extra {extra}: ") as raised:
+            with pytest.raises(errors.NotRunnableError, match=rf"{scheme}://bucket/.*; install the extra {extra}: ") as raised:
                 command(str(tmp_path / name), out, model=tiny, gpus=0)
             assert raised.value.exit_code == 5
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.machine import OBJECT_STORE_BYTES
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
-from sep_batch.pipeline import failures, retries, storage
+from sep_batch.pipeline import errors, retries, storage
 
 
 @pytest.fixture(autouse=True)
@@ -418,7 +418,7 @@ def test_a_cache_that_cannot_be_written_to_is_wrong_unless_the_weights_are_there
 
 def test_a_ray_that_does_not_start_is_wrong(monkeypatch):
     def refuse(_address):
-        raise failures.NotRunnableError("Ray: no room")
+        raise errors.NotRunnableError("Ray: no room")
 
     monkeypatch.setattr(check_parts, "try_ray", refuse)
     found = check_parts.ray_start()
@@ -563,7 +563,7 @@ def test_brief_tries_are_over_with_their_block():
         tries.append(uri)
         raise ConnectionError
 
-    with retries.brief(2), pytest.raises(failures.FetchTimeout):
+    with retries.brief(2), pytest.raises(errors.FetchTimeout):
         ask("s3://b/x")
     assert len(tries) == 2
     assert retries._most_tries.get() == retries.TRIES

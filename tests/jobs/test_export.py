@@ -22,7 +22,7 @@ from sep_batch.jobs import export_drive
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, lease, storage
+from sep_batch.pipeline import errors, lease, storage
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
@@ -202,7 +202,7 @@ def test_a_stem_that_is_missing_or_changed_fails_its_track_alone_and_is_tried_ag
 
 def test_another_export_on_the_same_dest_is_refused_unless_overwrite(inline_export, out, tmp_path):
     exported(out, tmp_path / "d", shard_size=2)
-    with pytest.raises(failures.SettingsDifferError, match=r"differs in: excerpt_s, hop_s, index_sha256|the index of OUT"):
+    with pytest.raises(errors.SettingsDifferError, match=r"differs in: excerpt_s, hop_s, index_sha256|the index of OUT"):
         exported(out, tmp_path / "d", shard_size=2, excerpt="3s")
     told = exported(out, tmp_path / "d", shard_size=100, excerpt="3s", overwrite=True)
     exported(out, tmp_path / "new", shard_size=100, excerpt="3s")
@@ -211,14 +211,14 @@ def test_another_export_on_the_same_dest_is_refused_unless_overwrite(inline_expo
 
 
 def test_a_dest_that_another_export_works_on_or_that_is_something_else_is_refused(inline_export, out, tmp_path):
-    with lease.hold(str(tmp_path / "busy")), pytest.raises(failures.LeaseHeldError):
+    with lease.hold(str(tmp_path / "busy")), pytest.raises(errors.LeaseHeldError):
         exported(out, tmp_path / "busy")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    with pytest.raises(failures.NotRunnableError, match="holds files that no export wrote, as cat.jpg"):
+    with pytest.raises(errors.NotRunnableError, match="holds files that no export wrote, as cat.jpg"):
         exported(out, tmp_path / "photos")
     for dest in (out, f"{out}/dataset"):
-        with pytest.raises(failures.UsageError, match="lies in OUT"):
+        with pytest.raises(errors.UsageError, match="lies in OUT"):
             run_export(out, dest, to="parquet")
 
 
@@ -313,7 +313,7 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
     ],
 )
 def test_what_cannot_be_meant_is_one_line(inline_export, out, tmp_path, options, words):
-    with pytest.raises(failures.UsageError) as refused:
+    with pytest.raises(errors.UsageError) as refused:
         exported(out, tmp_path / "d", **options)
     assert words in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
@@ -330,7 +330,7 @@ def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
         from sep_batch.pipeline.export.settings import Export
 
         export = Export(settings_of(ExportOptions(excerpt="1s"), ("vocals",)), out, str(tmp_path / "d"), str(tmp_path))
-        with pytest.raises(failures.BadUri, match="expected one relative to OUT"):
+        with pytest.raises(errors.BadUri, match="expected one relative to OUT"):
             list(cuts(track, export))
 
 
@@ -341,7 +341,7 @@ def test_what_dest_says_of_itself_names_no_folder_beside_it(inline_export, out, 
     precious.write_text("dear")
     told = tmp_path / "d" / "_sep" / "export.json"
     told.write_text(json.dumps(json.loads(told.read_text()) | {"splits": {"../precious": 1}}))
-    with pytest.raises(failures.NotRunnableError, match=r"not what an export writes .*[.][.]/precious"):
+    with pytest.raises(errors.NotRunnableError, match=r"not what an export writes .*[.][.]/precious"):
         exported(out, tmp_path / "d", shard_size=100, excerpt="3s", overwrite=True)
     assert precious.read_text() == "dear"
 
@@ -375,7 +375,7 @@ def table_of(**columns):
 def test_a_file_of_the_journal_that_no_export_wrote_is_named(inline_export, out, tmp_path, content):
     exported(out, tmp_path / "d", shard_size=100)
     (tmp_path / "d" / "_sep" / "journal" / "000009-aaaa-000000.shards").write_bytes(content)
-    with pytest.raises(failures.NotRunnableError, match=r"000009-aaaa-000000.shards: not what an export writes .*; remove it"):
+    with pytest.raises(errors.NotRunnableError, match=r"000009-aaaa-000000.shards: not what an export writes .*; remove it"):
         exported(out, tmp_path / "d", shard_size=100)
 
 
@@ -390,25 +390,25 @@ def test_an_index_whose_rows_no_run_published_is_refused_with_the_id(inline_expo
         (table.set_column(table.column_names.index("audio_s"), "audio_s", pa.array([None], pa.float64())), "track a is ok, and"),
     ):
         pyarrow.parquet.write_table(changed, path)
-        with pytest.raises(failures.NotRunnableError, match=words):
+        with pytest.raises(errors.NotRunnableError, match=words):
             exported(str(tmp_path / "out"), tmp_path / "d")
 
 
 def test_a_link_leads_no_export_into_out(inline_export, out, tmp_path):
     (tmp_path / "link").symlink_to(out)
     for source, dest in ((out, tmp_path / "link" / "d"), (tmp_path / "link", f"{out}/d")):
-        with pytest.raises(failures.UsageError, match="lies in OUT"):
+        with pytest.raises(errors.UsageError, match="lies in OUT"):
             run_export(str(source), str(dest), to="parquet")
 
 
 def test_an_empty_condition_is_not_all_tracks(inline_export, out, tmp_path):
     for where in ("", "  "):
-        with pytest.raises(failures.UsageError, match="--where: is empty, expected an SQL condition"):
+        with pytest.raises(errors.UsageError, match="--where: is empty, expected an SQL condition"):
             run_export(out, str(tmp_path / "d"), to="parquet", where=where)
 
 
 def test_a_condition_sees_columns_of_the_index_alone(inline_export, out, tmp_path):
-    with pytest.raises(failures.UsageError, match='"place" not found'):
+    with pytest.raises(errors.UsageError, match='"place" not found'):
         run_export(out, str(tmp_path / "d"), to="parquet", where="place = 1")
 
 
@@ -421,7 +421,7 @@ def test_an_index_that_no_run_published_is_refused_with_the_column(inline_export
         (table.set_column(0, "id", pa.array([7])), "column id is int64, expected string"),
     ):
         pyarrow.parquet.write_table(changed, path)
-        with pytest.raises(failures.NotRunnableError, match=words):
+        with pytest.raises(errors.NotRunnableError, match=words):
             exported(str(tmp_path / "out"), tmp_path / "d")
 
 
@@ -429,7 +429,7 @@ def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_
     from sep_batch.pipeline.export import formats
 
     monkeypatch.setattr(formats, "find_spec", lambda _name: None)
-    with pytest.raises(failures.NotRunnableError, match="the package lhotse is missing; install the extra export: .*'lhotse>="):
+    with pytest.raises(errors.NotRunnableError, match="the package lhotse is missing; install the extra export: .*'lhotse>="):
         exported(out, tmp_path / "d", to="lhotse")
     assert exported(out, tmp_path / "p", to="parquet").exit_code == 0
 

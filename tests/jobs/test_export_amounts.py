@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 PATTERNS = {"a": "xxxx", "b": "xx..", "c": "x"}
 
@@ -149,14 +149,14 @@ def test_the_index_differs_only_where_the_export_reads_it(inline_export, tmp_pat
     changed("uri", lambda uri: uri + "2")  # it moved
     changed("run_id", lambda _id: "000002-beef")
     assert exported(out, tmp_path / "plain").written == 0
-    with pytest.raises(failures.SettingsDifferError, match="differs in: the index of OUT;"):
+    with pytest.raises(errors.SettingsDifferError, match="differs in: the index of OUT;"):
         exported(out, tmp_path / "mix", with_mix=True)
     changed("stems", lambda stems: [stems[0], stems[1] | {"sha256": "ab" * 32}])
     assert exported(out, tmp_path / "vocals", stems=("vocals",)).written == 0
-    with pytest.raises(failures.SettingsDifferError, match="the index of OUT"):
+    with pytest.raises(errors.SettingsDifferError, match="the index of OUT"):
         exported(out, tmp_path / "plain")
     changed("year", lambda _year: 1971)
-    with pytest.raises(failures.SettingsDifferError, match="the index of OUT"):
+    with pytest.raises(errors.SettingsDifferError, match="the index of OUT"):
         exported(out, tmp_path / "vocals", stems=("vocals",))
 
 
@@ -184,5 +184,5 @@ def test_an_export_of_before_rules_had_numbers_goes_on_where_they_change_nothing
         assert exported(out, tmp_path / "d").written == 0
         assert json.loads((tmp_path / "d" / "_sep" / "export.json").read_text())["rules"] == 2
     else:
-        with pytest.raises(failures.SettingsDifferError, match="which the sep-batch that made it wrote by other rules"):
+        with pytest.raises(errors.SettingsDifferError, match="which the sep-batch that made it wrote by other rules"):
             exported(out, tmp_path / "d")

@@ -14,7 +14,7 @@ import pytest
 from sep_batch.jobs import job_client
 from sep_batch.jobs.job_api import Job, JobApi
 from sep_batch.jobs.job_client import NoAnswer
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 DETAILS = {"type": "SUBMISSION", "submission_id": "a", "status": "FAILED", "entrypoint": "exec x", "driver_exit_code": 3}
 
@@ -78,7 +78,7 @@ def test_the_address_given_wins_over_the_environment(answers, monkeypatch):
 )
 def test_what_is_no_dashboard_or_refuses_the_token_is_one_line_that_waits_for_nothing(status, body, words, answers):
     answers["/api/version"] = (status, body)
-    with pytest.raises(failures.NotRunnableError, match=words) as raised:
+    with pytest.raises(errors.NotRunnableError, match=words) as raised:
         JobApi(answers.url)
     assert not isinstance(raised.value, NoAnswer)
     assert raised.value.exit_code == 5
@@ -130,8 +130,8 @@ def test_what_never_answers_is_not_waited_for_for_ever(monkeypatch):
 def test_without_rays_client_the_line_says_what_to_install(answers, monkeypatch):
     sdk = importlib.import_module("ray.dashboard.modules.job.sdk")
     monkeypatch.setattr(sdk, "requests", None)  # what Ray has where its extra is not installed
-    with pytest.raises(failures.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
+    with pytest.raises(errors.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
         JobApi(answers.url)
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
-    with pytest.raises(failures.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
+    with pytest.raises(errors.NotRunnableError, match=r"install the extra cluster: .* 'ray\[default\]=="):
         JobApi(answers.url)

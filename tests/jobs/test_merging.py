@@ -14,7 +14,7 @@ from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import compaction, failures, index, retries, storage
+from sep_batch.pipeline import compaction, errors, index, retries, storage
 
 RUN = "000001-abcd"
 TRACKS = 4
@@ -117,7 +117,7 @@ def test_a_journal_file_that_is_gone_though_it_is_not_merged_is_named_after_a_fe
         yield from find(uri)
 
     monkeypatch.setattr(storage, "find", stale)
-    with pytest.raises((failures.NotRunnableError, failures.NotFound), match=f"{RUN}-000009"), index.opened(out):
+    with pytest.raises((errors.NotRunnableError, errors.NotFound), match=f"{RUN}-000009"), index.opened(out):
         pass
     assert len(listings) <= 2 * retries.LISTINGS
 
@@ -130,7 +130,7 @@ def ids_once_merged(out):
 
 @pytest.mark.parametrize("out", ["disk"], indirect=True)
 def test_a_file_that_is_merged_and_removed_before_a_query_is_an_error_that_says_so(out):
-    with pytest.raises(failures.JournalChangedError, match=f"{RUN}-00000.*merged and removed"):
+    with pytest.raises(errors.JournalChangedError, match=f"{RUN}-00000.*merged and removed"):
         ids_once_merged(out)
 
 

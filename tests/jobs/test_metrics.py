@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sep_batch.jobs.metrics import Counts, Metrics
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, flow, index
+from sep_batch.pipeline import errors, flow, index
 
 OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
 
@@ -81,7 +81,7 @@ def test_a_port_in_use_is_one_clear_line_before_anything_starts(tmp_path, tiny, 
     write_tone(tmp_path / "songs" / "a.wav")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(failures.NotRunnableError, match=rf"^--metrics-port {port}: Address already in use$"):
+        with pytest.raises(errors.NotRunnableError, match=rf"^--metrics-port {port}: Address already in use$"):
             run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, progress=Progress(Metrics(str(port))))
     assert not (tmp_path / "out").exists()
     assert not inline
@@ -89,7 +89,7 @@ def test_a_port_in_use_is_one_clear_line_before_anything_starts(tmp_path, tiny, 
 
 @pytest.mark.parametrize("address", ["", "http", "127.0.0.1:", "70000", "-1", "a:b", "٣"])
 def test_what_is_no_port_is_refused(address):
-    with pytest.raises(failures.UsageError, match="expected PORT or HOST:PORT"):
+    with pytest.raises(errors.UsageError, match="expected PORT or HOST:PORT"):
         Metrics(address)
 
 

@@ -15,7 +15,7 @@ from sep_batch.jobs.listing import Asked, run_manifest
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline import errors, index, storage
 
 
 def ways(folder, work):
@@ -111,9 +111,9 @@ def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, t
     run_job(manifest_of(tmp_path / "1.parquet", first), str(out), model=tiny)
     before = stems_below(out)
     other = manifest_of(tmp_path / "2.parquet", second)
-    with pytest.raises(failures.ManifestError, match=r"id song is .*2.wav in the manifest, and in OUT .*1.wav, .*still there"):
+    with pytest.raises(errors.ManifestError, match=r"id song is .*2.wav in the manifest, and in OUT .*1.wav, .*still there"):
         run_job(other, str(out), model=tiny)
-    with pytest.raises(failures.ManifestError):
+    with pytest.raises(errors.ManifestError):
         run_job(other, str(out), model=tiny, bit_depth="24", overwrite=True)
     assert run_plan(other, str(out), model=tiny).exit_code == 5
     assert stems_below(out) == before
@@ -165,7 +165,7 @@ def test_a_song_of_another_run_is_not_written_over_by_one_of_the_same_file_name(
     out = str(tmp_path / "out")
     run_job(str(songs[0]), out, model=tiny, filename=BY_NAME)
     before = stems_below(tmp_path / "out")
-    with pytest.raises(failures.UsageError, match=r"al2/01.wav gives stems/01/.* of another track, 01-.* \(.*al1/01.wav\)"):
+    with pytest.raises(errors.UsageError, match=r"al2/01.wav gives stems/01/.* of another track, 01-.* \(.*al1/01.wav\)"):
         run_job(str(songs[1]), out, model=tiny, filename=BY_NAME)
     planned = run_plan(str(songs[1]), out, model=tiny, filename=BY_NAME)
     assert (planned.exit_code, planned.refused is not None) == (2, True)
@@ -192,7 +192,7 @@ def test_half_of_an_out_is_not_overwritten_at_paths_of_the_other_half(tmp_path, 
     pyarrow.parquet.write_table(pa.table({"uri": ["a.wav", "b.wav"], "id": ["b", "z"]}), tmp_path / "m.parquet")
     manifest, out = str(tmp_path / "m.parquet"), str(tmp_path / "out")
     run_job(manifest, out, model=tiny, filename=BY_NAME)
-    with pytest.raises(failures.UsageError, match="another track, z "):
+    with pytest.raises(errors.UsageError, match="another track, z "):
         run_job(manifest, out, model=tiny, filename="{id}/{stem}.{ext}", overwrite=True, limit=1)
     assert run_verify(out, deep=True).counts == {}
     assert run_job(manifest, out, model=tiny, filename="{id}/{stem}.{ext}", overwrite=True).ok == 2
@@ -210,5 +210,5 @@ def test_an_id_is_found_to_be_anothers_behind_any_number_of_sources_that_are_gon
     run_job(str(tmp_path / "old.parquet"), out, model=tiny)
     for name in names[:-1]:
         (tmp_path / "old" / f"{name}.wav").unlink()
-    with pytest.raises(failures.ManifestError, match="id 21 is .*new/21.wav"):
+    with pytest.raises(errors.ManifestError, match="id 21 is .*new/21.wav"):
         run_job(str(tmp_path / "new.parquet"), out, model=tiny)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import check_storage
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import failures, index, storage, uris
+from sep_batch.pipeline import errors, index, storage, uris
 
 ODD, EXPECTED = "memory://b//x//y", "memory://b/x/y"
 COMMANDS = {
@@ -77,5 +77,5 @@ def test_a_place_to_write_to_is_absolute_and_has_no_slash_at_its_end(tmp_path, m
     }
     assert {uri: uris.target(uri) for uri in expected} == expected
     for uri in ("s3://b//x", "gs://b/x//y", "s3:///x", "s3://key:secret@b/x"):
-        with pytest.raises(failures.BadUri):
+        with pytest.raises(errors.BadUri):
             uris.target(uri)

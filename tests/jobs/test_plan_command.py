@@ -21,7 +21,7 @@ from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import failures, index, lease, storage
+from sep_batch.pipeline import errors, index, lease, storage
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.settings import Settings
 
@@ -86,7 +86,7 @@ def test_other_settings_are_told_with_both_values_and_refused_as_the_run_refuses
     found = plan(catalog, tiny, bit_depth="24")
     assert found.differing == {"bit_depth": ("16", "24")}
     assert (found.exit_code, found.reasons) == (6, {"settings_differ": 3})
-    with pytest.raises(failures.SettingsDifferError) as refused:
+    with pytest.raises(errors.SettingsDifferError) as refused:
         run_job(str(catalog), model=tiny, bit_depth="24")
     assert found.refused == str(refused.value)
     assert plan(catalog, tiny, bit_depth="24", overwrite=True).exit_code == 0
@@ -96,7 +96,7 @@ def test_stems_of_one_path_are_refused_as_the_run_refuses_them(catalog, tiny):
     write_manifest(catalog, uri=["songs/300.wav", "songs/500.wav", "more/300.wav"])
     template = "{filename}/{stem}.{ext}"
     found = plan(catalog, tiny, filename=template)
-    with pytest.raises(failures.UsageError) as refused:
+    with pytest.raises(errors.UsageError) as refused:
         run_job(str(catalog), model=tiny, filename=template)
     assert (found.exit_code, found.refused) == (2, str(refused.value))
 

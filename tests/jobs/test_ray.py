@@ -24,7 +24,7 @@ from sep_batch.jobs import engine
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline import errors, index, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.machines import Machine
@@ -48,7 +48,7 @@ def test_a_ray_that_is_not_up_in_time_is_one_line(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", late)
     with (
-        pytest.raises(failures.NotRunnableError, match=r"^Ray: The current node timed out during startup\.$"),
+        pytest.raises(errors.NotRunnableError, match=r"^Ray: The current node timed out during startup\.$"),
         engine.running(Options(), Machine()),
     ):
         pass
@@ -114,7 +114,7 @@ def test_an_actor_whose_gpu_torch_cannot_use_ends_the_run_and_fails_no_track(one
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     write_tone(tmp_path / "in" / "a.wav")
-    with pytest.raises(failures.NotRunnableError, match="(?i)cuda|nvidia") as refused:
+    with pytest.raises(errors.NotRunnableError, match="(?i)cuda|nvidia") as refused:
         run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=1, device="cuda")
     assert len(str(refused.value).splitlines()) == 1
     assert Path(str(refused.value).partition("Ray's logs: ")[2]).is_dir()

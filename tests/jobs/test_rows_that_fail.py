@@ -16,7 +16,7 @@ from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
-from sep_batch.pipeline import failures, index, storage
+from sep_batch.pipeline import errors, index, storage
 
 ROWS = [
     {"uri": "300.wav", "id": "good"},
@@ -63,7 +63,7 @@ def test_bad_rows_fail_and_the_others_are_separated(catalog, tiny, inline):
 
 
 def test_by_default_a_manifest_with_bad_rows_is_refused_and_the_way_out_is_named(catalog, tiny, inline):
-    with pytest.raises(failures.ManifestError, match="4 bad rows: row 2: no uri; .*--bad-rows fail"):
+    with pytest.raises(errors.ManifestError, match="4 bad rows: row 2: no uri; .*--bad-rows fail"):
         run_job(str(catalog), model=tiny)
     assert not catalog.with_suffix(".stems").exists()
 

@@ -21,7 +21,7 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.prepare import default_out
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import failures, flow, index, lease, retries, stages, stems, storage, work
+from sep_batch.pipeline import errors, flow, index, lease, retries, stages, stems, storage, work
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_retry_all_tries_permanent_failures_again(catalog, tiny, inline):
 def test_other_settings_are_refused_with_their_names(catalog, tiny, inline):
     run_job(str(catalog), model=tiny)
     with pytest.raises(
-        failures.SettingsDifferError, match="--bit-depth: OUT has 16, asked for float; --format: OUT has flac"
+        errors.SettingsDifferError, match="--bit-depth: OUT has 16, asked for float; --format: OUT has flac"
     ) as refused:
         run_job(str(catalog), model=tiny, format="wav", bit_depth="float")
     assert refused.value.exit_code == 6
@@ -179,7 +179,7 @@ def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_other
 
 def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, inline, monkeypatch):
     monkeypatch.setattr(flow, "finished_rows", lambda _dataset, _work: iter(()))
-    with pytest.raises(failures.NotRunnableError, match="none of 3 tracks"):
+    with pytest.raises(errors.NotRunnableError, match="none of 3 tracks"):
         run_job(str(catalog), model=tiny)
     assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
 
@@ -204,7 +204,7 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
 
     whole = stems.write
     monkeypatch.setattr(stems, "write", broken)
-    with pytest.raises(failures.BugError, match="planted") as stopped:
+    with pytest.raises(errors.BugError, match="planted") as stopped:
         run_job(str(catalog), model=tiny)
     assert stopped.value.exit_code == 1
     assert "bug" in {row["error_class"] for row in rows(catalog.parent / "songs.stems").values()}
@@ -257,7 +257,7 @@ def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, inl
 
 def test_another_run_on_the_same_out_is_told_so(catalog, tiny, inline):
     out = str(catalog.parent / "songs.stems")
-    with lease.hold(out), pytest.raises(failures.LeaseHeldError, match="works on it since") as caught:
+    with lease.hold(out), pytest.raises(errors.LeaseHeldError, match="works on it since") as caught:
         run_job(str(catalog), model=tiny)
     assert caught.value.exit_code == 75
     assert run_job(str(catalog), model=tiny).ok > 0
@@ -271,7 +271,7 @@ def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, m
         storage.create(f"{lease.folder(out)}/000002.json", b"{}")
 
     monkeypatch.setattr(flow, "finished_rows", overtaken)
-    with pytest.raises(failures.LeaseHeldError, match="took it over"):
+    with pytest.raises(errors.LeaseHeldError, match="took it over"):
         run_job(str(catalog), model=tiny)
     assert finished(out) == {}
 
@@ -284,7 +284,7 @@ def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings
     monkeypatch.setattr(driver.Driver, "_give_up", lambda *_: None)  # as if the process had died
     run_job(str(catalog), model=tiny, bit_depth="24", overwrite=True)
     monkeypatch.setattr(flow, "finished_rows", whole)
-    with pytest.raises(failures.SettingsDifferError, match="--bit-depth: OUT has 24, asked for 16"):
+    with pytest.raises(errors.SettingsDifferError, match="--bit-depth: OUT has 24, asked for 16"):
         run_job(str(catalog), model=tiny)
     again = run_job(str(catalog), model=tiny, bit_depth="24")
     assert (again.done_before, again.ok) == (1, 2)
@@ -305,7 +305,7 @@ def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(ca
         put(uri, content, **options)
 
     monkeypatch.setattr(storage, "put", full)
-    with pytest.raises(failures.NotRunnableError, match="No space left on device"):
+    with pytest.raises(errors.NotRunnableError, match="No space left on device"):
         run_job(str(catalog), model=tiny)
     assert {row.status for row in finished(out).values()} <= {"ok"}
     monkeypatch.setattr(storage, "put", put)
@@ -318,7 +318,7 @@ def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, inline, tmp_p
     folder.mkdir()
     (folder / "weights.sha256").write_text("0" * 64)
     (folder / "model.safetensors").write_bytes((tmp_path / tiny / "model.safetensors").read_bytes())
-    with pytest.raises(failures.NotRunnableError, match="sha256 of the weights .* expected 0000"):
+    with pytest.raises(errors.NotRunnableError, match="sha256 of the weights .* expected 0000"):
         run_job(str(catalog), model=str(folder))
 
 
@@ -340,7 +340,7 @@ def test_spleeters_layout_can_be_asked_for(catalog, tiny, inline):
 def test_two_tracks_with_one_path_are_refused_before_the_start(tmp_path, tiny, inline):
     for folder in ("a", "b"):
         write_tone(tmp_path / "in" / folder / "mix.wav")
-    with pytest.raises(failures.UsageError, match="add {id}"):
+    with pytest.raises(errors.UsageError, match="add {id}"):
         run_job(str(tmp_path / "in"), model=tiny, filename="{filename}/{stem}.{ext}")
     assert not inline
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from sep_batch.jobs import stop
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 
 def local(text, fold=0):
@@ -31,7 +31,7 @@ def test_a_deadline_is_a_duration_or_the_next_time_that_a_clock_shows(text, seco
     ("text", "ago", "left"), [("12:00", "0m", "24h0m"), ("11:55", "5m", "23h55m"), ("06:01", "5h59m", "18h1m")]
 )
 def test_a_run_that_was_begun_less_than_6_hours_after_its_deadline_is_not_for_tomorrow(text, ago, left):
-    with pytest.raises(failures.DeadlinePassedError, match=f"--deadline {text} was {ago} ago: .*--deadline {left}$") as passed:
+    with pytest.raises(errors.DeadlinePassedError, match=f"--deadline {text} was {ago} ago: .*--deadline {left}$") as passed:
         stop.seconds_until(text, NOON)
     assert passed.value.exit_code == 7
     assert stop.seconds_until(left, NOON) > 0
@@ -39,7 +39,7 @@ def test_a_run_that_was_begun_less_than_6_hours_after_its_deadline_is_not_for_to
 
 def test_a_deadline_of_last_evening_has_passed_after_midnight_too():
     assert stop.seconds_until("06:00", local("2026-03-01T22:00")) == 8 * 3600
-    with pytest.raises(failures.DeadlinePassedError, match="23:00 was 1h5m ago"):
+    with pytest.raises(errors.DeadlinePassedError, match="23:00 was 1h5m ago"):
         stop.seconds_until("23:00", local("2026-03-02T00:05"))
 
 
@@ -70,7 +70,7 @@ def test_a_deadline_is_what_the_clock_on_the_wall_shows_where_summer_time_begins
 
 @pytest.mark.parametrize("text", ["", "h", "6", "6d", "24:00", "6:00", "12:60", "-1h", "1.5h", "h6"])
 def test_what_is_no_deadline_is_refused_with_what_was_expected(text):
-    with pytest.raises(failures.UsageError, match=r"--deadline .*6h or 1h30m, or a time of day, as 06:00"):
+    with pytest.raises(errors.UsageError, match=r"--deadline .*6h or 1h30m, or a time of day, as 06:00"):
         stop.seconds_until(text, NOON)
 
 

@@ -15,7 +15,7 @@ from sep_batch.jobs import follow, job_api, job_client, stop, submit
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.job_api import Job
 from sep_batch.jobs.job_client import NoAnswer
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 
 RUN = ("run", "s3://bucket/songs.parquet")
 COMMAND = "exec sep-batch run s3://bucket/songs.parquet"
@@ -232,7 +232,7 @@ def test_the_address_is_the_flag_then_the_environment_then_this_machine(given, s
 def test_the_address_of_ray_itself_is_not_taken_for_the_dashboards(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(failures.UsageError, match=r"RAY_ADDRESS 10.0.0.1:6379: expected the URL of the cluster's dashboard"):
+    with pytest.raises(errors.UsageError, match=r"RAY_ADDRESS 10.0.0.1:6379: expected the URL of the cluster's dashboard"):
         job_client.url_of(None)
 
 
@@ -254,7 +254,7 @@ def test_one_id_is_one_job(caplog):
     submit.start_job(api, "mine", RUN, {})
     assert api.started == []
     assert caplog.messages == ["job mine is there already (RUNNING), nothing is started"]
-    with pytest.raises(failures.UsageError, match="a job of that name with another command, sep-batch run s3://bucket/songs"):
+    with pytest.raises(errors.UsageError, match="a job of that name with another command, sep-batch run s3://bucket/songs"):
         submit.start_job(api, "mine", (*RUN, "--limit", "1"), {})
 
 
@@ -317,7 +317,7 @@ def test_the_exit_code_is_the_jobs(job, code, words, caplog):
     ],
 )
 def test_a_job_that_could_not_run_is_one_line_and_exit_5(job, words):
-    with pytest.raises(failures.NotRunnableError, match=words) as raised:
+    with pytest.raises(errors.NotRunnableError, match=words) as raised:
         submit.follow_job(FakeApi([job]), "mine", str)
     assert raised.value.exit_code == 5
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.sync import run_sync
-from sep_batch.pipeline import failures, flow, index, storage
+from sep_batch.pipeline import errors, flow, index, storage
 
 
 def put_tone(uri, hz):
@@ -88,7 +88,7 @@ def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, sa
     (tmp_path / "empty").mkdir()
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "songs.csv").write_text("uri\na.wav\n")
-    with pytest.raises(failures.ManifestError, match=f"^SOURCE.*{said}"):
+    with pytest.raises(errors.ManifestError, match=f"^SOURCE.*{said}"):
         run_sync(str(tmp_path / source), str(tmp_path / "out"), model=tiny)
 
 

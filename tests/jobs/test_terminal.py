@@ -10,7 +10,7 @@ import sys
 from catalogs import write_tone
 from terminals import OnTerminal, Screen
 
-from sep_batch.pipeline import failures, index
+from sep_batch.pipeline import errors, index
 
 CTRL_C = b"\x03"
 COLUMNS = 80
@@ -47,7 +47,7 @@ def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_
     assert "stopped by SIGINT: what is in flight has" in run.shown
     screen = run.screen
     seen = "\n".join(line.rstrip() for line in screen.lines).strip()
-    assert code == failures.STOPPED, seen
+    assert code == errors.STOPPED, seen
     assert screen.is_cursor_visible
     assert 40 <= screen.widest <= COLUMNS
     assert re.fullmatch(LEFT.format(out=re.escape(str(tmp_path / "out"))), seen), seen  # nothing of the display, nothing of Ray's

@@ -23,7 +23,7 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
 from sep_batch.jobs.verify_report import lines
-from sep_batch.pipeline import failures, index, lease, storage
+from sep_batch.pipeline import errors, index, lease, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 
@@ -247,7 +247,7 @@ def test_a_stem_that_is_no_audio_is_found_by_deep(out):
 
 def test_what_storage_does_not_give_is_told_and_not_marked_as_broken(out, monkeypatch):
     def refused(uri):
-        raise failures.AccessDenied(f"{uri}: access denied")
+        raise errors.AccessDenied(f"{uri}: access denied")
 
     monkeypatch.setattr(storage, "open_source", refused)
     report = run_verify(str(out), deep=True, repair=True)
@@ -356,7 +356,7 @@ def test_a_torn_journal_file_is_named_and_the_rest_is_read(out, tiny, tmp_path):
 def test_a_run_on_a_torn_journal_is_one_line_that_names_verify(out, catalog, tiny):
     truncate(journal_files(out)[0])
     with pytest.raises(
-        failures.NotRunnableError, match=r"journal .*[.]parquet: Parquet magic bytes .*; sep-batch verify OUT --repair"
+        errors.NotRunnableError, match=r"journal .*[.]parquet: Parquet magic bytes .*; sep-batch verify OUT --repair"
     ):
         run_job(str(catalog), str(out), model=tiny)
 
@@ -430,7 +430,7 @@ def test_a_repair_that_was_taken_over_writes_no_more(out, monkeypatch):
             yield held
 
     monkeypatch.setattr(lease, "hold", taken_over)
-    with pytest.raises(failures.LeaseHeldError):
+    with pytest.raises(errors.LeaseHeldError):
         run_verify(str(out), repair=True, yes=True)
     assert written(out) == before
 
@@ -584,7 +584,7 @@ def test_storage_that_cannot_be_listed_is_one_line_and_exit_5(out, monkeypatch):
 
     def broken(uri):
         if uri.endswith("/stems"):
-            raise failures.FetchTimeout(f"{uri}: slow")
+            raise errors.FetchTimeout(f"{uri}: slow")
         return find(uri)
 
     monkeypatch.setattr(storage, "find", broken)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sep_batch.pipeline.alike import may_repeat
+from sep_batch.pipeline.repeats import may_repeat
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import containers, decoding, reader
 from sep_batch.pipeline.audio.codecs import CODECS
 from sep_batch.pipeline.audio.containers import container_of
@@ -253,7 +253,7 @@ def test_an_excerpt_is_exactly_that_of_the_whole(key, rate_hz, offset_s, duratio
 
 
 def test_an_offset_past_the_end_is_empty_and_says_how_long_the_file_is():
-    with pytest.raises(failures.EmptyAudio, match="no samples from 2 s on; the file has 1 s"):
+    with pytest.raises(errors.EmptyAudio, match="no samples from 2 s on; the file has 1 s"):
         decoded(encoded(noise(RATE_HZ)), offset_s=2.0)
 
 
@@ -293,24 +293,24 @@ def test_what_is_no_number_becomes_zero_and_is_counted():
 
 
 def test_a_file_in_which_nothing_is_a_number_is_refused():
-    with pytest.raises(failures.NonfiniteAudio, match="6000 samples"):
+    with pytest.raises(errors.NonfiniteAudio, match="6000 samples"):
         decoded(float_wav(np.full((2, 3000), np.nan, np.float32)))
 
 
 def test_an_empty_file_is_refused():
-    with pytest.raises(failures.EmptyAudio):
+    with pytest.raises(errors.EmptyAudio):
         decoded(b"")
 
 
 @pytest.mark.parametrize("content", [float_wav(np.zeros((2, 0), np.float32)), float_wav(np.zeros((1, 0), np.float32))])
 def test_a_file_without_frames_is_refused(content):
-    with pytest.raises(failures.EmptyAudio):
+    with pytest.raises(errors.EmptyAudio):
         decoded(content)
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 100, bytes(5000), b"\x89PNG\r\n\x1a\n" + bytes(100), b"%PDF-1.7", b"x"])
 def test_what_is_no_audio_is_refused_with_its_first_bytes(content):
-    with pytest.raises(failures.UnsupportedFormat, match=content[:8].hex(" ")):
+    with pytest.raises(errors.UnsupportedFormat, match=content[:8].hex(" ")):
         decoded(content)
 
 
@@ -326,7 +326,7 @@ def test_what_is_no_audio_is_refused_with_its_first_bytes(content):
 def test_a_playlist_named_as_audio_opens_no_other_file(tmp_path, text):
     (tmp_path / "secret.wav").write_bytes(encoded(noise(1000)))
     (tmp_path / "song.wav").write_text(text.format(path=tmp_path / "secret.wav"))
-    with (tmp_path / "song.wav").open("rb") as file, pytest.raises(failures.UnsupportedFormat):
+    with (tmp_path / "song.wav").open("rb") as file, pytest.raises(errors.UnsupportedFormat):
         list(decoding.decode(file, rate_hz=RATE_HZ)[0])
 
 
@@ -338,7 +338,7 @@ def test_a_video_without_sound_is_refused():
         stream.pix_fmt = "yuv420p"
         muxer.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         muxer.mux(stream.encode(None))
-    with pytest.raises(failures.UnsupportedFormat, match="no audio stream"):
+    with pytest.raises(errors.UnsupportedFormat, match="no audio stream"):
         decoded(out.getvalue())
 
 
@@ -346,7 +346,7 @@ def test_a_video_without_sound_is_refused():
 def test_random_bytes_behind_a_sync_word_fail_as_one_of_ours(seed):
     head = (b"\xff\xfb\x90\x64", b"\xff\xf1\x50\x80", b"\x0b\x77\x12\x34", b"OggS\0\x02")[seed % 4]
     content = head + np.random.default_rng(seed).bytes(3000)
-    with pytest.raises((failures.DecodeError, failures.EmptyAudio)):
+    with pytest.raises((errors.DecodeError, errors.EmptyAudio)):
         decoded(content)
 
 
@@ -362,7 +362,7 @@ def outcomes_of_damage(*key):
             found = decoded(bytes(damaged))
             assert np.isfinite(found.wave).all()
             outcomes.add("read")
-        except failures.TrackError as error:
+        except errors.TrackError as error:
             outcomes.add(error.error_class)
     return outcomes
 
@@ -382,7 +382,7 @@ def test_damaged_files_are_read_or_fail_as_one_of_ours():
 def test_what_is_longer_than_a_track_may_be_is_refused(monkeypatch):
     monkeypatch.setattr(decoding, "MAX_S", 1)
     content = encoded(noise(RATE_HZ + 1))
-    with pytest.raises(failures.TooLong, match="longer than"):
+    with pytest.raises(errors.TooLong, match="longer than"):
         decoded(content)
     assert decoded(content, duration_s=1.0).wave.shape[1] == RATE_HZ
     assert decoded(content, offset_s=0.5).wave.shape[1] == RATE_HZ + 1 - RATE_HZ // 2
@@ -398,7 +398,7 @@ def test_an_encoded_file_says_nothing_of_when_or_by_what_it_was_made():
 
 @pytest.mark.parametrize("rate_hz", [999, 768_001])
 def test_a_rate_that_no_music_has_is_refused(rate_hz):
-    with pytest.raises(failures.UnsupportedFormat, match=f"a rate of {rate_hz:,} Hz, expected 1,000 to 768,000"):
+    with pytest.raises(errors.UnsupportedFormat, match=f"a rate of {rate_hz:,} Hz, expected 1,000 to 768,000"):
         decoded(float_wav(noise(5000), rate_hz=rate_hz))
 
 
@@ -409,7 +409,7 @@ def test_the_lowest_and_the_highest_rate_are_read(rate_hz):
 
 def test_more_than_64_channels_are_refused():
     assert decoded(float_wav(noise(1000, channels=64))).channels == 64
-    with pytest.raises(failures.UnsupportedFormat, match="65 channels, expected 1 to 64"):
+    with pytest.raises(errors.UnsupportedFormat, match="65 channels, expected 1 to 64"):
         decoded(float_wav(noise(1000, channels=65)))
 
 
@@ -417,7 +417,7 @@ def test_a_form_that_changes_midway_to_one_that_is_not_read_is_refused(monkeypat
     content = written_by_ffmpeg(noise(60_000), "mp3", "libmp3lame", "stereo", samples="s16p")
     monkeypatch.setattr(reader, "MAX_RATE_HZ", RATE_HZ)
     monkeypatch.setattr(reader, "_refuse_form", refuse_from(2, reader._refuse_form))
-    with pytest.raises(failures.UnsupportedFormat, match="a rate of"):
+    with pytest.raises(errors.UnsupportedFormat, match="a rate of"):
         decoded(content)
 
 
@@ -433,7 +433,7 @@ def refuse_from(call, refuse):
 
 def test_a_codec_that_no_music_has_is_never_given_a_byte():
     content = written_by_ffmpeg(noise(48_000, channels=1), "wav", "g726", "mono", rate_hz=8000)
-    with pytest.raises(failures.UnsupportedFormat, match=r"wav: a codec that is not read \(g726\)"):
+    with pytest.raises(errors.UnsupportedFormat, match=r"wav: a codec that is not read \(g726\)"):
         decoded(content)
 
 
@@ -453,7 +453,7 @@ def test_what_is_far_too_loud_for_a_wave_becomes_zero_and_is_counted():
 
 
 def test_an_offset_past_every_file_is_empty():
-    with pytest.raises(failures.EmptyAudio, match="the file has 0.1 s"):
+    with pytest.raises(errors.EmptyAudio, match="the file has 0.1 s"):
         decoded(encoded(noise(4410)), offset_s=1e308)
     assert decoded(encoded(noise(4410)), duration_s=1e308).samples == 4410
 
@@ -466,7 +466,7 @@ class Endless(io.BytesIO):
 
 
 def test_a_file_larger_than_any_honest_one_is_refused_before_it_is_read():
-    with pytest.raises(failures.TooLong, match="a file of 1,125,899,906,842,624 bytes"):
+    with pytest.raises(errors.TooLong, match="a file of 1,125,899,906,842,624 bytes"):
         list(decoding.decode(Endless(encoded(noise(1000))), rate_hz=RATE_HZ)[0])
 
 
@@ -474,11 +474,11 @@ def test_what_storage_raises_midway_is_raised_and_no_end_of_the_file():
     class Broken(io.BytesIO):
         def read(self, size=-1):
             if self.tell() > 100_000:
-                raise failures.FetchTimeout("the storage went away")
+                raise errors.FetchTimeout("the storage went away")
             return super().read(size)
 
     pieces, _ = decoding.decode(Broken(encoded(noise(3 * RATE_HZ))), rate_hz=RATE_HZ)
-    with pytest.raises(failures.FetchTimeout, match="went away"):
+    with pytest.raises(errors.FetchTimeout, match="went away"):
         list(pieces)
 
 
@@ -487,7 +487,7 @@ def test_tags_that_unpack_to_more_than_is_bearable_are_refused(monkeypatch):
 
     monkeypatch.setattr(decode_guard, "MAX_GROWN_BYTES", 32 << 20)
     assert decoded(tagged_aiff(packed_tags(24, 1 << 10))).samples == RATE_HZ
-    with pytest.raises(failures.DecodeError, match="its headers unpack to more than 32 MB"):
+    with pytest.raises(errors.DecodeError, match="its headers unpack to more than 32 MB"):
         decoded(tagged_aiff(packed_tags(24, 8 << 20)))
 
 

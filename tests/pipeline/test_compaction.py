@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import compaction, failures, index, storage, uris
+from sep_batch.pipeline import compaction, errors, index, storage, uris
 from sep_batch.pipeline.rows import JOURNAL
 
 RUNS = ("000001-aaaa", "000001-aaab", "000002-0000")
@@ -181,9 +181,9 @@ def test_a_run_that_was_taken_over_merges_and_removes_nothing(out):
     before = names(out)
 
     def taken_over():
-        raise failures.LeaseHeldError
+        raise errors.LeaseHeldError
 
-    with pytest.raises(failures.LeaseHeldError):
+    with pytest.raises(errors.LeaseHeldError):
         compact(out, taken_over)
     assert names(out) == before
 

@@ -11,7 +11,7 @@ import soundfile
 from catalogs import decoded
 from signals import level_db, noise, snr_db, tone
 
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import vorbis
 from sep_batch.pipeline.audio.codecs import BLOCK, CODECS, is_lossy
 from sep_batch.pipeline.audio.encoding import encode, open_encoder
@@ -157,7 +157,7 @@ def test_the_length_of_ogg_vorbis_is_exact(samples, level):
 def test_ogg_vorbis_that_is_cut_or_no_ogg_vorbis_is_not_read_as_whole():
     content = written(noise(300_000), "ogg", 44_100)
     assert vorbis.length(io.BytesIO(content[: len(content) // 2]))[0] < 300_000
-    with pytest.raises(failures.DecodeError, match="ogg:"):
+    with pytest.raises(errors.DecodeError, match="ogg:"):
         vorbis.length(io.BytesIO(b"no ogg at all" * 100))
 
 

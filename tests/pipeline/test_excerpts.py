@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.export import excerpts, splits
 from sep_batch.pipeline.export.settings import ExportSettings
 
@@ -105,7 +105,7 @@ def test_shares_of_groups_come_out_as_asked_and_more_tracks_change_none():
 
 @pytest.mark.parametrize("text", ["", "a/b", "0.5", "0.5/0.4", "1.1/-0.1", "0.25/0.25/0.25/0.25"])
 def test_shares_that_are_none_are_refused(text):
-    with pytest.raises(failures.UsageError, match="expected one to three shares"):
+    with pytest.raises(errors.UsageError, match="expected one to three shares"):
         splits.shares(text)
 
 

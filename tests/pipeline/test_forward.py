@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from signals import noise
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.export.forward import LAST_SAMPLES, Forward
 
 
@@ -35,5 +35,5 @@ def test_a_wave_that_ends_a_little_early_ends_in_zeros_and_much_too_early_is_a_f
     found = Forward(pieces(wave, 999), 0).cut(9_000, 1_000 + LAST_SAMPLES)
     assert np.array_equal(found[:, :1000], wave[:, 9_000:])
     assert not found[:, 1000:].any()
-    with pytest.raises(failures.DecodeError, match="ends after 10000 samples, expected at least"):
+    with pytest.raises(errors.DecodeError, match="ends after 10000 samples, expected at least"):
         Forward(pieces(wave, 999), 0).cut(9_000, 1_001 + LAST_SAMPLES)

@@ -14,7 +14,7 @@ import pytest
 from catalogs import finished as newest
 from catalogs import without_analysis
 
-from sep_batch.pipeline import failures, index, storage, uris
+from sep_batch.pipeline import errors, index, storage, uris
 from sep_batch.pipeline.index import Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
 
@@ -140,7 +140,7 @@ def test_publishing_again_replaces_the_index(out):
 def test_without_a_journal_there_is_no_index(out):
     assert not index.publish(out, RUN)
     assert newest(out) == {}
-    with pytest.raises(failures.NotFound):
+    with pytest.raises(errors.NotFound):
         index.read(out)
 
 
@@ -259,7 +259,7 @@ def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, o
     uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
     storage.put(uri, TORN[torn](storage.read(uri)))
     for call in (newest, lambda out: index.publish(out, RUN)):
-        with pytest.raises(failures.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
+        with pytest.raises(errors.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
             call(out)
 
 
@@ -322,13 +322,13 @@ def test_rows_are_flushed_after_a_while_though_no_more_come(out):
 
 def test_a_journal_whose_run_may_write_no_more_writes_no_more(out):
     def taken_over():
-        raise failures.LeaseHeldError
+        raise errors.LeaseHeldError
 
     def writes_on():
         with Journal(out, RUN, check=taken_over) as journal:
             journal.add(finished("x"))
 
-    with pytest.raises(failures.LeaseHeldError):
+    with pytest.raises(errors.LeaseHeldError):
         writes_on()
     assert journal_files(out) == []
 
@@ -344,7 +344,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
 
     def put(*args, **options):
         if broken.is_set():
-            raise failures.WriteFailed("storage is away")
+            raise errors.WriteFailed("storage is away")
         real(*args, **options)
 
     monkeypatch.setattr(storage, "put", put)
@@ -352,7 +352,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
     with Journal(out, RUN, check=held, flush_s=0.01) as journal:
         journal.add(finished("x"))
         journal._thread.join(timeout=5)
-        with pytest.raises(failures.WriteFailed):
+        with pytest.raises(errors.WriteFailed):
             journal.add(finished("y"))
         broken.clear()
     assert set(newest(out)) == {"x"}

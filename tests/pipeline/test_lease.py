@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sep_batch.pipeline import failures, lease, retries, storage
+from sep_batch.pipeline import errors as failures
+from sep_batch.pipeline import lease, retries, storage
 
 
 @pytest.fixture(params=["disk", "memory"])

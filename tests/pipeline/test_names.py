@@ -4,18 +4,18 @@ import hashlib
 
 import pytest
 
-from sep_batch.pipeline import failures, names
+from sep_batch.pipeline import errors, stem_paths
 
 ID, URI = "song-1", "/music/The Album/01 - Song.flac"
 
 
 def rendered(template, *, id=ID, uri=URI, stem="vocals", ext="wav"):
-    return names.render(template, id, uri, stem, ext)
+    return stem_paths.render(template, id, uri, stem, ext)
 
 
 def test_the_default_spreads_tracks_over_256_folders():
     shard = hashlib.sha256(b"song-1").hexdigest()[:2]
-    assert rendered(names.DEFAULT_FILENAME) == f"{shard}/song-1/vocals.wav"
+    assert rendered(stem_paths.DEFAULT_FILENAME) == f"{shard}/song-1/vocals.wav"
     assert len({rendered("{shard}/{stem}", id=str(n)) for n in range(5000)}) == 256
 
 
@@ -30,7 +30,7 @@ def test_the_default_spreads_tracks_over_256_folders():
     ],
 )
 def test_every_token_is_filled_in(template, path):
-    names.check(template)
+    stem_paths.check(template)
     assert rendered(template) == path
 
 
@@ -70,10 +70,10 @@ def test_no_name_is_longer_than_a_file_system_takes(letter):
 
 
 @pytest.mark.parametrize(
-    "template", [names.DEFAULT_FILENAME, "{filename}/{stem}.{ext}", "{instrument}.{codec}", "a/b c/{{x}}{stem}"]
+    "template", [stem_paths.DEFAULT_FILENAME, "{filename}/{stem}.{ext}", "{instrument}.{codec}", "a/b c/{{x}}{stem}"]
 )
 def test_a_template_that_tells_stems_apart_is_accepted(template):
-    names.check(template)
+    stem_paths.check(template)
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_a_template_that_tells_stems_apart_is_accepted(template):
     ],
 )
 def test_a_template_that_is_none_is_refused_with_the_reason(template, problem):
-    with pytest.raises(failures.UsageError) as caught:
-        names.check(template)
+    with pytest.raises(errors.UsageError) as caught:
+        stem_paths.check(template)
     assert problem in str(caught.value)
     assert str(caught.value).startswith("--filename ")
 
 
 def test_tracks_that_would_share_a_path_are_refused_by_name():
     tracks = [("1", "/a/mix.wav"), ("2", "/b/mix.wav"), ("3", "/b/other.wav")]
-    with pytest.raises(failures.UsageError, match="/a/mix.wav and /b/mix.wav both give mix/vocals.flac; add {id}"):
-        names.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
+    with pytest.raises(errors.UsageError, match="/a/mix.wav and /b/mix.wav both give mix/vocals.flac; add {id}"):
+        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
 
 
 @pytest.mark.parametrize(
@@ -112,24 +112,24 @@ def test_tracks_that_would_share_a_path_are_refused_by_name():
 )
 def test_an_id_beside_another_name_in_one_component_does_not_keep_tracks_apart(template):
     tracks = [("aa", "/a/a.wav"), ("a", "/aa/aa.wav")]
-    with pytest.raises(failures.UsageError, match="both give aaa"):
-        names.refuse_collisions(template, tracks, ("vocals",), "flac")
+    with pytest.raises(errors.UsageError, match="both give aaa"):
+        stem_paths.refuse_collisions(template, tracks, ("vocals",), "flac")
 
 
 @pytest.mark.parametrize("uris", [("/a/Mix.wav", "/b/mix.wav"), ("/a/mix.wav", "/a/mix.flac"), ("/a/mix.wav", "/a/mix.wav")])
 def test_paths_that_differ_in_case_or_come_of_one_file_are_shared_too(uris):
-    with pytest.raises(failures.UsageError, match="add {id}"):
-        names.refuse_collisions("{filename}/{stem}.{ext}", list(zip("12", uris, strict=True)), ("vocals",), "flac")
+    with pytest.raises(errors.UsageError, match="add {id}"):
+        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", list(zip("12", uris, strict=True)), ("vocals",), "flac")
 
 
 def test_of_many_shared_paths_a_few_are_shown_and_all_are_counted():
     tracks = [(str(n), f"/{n}/mix.wav") for n in range(21)]
-    with pytest.raises(failures.UsageError, match="and 15 more"):
-        names.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
+    with pytest.raises(errors.UsageError, match="and 15 more"):
+        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
 
 
-@pytest.mark.parametrize("template", ["{foldername}/{filename}/{stem}.{ext}", "{id}/{stem}.{ext}", names.DEFAULT_FILENAME])
+@pytest.mark.parametrize("template", ["{foldername}/{filename}/{stem}.{ext}", "{id}/{stem}.{ext}", stem_paths.DEFAULT_FILENAME])
 def test_tracks_that_share_no_path_are_accepted(template):
     tracks = [("1", "/a/mix.wav"), ("2", "/b/mix.wav")]
-    assert names.refuse_collisions(template, tracks, ("vocals",), "flac") is None
+    assert stem_paths.refuse_collisions(template, tracks, ("vocals",), "flac") is None
     assert len({rendered(template, id=id, uri=uri) for id, uri in tracks}) == 2

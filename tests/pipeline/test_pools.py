@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.pools import LOST_S, NONE_S, Pools
 
 
@@ -56,7 +56,7 @@ def test_the_last_actor_of_a_stage_is_never_given_up_and_the_run_ends_where_none
     pools = Pools()
     for now in (0, LOST_S + 1, NONE_S):
         pools.look(executor(a=True), now=now)
-    with pytest.raises(failures.NotRunnableError, match="no room for an actor of Separate in 30 min"):
+    with pytest.raises(errors.NotRunnableError, match="no room for an actor of Separate in 30 min"):
         pools.look(executor(a=True), now=NONE_S + 1)
     assert not killed
 

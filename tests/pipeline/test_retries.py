@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from sep_batch.pipeline import failures, retries, storage
+from sep_batch.pipeline import errors, retries, storage
 
 
 class ClientError(Exception):
@@ -54,14 +54,14 @@ def test_what_may_pass_is_tried_again(error, decorate):
 
 def test_what_does_not_pass_is_raised_after_the_last_try():
     call, calls = failing(99, ConnectionResetError("reset"))
-    with pytest.raises(failures.FetchTimeout, match="s3://b/k: reset"):
+    with pytest.raises(errors.FetchTimeout, match="s3://b/k: reset"):
         call("s3://b/k")
     assert len(calls) == retries.TRIES
 
 
 def test_a_disk_is_asked_once():
     call, calls = failing(99, OSError(errno.EIO, "broken"))
-    with pytest.raises(failures.FetchTimeout):
+    with pytest.raises(errors.FetchTimeout):
         call("/music/a.wav")
     assert len(calls) == 1
 
@@ -69,12 +69,12 @@ def test_a_disk_is_asked_once():
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (FileNotFoundError("k"), failures.NotFound),
-        (PermissionError("Forbidden"), failures.AccessDenied),
-        (caused(ClientError("AccessDenied"), PermissionError("Access Denied")), failures.AccessDenied),
-        (caused(ClientError("NoSuchBucket"), FileNotFoundError("b")), failures.StorageUnusable),
-        (caused(ClientError("ExpiredToken"), PermissionError("expired")), failures.StorageUnusable),
-        (caused(ClientError("SignatureDoesNotMatch"), PermissionError("no")), failures.StorageUnusable),
+        (FileNotFoundError("k"), errors.NotFound),
+        (PermissionError("Forbidden"), errors.AccessDenied),
+        (caused(ClientError("AccessDenied"), PermissionError("Access Denied")), errors.AccessDenied),
+        (caused(ClientError("NoSuchBucket"), FileNotFoundError("b")), errors.StorageUnusable),
+        (caused(ClientError("ExpiredToken"), PermissionError("expired")), errors.StorageUnusable),
+        (caused(ClientError("SignatureDoesNotMatch"), PermissionError("no")), errors.StorageUnusable),
     ],
 )
 def test_what_does_not_pass_is_not_tried_again(raised, expected):
@@ -87,13 +87,13 @@ def test_what_does_not_pass_is_not_tried_again(raised, expected):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_full_disk_is_the_storages_fault(number):
     call, _ = failing(99, OSError(number, "full"), retries.writing)
-    with pytest.raises(failures.StorageUnusable):
+    with pytest.raises(errors.StorageUnusable):
         call("/out/a.flac")
 
 
 def test_a_write_that_is_refused_is_a_write_error():
     call, calls = failing(99, PermissionError("no"), retries.writing)
-    with pytest.raises(failures.WriteFailed, match="could not be written"):
+    with pytest.raises(errors.WriteFailed, match="could not be written"):
         call("s3://b/k")
     assert len(calls) == 1
 
@@ -115,7 +115,7 @@ class RefreshError(Exception):
     __module__ = "google.auth.exceptions"
 
 
-@pytest.mark.parametrize(("cause", "kind"), [(TransportError(), failures.FetchTimeout), (None, failures.StorageUnusable)])
+@pytest.mark.parametrize(("cause", "kind"), [(TransportError(), errors.FetchTimeout), (None, errors.StorageUnusable)])
 def test_credentials_of_google_that_were_not_renewed_are_tried_again_where_the_network_failed(cause, kind):
     from gcsfs.retry import HttpError
 

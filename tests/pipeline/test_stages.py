@@ -12,7 +12,7 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, failures, stages, stems, storage
+from sep_batch.pipeline import audio, errors, stages, stems, storage
 from sep_batch.pipeline import work as work_module
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
@@ -324,7 +324,7 @@ def test_a_track_that_fails_writing_midway_is_failed_and_not_half_ok(work, model
     def second_fails(uri, content, **options):
         puts.append(uri)
         if len(puts) == 2:
-            raise failures.WriteFailed("storage is away")
+            raise errors.WriteFailed("storage is away")
         put(uri, content, **options)
 
     monkeypatch.setattr(storage, "put", second_fails)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import failures, uris
+from sep_batch.pipeline import errors, uris
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_honest_uri_is_let_pass(uri):
 @pytest.mark.parametrize("uri", ["http://host/a.wav", "https://host:8443/x/a%20b.wav", "http://127.0.0.1:80/a"])
 def test_http_is_let_pass_where_it_is_allowed_and_its_refusal_says_how(uri):
     assert uris.check(uri, allow_http=True) in uris.HTTP
-    with pytest.raises(failures.BadUri, match="is read with --allow-http only"):
+    with pytest.raises(errors.BadUri, match="is read with --allow-http only"):
         uris.check(uri)
 
 
@@ -89,7 +89,7 @@ def test_http_is_let_pass_where_it_is_allowed_and_its_refusal_says_how(uri):
     ],
 )
 def test_of_http_too_only_honest_uris_are_read_and_no_secret_is_repeated(uri, said):
-    with pytest.raises(failures.BadUri, match=said) as refused:
+    with pytest.raises(errors.BadUri, match=said) as refused:
         uris.check(uri, allow_http=True)
     assert "hush" not in str(refused.value)
 
@@ -119,7 +119,7 @@ def test_a_uri_is_shown_on_one_short_line_without_its_secrets(uri, shown):
 
 def test_a_relative_uri_may_not_leave_its_bucket():
     assert uris.join("s3://b/music", "../../a.wav".removeprefix("../")) == "s3://b/a.wav"
-    with pytest.raises(failures.BadUri, match=r"\.\./\.\./c/a\.wav: leads out of s3://b"):
+    with pytest.raises(errors.BadUri, match=r"\.\./\.\./c/a\.wav: leads out of s3://b"):
         uris.join("s3://b/music", "../../c/a.wav")
 
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import decode_guard
 from sep_batch.pipeline.audio.decode_guard import Watched
 
@@ -30,7 +30,7 @@ def test_a_call_that_grows_by_too_much_is_ended_and_says_so(memory):
     assert watched.read(10) == bytes(10)
     memory[0] += decode_guard.MAX_GROWN_BYTES + 1
     assert watched.read(10) == b""
-    with pytest.raises(failures.DecodeError, match="unpack to more than 512 MB"):
+    with pytest.raises(errors.DecodeError, match="unpack to more than 512 MB"):
         watched.settle()
 
 
@@ -52,18 +52,18 @@ def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch
     watched.settle()
     spent[0] += 2
     assert watched.read(10) == b""
-    with pytest.raises(failures.DecodeError, match=r"decoding took 91 s for 30\.0 s of audio"):
+    with pytest.raises(errors.DecodeError, match=r"decoding took 91 s for 30\.0 s of audio"):
         watched.settle()
 
 
 def test_what_reading_raises_is_raised_once_the_call_ends():
     class Broken(io.BytesIO):
         def read(self, size=-1):
-            raise failures.FetchTimeout("the storage went away")
+            raise errors.FetchTimeout("the storage went away")
 
     watched = Watched(Broken(bytes(100)))
     assert watched.read(10) == watched.read(10) == b""
-    with pytest.raises(failures.FetchTimeout, match="went away"):
+    with pytest.raises(errors.FetchTimeout, match="went away"):
         watched.settle()
 
 

@@ -12,7 +12,7 @@ from catalogs import decoded
 from hostile.craft import FORMATS, box, box_place, mp4, pcm, riff, video, wav, whole
 from signals import noise, snr_db
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import beginning, containers, decoding, frames
 
 DRAWN = np.random.default_rng(5)
@@ -104,13 +104,13 @@ def test_audio_behind_a_tag_that_says_too_little_is_found(format):
 
 def test_a_tag_and_nothing_behind_it_is_refused():
     for content in (id3(5000), id3(5000)[:3000], id3(100) + PICTURE[:50_000], ape(500), id3(5000) + bytes(5000)):
-        with pytest.raises(failures.DecodeError, match="no audio container that is read"):
+        with pytest.raises(errors.DecodeError, match="no audio container that is read"):
             decoded(content)
 
 
 def test_an_http_response_in_chunks_is_refused_and_says_why():
     chunked = HTTP.replace(b"Content-Length: 12345", b"Transfer-Encoding: chunked")
-    with pytest.raises(failures.UnsupportedFormat, match="in chunks; save the body alone"):
+    with pytest.raises(errors.UnsupportedFormat, match="in chunks; save the body alone"):
         decoded(chunked + b"1000\r\n" + whole("wav"))
 
 
@@ -155,7 +155,7 @@ def test_a_first_frame_that_nothing_follows_is_kept_where_its_stream_goes_on():
 def test_a_file_whose_header_was_cut_off_is_refused(format):
     content = whole(format, 2.0)
     for cut in (10, 9000, 20_000):
-        with pytest.raises((failures.UnsupportedFormat, failures.DecodeError)):
+        with pytest.raises((errors.UnsupportedFormat, errors.DecodeError)):
             decoded(content[cut:])
 
 
@@ -254,7 +254,7 @@ def test_a_file_that_holds_audio_is_none():
     }
     for name, content in holders.items():
         assert containers.container_of(content) is None, name
-        with pytest.raises(failures.TrackError):
+        with pytest.raises(errors.TrackError):
             decoded(content)
 
 
@@ -283,22 +283,22 @@ def test_words_that_are_names_of_boxes_are_no_quicktime():
 
 def test_zeros_without_end_are_read_up_to_a_bound():
     content = Counted(bytes(beginning.MAX_PADDING_BYTES * 4) + whole("flac", 0.3))
-    with pytest.raises(failures.UnsupportedFormat):
+    with pytest.raises(errors.UnsupportedFormat):
         containers.identify(content)
     assert content.taken < 2 * beginning.MAX_LAYERS * beginning.MAX_PADDING_BYTES
 
 
 def test_tags_without_end_are_read_up_to_a_bound():
     content = Counted(id3(20) * 100_000 + whole("flac", 0.3))
-    with pytest.raises(failures.DecodeError):
+    with pytest.raises(errors.DecodeError):
         containers.identify(content)
     assert content.taken < 1 << 20
 
 
 def test_a_film_and_a_playlist_behind_a_tag_stay_refused():
-    with pytest.raises(failures.UnsupportedFormat, match="no audio stream"):
+    with pytest.raises(errors.UnsupportedFormat, match="no audio stream"):
         decoded(id3(5000) + video("mp4"))
-    with pytest.raises(failures.DecodeError):
+    with pytest.raises(errors.DecodeError):
         decoded(id3(5000) + b"#EXTM3U\n#EXTINF:10,\nother.mp3\n")
 
 

@@ -15,7 +15,7 @@ from catalogs import decoded
 from hostile.craft import ogg_page, ogg_pages, whole
 from signals import noise, snr_db, tone
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import decoding, ogg
 
 RESAMPLED_DB = 60
@@ -371,7 +371,7 @@ def test_a_recording_that_begins_before_its_first_headers_is_read_from_there():
 
 def test_a_chain_of_which_nothing_is_read_fails_with_what_is_wrong_with_its_first_link():
     broken = without_pages(vorbis(), 1) + without_pages(vorbis(), 1)
-    with pytest.raises(failures.TrackError) as error:
+    with pytest.raises(errors.TrackError) as error:
         decoded(broken)
     assert error.value.error_class == "decode_error"
 
@@ -396,7 +396,7 @@ def test_links_without_end_run_into_the_limit_on_time(monkeypatch):
 
     monkeypatch.setattr(decode_guard, "PATIENCE_S", 0.5)
     link = b"".join(ogg_pages(speex(frames=1))[:2])  # no sound in it
-    with pytest.raises(failures.DecodeError, match="decoding took"):
+    with pytest.raises(errors.DecodeError, match="decoding took"):
         decoded(link * 20_000)
 
 
@@ -404,11 +404,11 @@ def test_what_storage_raises_midway_is_raised_and_no_end_of_a_link():
     class Broken(io.BytesIO):
         def read(self, size=-1):
             if 200_000 < self.tell() < 900_000:
-                raise failures.FetchTimeout("the storage went away")
+                raise errors.FetchTimeout("the storage went away")
             return super().read(size)
 
     pieces, _ = decoding.decode(Broken(long_flac(4.0) + long_flac(4.0)), rate_hz=44_100)
-    with pytest.raises(failures.FetchTimeout, match="went away"):
+    with pytest.raises(errors.FetchTimeout, match="went away"):
         list(pieces)
 
 
@@ -419,10 +419,10 @@ def test_what_storage_raises_of_the_first_link_is_raised_by_probe():
         def read(self, size=-1):
             self.reads += 1
             if self.reads > 3:  # what a file is was read
-                raise failures.FetchTimeout("the storage went away")
+                raise errors.FetchTimeout("the storage went away")
             return super().read(size)
 
-    with pytest.raises(failures.FetchTimeout, match="went away"):
+    with pytest.raises(errors.FetchTimeout, match="went away"):
         decoding.probe(Broken(vorbis()))
 
 

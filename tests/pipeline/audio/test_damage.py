@@ -12,7 +12,7 @@ from catalogs import decoded
 from hostile.craft import FORMATS, WHOLE_HZ, flac_block, id3, ogg_pages, patched, pcm, riff, wav, whole, xing
 from signals import RATE_HZ, noise
 
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import containers, damage, extent
 from sep_batch.pipeline.audio.damage import Counts, Packets, judge
 
@@ -268,7 +268,7 @@ def test_a_wma_from_a_pipe_whose_length_ffmpeg_guesses_is_not_flagged():
 
 
 def message(content, **options):
-    with pytest.raises(failures.Damaged) as caught:
+    with pytest.raises(errors.Damaged) as caught:
         decoded(content, **options)
     return str(caught.value)
 
@@ -411,7 +411,7 @@ def test_a_flac_of_noise_with_frames_among_it_fails_though_it_declares_no_length
     for place, size in frames[4:]:
         content[place + 16 : place + size] = np.random.default_rng(place).bytes(size - 16)
     assert message(bytes(content)).partition(",")[0] in ("0.3 s", "0.4 s")
-    with pytest.raises(failures.Damaged, match=r"(\d+) of \d+ packets broken, \d+ % of the audio's bytes used"):
+    with pytest.raises(errors.Damaged, match=r"(\d+) of \d+ packets broken, \d+ % of the audio's bytes used"):
         decoded(bytes(content))
 
 

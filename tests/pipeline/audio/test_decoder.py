@@ -17,7 +17,7 @@ from hostile.craft import FORMATS, video, whole
 from planted import planted
 from signals import noise
 
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import codecs, decoder, decoder_process, decoding, messages, sandbox
 from sep_batch.pipeline.audio.encoding import encode
 
@@ -59,7 +59,7 @@ def test_the_samples_and_what_is_found_are_those_of_decoding_in_this_process(for
 
 
 def test_a_film_without_sound_is_told_as_such():
-    with pytest.raises(failures.UnsupportedFormat, match="no audio stream"):
+    with pytest.raises(errors.UnsupportedFormat, match="no audio stream"):
         decoded(audio.decode, video("matroska"))
 
 
@@ -97,10 +97,10 @@ def test_what_reading_the_source_raises_is_raised_and_the_child_goes_on(new_chil
     class Broken(io.BytesIO):
         def read(self, size=-1):
             if self.tell() > 1 << 18:
-                raise failures.FetchTimeout("the line is cut")
+                raise errors.FetchTimeout("the line is cut")
             return super().read(size)
 
-    with pytest.raises(failures.FetchTimeout, match="the line is cut"):
+    with pytest.raises(errors.FetchTimeout, match="the line is cut"):
         list(audio.decode(Broken(whole("wav", 20.0)), rate_hz=RATE_HZ)[0])
     before = children()
     decoded(audio.decode, whole("wav"))
@@ -114,32 +114,32 @@ def test_what_breaks_the_decoder_is_one_failed_file_and_the_next_decodes(new_chi
         lambda: decoded(audio.decode, planted.file(deed), silent_s=1.0),
         lambda: audio.probe(io.BytesIO(planted.file(deed)), silent_s=1.0),
     ):
-        with pytest.raises(failures.DecodeCrash, match=f"wav: .*{planted.DIES_OF[deed]}") as crash:
+        with pytest.raises(errors.DecodeCrash, match=f"wav: .*{planted.DIES_OF[deed]}") as crash:
             attempt()
-        assert failures.describe(crash.value, "decode")["error_class"] == "decode_crash"
+        assert errors.describe(crash.value, "decode")["error_class"] == "decode_crash"
         assert not crash.value.transient
         assert np.array_equal(decoded(audio.decode, whole("wav"))[0], decoded(decoding.decode, whole("wav"))[0])
 
 
 def test_a_decoder_that_the_machine_kills_may_do_it_at_another_time(new_children):
-    with pytest.raises(failures.DecodeCrash, match="SIGKILL") as crash:
+    with pytest.raises(errors.DecodeCrash, match="SIGKILL") as crash:
         decoded(audio.decode, planted.file("kill"))
     assert crash.value.transient
 
 
 def test_a_decoder_that_does_not_start_is_told_before_any_file_is_tried(new_children, monkeypatch, capfd):
     monkeypatch.setattr(decoder_process, "_PROGRAM", "sep_batch.no_such_program")
-    with pytest.raises(failures.NotRunnableError, match="^no decoder: its process ended with exit code 1$"):
+    with pytest.raises(errors.NotRunnableError, match="^no decoder: its process ended with exit code 1$"):
         audio.start()
     assert "No module named sep_batch.no_such_program" in capfd.readouterr().err
-    with pytest.raises(failures.DecodeCrash, match="exit code 1") as crash:
+    with pytest.raises(errors.DecodeCrash, match="exit code 1") as crash:
         decoded(audio.decode, whole("wav"))
     assert crash.value.transient
 
 
 def test_an_endless_loop_is_over_its_cpu_time(new_children, monkeypatch):
     monkeypatch.setattr(decoder_process, "CPU_S", 1.0)
-    with pytest.raises(failures.DecodeCrash, match=r"[12] s of CPU time for 0.0 s of audio"):
+    with pytest.raises(errors.DecodeCrash, match=r"[12] s of CPU time for 0.0 s of audio"):
         decoded(audio.decode, planted.file("loop"))
 
 
@@ -175,7 +175,7 @@ def newest_child():
 def test_inside_the_decoder_nothing_can_be_opened_sent_started_or_signalled(new_children):
     if why := audio.start():
         pytest.skip(why)
-    with pytest.raises(failures.DecodeCrash) as crash:
+    with pytest.raises(errors.DecodeCrash) as crash:
         decoded(audio.decode, planted.file("attempts"))
     told = dict(pair.split("=") for pair in str(crash.value).partition("RuntimeError: ")[2].split(" (")[0].split())
     assert told.pop("threads") == "done"

@@ -14,7 +14,7 @@ import pytest
 from channel_files import by_ffmpeg, caf, gains, mov, tones, wav
 from signals import RATE_HZ, noise, snr_db
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import decoding, downmix
 
 LOSSLESS_DB = 0.01  # by which a channel's gain may differ
@@ -240,7 +240,7 @@ def test_channel_orders_of_their_own_leave_the_heap_whole(tmp_path):
 def test_a_frame_whose_decoder_gave_it_an_order_of_its_own_is_refused(monkeypatch):
     """No decoder of a file that we can write does; an xHE-AAC one may."""
     monkeypatch.setattr(downmix, "is_custom", lambda names: True)
-    with pytest.raises(failures.UnsupportedFormat, match="pcm_f32le: an order of channels that is not read \\(FL FR FC\\)"):
+    with pytest.raises(errors.UnsupportedFormat, match="pcm_f32le: an order of channels that is not read \\(FL FR FC\\)"):
         decoded(wav(tones(3, seconds=0.1), THREE[0]))
 
 
@@ -282,7 +282,7 @@ def test_a_header_of_ever_so_many_channels_is_refused_at_once(channels):
     place = content.index(b"desc") + 12 + 24  # after rate, codec, flags, bytes and frames a packet
     content[place : place + 4] = channels.to_bytes(4, "big")
     content[content.index(b"chan") : content.index(b"chan") + 4] = b"free"
-    with pytest.raises((failures.UnsupportedFormat, failures.DecodeError)):
+    with pytest.raises((errors.UnsupportedFormat, errors.DecodeError)):
         decoded(bytes(content))
 
 

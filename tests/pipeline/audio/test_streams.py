@@ -10,7 +10,7 @@ import pytest
 from av.stream import Disposition
 from signals import RATE_HZ, frequency_hz, tone
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import containers, decoding
 
 HZ = (300, 500, 700)
@@ -98,7 +98,7 @@ def test_a_stream_whose_codec_is_not_read_gives_way_to_the_next_one(monkeypatch)
     number, found = heard(content)
     assert (number, found.stream, found.streams, found.codec) == (2, 2, 3, "flac")
     monkeypatch.setattr("sep_batch.pipeline.audio.streams.DECODERS", ())
-    with pytest.raises(failures.UnsupportedFormat, match="a codec that is not read \\(aac, flac\\)"):
+    with pytest.raises(errors.UnsupportedFormat, match="a codec that is not read \\(aac, flac\\)"):
         heard(content)
 
 

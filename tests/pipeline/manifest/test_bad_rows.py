@@ -7,7 +7,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from sep_batch.pipeline import failures, manifest
+from sep_batch.pipeline import errors, manifest
 from sep_batch.pipeline.rows import EXTRA, PROBLEM
 
 MADE = re.compile(r"bad_row-[0-9a-f]{16}")
@@ -92,7 +92,7 @@ def test_of_a_hundred_thousand_rows_each_bad_one_is_named_and_no_other():
 
 def test_a_manifest_whose_columns_are_not_clear_is_refused_all_the_same():
     for columns in ({"artist": ["x"]}, {"uri": [[1]]}, {"uri": ["a", "a"], "start": [0.0, 1.0]}):
-        with pytest.raises(failures.ManifestError):
+        with pytest.raises(errors.ManifestError):
             failing(**columns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import failures, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import duplicates, scan
 
 BIG = b"z" * (9 << 20)  # a multipart upload, and more than one block of hashing
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_stays_and_is_told_of(tmp_path):
 
 def test_a_disk_has_no_etag_of_the_content(tmp_path):
     fill(tmp_path, a=b"same")
-    with pytest.raises(failures.UsageError, match=r"a\.wav is not on S3.*--dedup sha256"):
+    with pytest.raises(errors.UsageError, match=r"a\.wav is not on S3.*--dedup sha256"):
         kept("etag", tmp_path)
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from sep_batch.jobs.prepare import default_out
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import formats, scan
 from sep_batch.pipeline.rows import EXTRA
 
@@ -29,7 +29,7 @@ def rows(found):
 
 
 def refusal(path, content, **options):
-    with pytest.raises(failures.ManifestError) as caught:
+    with pytest.raises(errors.ManifestError) as caught:
         read(path, content, **options)
     return str(caught.value)
 

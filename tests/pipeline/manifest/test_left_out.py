@@ -10,7 +10,7 @@ from catalogs import write_tone
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.sync import run_sync
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import scan
 
 
@@ -43,7 +43,7 @@ def test_exports_of_ours_are_no_sources(music):
 
 def test_an_out_alone_is_no_source(tmp_path, music, tiny, inline):
     run_job(str(music), str(tmp_path / "out"), model=tiny)
-    with pytest.raises(failures.ManifestError, match=r"found no audio in .*: .*that sep-batch wrote"):
+    with pytest.raises(errors.ManifestError, match=r"found no audio in .*: .*that sep-batch wrote"):
         manifest.read(str(tmp_path / "out"))
 
 
@@ -69,7 +69,7 @@ def test_a_folder_whose_reading_is_refused_is_named_and_the_others_are_listed(mu
     found = manifest.read(str(music))
     assert names(found) == ["a.wav", "b.wav"]
     assert "1 unreadable folder (closed)" in found.warnings[0]
-    with pytest.raises(failures.AccessDenied):
+    with pytest.raises(errors.AccessDenied):
         list(storage.find(str(music)))
 
 
@@ -121,10 +121,10 @@ def made(music):
 
 @pytest.mark.parametrize("inside", ["stems", "stems/ab", "stems/ab/a"])
 def test_a_folder_within_an_out_lists_none_of_its_stems(made, inside):
-    with pytest.raises(failures.ManifestError, match=r"found no audio in .*: 1 file that sep-batch wrote"):
+    with pytest.raises(errors.ManifestError, match=r"found no audio in .*: 1 file that sep-batch wrote"):
         manifest.read(str(made / inside))
     (made.parent / "link").symlink_to(made / inside)
-    with pytest.raises(failures.ManifestError, match="1 file that sep-batch wrote"):
+    with pytest.raises(errors.ManifestError, match="1 file that sep-batch wrote"):
         manifest.read(str(made.parent / "link"))
 
 
@@ -145,5 +145,5 @@ def test_folders_of_these_names_that_nothing_marks_are_listed(music):
 @pytest.mark.parametrize("out", ["", "/deep"])
 def test_sources_are_not_where_runs_write(music, out, tiny):
     write_tone(music / f"{out[1:]}" / "stems" / "mine.wav", seconds=0.1)
-    with pytest.raises(failures.UsageError, match=r"the source .*/stems/mine.wav lies in its folder stems/"):
+    with pytest.raises(errors.UsageError, match=r"the source .*/stems/mine.wav lies in its folder stems/"):
         run_plan(str(music), f"{music}{out}", model=tiny)

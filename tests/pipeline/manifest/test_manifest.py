@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import ids
 from sep_batch.pipeline.rows import EXTRA, TRACK
 
@@ -28,7 +28,7 @@ def checked(**columns):
 
 
 def refusal(**columns):
-    with pytest.raises(failures.ManifestError) as caught:
+    with pytest.raises(errors.ManifestError) as caught:
         checked(**columns)
     return str(caught.value)
 
@@ -67,7 +67,7 @@ def test_other_columns_can_be_chosen(tmp_path):
 @pytest.mark.parametrize(("uri_column", "id_column", "named"), [("file", None, "file"), (None, "key", "key")])
 def test_a_chosen_column_that_is_not_there_is_refused_by_name(tmp_path, uri_column, id_column, named):
     uri = write_text(tmp_path / "songs.csv", "uri\na.wav\n")
-    with pytest.raises(failures.ManifestError, match=named):
+    with pytest.raises(errors.ManifestError, match=named):
         manifest.read(uri, uri_column=uri_column, id_column=id_column)
 
 
@@ -132,12 +132,12 @@ def test_numbers_as_ids_become_text():
 
 @pytest.mark.parametrize(("name", "text"), [("songs.csv", ""), ("songs.jsonl", ""), ("songs.csv", "uri,artist\n")])
 def test_a_manifest_without_rows_is_refused(tmp_path, name, text):
-    with pytest.raises(failures.ManifestError, match=f"{name}: holds no rows"):
+    with pytest.raises(errors.ManifestError, match=f"{name}: holds no rows"):
         manifest.read(write_text(tmp_path / name, text))
 
 
 def test_a_manifest_without_rows_is_refused_as_parquet_too(tmp_path):
-    with pytest.raises(failures.ManifestError, match=r"songs\.parquet: holds no rows"):
+    with pytest.raises(errors.ManifestError, match=r"songs\.parquet: holds no rows"):
         manifest.read(write_parquet(tmp_path / "songs.parquet", uri=pa.array([], pa.string())))
 
 
@@ -288,7 +288,7 @@ def test_a_manifest_without_uris_is_refused_with_the_columns_it_has():
 
 def test_a_manifest_with_a_column_twice_is_refused():
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["uri", "uri"])
-    with pytest.raises(failures.ManifestError, match="more than one column uri"):
+    with pytest.raises(errors.ManifestError, match="more than one column uri"):
         manifest.check(table, "m", "/music")
 
 
@@ -327,14 +327,14 @@ def test_names_of_further_columns_stay_different_once_they_are_carried():
 )
 def test_a_file_that_is_no_manifest_is_refused_and_says_so(tmp_path, name, text, named):
     uri = write_text(tmp_path / name, text)
-    with pytest.raises(failures.ManifestError, match=named) as caught:
+    with pytest.raises(errors.ManifestError, match=named) as caught:
         manifest.read(uri)
     assert uri in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "absent.wav", "absent"])
 def test_a_manifest_that_is_not_there_is_refused_by_name(tmp_path, name):
-    with pytest.raises(failures.ManifestError, match=f"{name}: not found"):
+    with pytest.raises(errors.ManifestError, match=f"{name}: not found"):
         manifest.read(str(tmp_path / name))
 
 
@@ -370,13 +370,13 @@ def test_an_audio_file_stands_for_itself(music):
 
 
 def test_a_folder_without_audio_is_refused_with_what_it_holds(tmp_path):
-    with pytest.raises(failures.ManifestError, match="^found no audio in .*: no files$"):
+    with pytest.raises(errors.ManifestError, match="^found no audio in .*: no files$"):
         manifest.read(str(tmp_path))
     for name in ("a.jpg", "b.JPG", "c.nfo", "README", ".DS_Store", "x/.git/config"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     said = r"found no audio in .*: 4 other files \(\.jpg 2, no extension 1, \.nfo 1\), 2 hidden files; --include '\*\.EXT' lists"
-    with pytest.raises(failures.ManifestError, match=said):
+    with pytest.raises(errors.ManifestError, match=said):
         manifest.read(str(tmp_path))
 
 
@@ -403,9 +403,7 @@ def test_a_pattern_that_matches_no_file_is_told(music):
     found = manifest.read(str(music), exclude=["*.falc", "deep"])
     assert column(found.tracks, "uri") == [f"{music}/a.FLAC", f"{music}/b.wav"]
     assert found.warnings[1:] == ("--exclude *.falc: matches no file",)
-    with pytest.raises(
-        failures.ManifestError, match=r"found no audio .*5 files by --include; --include \*\.falc: matches no file"
-    ):
+    with pytest.raises(errors.ManifestError, match=r"found no audio .*5 files by --include; --include \*\.falc: matches no file"):
         manifest.read(str(music), include=["*.falc"])
 
 
@@ -414,12 +412,12 @@ def test_patterns_are_refused_where_nothing_is_listed(music, name):
     (music / "songs.csv").write_text("uri\na.wav\n")
     (music / "lists").mkdir()
     (music / "lists" / "songs.csv").write_text("uri\na.wav\n")
-    with pytest.raises(failures.UsageError, match=f"--exclude: .*{name} .*; patterns choose files of a folder"):
+    with pytest.raises(errors.UsageError, match=f"--exclude: .*{name} .*; patterns choose files of a folder"):
         manifest.read(f"{music}/{name}", exclude=["x"])
 
 
 def test_a_pattern_in_place_of_a_folder_is_told_how_to_say_it(music):
-    with pytest.raises(failures.ManifestError, match=rf"not found; for a pattern: {music}/deep/ --include '\*\.mp3'"):
+    with pytest.raises(errors.ManifestError, match=rf"not found; for a pattern: {music}/deep/ --include '\*\.mp3'"):
         manifest.read(f"{music}/deep/*.mp3")
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import failures
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.patterns import Patterns
 
 FILES = ["a.flac", "live/b.flac", "cd/live/c.wav", "cd/LIVE/d.wav", "cd/x/y/e.wav", "#1.mp3", "!.mp3"]
@@ -44,10 +44,10 @@ def test_patterns_that_have_matched_nothing_are_told_though_others_matched_first
 
 @pytest.mark.parametrize("pattern", ["", " ", "/", "[a", "a\\"])
 def test_what_is_no_pattern_is_refused(pattern):
-    with pytest.raises(failures.UsageError, match="--exclude '.*': no pattern"):
+    with pytest.raises(errors.UsageError, match="--exclude '.*': no pattern"):
         Patterns(exclude=[pattern])
 
 
 def test_a_pattern_in_both_lists_is_refused():
-    with pytest.raises(failures.UsageError, match=r"--include and --exclude \*\.wav: expected it in one of them"):
+    with pytest.raises(errors.UsageError, match=r"--include and --exclude \*\.wav: expected it in one of them"):
         Patterns(["*.wav"], ["*.wav"])

@@ -8,7 +8,7 @@ import pytest
 from catalogs import decoded, write_tone
 from signals import tone
 
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import lists, probe, scan
@@ -120,7 +120,7 @@ def test_storage_that_gives_nothing_at_all_ends_it(s3):
     table = pa.table(
         {"uri": ["s3://no-such-bucket/a.wav"], "size": pa.array([None], pa.int64()), "source_etag": pa.array([None], pa.string())}
     )
-    with pytest.raises(failures.NotRunnableError, match="NoSuchBucket"):
+    with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
         probe.probe(table, lambda _count: None)
 
 
@@ -138,10 +138,10 @@ def test_storage_that_answers_for_none_of_many_files_ends_it(monkeypatch):
 
     def never(uri):
         asked.append(uri)
-        raise failures.FetchTimeout(f"{uri}: no answer")
+        raise errors.FetchTimeout(f"{uri}: no answer")
 
     monkeypatch.setattr(storage, "info", never)
     columns = {"uri": [f"s3://songs/{n}.wav" for n in range(5000)], "size": pa.nulls(5000, pa.int64())}
-    with pytest.raises(failures.NotRunnableError, match="no answer"):
+    with pytest.raises(errors.NotRunnableError, match="no answer"):
         probe.probe(pa.table(columns | {"source_etag": pa.nulls(5000, pa.string())}), lambda _count: None)
     assert len(asked) < 1000

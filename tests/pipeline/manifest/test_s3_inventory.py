@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import lists, scan
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -162,7 +162,7 @@ SCHEMA = ", ".join(PLAIN)
 )
 def test_what_is_no_inventory_is_refused_in_one_line(place, kind, schema, content, changes, named):
     uri = put(place, kind, schema, content, **changes)
-    with pytest.raises(failures.ManifestError, match=named) as caught:
+    with pytest.raises(errors.ManifestError, match=named) as caught:
         scan.scan([uri])
     assert "hush" not in str(caught.value)
     assert str(caught.value).isprintable()
@@ -171,7 +171,7 @@ def test_what_is_no_inventory_is_refused_in_one_line(place, kind, schema, conten
 def test_a_file_that_is_not_as_long_as_said_is_refused(place):
     uri = put(place, "CSV", SCHEMA, GOOD)
     storage.put(f"{place}/data/0", GOOD[:-1])
-    with pytest.raises(failures.ManifestError, match=f"has {len(GOOD) - 1} bytes, expected {len(GOOD)}"):
+    with pytest.raises(errors.ManifestError, match=f"has {len(GOOD) - 1} bytes, expected {len(GOOD)}"):
         scan.scan([uri])
 
 
@@ -190,12 +190,12 @@ def test_a_file_that_is_not_as_long_as_said_is_refused(place):
 )
 def test_a_json_file_that_is_neither_inventory_nor_list_is_refused(tmp_path, content, named):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(failures.ManifestError, match=named):
+    with pytest.raises(errors.ManifestError, match=named):
         scan.scan([str(tmp_path / "manifest.json")])
 
 
 def test_an_inventory_that_is_run_is_refused_and_says_what_makes_a_manifest_of_it(place):
-    with pytest.raises(failures.ManifestError, match="of an S3 Inventory; sep-batch manifest makes a manifest"):
+    with pytest.raises(errors.ManifestError, match="of an S3 Inventory; sep-batch manifest makes a manifest"):
         manifest.read(put(place, "CSV", SCHEMA, GOOD))
 
 

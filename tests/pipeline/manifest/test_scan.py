@@ -13,7 +13,7 @@ import pytest
 from catalogs import write_tone
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import failures, index, manifest, storage
+from sep_batch.pipeline import errors, index, manifest, storage
 from sep_batch.pipeline.manifest import ids, lists, scan
 from sep_batch.pipeline.rows import EXTRA
 
@@ -46,7 +46,7 @@ def test_folders_files_and_globs_are_listed_once_each(music):
 
 def test_a_source_without_audio_is_refused_by_name(tmp_path):
     for source in (tmp_path, f"{tmp_path}/*.wav", tmp_path / "absent.wav", tmp_path / "absent.csv"):
-        with pytest.raises(failures.ManifestError, match=re.escape(str(source))):
+        with pytest.raises(errors.ManifestError, match=re.escape(str(source))):
             found(source)
 
 
@@ -69,7 +69,7 @@ def test_a_limit_takes_the_first(music, limit):
 
 
 def test_no_http_is_asked_where_it_is_not_allowed():
-    with pytest.raises(failures.ManifestError, match="--allow-http"):
+    with pytest.raises(errors.ManifestError, match="--allow-http"):
         found("http://127.0.0.1:9/a.wav")
 
 
@@ -141,7 +141,7 @@ def test_a_text_list_has_a_uri_a_line(music, bom):
 
 def test_a_text_list_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(failures.ManifestError, match="list.txt: not readable as text"):
+    with pytest.raises(errors.ManifestError, match="list.txt: not readable as text"):
         found(tmp_path / "list.txt")
 
 
@@ -181,31 +181,31 @@ def test_lists_and_folders_together_are_one_manifest(music):
 def test_an_id_that_two_lists_give_to_different_files_is_refused(music):
     (music / "one.csv").write_text("uri,id\nb.wav,Bee\n")
     (music / "two.csv").write_text("uri,id\na.FLAC,bee\n")
-    with pytest.raises(failures.ManifestError, match="two sources give to different files: bee"):
+    with pytest.raises(errors.ManifestError, match="two sources give to different files: bee"):
         found(music / "one.csv", music / "two.csv")
 
 
 def test_lists_whose_columns_do_not_fit_together_are_refused(music):
     (music / "one.csv").write_text("uri,year\nb.wav,1999\n")
     (music / "two.csv").write_text("uri,year\na.FLAC,unknown\n")
-    with pytest.raises(failures.ManifestError, match="year"):
+    with pytest.raises(errors.ManifestError, match="year"):
         found(music / "one.csv", music / "two.csv")
 
 
 def test_a_list_from_elsewhere_names_no_file_of_this_machine(music):
     storage.put("memory://lists/l.txt", f"{music}/b.wav\n".encode())
-    with pytest.raises(failures.ManifestError, match="--input-root"):
+    with pytest.raises(errors.ManifestError, match="--input-root"):
         found("memory://lists/l.txt")
     assert column(found("memory://lists/l.txt", how=lists.Reading(input_root=str(music))), "uri") == [f"{music}/b.wav"]
 
 
 def test_a_manifest_is_not_written_under_another_extension(tmp_path):
-    with pytest.raises(failures.UsageError, match=r"expected \.parquet"):
+    with pytest.raises(errors.UsageError, match=r"expected \.parquet"):
         lists.write(pa.table({"uri": ["a.wav"]}), str(tmp_path / "list.xlsx"))
 
 
 def test_a_column_that_csv_cannot_hold_is_told_in_one_line(tmp_path):
-    with pytest.raises(failures.UsageError, match="Parquet holds every column"):
+    with pytest.raises(errors.UsageError, match="Parquet holds every column"):
         lists.write(pa.table({"uri": ["a.wav"], "tags": [["x"]]}), str(tmp_path / "list.csv"))
     assert not list(tmp_path.iterdir())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.pipeline import failures, manifest
+from sep_batch.pipeline import errors, manifest
 from sep_batch.pipeline.rows import EXTRA
 
 
@@ -61,7 +61,7 @@ def test_our_own_columns_win_over_nemos_which_are_carried():
     ],
 )
 def test_rows_that_differ_only_in_a_segment_that_is_not_read_are_refused_with_a_hint(columns, hint):
-    with pytest.raises(failures.ManifestError, match=f"songs.jsonl: rows of one file differ in .*{hint}"):
+    with pytest.raises(errors.ManifestError, match=f"songs.jsonl: rows of one file differ in .*{hint}"):
         checked(uri=["a.wav", "a.wav"], **columns)
 
 

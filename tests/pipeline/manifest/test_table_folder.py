@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import failures, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import lists, scan, table_folder
 from sep_batch.pipeline.rows import EXTRA
 
@@ -59,7 +59,7 @@ def types(read):
 
 
 def refusal(uri, **options):
-    with pytest.raises(failures.ManifestError) as caught:
+    with pytest.raises(errors.ManifestError) as caught:
         manifest.read(str(uri), **options)
     return str(caught.value)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sep_batch.pipeline import failures, retries, storage, uris
+from sep_batch.pipeline import errors, retries, storage, uris
 from sep_batch.pipeline.storage import objects
 
 ODD = "a b#c%25[1]*+é?"  # as it may stand in a key of S3 and Google; Azure's client would take ? for a query
@@ -82,7 +82,7 @@ def test_what_is_not_there_is_not_found(folder):
     uri = f"{folder}/absent.bin"
     assert (storage.exists(uri), storage.is_folder(uri)) == (False, False)
     for call in (storage.read, storage.info, storage.open_source):
-        with pytest.raises(failures.NotFound, match=r"absent\.bin: not found"):
+        with pytest.raises(errors.NotFound, match=r"absent\.bin: not found"):
             call(uri)
     storage.remove(uri)
 
@@ -92,7 +92,7 @@ def test_a_prefix_is_a_folder_and_no_object(folder):
     assert storage.is_folder(f"{folder}/a")
     assert storage.is_folder(folder.rpartition("/")[0])
     assert not storage.is_folder(f"{folder}/a/b.bin")
-    with pytest.raises(failures.NotFound):
+    with pytest.raises(errors.NotFound):
         storage.info(f"{folder}/a")
 
 
@@ -173,9 +173,9 @@ WRITES = {
 @pytest.mark.parametrize("name", [*READS, *WRITES])
 def test_a_bucket_that_is_not_there_is_the_storages_fault_in_every_call(cloud, name):
     uri = f"{cloud.uri.partition('://')[0]}://no-such-bucket/a.bin"
-    with pytest.raises(failures.StorageUnusable, match="NoSuchBucket|ContainerNotFound") as raised:
+    with pytest.raises(errors.StorageUnusable, match="NoSuchBucket|ContainerNotFound") as raised:
         (READS | WRITES)[name](uri)
-    assert raised.type is (failures.OutUnusable if name in WRITES else failures.StorageUnusable)
+    assert raised.type is (errors.OutUnusable if name in WRITES else errors.StorageUnusable)
 
 
 @pytest.mark.parametrize("key", [base64.b64encode(b"0" * 64).decode(), "no-base64!"])
@@ -185,7 +185,7 @@ def test_a_wrong_key_of_azure_is_the_storages_fault_in_every_call(az_server, nam
     before, _, rest = options["connection_string"].partition("AccountKey=")
     options["connection_string"] = f"{before}AccountKey={key};{rest.partition(';')[2]}"
     storage.use({"az://": options})
-    with pytest.raises(failures.StorageUnusable) as raised:
+    with pytest.raises(errors.StorageUnusable) as raised:
         (READS | WRITES)[name](f"{az_server.uri}/a.bin")
     assert key not in str(raised.value)
 
@@ -238,18 +238,18 @@ def answering(status, code, seconds=0.0):
 
 
 ANSWERS = [
-    ("gs", 401, "Invalid Credentials", failures.StorageUnusable),
-    ("gs", 401, "Anonymous caller does not have storage.objects.get access", failures.StorageUnusable),
-    ("gs", 403, "No storage.objects.get access", failures.AccessDenied),
-    ("gs", 400, "invalid", failures.FetchTimeout),
-    ("gs", 503, "Backend Error", failures.FetchTimeout),
-    ("az", 403, "AuthenticationFailed", failures.StorageUnusable),
-    ("az", 401, "NoAuthenticationInformation", failures.StorageUnusable),
-    ("az", 403, "AccountIsDisabled", failures.StorageUnusable),
-    ("az", 403, "AuthorizationPermissionMismatch", failures.AccessDenied),
-    ("az", 409, "BlobArchived", failures.Archived),
-    ("az", 409, "BlobBeingRehydrated", failures.Archived),
-    ("az", 503, "ServerBusy", failures.FetchTimeout),
+    ("gs", 401, "Invalid Credentials", errors.StorageUnusable),
+    ("gs", 401, "Anonymous caller does not have storage.objects.get access", errors.StorageUnusable),
+    ("gs", 403, "No storage.objects.get access", errors.AccessDenied),
+    ("gs", 400, "invalid", errors.FetchTimeout),
+    ("gs", 503, "Backend Error", errors.FetchTimeout),
+    ("az", 403, "AuthenticationFailed", errors.StorageUnusable),
+    ("az", 401, "NoAuthenticationInformation", errors.StorageUnusable),
+    ("az", 403, "AccountIsDisabled", errors.StorageUnusable),
+    ("az", 403, "AuthorizationPermissionMismatch", errors.AccessDenied),
+    ("az", 409, "BlobArchived", errors.Archived),
+    ("az", 409, "BlobBeingRehydrated", errors.Archived),
+    ("az", 503, "ServerBusy", errors.FetchTimeout),
 ]
 
 
@@ -257,13 +257,13 @@ ANSWERS = [
 def test_what_a_server_answers_becomes_one_of_ours_and_only_what_may_pass_is_asked_again(scheme, status, code, kind):
     with answering(status, code) as server:
         begun = time.monotonic()
-        with pytest.raises(failures.TrackError) as raised:
+        with pytest.raises(errors.TrackError) as raised:
             storage.read(f"{scheme}://bucket/a.bin")
-        assert (raised.type, server.requests) == (kind, retries.TRIES if kind is failures.FetchTimeout else 1)
+        assert (raised.type, server.requests) == (kind, retries.TRIES if kind is errors.FetchTimeout else 1)
         assert time.monotonic() - begun < 10  # no client waits between tries of its own
-        with pytest.raises(failures.TrackError) as raised:
+        with pytest.raises(errors.TrackError) as raised:
             storage.put(f"{scheme}://bucket/a.bin", b"x")
-        assert raised.type is (failures.OutUnusable if kind is failures.StorageUnusable else failures.WriteFailed)
+        assert raised.type is (errors.OutUnusable if kind is errors.StorageUnusable else errors.WriteFailed)
 
 
 @pytest.mark.parametrize("scheme", ["gs", "az"])
@@ -271,7 +271,7 @@ def test_a_server_that_does_not_answer_is_told_soon(scheme):
     with answering(503, "gone"):
         pass
     begun = time.monotonic()
-    with retries.brief(), pytest.raises(failures.FetchTimeout):
+    with retries.brief(), pytest.raises(errors.FetchTimeout):
         storage.read(f"{scheme}://bucket/a.bin")
     assert time.monotonic() - begun < 10
 
@@ -279,7 +279,7 @@ def test_a_server_that_does_not_answer_is_told_soon(scheme):
 @pytest.mark.parametrize("scheme", ["gs", "az"])
 def test_a_server_that_stalls_is_not_waited_for_for_ever(scheme, monkeypatch):
     monkeypatch.setattr(storage.filesystems, "_READ_S", 0.5)
-    with answering(404, "BlobNotFound", seconds=5), retries.brief(1), pytest.raises(failures.FetchTimeout):
+    with answering(404, "BlobNotFound", seconds=5), retries.brief(1), pytest.raises(errors.FetchTimeout):
         storage.read(f"{scheme}://bucket/a.bin")
 
 
@@ -290,9 +290,9 @@ PACKAGES = {"gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"), "az": ("adlfs", "az
 def test_a_package_that_is_missing_is_the_storages_fault_and_named_with_its_extra(scheme, monkeypatch):
     package, extra = PACKAGES[scheme]
     monkeypatch.setitem(sys.modules, package, None)
-    for call, kind in ((storage.read, failures.StorageUnusable), (lambda uri: storage.put(uri, b""), failures.OutUnusable)):
+    for call, kind in ((storage.read, errors.StorageUnusable), (lambda uri: storage.put(uri, b""), errors.OutUnusable)):
         with pytest.raises(
-            failures.StorageUnusable, match=rf"{package} .*; install the extra {extra}: .*pip install .*'{package}>=20"
+            errors.StorageUnusable, match=rf"{package} .*; install the extra {extra}: .*pip install .*'{package}>=20"
         ) as raised:
             call(f"{scheme}://bucket/a.bin")
         assert raised.type is kind
@@ -303,7 +303,7 @@ def test_what_azures_client_does_not_take_is_the_storages_fault_and_no_secret_is
     for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "CONNECTION_STRING", "SAS_TOKEN", "CLIENT_ID"):
         monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
     storage.use({"az://": options})
-    with pytest.raises(failures.StorageUnusable, match="az://") as raised:
+    with pytest.raises(errors.StorageUnusable, match="az://") as raised:
         storage.read("az://bucket/a.bin")
     assert "no-connection-string" not in str(raised.value)
 
@@ -316,6 +316,6 @@ def test_a_token_of_google_that_is_no_token_is_not_shown(monkeypatch):
 
     monkeypatch.setattr(requests, "get", refused)
     storage.use({"gs://": {"token": "/hidden/key.json"}})
-    with retries.brief(1), pytest.raises(failures.TrackError, match="gs://bucket/a.bin") as raised:
+    with retries.brief(1), pytest.raises(errors.TrackError, match="gs://bucket/a.bin") as raised:
         storage.read("gs://bucket/a.bin")
     assert "hidden" not in str(raised.value)

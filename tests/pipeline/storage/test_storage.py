@@ -10,7 +10,7 @@ import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import failures, storage, uris
+from sep_batch.pipeline import errors, storage, uris
 
 
 @pytest.fixture(params=["disk", "file", "memory"])
@@ -67,7 +67,7 @@ def test_a_put_that_breaks_off_leaves_what_was_there_and_nothing_else(tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(failures.StorageUnusable, match=r"a\.bin: .*No space left on device"):
+    with pytest.raises(errors.StorageUnusable, match=r"a\.bin: .*No space left on device"):
         storage.put(f"{tmp_path}/a.bin", b"after")
     assert files_below(tmp_path) == ["a.bin"]
     assert storage.read(f"{tmp_path}/a.bin") == b"before"
@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_found(folder):
     uri = f"{folder}/absent.bin"
     assert not storage.exists(uri)
     for call in (storage.read, storage.info, storage.open_source):
-        with pytest.raises(failures.NotFound, match=r"absent\.bin: not found"):
+        with pytest.raises(errors.NotFound, match=r"absent\.bin: not found"):
             call(uri)
 
 
@@ -85,20 +85,20 @@ def test_a_folder_is_no_object(tmp_path):
     assert storage.is_folder(str(tmp_path))
     assert not storage.exists(str(tmp_path))
     for call in (storage.read, storage.info, storage.open_source):
-        with pytest.raises(failures.NotFound):
+        with pytest.raises(errors.NotFound):
             call(str(tmp_path))
 
 
 def test_a_path_below_a_file_is_not_found(tmp_path):
     (tmp_path / "file").write_text("x")
     assert not storage.exists(f"{tmp_path}/file/a.wav")
-    with pytest.raises(failures.NotFound):
+    with pytest.raises(errors.NotFound):
         storage.read(f"{tmp_path}/file/a.wav")
 
 
 def test_what_cannot_be_written_says_where(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(failures.WriteFailed, match="file/a.bin"):
+    with pytest.raises(errors.WriteFailed, match="file/a.bin"):
         storage.put(f"{tmp_path}/file/a.bin", b"x")
 
 
@@ -106,18 +106,18 @@ def test_what_cannot_be_written_says_where(tmp_path):
 def test_what_may_not_be_read_is_denied(tmp_path):
     (tmp_path / "a.bin").write_text("x")
     (tmp_path / "a.bin").chmod(0)
-    with pytest.raises(failures.AccessDenied, match=r"a\.bin: access denied"):
+    with pytest.raises(errors.AccessDenied, match=r"a\.bin: access denied"):
         storage.read(str(tmp_path / "a.bin"))
 
 
 @pytest.mark.parametrize(
     ("raised", "error"),
     [
-        (FileNotFoundError(), failures.NotFound),
-        (PermissionError(13, "Permission denied"), failures.AccessDenied),
-        (TimeoutError("slow"), failures.FetchTimeout),
-        (ConnectionResetError("reset"), failures.FetchTimeout),
-        (OSError(5, "Input/output error"), failures.FetchTimeout),
+        (FileNotFoundError(), errors.NotFound),
+        (PermissionError(13, "Permission denied"), errors.AccessDenied),
+        (TimeoutError("slow"), errors.FetchTimeout),
+        (ConnectionResetError("reset"), errors.FetchTimeout),
+        (OSError(5, "Input/output error"), errors.FetchTimeout),
     ],
 )
 def test_what_storage_raises_becomes_one_of_ours_and_names_the_object(tmp_path, monkeypatch, raised, error):
@@ -179,19 +179,19 @@ def test_the_etag_on_a_disk_is_the_time_of_the_change_and_the_size(tmp_path):
 )
 def test_a_uri_that_is_not_read_is_refused_without_its_secret(uri):
     for call in (storage.read, storage.info, storage.open_source, storage.exists, lambda uri: list(storage.find(uri))):
-        with pytest.raises(failures.BadUri) as caught:
+        with pytest.raises(errors.BadUri) as caught:
             call(uri)
         assert "hush" not in str(caught.value) or "@" not in uri
-    with pytest.raises(failures.BadUri):
+    with pytest.raises(errors.BadUri):
         storage.put(uri, b"x")
 
 
 @pytest.mark.parametrize("scheme", uris.HTTP)
 def test_nothing_is_written_to_the_web(scheme, tmp_path):
     for call in (storage.put, storage.create):
-        with pytest.raises(failures.BadUri, match="--allow-http"):
+        with pytest.raises(errors.BadUri, match="--allow-http"):
             call(f"{scheme}://127.0.0.1:9/a.wav", b"x")
-    with pytest.raises(failures.BadUri):
+    with pytest.raises(errors.BadUri):
         storage.remove(f"{scheme}://127.0.0.1:9/a.wav")
 
 
@@ -322,7 +322,7 @@ def test_a_folder_that_can_never_be_removed_is_an_error(tmp_path, monkeypatch, n
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(LocalFileSystem, "rm", rm)
-    with pytest.raises(failures.WriteFailed):
+    with pytest.raises(errors.WriteFailed):
         storage.remove(str(tmp_path))
 
 
@@ -366,5 +366,5 @@ def test_a_remote_folder_is_brought_here_once_for_each_uri(tmp_path):
 def test_a_pipe_or_device_is_refused_and_not_waited_for(tmp_path, opened):
     os.mkfifo(tmp_path / "pipe.wav")
     for path in (tmp_path / "pipe.wav", "/dev/zero"):
-        with pytest.raises(failures.BadUri, match="expected a file"):
+        with pytest.raises(errors.BadUri, match="expected a file"):
             opened(str(path))

@@ -10,8 +10,8 @@ from itertools import compress
 
 import numpy as np
 
-from sep_batch.pipeline import failures, uris
-from sep_batch.pipeline.alike import may_repeat
+from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline.repeats import may_repeat
 
 DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
 TOKENS = {
@@ -74,14 +74,14 @@ def check(template: str) -> None:
     try:
         fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
-        raise failures.UsageError(f"--filename {shown}: {error}; {expected}") from error
+        raise errors.UsageError(f"--filename {shown}: {error}; {expected}") from error
     used = {f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}" for _, name, spec, conversion in fields}
     if strange := used - TOKENS.keys():
-        raise failures.UsageError(f"--filename {shown}: found {uris.printable(', '.join(sorted(strange)))}; {expected}")
+        raise errors.UsageError(f"--filename {shown}: found {uris.printable(', '.join(sorted(strange)))}; {expected}")
     if not used & {"stem", "instrument"}:
-        raise failures.UsageError(f"--filename {shown}: no {{stem}}, so all stems would have one path")
+        raise errors.UsageError(f"--filename {shown}: no {{stem}}, so all stems would have one path")
     if template.startswith("/") or ".." in template.split("/"):
-        raise failures.UsageError(f"--filename {shown}: expected a path below OUT/stems")
+        raise errors.UsageError(f"--filename {shown}: expected a path below OUT/stems")
 
 
 def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: Sequence[str], ext: str) -> None:
@@ -109,7 +109,7 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
             clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
-        raise failures.UsageError(f"--filename {uris.printable(template)}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
+        raise errors.UsageError(f"--filename {uris.printable(template)}: {'; '.join(clashes[:_MAX_SHOWN])}{more}; add {{id}}")
 
 
 def keeps_ids_apart(template: str) -> bool:
