@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import uris
 
 
 def storage_options(endpoint_url: str | None, file: str | None) -> storage.Options:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 RESOLVE_S = 5.0  # time limit of a host name's look-up
 CONNECT_S, CONNECT_ALL_S = 3.0, 9.0  # time limits of a connection to one address of a host, and to all of them in turn

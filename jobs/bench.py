@@ -34,11 +34,12 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import analysis, audio, errors, stems, storage, uris
+from sep_batch.pipeline import analysis, audio, errors, stems, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
+from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.work import Work
 
 REPEATS = 5  # of every step, one after another, so that a slow moment of the machine hits them all

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import each, value
+from sep_batch.pipeline.storage import uris
 
 IN_A_ROW = 20
 _FETCHED = ("decode", "separate", "write")  # stages behind the fetch

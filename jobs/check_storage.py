@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sep_batch.jobs.check import Check, note, wrong
-from sep_batch.pipeline import errors, retries, storage, uris
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import retries, uris
 
 CONTENT = b"written by sep-batch doctor\n"
 FREE_BYTES = 10_000_000_000  # some 200 songs of four minutes, two stems each, as FLAC

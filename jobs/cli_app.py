@@ -43,7 +43,7 @@ def one_line_errors() -> Iterator[Handler]:
     """Turn what our own code raises into one line on stderr and its exit code."""
     from sep_batch.jobs import logs
     from sep_batch.pipeline.errors import STOPPED, BugError, RunError
-    from sep_batch.pipeline.uris import printable
+    from sep_batch.pipeline.storage.uris import printable
 
     logger = logging.getLogger("sep_batch")
     with logs.shown() as handler:

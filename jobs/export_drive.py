@@ -18,14 +18,15 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import errors, index, lease, machines, storage, uris
+from sep_batch.pipeline import errors, index, lease, machines, storage
 from sep_batch.pipeline.export import excerpts
 from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
 from sep_batch.pipeline.machines import Machine
-from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.threads import spread
 
 PASSES = 3  # the flow, and twice more for what was lost with its process
 MOST_PLAN_FILES = 2000  # each is a task of Ray's; of a large export, one holds several shards

@@ -9,7 +9,7 @@ from sep_batch.jobs.advice import ADVICE, ONCE_MENDED
 from sep_batch.jobs.tell import tell
 from sep_batch.pipeline.errors import BUG
 from sep_batch.pipeline.manifest import SHOWN
-from sep_batch.pipeline.uris import printable
+from sep_batch.pipeline.storage.uris import printable
 
 
 @dataclass(frozen=True)

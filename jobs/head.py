@@ -17,7 +17,7 @@ from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
 
 from sep_batch.jobs.address import ANSWER_S, DASHBOARD_PORT, HEAD_PORT, Address, NoCluster, last_cluster, reach, within
-from sep_batch.pipeline import uris
+from sep_batch.pipeline.storage import uris
 
 NODE_S = 5.0  # time limit for a node that has just been started on this machine
 _LOOK_S = 0.5

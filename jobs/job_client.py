@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sep_batch.jobs.address import reason, within
-from sep_batch.pipeline import errors, extras, uris
+from sep_batch.pipeline import errors, extras
+from sep_batch.pipeline.storage import uris
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.jobs.past import Past
-from sep_batch.pipeline import audio, storage, uris
+from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.manifest.probe import HEAD_BYTES
 from sep_batch.pipeline.rows import EXTRA
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.storage import uris
 
 LENGTHS = ("probed_s", "duration", "manifest_audio_s")  # further columns of a manifest that say how long a file is
 SIZE = "size"

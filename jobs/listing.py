@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest import duplicates, lists
 from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.manifest.probe import PROBED, probe
 from sep_batch.pipeline.manifest.scan import scan
+from sep_batch.pipeline.storage import uris
 
 
 @dataclass(frozen=True)

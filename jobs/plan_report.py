@@ -17,7 +17,7 @@ from sep_batch.jobs.amounts import Amounts
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.plan import Planned
 from sep_batch.pipeline.plan import Reason
-from sep_batch.pipeline.uris import printable, shown
+from sep_batch.pipeline.storage.uris import printable, shown
 
 WORDS: dict[Reason, str] = {
     "new": "to do: new",

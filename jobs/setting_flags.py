@@ -9,7 +9,7 @@ from sep_batch.jobs.flags import flag_of_field
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.uris import printable
+from sep_batch.pipeline.storage.uris import printable
 
 MODEL = "--model"
 VALUE_CHARS = 80

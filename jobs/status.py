@@ -15,9 +15,10 @@ import pyarrow.parquet
 from sep_batch.jobs import setting_flags
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
-from sep_batch.pipeline import errors, index, lease, manifest, storage, uris
+from sep_batch.pipeline import errors, index, lease, manifest, storage
 from sep_batch.pipeline.plan import SUSPECT, make_plan
-from sep_batch.pipeline.retries import listing
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
 
 _TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({index.IS_DAMAGED})
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)

@@ -23,7 +23,8 @@ from sep_batch.jobs.follow import AGAIN_S, Write, follow, patiently
 from sep_batch.jobs.job_api import Job, JobApi
 from sep_batch.jobs.job_client import NoAnswer
 from sep_batch.jobs.stop import DRAIN_S, Stop
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 STOP_S = 600  # from SIGTERM to SIGKILL: what is in flight may finish, and the index of millions of tracks is published
 TRIES = 4  # to submit; the pauses between them double

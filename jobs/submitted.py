@@ -11,8 +11,9 @@ from typing import Any
 import typer
 
 from sep_batch.jobs import flags, options
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.patterns import Patterns
+from sep_batch.pipeline.storage import uris
 
 HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
 PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters that say where a catalog or its stems lie

@@ -12,9 +12,10 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.manifest.patterns import Patterns
+from sep_batch.pipeline.storage import uris
 
 
 def run_sync(source: str, out: str, *, progress: Progress | None = None, **options: Any) -> Summary:

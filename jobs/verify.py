@@ -15,9 +15,10 @@ from sep_batch.jobs.deep import read_stems
 from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.jobs.repair import mend
 from sep_batch.jobs.verify_report import Report
-from sep_batch.pipeline import errors, index, lease, uris
+from sep_batch.pipeline import errors, index, lease
 from sep_batch.pipeline.manifest import SHOWN
-from sep_batch.pipeline.retries import listing
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
 
 TOLD_EVERY_S = 10.0
 

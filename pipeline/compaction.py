@@ -18,9 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import storage, uris
-from sep_batch.pipeline.spread import spread
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.storage import Info, uris
+from sep_batch.pipeline.storage.threads import spread
 
 FEWEST = 16  # files that are worth a merged one
 MOST_BYTES = 256 << 20  # of the files that one is made of

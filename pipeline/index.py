@@ -25,11 +25,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import by_id, compaction, errors, storage, uris
+from sep_batch.pipeline import by_id, compaction, errors, storage
 from sep_batch.pipeline.column_types import foreign, united
-from sep_batch.pipeline.retries import listing
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
-from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
+from sep_batch.pipeline.storage.threads import spread
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000

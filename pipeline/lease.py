@@ -25,8 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sep_batch.pipeline import errors, storage, uris
-from sep_batch.pipeline.retries import listing
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
 
 BEAT_S = 20.0
 DEAD_S = 90.0

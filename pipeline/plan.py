@@ -21,7 +21,7 @@ import pyarrow.parquet
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.rows import PROBLEM
-from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage.threads import spread
 
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64

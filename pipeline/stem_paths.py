@@ -10,8 +10,9 @@ from itertools import compress
 
 import numpy as np
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.repeats import may_repeat
+from sep_batch.pipeline.storage import uris
 
 DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
 TOKENS = {

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, index, storage, uris
+from sep_batch.pipeline import errors, index, storage
 from sep_batch.pipeline.export.shards import SHARD
-from sep_batch.pipeline.retries import listing
-from sep_batch.pipeline.spread import spread
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
+from sep_batch.pipeline.storage.threads import spread
 
 FLUSH_S = 10.0
 ENDING = ".shards"

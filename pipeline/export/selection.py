@@ -17,10 +17,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, index, uris
+from sep_batch.pipeline import errors, index
 from sep_batch.pipeline.column_types import as_text, quoted
 from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.rows import JOURNAL
+from sep_batch.pipeline.storage import uris
 
 ROWS_AT_ONCE = 256
 MEMORY = "1GB"  # DuckDB's; beyond it, it takes its file

@@ -17,7 +17,7 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.cutting import Cut, cuts
 from sep_batch.pipeline.export.formats import Excerpt, Place, Writer, writer
 from sep_batch.pipeline.export.settings import Export
-from sep_batch.pipeline.retries import write_error
+from sep_batch.pipeline.storage.retries import write_error
 
 FILE = pa.struct([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 FAILED = pa.struct(

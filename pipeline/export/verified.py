@@ -11,8 +11,9 @@ import io
 from collections.abc import Mapping
 from typing import IO, Any
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.settings import MIX, Export
+from sep_batch.pipeline.storage import uris
 
 
 class SourceChanged(errors.TrackError):

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Literal
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio.kinds import EXTENSIONS
 from sep_batch.pipeline.manifest.formats import is_table
 from sep_batch.pipeline.manifest.made_files import MadeFiles
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.storage import Info, Skipped
+from sep_batch.pipeline.storage import Info, Skipped, uris
 
 AUDIO_EXTENSIONS = tuple(chain.from_iterable(EXTENSIONS.values()))
 SHOWN_EXTENSIONS = 8

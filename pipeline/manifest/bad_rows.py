@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.ids import Identities, is_id
+from sep_batch.pipeline.storage import uris
 
 BadRows = Literal["refuse", "fail"]
 SHOWN = 20

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest.per_file import Seen, ask
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, uris
 
 Content = Literal["etag", "sha256"]
 SHOWN = 5

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sep_batch.pipeline import uris
 from sep_batch.pipeline.manifest import gzipped, lhotse, parse, playlists
 from sep_batch.pipeline.manifest.parse import Parsed
+from sep_batch.pipeline.storage import uris
 
 GZIP = ".gz"
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")

@@ -15,8 +15,9 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.repeats import may_repeat
+from sep_batch.pipeline.storage import uris
 
 BLOCK_ROWS = 65_536
 LONGEST_S = 1e9  # 31 years: an offset or duration beyond it is a mistake

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sep_batch.pipeline import uris
 from sep_batch.pipeline.manifest.parse import Parsed, UnreadableError, reason
+from sep_batch.pipeline.storage import uris
 
 BLOCK_ROWS = 10_000  # as Python's values at once
 _READ = ("file", "url")

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import manifest, parse
 from sep_batch.pipeline.manifest.audio_files import extension
 from sep_batch.pipeline.manifest.formats import WRITTEN_EXTENSIONS
 from sep_batch.pipeline.rows import EXTRA
+from sep_batch.pipeline.storage import uris
 
 BLOCK_ROWS = 1000  # of JSONL, made at once
 

@@ -6,7 +6,8 @@ import functools
 import os
 import re
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import uris
 
 SEP = "_sep"  # the folder that marks an OUT, or an export
 MARKS = ("run.json", "export.json")

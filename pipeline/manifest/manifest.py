@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import formats, parse, segments, source_policy, table_folder
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, AudioFiles, extension
 from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, as_tracks, refusal
@@ -22,7 +22,7 @@ from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.manifest.source_policy import Fence
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM, TRACK
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, uris
 
 URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
 

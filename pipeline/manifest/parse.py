@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from sep_batch.pipeline import uris
+from sep_batch.pipeline.storage import uris
 
 DEEPEST = 20  # lists and structs in one another; Arrow's JSON reader takes the process with it at 20,000, DuckDB gives up at 100
 MOST_ROWS = 50_000_000  # equal ones take a byte in Parquet and a hundred here

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathspec.patterns.gitignore import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 
 class Patterns:

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import errors, storage, uris
-from sep_batch.pipeline.spread import spread
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import Info, uris
+from sep_batch.pipeline.storage.threads import spread
 
 KNOWN = pa.schema([("size", pa.int64()), ("source_etag", pa.string())])
 BLOCK_ROWS = 10_000  # of answers, as Python's values

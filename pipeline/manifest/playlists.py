@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from sep_batch.pipeline import uris
 from sep_batch.pipeline.manifest.parse import Parsed, UnreadableError, decoded
+from sep_batch.pipeline.storage import uris
 
 _HLS = "#EXT-X-"
 _LOCAL = re.compile(r"(?i)file://(?:localhost(?=/))?")

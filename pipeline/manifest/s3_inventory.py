@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import parse
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, uris
 
 EXTENSION = ".json"
 MOST_BYTES = 16 << 20  # of a manifest.json; one names some hundred bytes a file

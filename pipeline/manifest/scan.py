@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import formats, lists, s3_inventory
 from sep_batch.pipeline.manifest.audio_files import AudioFiles
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.manifest.lists import Reading
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, uris
 
 LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])
 BLOCK_ROWS = 1000  # a page of S3's listing

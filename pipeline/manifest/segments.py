@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import uris
 from sep_batch.pipeline.manifest.parse import reason
+from sep_batch.pipeline.storage import uris
 
 NEMO_URI = "audio_filepath"
 _BEGIN = ("offset", "start", "start_s", "start_time", "segment_start")  # as NeMo, Lhotse, MusicCaps, Whisper and Praat name them

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import formats, parse
 from sep_batch.pipeline.manifest.parse import Parsed
-from sep_batch.pipeline.spread import AHEAD, THREADS, spread
-from sep_batch.pipeline.storage import Info
+from sep_batch.pipeline.storage import Info, uris
+from sep_batch.pipeline.storage.threads import AHEAD, THREADS, spread
 
 IN_FLIGHT_BYTES = 256 << 20  # of files that are fetched ahead of the one that is parsed
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"

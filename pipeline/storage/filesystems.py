@@ -14,7 +14,8 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import errors, extras, uris
+from sep_batch.pipeline import errors, extras
+from sep_batch.pipeline.storage import uris
 
 _CONNECT_S, _READ_S = 10, 30  # after which a server that says nothing is asked again
 # Tries are counted in retries.py alone; the clients' own would multiply them.

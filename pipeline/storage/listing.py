@@ -11,9 +11,9 @@ from typing import Any, Literal
 from fsspec.implementations.local import LocalFileSystem
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.retries import reading
 from sep_batch.pipeline.storage.filesystems import Info, filesystem_of, info_of
 from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket_named, pages, refuse_missing_bucket
+from sep_batch.pipeline.storage.retries import reading
 
 Skipped = Literal["unreadable folder", "linked folder", "special file"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from fsspec.asyn import sync
 
-from sep_batch.pipeline.retries import NO_BUCKET_CODES, NoSuchBucketError, code_of, is_storages
-from sep_batch.pipeline.spread import spread
 from sep_batch.pipeline.storage.filesystems import filesystem_of
+from sep_batch.pipeline.storage.retries import NO_BUCKET_CODES, NoSuchBucketError, code_of, is_storages
+from sep_batch.pipeline.storage.threads import spread
 
 PAGE_OBJECTS = 1000  # what S3 and Google give at most, and what S3 removes at once
 

@@ -11,11 +11,12 @@ from typing import IO, Any, cast
 from fsspec.caching import BlockCache
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import errors, uris
-from sep_batch.pipeline.retries import reading
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.filesystems import Info, ask_once, filesystem_of
 from sep_batch.pipeline.storage.listing import find
 from sep_batch.pipeline.storage.objects import bucket_of, missing_bucket_named
+from sep_batch.pipeline.storage.retries import reading
 
 WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
 RANGE_BYTES = 8 << 20  # fetched at once of such a source

@@ -11,12 +11,12 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import uris
-from sep_batch.pipeline.retries import LISTINGS, code_of, writing
+from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.filesystems import filesystem_of
 from sep_batch.pipeline.storage.listing import find
 from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket_named, pages
 from sep_batch.pipeline.storage.reading import read
+from sep_batch.pipeline.storage.retries import LISTINGS, code_of, writing
 
 _TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # of S3, where an object to create is there
 

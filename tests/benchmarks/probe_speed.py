@@ -29,8 +29,8 @@ from signals import noise
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import probe, scan
-from sep_batch.pipeline.spread import spread
 from sep_batch.pipeline.storage.filesystems import filesystem_of
+from sep_batch.pipeline.storage.threads import spread
 
 BUCKET, PREFIX = "songs", "in"
 CODECS = {"mp3": codecs.CODECS["mp3"][""], "flac": codecs.CODECS["flac"]["16"]}

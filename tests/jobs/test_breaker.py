@@ -4,8 +4,9 @@ import pyarrow as pa
 import pytest
 
 from sep_batch.jobs.breaker import IN_A_ROW, Breaker
-from sep_batch.pipeline import errors, retries, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import JOURNAL, TRACK, fill
+from sep_batch.pipeline.storage import retries
 
 OUT = "memory://breaker/out"
 

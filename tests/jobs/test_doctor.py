@@ -23,7 +23,8 @@ from sep_batch.jobs.engine import try_ray
 from sep_batch.jobs.machine import OBJECT_STORE_BYTES
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
-from sep_batch.pipeline import errors, retries, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import retries
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import compaction, errors, index, storage, uris
+from sep_batch.pipeline import compaction, errors, index, storage
 from sep_batch.pipeline.rows import JOURNAL
+from sep_batch.pipeline.storage import uris
 
 RUNS = ("000001-aaaa", "000001-aaab", "000002-0000")
 

@@ -14,9 +14,10 @@ import pytest
 from catalogs import finished as newest
 from catalogs import without_analysis
 
-from sep_batch.pipeline import errors, index, storage, uris
+from sep_batch.pipeline import errors, index, storage
 from sep_batch.pipeline.index import Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
+from sep_batch.pipeline.storage import uris
 
 RUN = "000001-aaaa"
 FINISHED_AT = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import lease, retries, storage
+from sep_batch.pipeline import lease, storage
+from sep_batch.pipeline.storage import retries
 
 
 @pytest.fixture(params=["disk", "memory"])

@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from sep_batch.pipeline import errors, retries, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import retries
 
 
 class ClientError(Exception):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sep_batch.pipeline.spread import AHEAD, spread
+from sep_batch.pipeline.storage.threads import AHEAD, spread
 
 
 def test_results_come_in_the_order_of_the_questions():

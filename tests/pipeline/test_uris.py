@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sep_batch.pipeline import errors, retries, storage, uris
-from sep_batch.pipeline.storage import objects
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import objects, retries, uris
 
 ODD = "a b#c%25[1]*+é?"  # as it may stand in a key of S3 and Google; Azure's client would take ? for a query
 

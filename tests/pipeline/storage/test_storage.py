@@ -10,7 +10,8 @@ import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
-from sep_batch.pipeline import errors, storage, uris
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.storage import uris
 
 
 @pytest.fixture(params=["disk", "file", "memory"])

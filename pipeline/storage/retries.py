@@ -15,7 +15,8 @@ from typing import ParamSpec, TypeVar
 
 import tenacity
 
-from sep_batch.pipeline import errors, uris
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage import uris
 
 TRIES = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
