@@ -26,7 +26,8 @@ from sep_batch.jobs.machine import cluster
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import errors, index
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import PATCHES_PER_PART
 

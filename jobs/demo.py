@@ -13,10 +13,11 @@ from rich.table import Table
 from sep_batch.jobs.options import DEFAULT_MODEL
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.report import lines
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import lists
+from sep_batch.pipeline.out import index
 
 WIDTH = 100  # of the table where there is no terminal
 BROKEN_BYTES = 40_000

@@ -22,13 +22,14 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import errors, index, lease, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
 from sep_batch.pipeline.export import card, columns, excerpts, formats, packing, shards
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import uris
 
 EXPORT_JSON = "_sep/export.json"

@@ -18,13 +18,14 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import errors, index, lease, machines, storage
+from sep_batch.pipeline import errors, machines, storage
 from sep_batch.pipeline.export import excerpts
 from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
 from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import spread
 

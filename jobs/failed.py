@@ -19,9 +19,10 @@ from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.failed_report import Group, Report
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.manifest import lists
-from sep_batch.pipeline.plan import MAX_ATTEMPTS
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing

@@ -12,8 +12,9 @@ from itertools import islice
 import duckdb
 import pyarrow as pa
 
-from sep_batch.pipeline import index, storage
-from sep_batch.pipeline.column_types import quoted
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.column_types import quoted
 
 KINDS = {  # in words, of one and of many
     "journal": ("journal file cannot be read", "journal files cannot be read"),

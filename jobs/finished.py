@@ -11,7 +11,7 @@ from sep_batch.jobs.attribution import COLUMNS
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.summary import Summary
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import index
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
 
 AT_ONCE = index.FLUSH_ROWS

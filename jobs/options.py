@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import get_args
 
 from sep_batch.jobs import address
-from sep_batch.pipeline import errors, index, stem_paths
+from sep_batch.pipeline import errors, stem_paths
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.manifest import BadRows
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.plan import Retry
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.work import Stft
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from sep_batch.jobs.run_json import RunJson
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import index, lease, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import uris
 
 RUN_JSON = "_sep/run.json"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline.index import Opened
+from sep_batch.pipeline.out.index import Opened
 from sep_batch.pipeline.settings import Settings, sha256_of
 
 _SOUND = ("offset_s", "duration_s")  # the settings that change how long a track is

@@ -18,8 +18,9 @@ from sep_batch.jobs.options import Options, check
 from sep_batch.jobs.past import past
 from sep_batch.jobs.prepare import Catalog
 from sep_batch.model import weights
-from sep_batch.pipeline import errors, index, lease
-from sep_batch.pipeline.plan import Plan, changes, make_plan
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.plan import Plan, changes, make_plan
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage.retries import listing

@@ -16,7 +16,7 @@ from sep_batch.jobs.advice import ONCE_MENDED
 from sep_batch.jobs.amounts import Amounts
 from sep_batch.jobs.forecast import Forecast
 from sep_batch.jobs.plan import Planned
-from sep_batch.pipeline.plan import Reason
+from sep_batch.pipeline.out.plan import Reason
 from sep_batch.pipeline.storage.uris import printable, shown
 
 WORDS: dict[Reason, str] = {

@@ -19,15 +19,16 @@ from sep_batch.jobs.access import storage_options
 from sep_batch.jobs.options import Options
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS, ModelSpec
-from sep_batch.pipeline import errors, index, manifest, stem_paths, storage
+from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest import formats
-from sep_batch.pipeline.plan import Plan, of_another
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.plan import Plan, of_another
+from sep_batch.pipeline.out.taken_paths import taken
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import spread
-from sep_batch.pipeline.taken_paths import taken
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sep_batch.jobs.findings import BROKEN
-from sep_batch.pipeline import errors, index, lease, storage
-from sep_batch.pipeline.withdrawal import copy_rows
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.withdrawal import copy_rows
 
 REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
 REMOVED_AT_ONCE = 100  # between two looks at the lease

@@ -23,12 +23,13 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import index, lease, machines, manifest, storage
+from sep_batch.pipeline import machines, manifest, storage
 from sep_batch.pipeline.machines import Machine
-from sep_batch.pipeline.plan import make_plan, vanished
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.plan import make_plan, vanished
+from sep_batch.pipeline.out.withdrawal import withdraw
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import uris
-from sep_batch.pipeline.withdrawal import withdraw
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.work import Work

@@ -15,8 +15,9 @@ import pyarrow.parquet
 from sep_batch.jobs import setting_flags
 from sep_batch.jobs.outs import last_run, refuse_no_out
 from sep_batch.jobs.status_report import RATE_S, Status
-from sep_batch.pipeline import errors, index, lease, manifest, storage
-from sep_batch.pipeline.plan import SUSPECT, make_plan
+from sep_batch.pipeline import errors, manifest, storage
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.plan import SUSPECT, make_plan
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 

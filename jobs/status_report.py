@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sep_batch.jobs.tell import tell
-from sep_batch.pipeline import lease
+from sep_batch.pipeline.out import lease
 
 RATE_S = 300.0  # of a run, the last, that its rate is taken over
 

@@ -15,8 +15,9 @@ from sep_batch.jobs.deep import read_stems
 from sep_batch.jobs.outs import refuse_no_out
 from sep_batch.jobs.repair import mend
 from sep_batch.jobs.verify_report import Report
-from sep_batch.pipeline import errors, index, lease
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest import SHOWN
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 

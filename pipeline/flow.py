@@ -29,7 +29,7 @@ from ray.data.block import BlockMetadata
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.join import Gathering, join
-from sep_batch.pipeline.plan import read_plan
+from sep_batch.pipeline.out.plan import read_plan
 from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.stages import Analyze, Separate, Write
 from sep_batch.pipeline.work import Work

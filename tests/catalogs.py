@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
-from sep_batch.pipeline import index
 from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.rows import STEM
 
 WAV = codecs.CODECS["wav"]["16"]

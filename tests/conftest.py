@@ -70,7 +70,7 @@ def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs import engine
     from sep_batch.pipeline import flow, join, stages
-    from sep_batch.pipeline.plan import read_plan
+    from sep_batch.pipeline.out.plan import read_plan
 
     asked = []
 
@@ -108,7 +108,7 @@ def inline_export(monkeypatch):
     from sep_batch.jobs import engine
     from sep_batch.pipeline.export import flow as export_flow
     from sep_batch.pipeline.export.shards import make_shard
-    from sep_batch.pipeline.plan import read_plan
+    from sep_batch.pipeline.out.plan import read_plan
 
     class Flow:
         def __init__(self, plan, export, *, cpus):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import jinja2
 
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export.journal import Done, Key
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
+from sep_batch.pipeline.out import index
 
 TEMPLATE = "card.md.j2"
 RUNS_SHOWN = 20

@@ -18,7 +18,7 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import SHARD, make_shard
-from sep_batch.pipeline.plan import read_plan
+from sep_batch.pipeline.out.plan import read_plan
 
 _EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
 

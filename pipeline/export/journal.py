@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.shards import SHARD
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 from sep_batch.pipeline.storage.threads import spread

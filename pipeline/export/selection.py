@@ -17,9 +17,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import errors, index
-from sep_batch.pipeline.column_types import as_text, quoted
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.export import columns
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.column_types import as_text, quoted
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 

@@ -9,8 +9,9 @@ import sys
 
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, lease
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.export import journal as export_journal
+from sep_batch.pipeline.out import lease
 
 options = json.loads(sys.argv[1])
 lease.DEAD_S = options.pop("dead_s", lease.DEAD_S)

@@ -14,7 +14,8 @@ from faults.killing import run_killed
 
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import compaction, index, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import compaction, index
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24

@@ -20,7 +20,8 @@ from signals import tone
 from sep_batch.jobs import run as job
 from sep_batch.jobs.sync import run_sync
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import errors, index, lease, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import retries
 
 NOON_S = 1_750_000_000  # of the first day, as files tell it

@@ -16,8 +16,8 @@ from faults.killing import Victim
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import lease
 from sep_batch.pipeline.export import journal as export_journal
+from sep_batch.pipeline.out import lease
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TRACKS = 12

@@ -15,7 +15,8 @@ import pytest
 from catalogs import finished, stems_below, write_tone
 from faults.killing import Victim, line_of
 
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import index
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 12

@@ -13,7 +13,8 @@ from faults.plan import Fault, Kind
 from faults.proxy import faulty
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import retries
 
 TONES = (300, 500, 700)

@@ -23,8 +23,9 @@ from signals import RATE_HZ
 from witness import Bait, watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import audio, errors, index
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import containers, reader
+from sep_batch.pipeline.out import index
 
 FOR_DECODER_ONLY = {
     "flac_20_minutes_of_silence.flac",

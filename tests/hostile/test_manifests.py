@@ -15,8 +15,9 @@ from catalogs import stems_below, write_tone
 from witness import watching
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, index, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import scan
+from sep_batch.pipeline.out import index
 
 CANARY = "CANARY7f3a"  # a secret of somebody's: it must appear nowhere
 LONGEST_LINE = 8000  # twenty rows of at most 400 characters

@@ -11,7 +11,7 @@ from sep_batch.jobs.attribution import COLUMNS, bottleneck, busy_shares, sentenc
 from sep_batch.jobs.report import lines
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import index
+from sep_batch.pipeline.out import index
 
 WALL_S = 100.0
 ACTORS = {"Analyze": 4, "Separate": 2, "Write": 4}

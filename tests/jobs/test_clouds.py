@@ -24,7 +24,8 @@ from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import errors, lease, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import lease
 from sep_batch.pipeline.storage import retries
 
 TONES = (300, 500, 700)

@@ -18,7 +18,8 @@ from catalogs import stems_below, write_tone
 from faults.killing import pending
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import index, machines, storage
+from sep_batch.pipeline import machines, storage
+from sep_batch.pipeline.out import index
 
 ONE_RUN = Path(__file__).parent.parent / "faults" / "one_run.py"
 TRACKS = 24

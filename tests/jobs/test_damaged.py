@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.report import lines
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import index, stages
+from sep_batch.pipeline import stages
+from sep_batch.pipeline.out import index
 
 COLUMNS = ("status", "error_class", "truncated", "skipped_packets")
 

@@ -7,7 +7,7 @@ from catalogs import decoded
 from signals import snr_db
 
 from sep_batch.jobs import demo, synth
-from sep_batch.pipeline import index
+from sep_batch.pipeline.out import index
 
 LOSSY_DB = 15.0  # an encoder at 128 to 192 kbit/s against the synthesised mix
 

@@ -22,11 +22,12 @@ from sep_batch.jobs import export_drive
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, lease, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
 from sep_batch.pipeline.export.shards import SHARD
+from sep_batch.pipeline.out import lease
 
 PATTERNS = {"a.1": "xxxx....xx", "b": "....xxxx", "c": "xxx", "d": "........", "e": "x.x.x.x.x", "f": "xxxxxx"}
 ARTISTS = {"a.1": "Björk", "b": "Björk", "c": "Can", "d": None, "e": None, "f": ""}

@@ -19,7 +19,8 @@ from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.failed_report import lines
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import index, manifest
+from sep_batch.pipeline import manifest
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import logs
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import index, manifest
+from sep_batch.pipeline import manifest
+from sep_batch.pipeline.out import index
 
 
 def call(*arguments):

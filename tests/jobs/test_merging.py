@@ -14,7 +14,8 @@ from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import compaction, errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import compaction, index
 from sep_batch.pipeline.storage import retries
 
 RUN = "000001-abcd"

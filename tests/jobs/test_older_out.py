@@ -20,7 +20,8 @@ from sep_batch.jobs.export import run_export
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
-from sep_batch.pipeline import audio, index, storage
+from sep_batch.pipeline import audio, storage
+from sep_batch.pipeline.out import index
 
 REASONS = {"done": len(FINE), "done_suspect": len(SUSPECT), "known_failed": 1}
 SIXTEEN_BITS_DB = 60  # of a mix that peaks at a tenth or more

@@ -15,7 +15,8 @@ from sep_batch.jobs.listing import Asked, run_manifest
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index
 
 
 def ways(folder, work):

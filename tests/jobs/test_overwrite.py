@@ -16,7 +16,8 @@ from sep_batch.jobs.export import run_export
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.verify import run_verify
-from sep_batch.pipeline import index, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import index
 
 OLD, NEW = {"bit_depth": "16"}, {"bit_depth": "24"}  # whose stems have the same names
 

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs import check_storage
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import uris
 
 ODD, EXPECTED = "memory://b//x//y", "memory://b/x/y"

@@ -21,7 +21,8 @@ from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import errors, index, lease, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.settings import Settings
 

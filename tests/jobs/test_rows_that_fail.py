@@ -16,7 +16,8 @@ from sep_batch.jobs.failed import run_failures
 from sep_batch.jobs.plan import run_plan
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
-from sep_batch.pipeline import errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index
 
 ROWS = [
     {"uri": "300.wav", "id": "good"},

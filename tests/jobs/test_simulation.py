@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import simulate_catalog
 from simulate_catalog import check, plan, run, status
 
-from sep_batch.pipeline import compaction, index
+from sep_batch.pipeline.out import compaction, index
 
 ROWS = 4_000
 FAILED = 80  # two in a hundred

@@ -19,8 +19,9 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.jobs.status_report import lines
-from sep_batch.pipeline import index, lease, manifest, storage
-from sep_batch.pipeline.plan import write_plan
+from sep_batch.pipeline import manifest, storage
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.rows import JOURNAL
 
 RUN = "000001-abcd"

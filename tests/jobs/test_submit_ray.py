@@ -14,7 +14,7 @@ import pytest
 import ray_clusters
 from catalogs import write_tone
 
-from sep_batch.pipeline import index
+from sep_batch.pipeline.out import index
 
 pytest.importorskip("aiohttp_cors", reason="ray[default] is not installed: pip install '.[cluster]'")
 CARRIED = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3")

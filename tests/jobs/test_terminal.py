@@ -10,7 +10,8 @@ import sys
 from catalogs import write_tone
 from terminals import OnTerminal, Screen
 
-from sep_batch.pipeline import errors, index
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.out import index
 
 CTRL_C = b"\x03"
 COLUMNS = 80

@@ -23,9 +23,10 @@ from sep_batch.jobs.cli import app
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.verify import run_verify
 from sep_batch.jobs.verify_report import lines
-from sep_batch.pipeline import errors, index, lease, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.out import index, lease
 
 HZ = (300, 500, 700)
 

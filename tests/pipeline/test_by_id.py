@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import by_id, index
+from sep_batch.pipeline.out import index, sort_by_id
 from sep_batch.pipeline.rows import JOURNAL
 
 LEVELS = 4_000  # of each row's one stem: what makes it wide
@@ -25,7 +25,7 @@ def test_rows_come_in_the_order_of_ids_whatever_the_ranges(bounds, tmp_path):
     order = np.random.default_rng(0).permutation(len(ids))
     table = pa.table({"id": [ids[place] for place in order], "same": [[ids[place]] * 3 for place in order]})
     (tmp_path / "ranges").mkdir()
-    by_id.write(reader(table), bounds, tmp_path / "ranges", tmp_path / "rows.parquet")
+    sort_by_id.write(reader(table), bounds, tmp_path / "ranges", tmp_path / "rows.parquet")
     written = pyarrow.parquet.ParquetFile(tmp_path / "rows.parquet")
     found = written.read().to_pylist()
     assert [row["id"] for row in found] == sorted(ids, key=str.encode)
@@ -35,7 +35,7 @@ def test_rows_come_in_the_order_of_ids_whatever_the_ranges(bounds, tmp_path):
 
 
 def test_no_rows_are_a_file_without_rows(tmp_path):
-    by_id.write(reader(pa.table({"id": pa.array([], pa.string())})), ["m"], tmp_path, tmp_path / "rows.parquet")
+    sort_by_id.write(reader(pa.table({"id": pa.array([], pa.string())})), ["m"], tmp_path, tmp_path / "rows.parquet")
     assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").num_rows == 0
 
 
@@ -62,8 +62,8 @@ def wide(tmp_path):
 def test_an_index_of_more_than_the_database_has_memory_for_is_published_whole(wide, monkeypatch):
     monkeypatch.setitem(index._DUCKDB, "memory_limit", "40MB")
     monkeypatch.setitem(index._DUCKDB, "threads", 1)
-    monkeypatch.setattr(by_id, "ROWS", 500)
-    monkeypatch.setattr(by_id, "IDS_A_RANGE", 20)
+    monkeypatch.setattr(sort_by_id, "ROWS", 500)
+    monkeypatch.setattr(sort_by_id, "IDS_A_RANGE", 20)
     with index.opened(wide) as journal, pytest.raises(duckdb.OutOfMemoryException):
         journal.database.sql("FROM newest ORDER BY id").to_arrow_table()
     assert index.publish(wide, "000002-aaaa")

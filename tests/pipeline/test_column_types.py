@@ -12,7 +12,7 @@ import pytest
 from export_outs import wave, write_out
 
 from sep_batch.jobs.export import run_export
-from sep_batch.pipeline import column_types, index
+from sep_batch.pipeline.out import column_types, index
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 
 BIG = (1 << 60) + 1  # no double is this number

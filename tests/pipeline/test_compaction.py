@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline import compaction, errors, index, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import compaction, index
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 

@@ -17,7 +17,7 @@ from sep_batch.jobs.options import Options
 from sep_batch.jobs.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import flow, storage
-from sep_batch.pipeline.plan import write_plan
+from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.work import Work
 
 ROWS, TRACKS = 8, 300  # of a block; in files of 10 blocks, the last one with 60 tracks

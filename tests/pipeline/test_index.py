@@ -14,8 +14,9 @@ import pytest
 from catalogs import finished as newest
 from catalogs import without_analysis
 
-from sep_batch.pipeline import errors, index, storage
-from sep_batch.pipeline.index import Journal
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.index import Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
 from sep_batch.pipeline.storage import uris
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import lease, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import lease
 from sep_batch.pipeline.storage import retries
 
 

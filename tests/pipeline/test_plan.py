@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline import plan as planning
-from sep_batch.pipeline.plan import blocks_per_file, changes, read_plan, rows_per_block, vanished, write_plan
+from sep_batch.pipeline.out import plan as planning
+from sep_batch.pipeline.out.plan import blocks_per_file, changes, read_plan, rows_per_block, vanished, write_plan
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
 SETTINGS = "a" * 64

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.plan import write_plan
-from sep_batch.pipeline.seen import Seen
+from sep_batch.pipeline.out.finished_ids import Seen
+from sep_batch.pipeline.out.plan import write_plan
 
 IDS = [f"t{number:03}" for number in range(100)]
 

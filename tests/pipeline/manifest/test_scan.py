@@ -13,8 +13,9 @@ import pytest
 from catalogs import write_tone
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, index, manifest, storage
+from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import ids, lists, scan
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.rows import EXTRA
 
 SONGS = ["a.FLAC", "b.wav", "deep/[x] e.ogg", "deep/c.mp3"]

@@ -11,7 +11,8 @@ import s3_servers
 from sep_batch.jobs.advice import ADVICE
 from sep_batch.jobs.run import run_job
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline import index, manifest, storage
+from sep_batch.pipeline import manifest, storage
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import retries
 from sep_batch.pipeline.storage.filesystems import info_of
 

@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.pipeline import by_id, compaction, errors, storage
-from sep_batch.pipeline.column_types import foreign, united
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import compaction, sort_by_id
+from sep_batch.pipeline.out.column_types import foreign, united
 from sep_batch.pipeline.rows import JOURNAL, SCHEMA_KEY, SCHEMA_VERSION, journal_table
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
@@ -144,11 +145,11 @@ def publish(out: str, run: str) -> bool:
     with opened(out) as journal, beside(out, run) as folder:
         if not journal.files:
             return False
-        path, bounds = folder / INDEX_FILE, by_id.bounds(journal.database)
+        path, bounds = folder / INDEX_FILE, sort_by_id.bounds(journal.database)
         newest = np.sort(journal.database.sql("FROM newest_places").fetchnumpy()["_sep_place"])
-        rows = _of(newest, journal.database.sql("FROM whole_rows").to_arrow_reader(by_id.BATCH_ROWS))
+        rows = _of(newest, journal.database.sql("FROM whole_rows").to_arrow_reader(sort_by_id.BATCH_ROWS))
         with tempfile.TemporaryDirectory(dir=folder) as ranges:
-            by_id.write(rows, bounds, Path(ranges), path)
+            sort_by_id.write(rows, bounds, Path(ranges), path)
         storage.put_file(f"{out}/{INDEX_FILE}", path)
     return True
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline.plan import read_plans
+from sep_batch.pipeline.out.plan import read_plans
 
 _BYTES = 16  # two of 10 million ids have one digest once in 10^24 catalogs
 

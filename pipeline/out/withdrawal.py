@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from sep_batch.pipeline.index import FLUSH_ROWS, Journal, Opened
+from sep_batch.pipeline.out.index import FLUSH_ROWS, Journal, Opened
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 
 _REPLACED = """

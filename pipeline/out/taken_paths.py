@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import stem_paths
-from sep_batch.pipeline.index import Opened
-from sep_batch.pipeline.plan import ROWS_AT_ONCE, Plan
+from sep_batch.pipeline.out.index import Opened
+from sep_batch.pipeline.out.plan import ROWS_AT_ONCE, Plan
 from sep_batch.pipeline.settings import Settings
 
 # Where a template keeps ids apart, only stems of another template can lie at a path of its own.
