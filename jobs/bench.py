@@ -34,13 +34,14 @@ from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
-from sep_batch.pipeline import analysis, audio, errors, stems, storage
+from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages import PATCHES_PER_PART, Separate
+from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.stages import PATCHES_PER_PART, Separate
 from sep_batch.pipeline.storage import uris
-from sep_batch.pipeline.work import Work
 
 REPEATS = 5  # of every step, one after another, so that a slow moment of the machine hits them all
 RATE_HZ = 44_100

@@ -16,8 +16,9 @@ from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import errors, machines
-from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
 
 JOINING_S = 120.0  # in which machines that were started with the run have joined
 GROWING_S = 1800.0  # in which an autoscaler has brought GPUs
@@ -107,7 +108,7 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
     Raises:
         NotRunnableError: Names each machine, what it has, and what the driver has.
     """
-    ours, packages = machines.versions(), machines.PACKAGES
+    ours, packages = machine_requirements.versions(), machine_requirements.PACKAGES
 
     def versions() -> Mapping[str, str]:  # goes to the node as it is: sep-batch itself may not be there
         import contextlib
@@ -135,7 +136,7 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
 def _answer(answer: ray.ObjectRef[Mapping[str, str]], ours: dict[str, str]) -> str:
     """Say what is wrong with a machine; nothing, where it is as the driver's."""
     try:
-        differing = machines.differing(ray.get(answer, timeout=0), ours)
+        differing = machine_requirements.differing(ray.get(answer, timeout=0), ours)
     except ray.exceptions.GetTimeoutError:
         return f"did not answer in {ANSWER_S:.0f} s"
     except ray.exceptions.RayError as error:

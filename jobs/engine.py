@@ -15,7 +15,7 @@ from sep_batch.jobs import check_machine, machine, streams
 from sep_batch.jobs.address import Address, reach
 from sep_batch.jobs.options import Options
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline.stages.machine_requirements import Machine
 
 if TYPE_CHECKING:
     from sep_batch.pipeline.flow import Resources

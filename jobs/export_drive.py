@@ -18,14 +18,15 @@ from sep_batch.jobs.export_report import Exported
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.tally import Tally
-from sep_batch.pipeline import errors, machines, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export import excerpts
 from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
-from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import spread
 
@@ -96,7 +97,7 @@ class Drive:
         if not machine.cluster(wanted):
             return Machine()
         local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
-        return Machine(machines.versions(), next(local, None))
+        return Machine(machine_requirements.versions(), next(local, None))
 
     def _pass(self, journal: ShardJournal, seen: Callable[[int], None], per_file: int, cpus: int | None) -> None:
         from sep_batch.pipeline.export.flow import ExportFlow

@@ -16,7 +16,7 @@ from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.out.plan import Retry
 from sep_batch.pipeline.settings import Precision
-from sep_batch.pipeline.work import Stft
+from sep_batch.pipeline.stages.context import Stft
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"

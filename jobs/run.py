@@ -23,16 +23,17 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, seconds_until
 from sep_batch.jobs.summary import Summary
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import machines, manifest, storage
-from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.out.plan import make_plan, vanished
 from sep_batch.pipeline.out.withdrawal import withdraw
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
 from sep_batch.pipeline.storage import uris
 
 if TYPE_CHECKING:
-    from sep_batch.pipeline.work import Work
+    from sep_batch.pipeline.stages.context import Work
 
 
 def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
@@ -115,7 +116,7 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
 
 
 def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options, machine: Machine) -> Work:
-    from sep_batch.pipeline.work import Work
+    from sep_batch.pipeline.stages.context import Work
 
     run = summary.run or ""
     parts = index.parts_folder(summary.out, run)
@@ -141,7 +142,7 @@ def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
         return Machine()
     local = pc.invert(pc.match_substring(sources, "://"))
     disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
-    return Machine(machines.versions(), None if wanted.shared_filesystem else disk)
+    return Machine(machine_requirements.versions(), None if wanted.shared_filesystem else disk)
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: index.Journal) -> None:
@@ -192,7 +193,7 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
             "tracks": listed.tracks.num_rows,
             "limit": wanted.limit,
         },
-        "versions": machines.versions(),
+        "versions": machine_requirements.versions(),
     }
     storage.remove(f"{out}/_sep/parts")
     storage.remove(f"{out}/_sep/plan")

@@ -9,8 +9,9 @@ import ray
 
 from sep_batch.jobs import cluster
 from sep_batch.jobs.options import Options
-from sep_batch.pipeline import errors, machines
-from sep_batch.pipeline.machines import Machine
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
 
 told: list[str] = []
 
@@ -34,8 +35,8 @@ found = {
     "auto": said(cluster.wait_for_gpus, Options(), told.append),
     "alike": said(cluster.refuse_other_versions, [node for node in nodes if node not in odd]),
     "odd": said(cluster.refuse_other_versions, nodes),
-    "local": said(cluster.refuse_others_disk, nodes, Machine(machines.versions(), "/data/out")),
-    "shared": said(cluster.refuse_others_disk, nodes, Machine(machines.versions())),
-    "alone": said(cluster.refuse_others_disk, nodes[:1], Machine(machines.versions(), "/data/out")),
+    "local": said(cluster.refuse_others_disk, nodes, Machine(machine_requirements.versions(), "/data/out")),
+    "shared": said(cluster.refuse_others_disk, nodes, Machine(machine_requirements.versions())),
+    "alone": said(cluster.refuse_others_disk, nodes[:1], Machine(machine_requirements.versions(), "/data/out")),
 }
 sys.stdout.write(json.dumps(found))

@@ -69,8 +69,9 @@ def without_ray(wanted, like, say=None):
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs import engine
-    from sep_batch.pipeline import flow, join, stages
+    from sep_batch.pipeline import flow
     from sep_batch.pipeline.out.plan import read_plan
+    from sep_batch.pipeline.stages import long_tracks, stages
 
     asked = []
 
@@ -81,14 +82,14 @@ def inline(monkeypatch):
 
     def finished_rows(dataset, work):
         plan, (analyze, separate, write) = dataset
-        gathering = join.Gathering()
+        gathering = long_tracks.Gathering()
         for uri in plan:
             for part in analyze(read_plan(uri)):
                 for separated in separate(part):
                     for row in write(separated):
                         finished, whole = gathering.take(row)
                         yield from finished
-                        yield from (join.join(parts, work) for parts in whole)
+                        yield from (long_tracks.join(parts, work) for parts in whole)
 
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)

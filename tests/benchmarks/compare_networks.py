@@ -36,7 +36,7 @@ from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.spec import PRESETS
 from sep_batch.model.spectrogram import magnitude, patch_spectrum
 from sep_batch.model.unet import UNet
-from sep_batch.pipeline import stages
+from sep_batch.pipeline.stages import stages
 
 SPEC = PRESETS["spleeter:2stems"]  # of its two U-Nets the first is run
 PATCH_S = SPEC.patch_frames * SPEC.hop / SPEC.sample_rate_hz

@@ -38,11 +38,11 @@ from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import flow, manifest, storage
-from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.out import compaction, index
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.machine_requirements import Machine
 
 MODEL = "spleeter:2stems"
 ROWS_AT_ONCE = 100_000  # of the manifest, as it is written

@@ -24,9 +24,10 @@ from typer.testing import CliRunner
 from sep_batch.jobs import cli_run, engine
 from sep_batch.jobs.cli import app
 from sep_batch.model.separator import Separator
-from sep_batch.pipeline import stages, storage
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import containers
 from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.stages import stages
 from sep_batch.pipeline.storage import retries
 
 SECONDS = 0.5

@@ -18,8 +18,9 @@ from catalogs import stems_below, write_tone
 from faults.killing import pending
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import machines, storage
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import index
+from sep_batch.pipeline.stages import machine_requirements
 
 ONE_RUN = Path(__file__).parent.parent / "faults" / "one_run.py"
 TRACKS = 24
@@ -77,7 +78,7 @@ def test_gpus_are_waited_for_with_a_clear_line_and_too_few_are_refused_with_what
 
 
 def test_a_node_with_other_versions_is_named_with_what_it_has_and_what_the_driver_has(checked):
-    ours = machines.versions()["sep-batch"]
+    ours = machine_requirements.versions()["sep-batch"]
     assert checked["alike"] is None
     said = "NotRunnableError: the cluster's nodes are not as the driver's: odd has sep-batch 0.0.1, the driver"
     assert checked["odd"] == f"{said} {ours}"

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from sep_batch.jobs.cli import app
 from sep_batch.jobs.report import lines
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import stages
 from sep_batch.pipeline.out import index
+from sep_batch.pipeline.stages import stages
 
 COLUMNS = ("status", "error_class", "truncated", "skipped_packets")
 

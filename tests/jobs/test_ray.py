@@ -27,8 +27,8 @@ from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
-from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.out import index
+from sep_batch.pipeline.stages.machine_requirements import Machine
 
 GOLDEN_DB = 90.0
 TONE_HZ = 2.0  # how far a stem's pitch may lie from its track's: the tones are 30 Hz apart

@@ -9,9 +9,10 @@ import torch
 from signals import RATE_HZ, noise, tone
 
 from sep_batch.jobs import synth
-from sep_batch.pipeline import analysis, rows
+from sep_batch.pipeline import rows
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import analysis
 
 SPEC = golden_models.spec("2stems")
 SETTINGS = Settings(weights_sha256="0" * 64, spec=SPEC, stems=SPEC.stems)

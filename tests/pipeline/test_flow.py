@@ -18,7 +18,7 @@ from sep_batch.jobs.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import flow, storage
 from sep_batch.pipeline.out.plan import write_plan
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages.context import Work
 
 ROWS, TRACKS = 8, 300  # of a block; in files of 10 blocks, the last one with 60 tracks
 BLOCKS = 10

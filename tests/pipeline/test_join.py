@@ -15,11 +15,12 @@ from catalogs import decoded
 from signals import RATE_HZ, noise
 
 from sep_batch.model import weights
-from sep_batch.pipeline import join, rows, stages, storage
+from sep_batch.pipeline import rows, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages import long_tracks, stages
+from sep_batch.pipeline.stages.context import Work
 
 NAME = "2stems"
 SPEC = golden_models.small_spec(NAME)
@@ -63,14 +64,14 @@ def written(work, model, path, *, id="x"):
 
 def gathered(parts):
     """Have parts gathered in this order; return the finished rows and the whole tracks."""
-    gathering = join.Gathering()
+    gathering = long_tracks.Gathering()
     taken = [gathering.take(row) for row in parts]
     return [row for finished, _ in taken for row in finished], [parts for _, whole in taken for parts in whole]
 
 
 def joined(work, model, path):
     _, (parts,) = gathered(written(work, model, path))
-    return join.join(parts, work).to_pylist()[0]
+    return long_tracks.join(parts, work).to_pylist()[0]
 
 
 def in_one_part(work, model, path, monkeypatch):
@@ -156,7 +157,7 @@ def test_several_long_tracks_are_gathered_apart(work, model, tmp_path):
     _, whole = gathered(mixed)
     assert sorted({rows.value(row, "id") for row in parts}.pop() for parts in whole) == list("xyz")
     for parts in whole:
-        (row,) = join.join(parts, work).to_pylist()
+        (row,) = long_tracks.join(parts, work).to_pylist()
         assert row["stems"][0]["frames"] == LONG + list("xyz").index(row["id"])
 
 
@@ -188,7 +189,7 @@ def test_a_stored_part_that_is_not_what_was_stored_fails_the_track_and_gives_no_
         stored.write_bytes(stored.read_bytes()[:-400])
     else:
         stored.unlink()
-    row = join.join(parts, work).to_pylist()[0]
+    row = long_tracks.join(parts, work).to_pylist()[0]
     assert (row["status"], row["error_class"], row["transient"], row["stems"]) == ("failed", "write_error", True, None)
     assert not list((tmp_path / "out").glob("stems/**/vocals.flac"))
     assert not list((tmp_path / "out").rglob("join-*"))

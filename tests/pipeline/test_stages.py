@@ -12,14 +12,15 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
-from sep_batch.pipeline import audio, errors, stages, stems, storage
-from sep_batch.pipeline import work as work_module
+from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages import Analyze, Separate, Write
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages import context as work_module
+from sep_batch.pipeline.stages import stages, stems
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.stages import Analyze, Separate, Write
 
 SPEC = golden_models.spec("2stems")
 SIXTEEN_BITS_DB = 50  # a stem at some -30 dB of full scale, rounded

@@ -13,10 +13,10 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, tone
 from test_resample import resample
 
-from sep_batch.pipeline import stems
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import stems
 
 SPEC = golden_models.spec("2stems")
 LEVEL_DB = 1e-4

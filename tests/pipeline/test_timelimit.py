@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sep_batch.pipeline import timelimit
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages import time_limit
+from sep_batch.pipeline.stages.context import Work
 
 HANGS = """
 import sys, time
@@ -23,11 +23,11 @@ def work(limit_s=60.0, folder="."):
 
 
 def test_rows_that_come_in_time_come_as_they_are():
-    assert list(timelimit.limited(iter([1, 2, 3]), ["a"], work())) == [1, 2, 3]
+    assert list(time_limit.limited(iter([1, 2, 3]), ["a"], work())) == [1, 2, 3]
 
 
 def test_the_time_between_two_rows_is_not_the_stages():
-    rows = timelimit.limited(iter([1, 2]), ["a"], work(limit_s=2.0))
+    rows = time_limit.limited(iter([1, 2]), ["a"], work(limit_s=2.0))
     assert next(rows) == 1
     time.sleep(2.5)
     assert next(rows) == 2
@@ -40,5 +40,5 @@ def test_who_is_over_the_limit_dies_and_leaves_word_where_it_is_clear_of_whom(tm
     assert ended.returncode == 1
     assert "in limited" in ended.stderr  # where it hung
     assert time.monotonic() - begun < 30
-    assert timelimit.was_over("a", work(folder=tmp_path)) == is_known
-    assert not timelimit.was_over("b", work(folder=tmp_path))
+    assert time_limit.was_over("a", work(folder=tmp_path)) == is_known
+    assert not time_limit.was_over("b", work(folder=tmp_path))

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from sep_batch.pipeline import errors, stem_paths, storage
 from sep_batch.pipeline.audio.damage import OnDamage
-from sep_batch.pipeline.machines import Machine
 from sep_batch.pipeline.rows import PART, fill, value
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.machine_requirements import Machine
 from sep_batch.pipeline.storage import Options
 
 Stft = Literal["cpu", "gpu"]  # who does the STFT

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages.context import Work
 
 GRACE_S = 60.0  # after the limit, for the word to be left, before the process is ended from C
 _STDERR = 2  # as a number, since sys.stderr may be anything

@@ -21,12 +21,13 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
-from sep_batch.pipeline import analysis, audio, errors, stems, storage, timelimit
+from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
-from sep_batch.pipeline.join import finish, store
 from sep_batch.pipeline.rows import PART, WRITTEN, each, fill, payload, value
-from sep_batch.pipeline.timelimit import limited
-from sep_batch.pipeline.work import Work, failed
+from sep_batch.pipeline.stages import analysis, stems, time_limit
+from sep_batch.pipeline.stages.context import Work, failed
+from sep_batch.pipeline.stages.long_tracks import finish, store
+from sep_batch.pipeline.stages.time_limit import limited
 
 if TYPE_CHECKING:
     from sep_batch.model.parts import Part
@@ -53,7 +54,7 @@ def worker_crash(row: pa.Table, work: Work) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
     crash: errors.TrackError = errors.WorkerCrash("its process died, in each of three passes")
-    if timelimit.was_over(value(row, "id"), work):
+    if time_limit.was_over(value(row, "id"), work):
         crash = errors.TrackTimeout(f"a part of it took more than {work.limit_s:g} s, in each of three passes")
     return fill(failed(tried, crash, crash.stage, work), WRITTEN)
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import analysis, errors, stems, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
-from sep_batch.pipeline.work import Work, failed
+from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages.context import Work, failed
 
 
 def store(row: pa.Table, work: Work) -> pa.Table:

@@ -11,12 +11,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from sep_batch.pipeline.analysis import Sums
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import open_encoder
 from sep_batch.pipeline.audio.loudness import Loudness
 from sep_batch.pipeline.audio.resample import Resampler
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.analysis import Sums
 
 if TYPE_CHECKING:
     from torch import Tensor
