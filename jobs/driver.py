@@ -17,11 +17,12 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.stop import Stop, ticking
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import errors, flow, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow.actors import Pools
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.out.finished_ids import Seen
 from sep_batch.pipeline.out.plan import blocks_per_file, rows_per_block, write_plan
-from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages.context import Work
 from sep_batch.pipeline.stages.stages import worker_crash

@@ -18,7 +18,7 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.stages.machine_requirements import Machine
 
 if TYPE_CHECKING:
-    from sep_batch.pipeline.flow import Resources
+    from sep_batch.pipeline.flow.flow import Resources
 
 logger = logging.getLogger(__name__)
 _LAST_WORDS = (
@@ -125,7 +125,7 @@ def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda 
 
 
 def _shared_out(wanted: Options, like: Machine, address: Address | None, say: Callable[[str], None]) -> Resources:
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
 
     resources = _joined(wanted, like, say) if address else _own(wanted)
     flow.configure(resources)
@@ -152,7 +152,7 @@ def _start(wanted: Options, address: Address | None) -> None:
 def _own(wanted: Options) -> Resources:
     import ray
 
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
 
     there = ray.cluster_resources()
     cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
@@ -166,7 +166,7 @@ def _own(wanted: Options) -> Resources:
 
 def _joined(wanted: Options, like: Machine, say: Callable[[str], None]) -> Resources:
     from sep_batch.jobs import cluster
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
 
     cluster.refuse_others_disk(cluster.nodes(), like)
     there = cluster.wait_for_gpus(wanted, say)

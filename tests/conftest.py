@@ -60,7 +60,7 @@ def tiny(tiny_models):
 @contextlib.contextmanager
 def without_ray(wanted, like, say=None):
     """Share this machine out as `engine.running` does."""
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
 
     yield flow.plan_resources(wanted.cpus or 2, 0)
 
@@ -69,7 +69,7 @@ def without_ray(wanted, like, say=None):
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs import engine
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
     from sep_batch.pipeline.out.plan import read_plan
     from sep_batch.pipeline.stages import long_tracks, stages
 

@@ -19,9 +19,9 @@ import psutil
 import torch
 
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import flow
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import Encoder
+from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.stages.stages import Separate
 
 RATE_HZ = 44_100

@@ -37,7 +37,8 @@ from sep_batch.jobs.run import _open_out as open_out
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.status import run_status
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import flow, manifest, storage
+from sep_batch.pipeline import manifest, storage
+from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import compaction, index
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN

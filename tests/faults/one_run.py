@@ -17,9 +17,9 @@ options = json.loads(sys.argv[1])
 lease.DEAD_S = options.pop("dead_s", lease.DEAD_S)
 lease.BEAT_S = min(lease.BEAT_S, lease.DEAD_S / 4)
 if "lost_s" in options:
-    from sep_batch.pipeline import pools
+    from sep_batch.pipeline.flow import actors
 
-    pools.LOST_S = options.pop("lost_s")
+    actors.LOST_S = options.pop("lost_s")
 try:
     if "dest" in options:
         export_journal.FLUSH_S = options.pop("flush_s", export_journal.FLUSH_S)

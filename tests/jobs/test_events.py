@@ -20,7 +20,8 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import flow, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.flow import flow
 
 OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
 

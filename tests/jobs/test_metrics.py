@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sep_batch.jobs.metrics import Counts, Metrics
 from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
-from sep_batch.pipeline import errors, flow
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index
 
 OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()

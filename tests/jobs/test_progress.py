@@ -24,7 +24,7 @@ from sep_batch.jobs.progress import Progress
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
 from sep_batch.jobs.watchers import Display, Lines, drawn
-from sep_batch.pipeline import flow
+from sep_batch.pipeline.flow import flow
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_sixty_tones_in_six_formats_keep_their_own_tone(one_ray, tiny, tmp_path)
 
 
 def test_every_gpu_has_one_separate_actor(one_ray, tiny, tmp_path):
-    from sep_batch.pipeline import flow
+    from sep_batch.pipeline.flow import flow
 
     resources = flow.plan_resources(16, 8)
     assert (resources.separate.actors, resources.separate.gpus, resources.separate.cpus) == (8, 1, 0)

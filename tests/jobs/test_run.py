@@ -21,7 +21,8 @@ from sep_batch.jobs.options import MaxFailures
 from sep_batch.jobs.prepare import default_out
 from sep_batch.jobs.run import run_job
 from sep_batch.jobs.summary import Summary
-from sep_batch.pipeline import errors, flow, storage
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.stages import context as work
 from sep_batch.pipeline.stages import stages, stems

@@ -16,7 +16,8 @@ from ray._private.worker import print_to_stdstream
 from sep_batch.jobs.options import Options
 from sep_batch.jobs.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
-from sep_batch.pipeline import flow, storage
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.stages.context import Work
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.pools import LOST_S, NONE_S, Pools
+from sep_batch.pipeline.flow.actors import LOST_S, NONE_S, Pools
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from ray.data.block import BlockMetadata
 
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.flow.actors import Pools
 from sep_batch.pipeline.out.plan import read_plan
-from sep_batch.pipeline.pools import Pools
 from sep_batch.pipeline.stages.context import Work
 from sep_batch.pipeline.stages.long_tracks import Gathering, join
 from sep_batch.pipeline.stages.stages import Analyze, Separate, Write
