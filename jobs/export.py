@@ -24,8 +24,9 @@ from sep_batch.jobs.stop import Stop
 from sep_batch.jobs.tally import Tally
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
-from sep_batch.pipeline.export import card, columns, excerpts, formats, packing, shards
+from sep_batch.pipeline.export import card, columns, excerpts, packing, shards
 from sep_batch.pipeline.export import journal as export_journal
+from sep_batch.pipeline.export.formats import choose
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
@@ -59,7 +60,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         out, dest = uris.target(out), uris.target(dest)
         outs.refuse_no_out(out)
         engine.look_ahead(Options(gpus=0, cpus=asked.cpus, address=asked.address))
-        formats.refuse_missing(asked.to)
+        choose.refuse_missing(asked.to)
         made = outs.last_run(out)["settings"]
         settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))
         packing.refuse_unwritable(settings)

@@ -427,9 +427,9 @@ def test_an_index_that_no_run_published_is_refused_with_the_column(inline_export
 
 
 def test_a_missing_library_is_one_line_with_the_command_that_installs_it(inline_export, out, tmp_path, monkeypatch):
-    from sep_batch.pipeline.export import formats
+    from sep_batch.pipeline.export.formats import choose
 
-    monkeypatch.setattr(formats, "find_spec", lambda _name: None)
+    monkeypatch.setattr(choose, "find_spec", lambda _name: None)
     with pytest.raises(errors.NotRunnableError, match="the package lhotse is missing; install the extra export: .*'lhotse>="):
         exported(out, tmp_path / "d", to="lhotse")
     assert exported(out, tmp_path / "p", to="parquet").exit_code == 0

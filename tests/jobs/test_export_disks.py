@@ -10,7 +10,8 @@ from export_outs import wave, write_out
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli import app
-from sep_batch.pipeline.export import format_parquet, format_webdataset, shards
+from sep_batch.pipeline.export import shards
+from sep_batch.pipeline.export.formats import parquet, webdataset
 
 
 def full(*_arguments, **_options):
@@ -27,9 +28,9 @@ def full_for_shards(path, target, replace=Path.replace):
 
 PLACES = {
     "the file of a shard": (shards, "writer", full, "webdataset"),
-    "a tar": (format_webdataset.Tar, "add", full, "webdataset"),
-    "the end of a tar": (format_webdataset.Tar, "close", full, "webdataset"),
-    "a table": (format_parquet.Table, "close", full_as_arrow_says_it, "parquet"),
+    "a tar": (webdataset.Tar, "add", full, "webdataset"),
+    "the end of a tar": (webdataset.Tar, "close", full, "webdataset"),
+    "a table": (parquet.Table, "close", full_as_arrow_says_it, "parquet"),
     "a shard that is put": (Path, "replace", full_for_shards, "webdataset"),
 }
 

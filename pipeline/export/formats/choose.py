@@ -96,18 +96,18 @@ def writer(place: Place) -> Writer:
     """Return what writes a shard."""
     to = place.settings.to
     if to == "webdataset":
-        from sep_batch.pipeline.export.format_webdataset import Tar
+        from sep_batch.pipeline.export.formats.webdataset import Tar
 
         return Tar(place)
     if to == "lhotse":
-        from sep_batch.pipeline.export.format_lhotse import Shar
+        from sep_batch.pipeline.export.formats.lhotse import Shar
 
         return Shar(place)
     if to == "musdb":
-        from sep_batch.pipeline.export.format_musdb import Folders
+        from sep_batch.pipeline.export.formats.musdb import Folders
 
         return Folders(place)
-    from sep_batch.pipeline.export.format_parquet import Table
+    from sep_batch.pipeline.export.formats.parquet import Table
 
     return Table(place)
 
