@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sep_batch.jobs.synth import song
+from sep_batch.jobs.demo.synthesis import song
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
 

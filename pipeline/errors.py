@@ -11,7 +11,7 @@
 
 `*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
 exception of ours: `bug`, anything that is none of these. Whether a storage's failure is the track's own or the whole
-storage's is judged by jobs/breaker.py, which looks at the tracks beside it.
+storage's is judged by jobs/run/breaker.py, which looks at the tracks beside it.
 """
 
 from __future__ import annotations

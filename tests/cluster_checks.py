@@ -7,8 +7,8 @@ import sys
 
 import ray
 
-from sep_batch.jobs import cluster
-from sep_batch.jobs.options import Options
+from sep_batch.jobs.engine import cluster
+from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import Machine

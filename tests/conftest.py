@@ -68,7 +68,7 @@ def without_ray(wanted, like, say=None):
 @pytest.fixture
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
-    from sep_batch.jobs import engine
+    from sep_batch.jobs.engine import engine
     from sep_batch.pipeline.flow import flow
     from sep_batch.pipeline.out.plan import read_plan
     from sep_batch.pipeline.stages import long_tracks, stages
@@ -106,7 +106,7 @@ def inline(monkeypatch):
 @pytest.fixture
 def inline_export(monkeypatch):
     """Have exports run in this process, shard after shard, without Ray."""
-    from sep_batch.jobs import engine
+    from sep_batch.jobs.engine import engine
     from sep_batch.pipeline.export import flow as export_flow
     from sep_batch.pipeline.export.shards import make_shard
     from sep_batch.pipeline.out.plan import read_plan

@@ -51,7 +51,7 @@ def make(folder: str) -> None:
     import golden_models
     import pytest
 
-    from sep_batch.jobs.run import run_job
+    from sep_batch.jobs.run.run import run_job
     from sep_batch.model import weights
 
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack():

@@ -18,8 +18,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from sep_batch.jobs import synth
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.demo import synthesis
+from sep_batch.jobs.run.run import run_job
 from sep_batch.model import weights
 from sep_batch.pipeline import rows
 from sep_batch.pipeline.audio import codecs
@@ -42,7 +42,7 @@ class Turn(Protocol):
 
 def write_song(path: Path, seconds: float) -> None:
     """Write a synthesised song as WAV."""
-    stems = synth.song(1, seconds)
+    stems = synthesis.song(1, seconds)
     path.write_bytes(encode(stems["vocals"] + stems["accompaniment"], codecs.CODECS["wav"]["16"], rate_hz=RATE_HZ))
 
 

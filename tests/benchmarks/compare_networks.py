@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from sep_batch.jobs.synth import song
+from sep_batch.jobs.demo.synthesis import song
 from sep_batch.model import weights
 from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.spec import PRESETS

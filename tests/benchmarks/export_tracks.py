@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from export_outs import write_out
 
-from sep_batch.jobs.synth import song
+from sep_batch.jobs.demo.synthesis import song
 
 DRAWN = 4  # tracks that have stems of their own
 EVERY_S = 0.25

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import torch
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import Encoder
 from sep_batch.pipeline.flow import flow

@@ -29,13 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import ray
 
-from sep_batch.jobs import engine, prepare
-from sep_batch.jobs.options import Options
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.progress import Progress
-from sep_batch.jobs.run import _open_out as open_out
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.run.run import _open_out as open_out
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup import prepare
+from sep_batch.jobs.setup.options import Options
+from sep_batch.jobs.status.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.flow import flow

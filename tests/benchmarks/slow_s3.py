@@ -56,7 +56,7 @@ def _server() -> None:
 
 
 def _timed(source: str, out: str) -> float:
-    from sep_batch.jobs.run import run_job
+    from sep_batch.jobs.run.run import run_job
 
     summary = run_job(source, out, gpus="0")
     if summary.failed:

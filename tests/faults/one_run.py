@@ -7,8 +7,8 @@ import json
 import os
 import sys
 
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.out import lease

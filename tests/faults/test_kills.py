@@ -12,8 +12,8 @@ import pytest
 from catalogs import write_tone
 from faults.killing import run_killed
 
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import compaction, index
 

@@ -17,9 +17,9 @@ import pytest
 from catalogs import finished
 from signals import tone
 
-from sep_batch.jobs import run as job
-from sep_batch.jobs.sync import run_sync
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.run import run as job
+from sep_batch.jobs.run.sync import run_sync
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.storage import retries

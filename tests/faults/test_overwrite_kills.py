@@ -13,9 +13,9 @@ import pytest
 from catalogs import finished, stems_below, write_tone
 from faults.killing import Victim
 
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.out import lease
 

@@ -12,7 +12,7 @@ from catalogs import finished, stems_below, write_tone
 from faults.plan import Fault, Kind
 from faults.proxy import faulty
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import retries

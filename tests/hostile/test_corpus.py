@@ -22,7 +22,7 @@ from craft import FORMATS, whole
 from signals import RATE_HZ
 from witness import Bait, watching
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import containers, reader
 from sep_batch.pipeline.out import index

@@ -14,7 +14,7 @@ import pytest
 from catalogs import stems_below, write_tone
 from witness import watching
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import scan
 from sep_batch.pipeline.out import index

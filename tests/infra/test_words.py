@@ -14,7 +14,7 @@ import pytest
 import typer
 from infra_files import INFRA, ROOT, documents, join_lines, passes, tool
 
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
 
 KINDS = {"", ".md", ".sbatch", ".service", ".timer", ".yaml"}
 SAYS = [path for path in sorted(INFRA.rglob("*")) if path.is_file() and path.suffix in KINDS]

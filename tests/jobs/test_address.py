@@ -14,10 +14,13 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import address, check_machine, check_parts, doctor, engine, plan
-from sep_batch.jobs.check import note, wrong
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.options import Options
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.doctor import check_software, doctor
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.plan import plan
+from sep_batch.jobs.setup import address, check_machine
+from sep_batch.jobs.setup.check import note, wrong
+from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 
 LIMIT_S = 30.0
@@ -212,7 +215,7 @@ def test_a_head_is_joined_by_its_ip_address(one_ray):
 
 
 def test_a_cluster_of_another_version_is_refused_with_both(one_ray, monkeypatch):
-    from sep_batch.jobs import head
+    from sep_batch.jobs.engine import head
 
     monkeypatch.setattr(head.usage_lib, "get_cluster_metadata", lambda _client: {"ray_version": "2.9", "python_version": "3.8.1"})
     with pytest.raises(
@@ -222,7 +225,7 @@ def test_a_cluster_of_another_version_is_refused_with_both(one_ray, monkeypatch)
 
 
 def test_a_machine_that_is_no_node_of_the_cluster_is_refused_with_how_to_become_one(one_ray, monkeypatch):
-    from sep_batch.jobs import head
+    from sep_batch.jobs.engine import head
 
     monkeypatch.setattr(head.services, "find_node_ids", lambda: {"another"})
     monkeypatch.setattr(head, "NODE_S", 0.0)
@@ -321,10 +324,10 @@ def test_doctor_finds_an_address_in_the_environment_wrong_that_is_none(commands,
 
 
 def test_doctor_joins_a_cluster_that_is_there(one_ray, monkeypatch):
-    from sep_batch.jobs import machine
+    from sep_batch.jobs.setup import machine
 
     monkeypatch.setattr(machine, "refuse_missing_gpus", lambda _asked: None)
-    check = check_parts.ray_start(one_ray.get_runtime_context().gcs_address)
+    check = check_software.ray_start(one_ray.get_runtime_context().gcs_address)
     assert (check.state, ", joined in " in check.found) == ("ok", True)
 
 
@@ -352,22 +355,22 @@ def test_what_slows_ray_is_a_warning_and_what_stops_it_an_error(no_ray, monkeypa
 
 def test_a_file_of_the_last_cluster_is_noted_whether_it_is_there_or_not(closed, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert list(check_parts.last_cluster()) == []
+    assert list(check_software.last_cluster()) == []
     file = tmp_path / "ray" / "ray_current_cluster"
     file.parent.mkdir()
     file.write_text(closed)
-    (stale,) = check_parts.last_cluster()
+    (stale,) = check_software.last_cluster()
     assert (stale.state, stale.advice) == ("note", f"only --address auto and Ray's own tools read it: delete {file}")
     assert f"no cluster at {closed} (from {file}): connection refused" in stale.found
     with service(SETTINGS) as at:
         file.write_text(at)
-        (live,) = check_parts.last_cluster()
+        (live,) = check_software.last_cluster()
     assert live.found == f"a cluster is at {at} (from {file})"
-    assert list(check_parts.last_cluster("head:6379")) == []
+    assert list(check_software.last_cluster("head:6379")) == []
 
 
 def test_auto_says_which_file_named_a_cluster_that_is_over(closed, tmp_path, monkeypatch):
-    from sep_batch.jobs import head
+    from sep_batch.jobs.engine import head
 
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(head.services, "_find_address_from_flag", lambda _flag: set())  # of clusters that other tests have

@@ -11,10 +11,10 @@ import pytest
 import torch
 from catalogs import write_tone
 
-from sep_batch.jobs import amounts as amounts_module
-from sep_batch.jobs import lengths
-from sep_batch.jobs.amounts import amounts
-from sep_batch.jobs.past import Past
+from sep_batch.jobs.plan import amounts as amounts_module
+from sep_batch.jobs.plan import durations as lengths
+from sep_batch.jobs.plan.amounts import amounts
+from sep_batch.jobs.plan.known_sizes import Past
 from sep_batch.model.parts import split_parts
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest

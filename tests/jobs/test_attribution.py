@@ -7,10 +7,10 @@ import json
 import pytest
 from catalogs import write_tone
 
-from sep_batch.jobs.attribution import COLUMNS, bottleneck, busy_shares, sentence
-from sep_batch.jobs.report import lines
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.progress.bottleneck import COLUMNS, bottleneck, busy_shares, sentence
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.report import lines
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.out import index
 
 WALL_S = 100.0

@@ -10,8 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sep_batch.jobs import bench, synth
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.bench import bench
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.demo import synthesis
 from sep_batch.model import weights
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import errors, storage
@@ -153,6 +154,6 @@ def test_a_catalog_is_tracks_of_about_a_minute_in_two_formats(tmp_path, monkeypa
 
 def test_without_unets_a_separator_gives_each_stem_an_equal_share(tiny):
     separator = bench.WithoutUNets(*weights.load(Path(tiny)))
-    wave = torch.from_numpy(sum(synth.song(1, 1.0).values()))
+    wave = torch.from_numpy(sum(synthesis.song(1, 1.0).values()))
     stems = separator.separate(wave)
     assert torch.equal(stems["vocals"], stems["accompaniment"])

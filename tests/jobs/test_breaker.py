@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.jobs.breaker import IN_A_ROW, Breaker
+from sep_batch.jobs.run.breaker import IN_A_ROW, Breaker
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import JOURNAL, TRACK, fill
 from sep_batch.pipeline.storage import retries

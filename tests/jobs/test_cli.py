@@ -21,8 +21,9 @@ from catalogs import decoded, write_tone
 from channel_files import tones, wav
 from typer.testing import CliRunner
 
-from sep_batch.jobs import cli_run, engine
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli import run
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.engine import engine
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import containers
@@ -397,7 +398,7 @@ def check_as_json(catalog, tiny, tmp, inline):
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
-OPTIONS = [name for name in inspect.signature(cli_run.run).parameters if name not in ("context", "manifest")]
+OPTIONS = [name for name in inspect.signature(run.run).parameters if name not in ("context", "manifest")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -537,7 +538,7 @@ def test_gpus_where_there_are_none_is_exit_5_in_under_15_seconds(catalog, tiny, 
 def test_help_loads_neither_torch_nor_ray():
     script = (
         "import sys; sys.argv = ['sep-batch', '--help']\n"
-        "from sep_batch.jobs.cli import app\n"
+        "from sep_batch.jobs.cli.main import app\n"
         "try: app()\n"
         "except SystemExit: pass\n"
         "print({'torch', 'ray', 'pyarrow', 'av', 'duckdb'} & set(sys.modules))"

@@ -17,13 +17,13 @@ import pytest
 from catalogs import finished, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import check_parts, check_storage, doctor
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.doctor import check_software, check_storage, doctor
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.status.status import run_status
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import lease
 from sep_batch.pipeline.storage import retries
@@ -76,8 +76,8 @@ def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, inline, inlin
     assert [info.uri.endswith(".tar") for info in storage.find(f"{place.folder}/dataset/train")] == [True]
 
     monkeypatch.setattr(doctor, "_BEFORE", [])
-    monkeypatch.setattr(check_parts, "last_cluster", lambda _address: iter(()))
-    monkeypatch.setattr(check_parts, "ray_start", lambda _address: check_parts.Check("Ray", "2.60.0"))
+    monkeypatch.setattr(check_software, "last_cluster", lambda _address: iter(()))
+    monkeypatch.setattr(check_software, "ray_start", lambda _address: check_software.Check("Ray", "2.60.0"))
     told = CliRunner().invoke(app, ["doctor", place.folder, "--storage-options", place.file])
     assert (told.exit_code, f"{place.folder}: written, read, listed, removed" in told.output) == (0, True)
     listed = CliRunner().invoke(

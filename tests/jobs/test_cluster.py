@@ -17,7 +17,7 @@ import pytest
 from catalogs import stems_below, write_tone
 from faults.killing import pending
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.stages import machine_requirements

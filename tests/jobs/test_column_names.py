@@ -13,7 +13,7 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
 from sep_batch.pipeline.rows import JOURNAL
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from catalogs import finished, write_tone
 from hostile.craft import whole
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.report import lines
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.report import lines
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.stages import stages
 

@@ -6,7 +6,7 @@ import numpy as np
 from catalogs import decoded
 from signals import snr_db
 
-from sep_batch.jobs import demo, synth
+from sep_batch.jobs.demo import demo, synthesis
 from sep_batch.pipeline.out import index
 
 LOSSY_DB = 15.0  # an encoder at 128 to 192 kbit/s against the synthesised mix
@@ -28,7 +28,7 @@ def test_the_demo_separates_six_tracks_fails_one_and_resumes(tmp_path, tiny, inl
 
 
 def test_a_song_is_the_same_each_time_and_its_stems_add_up():
-    first, second = (synth.song(3, 2.0, 44_100) for _ in range(2))
+    first, second = (synthesis.song(3, 2.0, 44_100) for _ in range(2))
     for stem in first:
         np.testing.assert_array_equal(first[stem], second[stem])
         assert first[stem].shape == (2, 88_200)
@@ -38,7 +38,7 @@ def test_a_song_is_the_same_each_time_and_its_stems_add_up():
 def test_the_catalogs_files_hold_what_was_synthesised(tmp_path):
     demo.write_catalog(tmp_path)
     for song in demo.SONGS:
-        stems = synth.song(song.seed, song.seconds, song.rate_hz)
+        stems = synthesis.song(song.seed, song.seconds, song.rate_hz)
         mix = stems["vocals"] + stems["accompaniment"]
         with (tmp_path / "catalog" / song.file).open("rb") as file:
             wave = decoded(file.read(), rate_hz=song.rate_hz).wave

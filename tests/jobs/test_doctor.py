@@ -16,12 +16,13 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from sep_batch.jobs import check_gpu, check_machine, check_parts, check_storage, doctor, machine
-from sep_batch.jobs.check import Check, note, wrong
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.engine import try_ray
-from sep_batch.jobs.machine import OBJECT_STORE_BYTES
-from sep_batch.jobs.options import Options
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.doctor import check_gpu, check_software, check_storage, doctor
+from sep_batch.jobs.engine.engine import try_ray
+from sep_batch.jobs.setup import check_machine, machine
+from sep_batch.jobs.setup.check import Check, note, wrong
+from sep_batch.jobs.setup.machine import OBJECT_STORE_BYTES
+from sep_batch.jobs.setup.options import Options
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.storage import retries
@@ -52,8 +53,8 @@ def quick(monkeypatch):
     """Doctor with only two checks of its own, which a test may change."""
     checks = [lambda: Check("Python", "3.11"), lambda: note("memory", "3 GB", "free some")]
     monkeypatch.setattr(doctor, "_BEFORE", checks)
-    monkeypatch.setattr(check_parts, "last_cluster", lambda _address: iter(()))
-    monkeypatch.setattr(check_parts, "ray_start", lambda _address: Check("Ray", "2.60.0"))
+    monkeypatch.setattr(check_software, "last_cluster", lambda _address: iter(()))
+    monkeypatch.setattr(check_software, "ray_start", lambda _address: Check("Ray", "2.60.0"))
     return checks
 
 
@@ -100,7 +101,7 @@ def test_mistakes_are_one_line(quick, tmp_path):
 
 
 def test_all_checks_of_a_healthy_machine_are_ok_but_for_what_is_its_own(monkeypatch):
-    monkeypatch.setattr(check_parts, "try_ray", lambda _address: "started")
+    monkeypatch.setattr(check_software, "try_ray", lambda _address: "started")
     named = {check.name: check for check in doctor.run_doctor()}
     for name in ("Python", "open files", "torch", "codecs", "Ray"):
         assert named[name].state == "ok", named[name]
@@ -365,10 +366,10 @@ def test_a_codec_that_fails_is_named_and_only_that(monkeypatch):
             raise ValueError("unknown encoder\nmore")
         return written(wave / 2 if codec.encoder == "flac" else wave, codec, **options)
 
-    written = check_parts.encode
-    monkeypatch.setattr(check_parts, "encode", encode)
+    written = check_software.encode
+    monkeypatch.setattr(check_software, "encode", encode)
     assert (
-        check_parts.codecs().found
+        check_software.codecs().found
         == "; ".join(f"flac {depth}: read at 0.50 of the level that was written" for depth in (16, 24)) + "; mp3: unknown encoder"
     )
 
@@ -381,25 +382,25 @@ def cached(tiny, tmp_path, monkeypatch):
 
 
 def test_weights_that_are_here_are_read_and_hashed(cached):
-    assert check_parts.default_weights().state == "ok"
+    assert check_software.default_weights().state == "ok"
 
 
 def test_a_flipped_byte_in_the_weights_is_wrong(cached):
     content = bytearray((cached / weights.MODEL_FILE).read_bytes())
     content[-100] ^= 1
     (cached / weights.MODEL_FILE).write_bytes(bytes(content))
-    found = check_parts.default_weights()
+    found = check_software.default_weights()
     assert (found.state, "expected" in found.found, "models fetch spleeter:2stems" in found.advice) == ("wrong", True, True)
 
 
 def test_weights_that_are_not_fetched_yet_are_noted(cached):
     shutil.rmtree(cached)
-    assert check_parts.default_weights().state == "note"
+    assert check_software.default_weights().state == "note"
 
 
 def test_a_cache_that_can_be_written_to_is_ok_and_left_as_it_was(cached):
     before = sorted(cached.parent.parent.rglob("*"))
-    assert check_parts.cache().state == "ok"
+    assert check_software.cache().state == "ok"
     assert sorted(cached.parent.parent.rglob("*")) == before
 
 
@@ -409,10 +410,10 @@ def test_a_cache_that_cannot_be_written_to_is_wrong_unless_the_weights_are_there
 
     monkeypatch.setattr(weights.tempfile, "TemporaryFile", refuse)
     advice = "set SEP_BATCH_CACHE to a folder that can be"
-    found = check_parts.cache()
+    found = check_software.cache()
     assert (found.state, found.advice) == ("note", f"for other models and forecasts, {advice}")
     shutil.rmtree(cached)
-    found = check_parts.cache()
+    found = check_software.cache()
     assert (found.state, found.advice) == ("wrong", advice)
     assert "(Permission denied), and no published model can be fetched" in found.found
 
@@ -421,8 +422,8 @@ def test_a_ray_that_does_not_start_is_wrong(monkeypatch):
     def refuse(_address):
         raise errors.NotRunnableError("Ray: no room")
 
-    monkeypatch.setattr(check_parts, "try_ray", refuse)
-    found = check_parts.ray_start()
+    monkeypatch.setattr(check_software, "try_ray", refuse)
+    found = check_software.ray_start()
     assert (found.state, "does not start: Ray: no room" in found.found) == ("wrong", True)
 
 

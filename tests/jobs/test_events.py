@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from catalogs import write_tone
 
-from sep_batch.jobs import progress
-from sep_batch.jobs.events import Events
-from sep_batch.jobs.progress import Progress
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.stop import Stop
-from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.progress import progress
+from sep_batch.jobs.progress.json_events import Events
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup.stop import Stop
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import flow
 

@@ -18,10 +18,10 @@ from export_outs import LOUD, QUIET, STEMS, stored, wave, write_out
 from signals import RATE_HZ, snr_db
 from typer.testing import CliRunner
 
-from sep_batch.jobs import export_drive
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.export import driver
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
@@ -163,7 +163,7 @@ def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp
     dest = str(tmp_path / "killed") if place == "disk" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
     options = {"shard_size": 2, "split": "0.7/0.3"}
     exported(out, tmp_path / "whole", **options)
-    taken = export_drive.Drive._take
+    taken = driver.Drive._take
 
     def dies(drive, row, journal):
         taken(drive, row, journal)
@@ -171,7 +171,7 @@ def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(export_drive.Drive, "_take", dies)
+        killed.setattr(driver.Drive, "_take", dies)
         with pytest.raises(KeyboardInterrupt):
             exported(out, dest, **options)
     told = exported(out, dest, **options)
@@ -327,7 +327,7 @@ def test_a_stem_outside_of_out_is_never_read(inline_export, tmp_path):
     write_out(out, {"a": {"vocals": wave("xx")}})
     for uri in ("../elsewhere/stems/a/vocals.flac", f"{tmp_path}/elsewhere/stems/a/vocals.flac"):
         track = {"stems": [secret | {"uri": uri}], "rate_hz": RATE_HZ, "numbers": [0], "seconds": 2.0, "offset_s": 0.0}
-        from sep_batch.jobs.export_options import ExportOptions, settings_of
+        from sep_batch.jobs.export.options import ExportOptions, settings_of
         from sep_batch.pipeline.export.settings import Export
 
         export = Export(settings_of(ExportOptions(excerpt="1s"), ("vocals",)), out, str(tmp_path / "d"), str(tmp_path))
@@ -481,14 +481,14 @@ def test_a_shard_whose_process_dies_three_times_fails_and_is_tried_again(inline_
 
 
 def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(inline_export, out, tmp_path, monkeypatch):
-    taken = export_drive.Drive._take
+    taken = driver.Drive._take
 
     def signalled(drive, row, journal):
         taken(drive, row, journal)
         drive.stop.ask("stopped by SIGTERM")
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(export_drive.Drive, "_take", signalled)
+        stopped.setattr(driver.Drive, "_take", signalled)
         told = exported(out, tmp_path / "d", shard_size=2)
     assert (told.exit_code, told.written) == (7, 1)
     assert not (tmp_path / "d" / "README.md").exists()

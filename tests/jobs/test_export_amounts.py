@@ -14,8 +14,8 @@ import webdataset
 from export_outs import wave, write_out
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.export import run_export
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.export.export import run_export
 from sep_batch.pipeline import errors
 
 PATTERNS = {"a": "xxxx", "b": "xx..", "c": "x"}

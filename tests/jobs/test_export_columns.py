@@ -16,8 +16,8 @@ import webdataset
 from catalogs import write_tone
 from export_outs import wave, write_out
 
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.export import columns
 
 BIG = (1 << 60) + 1  # no double is this number

@@ -9,7 +9,7 @@ import pytest
 from export_outs import wave, write_out
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
 from sep_batch.pipeline.export import shards
 from sep_batch.pipeline.export.formats import parquet, webdataset
 

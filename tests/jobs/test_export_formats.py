@@ -15,7 +15,7 @@ from catalogs import decoded
 from export_outs import stored, wave, write_out
 from signals import RATE_HZ
 
-from sep_batch.jobs.export import run_export
+from sep_batch.jobs.export.export import run_export
 
 PATTERNS = {"a.b": "xxxxxx", "c": "..xxxx", "d": "xx"}
 EXTRA = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from export_outs import wave, write_out
 
-from sep_batch.jobs.export import run_export
+from sep_batch.jobs.export.export import run_export
 
 LONGEST_S = 240
 OPTIONS = {"to": "parquet", "excerpt": "1s", "shard_size": 2, "split": "0.6/0.4", "min_active": ("vocals=0.5",)}
@@ -49,7 +49,7 @@ def test_through_ray_it_is_the_same_and_a_missing_stem_fails_its_track_alone(one
 def test_an_export_that_is_killed_and_run_again_ends_as_the_undisturbed(inline_export, out, tmp_path):
     run_export(out, str(tmp_path / "whole"), **OPTIONS)
     dest = tmp_path / "killed"
-    code = f"from sep_batch.jobs.export import run_export; run_export({out!r}, {str(dest)!r}, cpus=1, **{OPTIONS!r})"
+    code = f"from sep_batch.jobs.export.export import run_export; run_export({out!r}, {str(dest)!r}, cpus=1, **{OPTIONS!r})"
     with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as export:
         deadline = time.monotonic() + LONGEST_S
         while len(files_of(dest)) < 2 and export.poll() is None and time.monotonic() < deadline:

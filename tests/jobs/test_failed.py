@@ -13,11 +13,11 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.advice import ADVICE, ONCE_MENDED
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.failed import run_failures
-from sep_batch.jobs.failed_report import lines
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.failures.advice import ADVICE, ONCE_MENDED
+from sep_batch.jobs.failures.failures import run_failures
+from sep_batch.jobs.failures.report import lines
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import manifest
 from sep_batch.pipeline.out import index

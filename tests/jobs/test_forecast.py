@@ -10,11 +10,13 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import bench, calibrate, forecast
-from sep_batch.jobs.calibrate import slope
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.forecast import Forecast
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.bench import bench
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.plan import calibrate
+from sep_batch.jobs.plan.calibrate import slope
+from sep_batch.jobs.progress import forecast
+from sep_batch.jobs.progress.forecast import Forecast
+from sep_batch.jobs.run.run import run_job
 
 KEPT = Forecast(tracks=8, audio_s=1600.0, start_s=20.0, x_real_time=32.0)
 

@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from sep_batch.jobs import job_client
-from sep_batch.jobs.job_api import Job, JobApi
-from sep_batch.jobs.job_client import NoAnswer
+from sep_batch.jobs.submit import client
+from sep_batch.jobs.submit.client import NoAnswer
+from sep_batch.jobs.submit.job_api import Job, JobApi
 from sep_batch.pipeline import errors
 
 DETAILS = {"type": "SUBMISSION", "submission_id": "a", "status": "FAILED", "entrypoint": "exec x", "driver_exit_code": 3}
@@ -107,11 +107,11 @@ def test_where_nothing_listens_it_says_what_was_expected():
 def test_the_line_says_where_the_address_came_from(monkeypatch):
     for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    assert job_client.source_of("http://head:8265") == "from --address"
-    assert job_client.source_of(None) == "the default; --address http://HOST:8265 names another"
+    assert client.source_of("http://head:8265") == "from --address"
+    assert client.source_of(None) == "the default; --address http://HOST:8265 names another"
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     with pytest.raises(NoAnswer, match=r"^no dashboard at http://127.0.0.1:1 \(from RAY_ADDRESS\): connection refused"):
-        JobApi(job_client.url_of(None), job_client.source_of(None))
+        JobApi(client.url_of(None), client.source_of(None))
 
 
 def test_a_cluster_that_goes_away_is_told_without_the_words_of_a_library(answers, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_cluster_that_goes_away_is_told_without_the_words_of_a_library(answers
 
 
 def test_what_never_answers_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(job_client, "REACH_S", 0.2)
+    monkeypatch.setattr(client, "REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(NoAnswer, match=": no answer in 0 s; expected"):
         JobApi(f"http://127.0.0.1:{mute.getsockname()[1]}")
 

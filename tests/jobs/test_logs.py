@@ -10,8 +10,8 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import logs
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.progress import log as logs
 from sep_batch.pipeline import manifest
 from sep_batch.pipeline.out import index
 

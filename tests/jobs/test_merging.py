@@ -10,10 +10,10 @@ import pyarrow.parquet
 import pytest
 from catalogs import finished
 
-from sep_batch.jobs.failed import run_failures
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.status import run_status
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.failures.failures import run_failures
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.status.status import run_status
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import compaction, index
 from sep_batch.pipeline.storage import retries

@@ -12,9 +12,9 @@ from catalogs import write_tone
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sep_batch.jobs.metrics import Counts, Metrics
-from sep_batch.jobs.progress import Progress
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.prometheus import Counts, Metrics
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index

@@ -22,10 +22,10 @@ from craft import WHOLE_HZ, box, box_place, flac_block, form, id3, mp4, ogg_page
 from signals import RATE_HZ, noise, tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline.audio import frames
 
 SECONDS = 0.2

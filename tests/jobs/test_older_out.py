@@ -15,11 +15,11 @@ from older_outs import BROKEN, FINE, FOLDER, SUSPECT, put_sources, sources
 from signals import snr_db
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.status.status import run_status
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.out import index
 

@@ -11,10 +11,10 @@ import pyarrow.parquet
 import pytest
 from catalogs import stems_below, write_tone
 
-from sep_batch.jobs.listing import Asked, run_manifest
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.manifest import Asked, run_manifest
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sep_batch.jobs import outs
+from sep_batch.jobs.setup import outs
 from sep_batch.pipeline import errors
 
 SOUND = {"settings": {"stems": ["vocals"], "spec": {"name": "x"}, "offset_s": 0}, "manifest": {"uri": "/m", "read_with": {}}}

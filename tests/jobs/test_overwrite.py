@@ -12,10 +12,10 @@ import pyarrow.parquet
 import pytest
 from catalogs import finished, stems_below, write_tone
 
-from sep_batch.jobs.export import run_export
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
-from sep_batch.jobs.verify import run_verify
+from sep_batch.jobs.export.export import run_export
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.status.status import run_status
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import index
 

@@ -6,8 +6,8 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import check_storage
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.doctor import check_storage
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.storage import uris

@@ -15,10 +15,10 @@ import pytest
 from catalogs import stems_below, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import cli_run
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.cli import run
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import errors, storage
@@ -164,7 +164,7 @@ def test_a_run_that_is_at_work_is_told_and_not_waited_for(catalog, tiny):
 def test_every_flag_of_run_that_changes_what_is_done_is_one_of_plan():
     how = {"max_failures", "ok_with_failures", "scratch", "deadline", "wait", "time_limit", "metrics_port", "log_format"}
     how |= {"min_gpus", "shared_filesystem", "damaged"}
-    flags = {name: set(inspect.signature(getattr(cli_run, name)).parameters) for name in ("run", "plan")}
+    flags = {name: set(inspect.signature(getattr(run, name)).parameters) for name in ("run", "plan")}
     assert flags["run"] - how - {"dry_run"} == flags["plan"] - {"calibrate"}
 
 
@@ -230,7 +230,7 @@ PEAK = (  # it leaves as the command does, without waiting for headers that do n
 
 def planned_alone(catalog, tiny):
     """Plan in a process of its own; return its peak memory in MB and which heavy libraries it loaded."""
-    script = f"import sys; from sep_batch.jobs.plan import run_plan; run_plan({str(catalog)!r}, model={tiny!r}); {PEAK}"
+    script = f"import sys; from sep_batch.jobs.plan.plan import run_plan; run_plan({str(catalog)!r}, model={tiny!r}); {PEAK}"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
     return int(told[0]) / 1024, told[1].strip()
 

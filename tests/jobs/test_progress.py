@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.text import Text
 from terminals import Screen
 
-from sep_batch.jobs import progress, watchers
-from sep_batch.jobs.progress import Progress
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.summary import Summary
-from sep_batch.jobs.watchers import Display, Lines, drawn
+from sep_batch.jobs.progress import display, progress
+from sep_batch.jobs.progress.display import Display, Lines, drawn
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.flow import flow
 
 
@@ -108,8 +108,8 @@ class Frame:
 
 def test_a_line_that_is_printed_while_the_display_shrinks_erases_no_line_above_it(monkeypatch):
     frame, console = Frame(), terminal(80)
-    monkeypatch.setattr(watchers, "drawn", frame.drawn)
-    monkeypatch.setattr(watchers, "REFRESHES_HZ", 50)
+    monkeypatch.setattr(display, "drawn", frame.drawn)
+    monkeypatch.setattr(display, "REFRESHES_HZ", 50)
     console.print("before 0\nbefore 1")
     with Display(console).watching(Progress().standing):
         while "frame 3" not in console.file.getvalue():
@@ -174,10 +174,10 @@ def test_a_failed_track_is_told_with_its_class_and_message(songs, tiny, inline, 
 
 def test_of_many_failures_the_first_are_told_and_the_rest_only_counted(caplog):
     lines, standing = Lines(progress=False), Progress().standing
-    for number in range(watchers.FAILED_SHOWN + 30):
+    for number in range(display.FAILED_SHOWN + 30):
         lines.failed(standing, {"id": f"t{number}", "error_class": "bug", "error": "Traceback\n  File x\nKeyError: 'planted'\n"})
     assert caplog.messages[0] == "failed: t0: bug: KeyError: 'planted'"
-    assert caplog.messages[watchers.FAILED_SHOWN :] == ["further failed tracks are only counted"]
+    assert caplog.messages[display.FAILED_SHOWN :] == ["further failed tracks are only counted"]
 
 
 def test_without_watchers_nothing_is_told(songs, tiny, inline, caplog, capsys):

@@ -20,9 +20,9 @@ from catalogs import decoded, stems_below, write_tone
 from golden_models import FOLDER, SETS
 from signals import RATE_HZ, frequency_hz, noise, snr_db
 
-from sep_batch.jobs import engine
-from sep_batch.jobs.options import Options
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup.options import Options
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs

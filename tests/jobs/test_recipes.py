@@ -14,8 +14,8 @@ from catalogs import WAV
 from signals import RATE_HZ, noise
 from typer.testing import CliRunner
 
-from sep_batch.jobs import prepare
-from sep_batch.jobs.cli import app
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.setup import prepare
 from sep_batch.pipeline.audio.encoding import encode
 
 DOC = Path(__file__).parents[2] / "docs" / "datasets.md"

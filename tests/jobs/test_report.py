@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sep_batch.jobs.report import lines, reach
-from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.report import lines, reach
 
 
 def last(**known):

@@ -10,12 +10,12 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import driver
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.failed import run_failures
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.failures.failures import run_failures
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run import driver
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.status.status import run_status
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index
 

@@ -16,11 +16,12 @@ import pytest
 from catalogs import finished, stems_below, write_tone
 from signals import RATE_HZ
 
-from sep_batch.jobs import driver, stop
-from sep_batch.jobs.options import MaxFailures
-from sep_batch.jobs.prepare import default_out
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run import driver
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup import stop
+from sep_batch.jobs.setup.options import MaxFailures
+from sep_batch.jobs.setup.prepare import default_out
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index, lease

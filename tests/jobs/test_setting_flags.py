@@ -10,9 +10,9 @@ from catalogs import write_tone
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from sep_batch.jobs import outs, setting_flags
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup import outs, setting_flags
 from sep_batch.model import weights
 from sep_batch.pipeline.settings import Settings
 

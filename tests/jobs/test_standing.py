@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.jobs.standing import RECENT_S, Standing
-from sep_batch.jobs.summary import Summary
+from sep_batch.jobs.progress.run_state import RECENT_S, Standing
+from sep_batch.jobs.progress.summary import Summary
 
 
 class Run:

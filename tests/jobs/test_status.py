@@ -15,10 +15,10 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.status import run_status
-from sep_batch.jobs.status_report import lines
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.status.report import lines
+from sep_batch.jobs.status.status import run_status
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.out.plan import write_plan

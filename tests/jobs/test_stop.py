@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from sep_batch.jobs import stop
+from sep_batch.jobs.setup import stop
 from sep_batch.pipeline import errors
 
 

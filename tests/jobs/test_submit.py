@@ -11,10 +11,11 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from sep_batch.jobs import follow, job_api, job_client, stop, submit
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.job_api import Job
-from sep_batch.jobs.job_client import NoAnswer
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.setup import stop
+from sep_batch.jobs.submit import client, follow, job_api, submit
+from sep_batch.jobs.submit.client import NoAnswer
+from sep_batch.jobs.submit.job_api import Job
 from sep_batch.pipeline import errors
 
 RUN = ("run", "s3://bucket/songs.parquet")
@@ -226,14 +227,14 @@ def test_the_address_is_the_flag_then_the_environment_then_this_machine(given, s
         monkeypatch.delenv(name, raising=False)
         if value:
             monkeypatch.setenv(name, value)
-    assert job_client.url_of(given) == url
+    assert client.url_of(given) == url
 
 
 def test_the_address_of_ray_itself_is_not_taken_for_the_dashboards(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(errors.UsageError, match=r"RAY_ADDRESS 10.0.0.1:6379: expected the URL of the cluster's dashboard"):
-        job_client.url_of(None)
+        client.url_of(None)
 
 
 def test_an_answer_that_is_lost_starts_no_second_job():

@@ -10,8 +10,8 @@ import pytest
 from signals import tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.sync import run_sync
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.sync import run_sync
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from sep_batch.jobs import tally
-from sep_batch.jobs.tally import Tally, line
+from sep_batch.jobs.progress import file_counter
+from sep_batch.jobs.progress.file_counter import Tally, line
 
 
 def test_a_line_says_how_many_how_fast_and_how_long():
@@ -16,7 +16,7 @@ def test_a_line_says_how_many_how_fast_and_how_long():
 
 def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(monkeypatch):
     now = iter([0.0, 4.0, 11.0, 12.0, 22.0])
-    monkeypatch.setattr(tally.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(file_counter.time, "monotonic", lambda: next(now))
     out = io.StringIO()
     with Tally(Console(file=out)).step("probed", 40) as seen:
         for _ in range(4):

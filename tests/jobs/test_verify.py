@@ -18,11 +18,11 @@ import pytest
 from catalogs import stems_below, without_analysis, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs import deep, repair
-from sep_batch.jobs.cli import app
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.verify import run_verify
-from sep_batch.jobs.verify_report import lines
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify import read_stems, repair
+from sep_batch.jobs.verify.report import lines
+from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
@@ -268,8 +268,8 @@ def test_an_mp3_may_fill_its_last_frame_and_no_more(tmp_path):
     put(tmp_path / "a.mp3", content)
     known = (str(tmp_path / "a.mp3"), hashlib.sha256(content).hexdigest())
     for rate_hz in (44_100, None):
-        assert deep._fault(*known, samples, samples / 44_100, codec.encoder, rate_hz) is None
-        assert deep._fault(*known, samples - 1152, (samples - 1152) / 44_100, codec.encoder, rate_hz)[0] == "decode"
+        assert read_stems._fault(*known, samples, samples / 44_100, codec.encoder, rate_hz) is None
+        assert read_stems._fault(*known, samples - 1152, (samples - 1152) / 44_100, codec.encoder, rate_hz)[0] == "decode"
 
 
 def test_two_tracks_that_name_one_stem_are_found(out):
@@ -572,7 +572,7 @@ def test_the_first_twenty_are_shown_and_all_with_json(out):
 
 
 def test_a_deep_check_tells_how_far_it_is(out, monkeypatch):
-    from sep_batch.jobs import verify
+    from sep_batch.jobs.verify import verify
 
     told = []
     monkeypatch.setattr(verify, "TOLD_EVERY_S", 0)

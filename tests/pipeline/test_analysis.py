@@ -8,7 +8,7 @@ import pytest
 import torch
 from signals import RATE_HZ, noise, tone
 
-from sep_batch.jobs import synth
+from sep_batch.jobs.demo import synthesis
 from sep_batch.pipeline import rows
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.settings import Settings
@@ -116,7 +116,7 @@ def test_where_nothing_was_asked_for_nothing_is_told():
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_regions_of_a_sung_voice_are_those_in_which_it_sings(seed):
-    sung, known = synth.song(seed, 16.0), [(2.0, 5.0), (8.3, 12.7)]
+    sung, known = synthesis.song(seed, 16.0), [(2.0, 5.0), (8.3, 12.7)]
     times = np.arange(sung["vocals"].shape[1]) / RATE_HZ
     sung["vocals"] = 4 * sung["vocals"] * np.any([(start <= times) & (times < end) for start, end in known], axis=0)
     (vocals, accompaniment) = told(np.stack([sung["vocals"], sung["accompaniment"]]).astype(np.float32), 200_000)

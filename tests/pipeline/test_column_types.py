@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from export_outs import wave, write_out
 
-from sep_batch.jobs.export import run_export
+from sep_batch.jobs.export.export import run_export
 from sep_batch.pipeline.out import column_types, index
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 

@@ -13,8 +13,8 @@ import pytest
 import ray
 from ray._private.worker import print_to_stdstream
 
-from sep_batch.jobs.options import Options
-from sep_batch.jobs.prepare import Model, settings_of
+from sep_batch.jobs.setup.options import Options
+from sep_batch.jobs.setup.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import flow

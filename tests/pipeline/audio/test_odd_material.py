@@ -11,7 +11,7 @@ from catalogs import decoded, finished
 from channel_files import by_ffmpeg, wav
 from signals import RATE_HZ, frequency_hz, level_db, snr_db, tone
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import decoding
 

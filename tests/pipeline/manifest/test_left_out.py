@@ -7,9 +7,9 @@ import os
 import pytest
 from catalogs import write_tone
 
-from sep_batch.jobs.plan import run_plan
-from sep_batch.jobs.run import run_job
-from sep_batch.jobs.sync import run_sync
+from sep_batch.jobs.plan.plan import run_plan
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.run.sync import run_sync
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import scan
 

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from catalogs import write_tone
 
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import ids, lists, scan
 from sep_batch.pipeline.out import index

@@ -8,8 +8,8 @@ import boto3
 import pytest
 import s3_servers
 
-from sep_batch.jobs.advice import ADVICE
-from sep_batch.jobs.run import run_job
+from sep_batch.jobs.failures.advice import ADVICE
+from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import index

@@ -1,0 +1,316 @@
+"""`bench`: how fast each step is here, on one thread and one device; how fast a whole run is; and what holds it up.
+
+from sep_batch.jobs.bench import run_bench
+measured = run_bench(seconds=240, gpus=0)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sep_batch.jobs.demo import synthesis
+from sep_batch.jobs.demo.demo import FLAC, MP3
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup import options
+from sep_batch.model import weights
+from sep_batch.model.parts import Part, split_parts
+from sep_batch.model.separator import Separator
+from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spectrogram import magnitude, spectrum_of
+from sep_batch.pipeline import audio, errors, storage
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.stages import PATCHES_PER_PART, Separate
+from sep_batch.pipeline.storage import uris
+
+REPEATS = 5  # of every step, one after another, so that a slow moment of the machine hits them all
+RATE_HZ = 44_100
+SONG_S = 12.0  # synthesised; longer tracks repeat it
+TRACK_S = 60.0
+EXCERPT_S = 30.0  # of audio that the steps on a CPU are measured with, at most
+MP3_BITRATE = 192_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to measure: what to call, how much audio and how many bytes go through it, and the device it is on."""
+
+    name: str
+    audio_s: float
+    call: Callable[[], object]
+    bytes: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a step was: the median of the repeats.
+
+    Attributes:
+        name: The step's.
+        x_real_time: Seconds of audio a second.
+        mb_s: Megabytes a second, where that says something.
+        device: Torch's name of what it ran on; where that is the CPU, on one thread.
+    """
+
+    name: str
+    x_real_time: float
+    mb_s: float | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: the steps on `device`, and the run."""
+
+    device: str
+    rates: tuple[Rate, ...]
+    run: Summary
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        rates = [dataclasses.asdict(rate) for rate in self.rates]
+        run = json.loads(self.run.to_json())
+        return json.dumps({"device": self.device, "rates": rates, "x_real_time": _speed(self.run), "run": run})
+
+
+class WithoutUNets(Separator):
+    """All of a Separator but its networks: each stem is estimated as the whole."""
+
+    def estimates(self, magnitudes: Tensor) -> Tensor:
+        """Return (stems, batch, channels, T, F), the magnitudes again for every stem."""
+        return magnitudes.expand(len(self.spec.stems), *magnitudes.shape).clone()
+
+
+def run_bench(
+    seconds: float,
+    out: str | None = None,
+    *,
+    model: str = options.DEFAULT_MODEL,
+    gpus: str | int = "auto",
+    cpus: int | None = None,
+    format: str = "flac",
+    precision: str = options.Options.precision,
+    stft: str = options.Options.stft,
+) -> Measured:
+    """Run the whole pipeline over a synthesised catalog, then measure its steps one by one.
+
+    Args:
+        seconds: Of audio in the catalog.
+        out: Folder or prefix that a folder for catalog and stems is made in, and removed again; by default a temporary one.
+        model: As `run` takes it; so are the rest.
+
+    Raises:
+        RunError: An argument cannot be meant, or the run did not go well.
+    """
+    if not 1 <= seconds < float("inf"):
+        raise errors.UsageError(f"--seconds {seconds:g}: expected 1 or more")
+    wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+    options.check(wanted)
+    engine.look_ahead(wanted)
+    told = Console(stderr=True, highlight=False)
+    with _folder(out) as folder:
+        tracks = write_catalog(folder, seconds)
+        told.print(f"{tracks} tracks, {seconds:g} s together, synthesised; separating with {model}", soft_wrap=True)
+        chosen = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+        summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress.on(told), **chosen)
+        _refuse_failed(summary)
+        told.print(f"measuring each step {REPEATS} times", soft_wrap=True)
+        settings = Settings.load(json.loads(storage.read(f"{summary.out}/_sep/run.json"))["settings"])
+        device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # a cluster's may not be here
+        rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))
+    return Measured(device, rates, summary)
+
+
+@contextmanager
+def _folder(out: str | None) -> Iterator[str]:
+    """Give a folder of our own, and remove it with all that is in it."""
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="sep-batch-bench-") as folder:
+            yield folder
+        return
+    try:
+        folder = f"{uris.target(out)}/bench-{secrets.token_hex(4)}"
+        try:
+            yield folder
+        finally:
+            storage.remove(folder)
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"--out {error}") from error
+
+
+def write_catalog(folder: str, seconds: float) -> int:
+    """Write tracks of about a minute, MP3 and FLAC in turn, and return how many: at least one of each.
+
+    Args:
+        folder: They go to `catalog` below it.
+        seconds: Of all together.
+    """
+    tracks = max(2, round(seconds / TRACK_S))
+    wave = np.sum(list(_played(seconds / tracks).values()), axis=0)
+    for number in range(tracks):
+        codec = (MP3, FLAC)[number % 2]
+        shifted = np.roll(wave, number * RATE_HZ, axis=1)
+        storage.put(f"{folder}/catalog/{number:04}.{codec.container}", _encoded(shifted, codec))
+    return tracks
+
+
+def _played(seconds: float) -> dict[str, np.ndarray]:
+    """Return a song's stems, (2, samples) float32 each; the song is repeated where that is longer."""
+    song, samples = synthesis.song(1, min(seconds, SONG_S), RATE_HZ), round(seconds * RATE_HZ)
+    return {name: np.resize(wave.T, (samples, 2)).T for name, wave in song.items()}
+
+
+def _encoded(wave: np.ndarray, codec: codecs.Codec) -> bytes:
+    return encode(wave, codec, rate_hz=RATE_HZ, bitrate=MP3_BITRATE if codec == MP3 else None)
+
+
+def _refuse_failed(summary: Summary) -> None:
+    """Refuse to say how fast a run was that did not go well; with its own exit code."""
+    if summary.exit_code:
+        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
+        error = errors.RunError(f"the run did not go well: {summary.stopped or counts}")
+        error.exit_code = summary.exit_code
+        raise error
+
+
+def steps(settings: Settings, model: str, device: str, folder: str, seconds: float, *, stft: str) -> Iterator[Step]:
+    """Yield what is measured, in the order in which a track meets it, by the code that a run calls.
+
+    Args:
+        settings: The run's.
+        model: As `run` takes it; its weights are here already.
+        device: Of the U-Nets, masks and inverse.
+        folder: Where `put` writes to.
+        seconds: Of audio for the steps on a CPU.
+        stft: As `run` takes it.
+    """
+    played = list(_played(seconds).values())
+    mix = np.sum(played, axis=0)
+    for codec in (MP3, FLAC):
+        yield Step(f"decode {codec.container}", seconds, _decoding(_encoded(mix, codec), settings))
+    if stft == "cpu":
+        yield Step("STFT", seconds, lambda: list(split_parts([torch.from_numpy(mix)], settings.spec, PATCHES_PER_PART)))
+    yield from _on_device(settings, model, device, mix, stft=stft)
+    waves = [codecs.raw(wave, settings.form) for _, wave in zip(settings.stems, itertools.cycle(played), strict=False)]
+    yield Step(f"encode {settings.format}", seconds, lambda: [_written(frames, settings) for frames in waves])
+    contents = {f"{folder}/put/{stem}": _written(frames, settings) for stem, frames in zip(settings.stems, waves, strict=True)}
+    yield Step("put", seconds, lambda: _put(contents), sum(map(len, contents.values())))
+
+
+def _decoding(content: bytes, settings: Settings) -> Callable[[], object]:
+    def call() -> None:
+        pieces, _ = audio.decode(io.BytesIO(content), rate_hz=settings.spec.sample_rate_hz)
+        for _ in pieces:
+            pass
+
+    return call
+
+
+def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, stft: str) -> Iterator[Step]:
+    """Yield what Separate does, each step over one full batch of patches, which a short mix fills by repeating."""
+    spec = settings.spec
+    place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
+    separator = Separate(Work(settings, "", "", "", ""), str(place), device=device).separator
+    rest = WithoutUNets(spec, weights.load(place)[1], device=device)
+    seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
+    samples = separator.batch * spec.patch_samples - spec.frame_length
+    (part,) = split_parts([torch.from_numpy(np.resize(mix.T, (samples, 2)).T)], spec, separator.batch)
+    batch = torch.from_numpy(part.payload).unflatten(0, (separator.batch, -1)).to(device).transpose(1, 2)
+    magnitudes = magnitude(batch[..., : spec.bins])
+    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, _seen(spec)))).to(device)
+    if stft == "gpu":
+        yield Step("STFT", seconds, lambda: _done(spectrum_of(waves, spec)), device=device)
+    yield Step("U-Nets", seconds, lambda: _done(separator.estimates(magnitudes)), device=device)
+    yield Step("masks + inverse", seconds, lambda: _inverse(rest, part, settings), device=device)
+
+
+def _seen(spec: ModelSpec) -> int:
+    """Return how many samples the frames of a patch see."""
+    return spec.patch_samples + spec.frame_length - spec.hop
+
+
+def _done(result: Tensor) -> None:
+    """Wait until a device has computed something."""
+    if result.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _inverse(rest: Separator, part: Part, settings: Settings) -> None:
+    waves = stems.Stems(settings, part.samples, analysis.Sums(settings, begin=0, samples=part.samples))
+    for piece in rest.separate_parts([part], settings.stems):
+        waves.add(piece.waves)
+    waves.measured()
+
+
+def _written(frames: np.ndarray, settings: Settings) -> bytes:
+    content = io.BytesIO()
+    blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
+    stems.write(content, blocks, settings, samples=len(frames))
+    return content.getvalue()
+
+
+def _put(contents: Mapping[str, bytes]) -> None:
+    for uri, content in contents.items():
+        storage.put(uri, content)
+
+
+def measure(measured: Sequence[Step]) -> tuple[Rate, ...]:
+    """Call every step in turn, again and again, and return its median rate; the first round only warms up."""
+    rounds = [[_seconds(step) for step in measured] for _ in range(1 + REPEATS)]
+    medians = [statistics.median(taken) for taken in zip(*rounds[1:], strict=True)]
+    return tuple(
+        Rate(step.name, step.audio_s / taken, step.bytes / 1e6 / taken if step.bytes else None, step.device)
+        for step, taken in zip(measured, medians, strict=True)
+    )
+
+
+def _seconds(step: Step) -> float:
+    begun = time.perf_counter()
+    step.call()
+    return time.perf_counter() - begun
+
+
+def _speed(run: Summary) -> float:
+    return run.audio_s / run.seconds
+
+
+def show(measured: Measured, *, as_json: bool) -> None:
+    """Print what was measured on stdout: one line of JSON, or a table and a sentence."""
+    if as_json:
+        print(measured.to_json())  # noqa: T201 (its one line, as long as it is)
+        return
+    run, console = measured.run, Console(highlight=False)
+    table = Table("step", "on", box=None, pad_edge=False, header_style="bold")
+    for name in ("x real time", "MB/s"):
+        table.add_column(name, justify="right")
+    for rate in measured.rates:
+        where = "one thread" if rate.device == "cpu" else rate.device
+        table.add_row(rate.name, where, f"{rate.x_real_time:.1f}", f"{rate.mb_s:.0f}" if rate.mb_s else "")
+    pools = ", ".join(f"{stage} {actors}" for stage, actors in run.actors.items())
+    table.add_row("whole run", pools, f"{_speed(run):.1f}", "")
+    table.add_row(f"after its start of {run.start_s:.0f} s", "", f"{run.audio_s / (run.seconds - run.start_s):.1f}", "")
+    console.print(table)
+    console.print(run.bottleneck, soft_wrap=True)

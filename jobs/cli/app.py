@@ -1,0 +1,62 @@
+"""The command line's app, and its edge: errors become one line and an exit code here, and only here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sep_batch.jobs.progress.log import Handler
+
+app = typer.Typer(
+    name="sep-batch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+MESSAGE_CHARS = 4000  # a refused manifest names its first 20 rows
+
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if is_asked:
+        typer.echo(f"sep-batch {metadata.version('sep-batch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    """Separate music catalogs into stems with Spleeter's U-Nets on Ray Data."""
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[Handler]:
+    """Turn what our own code raises into one line on stderr and its exit code."""
+    from sep_batch.jobs.progress import log
+    from sep_batch.pipeline.errors import STOPPED, BugError, RunError
+    from sep_batch.pipeline.storage.uris import printable
+
+    logger = logging.getLogger("sep_batch")
+    with log.shown() as handler:
+        try:
+            yield handler
+        except KeyboardInterrupt as error:
+            logger.warning("stopped by a signal; run the same command again to resume")
+            raise typer.Exit(STOPPED) from error
+        except RunError as error:
+            logger.error(str(error) if isinstance(error, BugError) else printable(str(error), MESSAGE_CHARS))  # noqa: TRY400 (one line)
+            raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            if not handler.as_json:
+                raise
+            logger.exception("a defect of sep-batch")
+            raise typer.Exit(1) from error

@@ -1,0 +1,180 @@
+"""Ray, started on this machine or joined where it runs, and what it gives shared out among the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sep_batch.jobs.setup import check_machine, machine, streams
+from sep_batch.jobs.setup.address import Address, reach
+from sep_batch.jobs.setup.options import Options
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.stages.machine_requirements import Machine
+
+if TYPE_CHECKING:
+    from sep_batch.pipeline.flow.flow import Resources
+
+logger = logging.getLogger(__name__)
+_LAST_WORDS = (
+    "error: this process was ended from outside: killed, as the kernel does where memory is short, or by Ray, where {} is lost; "
+    "run the same command again to resume"
+)
+
+
+def set_environment(wanted: Options) -> None:
+    """Set what Ray reads once, when it is first imported.
+
+    No usage statistics, no noise, and for a Ray of our own a token, since its ports listen beyond this machine.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15; who gives way to whom is said in flow.py
+    if not machine.cluster(wanted):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def look_ahead(wanted: Options, say: Callable[[str], None] = lambda _: None) -> None:
+    """Refuse what would keep Ray from starting or a cluster from being joined, before any other work; warn of what slows it.
+
+    Args:
+        wanted: Options of the run.
+        say: Told what is waited for.
+
+    Raises:
+        NotRunnableError: Names what is wrong and what to do.
+        UsageError: The address cannot be that of a cluster's head.
+    """
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return
+    if address := machine.cluster(wanted):
+        say(f"asking the cluster at {address}")
+        set_environment(wanted)
+        _located(address)
+        return
+    for check in (check_machine.shm(wanted), check_machine.sessions()):
+        message = f"{check.name}: {check.found}; {check.advice}"
+        if check.state == "wrong":
+            raise errors.NotRunnableError(message)
+        if check.state == "note":
+            logger.warning("warning: %s", message)
+
+
+def _located(address: Address) -> str:
+    """Return the address of a cluster that can be joined, as Ray takes it."""
+    if address.text != "auto":
+        reach(address)  # before Ray is imported, which takes longer
+    from sep_batch.jobs.engine import head
+
+    with streams.native_dropped():
+        return head.refuse_unjoinable(address).text
+
+
+def try_ray(address: str | None = None) -> str:
+    """Start Ray as a run does, or join a cluster, end it again, and say what it had.
+
+    Args:
+        address: The cluster's, as --address takes it. Default: RAY_ADDRESS.
+
+    Raises:
+        NotRunnableError: It does not start, or there is no such cluster.
+        UsageError: The address cannot be that of a cluster's head.
+    """
+    wanted, begun = Options(address=address), time.monotonic()
+    set_environment(wanted)
+    with running(wanted, Machine()) as resources:
+        how = "joined" if machine.cluster(wanted) else "started"
+        pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
+        return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
+
+
+@contextlib.contextmanager
+def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda _: None) -> Iterator[Resources]:
+    """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
+
+    Args:
+        wanted: What the run is asked for.
+        like: What the machines of a cluster have to be like.
+        say: Told what a cluster is waited for.
+
+    Raises:
+        NotRunnableError: It cannot be had, has fewer GPUs than asked for, or nodes that are not as the driver's.
+        UsageError: A path of this machine, for a cluster of several.
+    """
+    address = machine.cluster(wanted)
+    import ray
+
+    if ray.is_initialized():
+        yield _shared_out(wanted, like, address, say)
+        return
+    with streams.last_words(_LAST_WORDS.format(f"the cluster at {address}" if address else "a process of Ray's")):
+        _start(wanted, address)
+        try:
+            yield _shared_out(wanted, like, address, say)
+        finally:
+            ray.shutdown()
+
+
+def _shared_out(wanted: Options, like: Machine, address: Address | None, say: Callable[[str], None]) -> Resources:
+    from sep_batch.pipeline.flow import flow
+
+    resources = _joined(wanted, like, say) if address else _own(wanted)
+    flow.configure(resources)
+    return resources
+
+
+def _start(wanted: Options, address: Address | None) -> None:
+    import ray
+
+    located = _located(address) if address else "local"  # without an address, Ray would join the last cluster of its file
+    local: dict[str, Any] = {
+        "num_cpus": wanted.cpus or len(os.sched_getaffinity(0)),
+        "object_store_memory": machine.object_store_bytes(wanted),
+    }
+    silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        with streams.native_dropped():
+            ray.init(address=located, **({} if address else local), **silent)
+    except Exception as error:  # Ray raises a plain Exception where its node is not up in time
+        message = str(error).partition("\n")[0] or type(error).__name__
+        raise errors.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
+
+
+def _own(wanted: Options) -> Resources:
+    import ray
+
+    from sep_batch.pipeline.flow import flow
+
+    there = ray.cluster_resources()
+    cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
+    if gpus > on_hand:
+        raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+    if gpus and not wanted.device:
+        machine.refuse_missing_gpus(gpus)
+    return flow.plan_resources(max(1, min(cpus, wanted.cpus or cpus)), gpus, device=wanted.device)
+
+
+def _joined(wanted: Options, like: Machine, say: Callable[[str], None]) -> Resources:
+    from sep_batch.jobs.engine import cluster
+    from sep_batch.pipeline.flow import flow
+
+    cluster.refuse_others_disk(cluster.nodes(), like)
+    there = cluster.wait_for_gpus(wanted, say)
+    nodes = cluster.nodes()
+    cluster.refuse_others_disk(nodes, like)
+    cluster.refuse_other_versions(nodes)
+    cpus = sum(node.cpus for node in nodes)
+    bound = wanted.cpus if wanted.cpus and cluster.can_grow() else min(cpus, wanted.cpus or cpus)
+    gpus = there if wanted.gpus == "auto" else int(wanted.gpus)
+    on = [node.cpus for node in nodes if node.cpus]
+    return flow.plan_resources(max(1, bound), gpus, device=wanted.device, min_gpus=min(there, gpus), nodes=on)

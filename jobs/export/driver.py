@@ -1,0 +1,154 @@
+"""Has the shards of an export written: passes over what is left of its plan, its journal, its counts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.export.report import Exported
+from sep_batch.jobs.progress.file_counter import Tally
+from sep_batch.jobs.setup import machine
+from sep_batch.jobs.setup.options import Options
+from sep_batch.jobs.setup.stop import Stop, ticking
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.export import excerpts
+from sep_batch.pipeline.export.journal import Key, ShardJournal, done
+from sep_batch.pipeline.export.selection import Selection
+from sep_batch.pipeline.export.settings import Export
+from sep_batch.pipeline.export.shards import lost
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.threads import spread
+
+PASSES = 3  # the flow, and twice more for what was lost with its process
+MOST_PLAN_FILES = 2000  # each is a task of Ray's; of a large export, one holds several shards
+
+
+@dataclass
+class Drive:
+    """Runs an export to its end.
+
+    Attributes:
+        export: What every worker is told.
+        run: The export's name.
+        selection: The rows that the plan is made of, again for every pass: it is never held.
+        exported: Filled as shards are done.
+        stop: Whether it shall end early.
+        held: DEST's lease.
+        tally: Told of every shard.
+    """
+
+    export: Export
+    run: str
+    selection: Selection
+    exported: Exported
+    stop: Stop
+    held: lease.Lease
+    tally: Tally
+    _seen: set[Key] = field(default_factory=set)
+
+    def run_all(self, *, cpus: int | None, address: str | None) -> None:
+        """Write all shards that are not done; failed tracks' shards are done again.
+
+        Raises:
+            BugError: A track's failure is a defect of ours.
+            NotRunnableError: The flow could not run, or a storage is unusable.
+            LeaseHeldError: Another export has taken DEST over.
+        """
+        before = done(self.export.dest)
+        self._seen = {key for key, shard in before.items() if not shard.failed}
+        self.exported.done_before = len(self._seen)
+        left = self.exported.shards - len(self._seen)
+        if not left:
+            return
+        wanted = Options(gpus=0, cpus=cpus, address=address)
+        engine.set_environment(wanted)
+        journal = ShardJournal(self.export.dest, self.run, self.held.check)
+        with (
+            engine.running(wanted, self._like(wanted)),
+            self.stop.on_signals(),
+            self.tally.step("written", left) as seen,
+            self.stop.draining(),
+        ):
+            try:
+                for number in range(PASSES):
+                    if left and not self.stop.is_asked:
+                        self._pass(journal, seen, 1 if number else math.ceil(left / MOST_PLAN_FILES), cpus)
+                        left = self.exported.shards - len(self._seen)
+                if left and not self.stop.is_asked:
+                    self._give_up(journal)
+            finally:
+                journal.flush()
+        if self.stop.is_asked and left:
+            self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
+
+    def _like(self, wanted: Options) -> Machine:
+        """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
+        if not machine.cluster(wanted):
+            return Machine()
+        local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
+        return Machine(machine_requirements.versions(), next(local, None))
+
+    def _pass(self, journal: ShardJournal, seen: Callable[[int], None], per_file: int, cpus: int | None) -> None:
+        from sep_batch.pipeline.export.flow import ExportFlow
+
+        flow = ExportFlow(self._written_plan(per_file), self.export, cpus=cpus)
+        try:
+            with contextlib.closing(ticking(flow.rows())) as rows:
+                for row in rows:
+                    journal.tick()
+                    if row is not None:
+                        self._take(row, journal)
+                        seen(1)
+                    if self.stop.is_asked:
+                        return
+        finally:
+            flow.stop()
+
+    def _take(self, row: dict[str, Any], journal: ShardJournal) -> None:
+        if row["unusable"]:
+            raise errors.NotRunnableError(f"storage: {row['unusable']}")
+        self._seen.add((row["split"], row["shard"]))
+        journal.add(row)
+        self.exported.take(row)
+        for fault in row["failed"]:
+            if fault["error_class"] == errors.BUG:
+                raise errors.BugError(f"a defect of sep-batch, on track {fault['id']}:\n{fault['error']}")
+
+    def _give_up(self, journal: ShardJournal) -> None:
+        """Fail the shards that came out of none of the passes."""
+        for planned in self._left():
+            error = errors.WorkerCrash(f"its shard's process died in each of {PASSES} passes")
+            self._take(lost(planned, error), journal)
+
+    def _left(self) -> Iterator[dict[str, Any]]:
+        shards = excerpts.lay_out(self.selection.rows(), self.export.settings)
+        return (shard for shard in shards if (shard["split"], shard["shard"]) not in self._seen)
+
+    def _written_plan(self, per_file: int) -> list[str]:
+        """Write the plan of what is left, so many shards a file; return the files."""
+        schema, left = excerpts.schema(self.selection.extra), self._left()
+        folder = index.plan_folder(self.export.dest, self.run)
+        scratch = index.parts_folder(self.export.dest, self.run)
+
+        def put(block: tuple[int, Sequence[Mapping[str, Any]]]) -> str:
+            number, shards = block
+            content = io.BytesIO()
+            pyarrow.parquet.write_table(pa.Table.from_pylist(shards, schema=schema), content)
+            uri = f"{folder}/{number:06d}.plan"  # no rows of the dataset
+            storage.put(uri, content.getvalue(), scratch=scratch)
+            return uri
+
+        blocks = iter(lambda: list(itertools.islice(left, per_file)), [])
+        return list(spread(put, enumerate(blocks)))

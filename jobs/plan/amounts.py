@@ -1,0 +1,102 @@
+"""How much a plan is: seconds of audio, known or estimated; bytes of stems; memory of its largest part.
+
+Arithmetic only, but for the headers that jobs/plan/durations.py may read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sep_batch.jobs.plan.durations import Lengths, lengths
+from sep_batch.jobs.plan.known_sizes import Past
+from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.stages import PATCHES_PER_PART
+
+FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # stems of 8 songs; of 24 bits, what excerpts of them take more
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much a plan is.
+
+    Attributes:
+        audio_s: Seconds to separate, as far as anything is known.
+        estimated_s: Of these, those estimated from sizes, or the mean of the other tracks.
+        unknown: Tracks of which nothing is known, and which are counted nowhere.
+        output_bytes: Of the stems.
+        output: How that was reckoned, in words.
+        stft: Stage that computes the STFT: "cpu" is Analyze, whose parts travel as spectra; "gpu" is Separate, parts are waves.
+        part_bytes: Bytes of the largest part, as it travels from Analyze to Separate.
+        stems_bytes: Of the same part, as it travels to Write.
+    """
+
+    audio_s: float
+    estimated_s: float
+    unknown: int
+    output_bytes: int
+    output: str
+    stft: str
+    part_bytes: int
+    stems_bytes: int
+
+
+def amounts(todo: pa.Table, settings: Settings, past: Past, stft: str = "cpu") -> Amounts:
+    """Reckon how much a plan is.
+
+    Args:
+        todo: The tracks that are left to do.
+        settings: Of the run.
+        past: What OUT's journal knows.
+        stft: Stage that computes the STFT.
+    """
+    found = lengths(todo, settings, past)
+    audio_s, estimated_s = float(found.known.sum() + found.estimated.sum()), float(found.estimated.sum())
+    tracks, longest = len(found.known) + len(found.estimated), _longest(found)
+    bytes_frame, fixed, words = _packing(settings, past)
+    frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
+    part, waves = _part_bytes(longest, settings, stft)
+    output = round(stems * (frames * bytes_frame + fixed * tracks))
+    return Amounts(audio_s, estimated_s, found.unknown, output, words, stft, part, waves)
+
+
+def _longest(found: Lengths) -> float:
+    of_each = [float(some.max()) for some in (found.known, found.estimated) if len(some)]
+    return max(of_each, default=math.inf if found.unknown else 0.0)
+
+
+def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:
+    """Return bytes a sample of all channels, bytes a stem besides, and in words how that is known."""
+    codec, channels, rate_hz = settings.codec, settings.written_channels, settings.written_rate_hz
+    pcm = float(channels * codec.bytes_a_value)
+    if settings.bitrate:
+        return settings.bitrate / 8 / rate_hz, 0, f"{settings.format} at {settings.bitrate / 1000:g} kbit/s"
+    if settings.format == "wav":
+        empty = encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
+        return pcm, len(empty) - round(pcm), f"wav of {settings.bit_depth} bits, exact" if codec.bits == 24 else "wav, exact"
+    if past.stem_bytes_frame:
+        return past.stem_bytes_frame, 0, f"flac at {past.stem_bytes_frame / pcm:.2f} of PCM, as OUT's own"
+    ratio = FLAC_OF_PCM[settings.bit_depth]
+    return ratio * pcm, 0, f"flac at {ratio} of PCM, as 8 songs gave"
+
+
+def _part_bytes(longest_s: float, settings: Settings, stft: str) -> tuple[int, int]:
+    """Return the bytes of a plan's largest part: on its way to Separate, and its stems."""
+    spec = settings.spec
+    most = PATCHES_PER_PART * spec.patch_samples
+    samples = round(min(2 * most, longest_s * spec.sample_rate_hz))  # the second part of a track is as large as a later one
+    frames, most_frames = math.ceil((samples + spec.frame_length) / spec.hop), PATCHES_PER_PART * spec.patch_frames
+    if not samples:
+        frames = 0
+    elif frames > most_frames:  # later parts have with them the last patch of the part before
+        frames = max(most_frames, min(frames - most_frames, most_frames) + spec.patch_frames)
+    if stft == "gpu":
+        length = frames * spec.hop + spec.frame_length - spec.hop if frames else 0
+        part = length * spec.channels * np.dtype(np.float32).itemsize
+    else:
+        part = frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
+    return part, len(settings.stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize

@@ -1,0 +1,127 @@
+"""What a person is told of a plan, and what to type next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.plan.amounts import Amounts
+from sep_batch.jobs.plan.plan import Planned
+from sep_batch.jobs.progress.forecast import Forecast
+from sep_batch.jobs.setup import setting_flags
+from sep_batch.pipeline.out.plan import Reason
+from sep_batch.pipeline.storage.uris import printable, shown
+
+WORDS: dict[Reason, str] = {
+    "new": "to do: new",
+    "source_changed": "to do: its source changed",
+    "settings_differ": "to do: made with other settings",
+    "failed_before": "to do: failed before",
+    "deleted": "to do: its stems were broken",
+    "replaced": "to do: a run that was to replace its stems did not get to it",
+    "suspect": "to do: done by older decoding rules, perhaps wrong",
+    "bad_row": "bad row of the manifest, fails without being tried",
+    "done": "done",
+    "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",
+    "known_failed": "failed before, not tried again",
+}
+
+
+def show(planned: Planned, command: str, *, as_json: bool) -> None:
+    """Print a plan: one line of JSON, or a table and words for a person.
+
+    Args:
+        planned: What a run would do.
+        command: Which does it.
+        as_json: The former.
+    """
+    for warning in planned.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if as_json:
+        typer.echo(to_json(planned))
+    else:
+        _show(planned, command)
+    if planned.refused:
+        typer.echo(f"error: {printable(planned.refused, 4000)}", err=True)
+
+
+def to_json(planned: Planned) -> str:
+    """Return it as one line of JSON."""
+    told = asdict(planned)
+    if planned.forecast:
+        told["forecast"] |= {"seconds": planned.forecast.seconds, "machine_hours": planned.forecast.machine_hours}
+    return json.dumps(told)
+
+
+def _show(planned: Planned, command: str) -> None:
+    console = Console(highlight=False, markup=False)
+    console.print(
+        f"{shown(planned.manifest)}: {planned.tracks} tracks, {planned.todo} to do in {shown(planned.out)}", soft_wrap=True
+    )
+    if planned.reasons:
+        console.print(_table(planned))
+    for line in lines(planned, command):
+        console.print(line, soft_wrap=True)
+
+
+def _table(planned: Planned) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("tracks", justify="right")
+    table.add_column("why", no_wrap=True)
+    table.add_column("for example", overflow="fold")
+    for reason, words in WORDS.items():
+        if reason in planned.reasons:
+            table.add_row(f"{planned.reasons[reason]:,}", words, planned.examples[reason])
+    return table
+
+
+def lines(planned: Planned, command: str) -> Iterator[str]:
+    """Yield what is said below the table."""
+    for difference in setting_flags.differences(planned.differing):
+        yield f"setting {difference}"
+    if planned.reasons.get("known_failed"):
+        yield ONCE_MENDED
+    if planned.amounts is None:
+        yield "nothing to separate" if planned.reasons.get("bad_row") else "nothing to do"
+        if not planned.reasons.get("bad_row"):
+            return
+    else:
+        yield from _amounts(planned.amounts)
+    if planned.forecast:
+        yield _forecast(planned.forecast)
+    if not planned.refused:
+        yield f"next: {command}"
+
+
+def _amounts(much: Amounts) -> Iterator[str]:
+    told = f"audio: {much.audio_s / 3600:.2f} h"
+    told += f", {much.estimated_s / 3600:.2f} h of it estimated from sizes" if much.estimated_s else ""
+    yield told + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
+    yield f"output: {_bytes(much.output_bytes)}, {much.output}"
+    form = "wave" if much.stft == "gpu" else "spectrum"
+    yield (
+        f"memory: the largest part is {_bytes(much.part_bytes)} of {form} on its way to the U-Nets, "
+        f"and {_bytes(much.stems_bytes)} of stems after them"
+    )
+
+
+def _forecast(found: Forecast) -> str:
+    wall = timedelta(seconds=round(found.seconds))
+    return (
+        f"forecast: {wall} on this machine, {found.machine_hours:.2f} machine-hours "
+        f"(start {found.start_s:.0f} s, then {found.x_real_time:.1f} x real time)"
+    )
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e3:,.1f} kB"

@@ -1,0 +1,79 @@
+"""`--json`: what happens in a run, as lines of JSON for schedulers; the README has the table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from sep_batch.jobs.progress.display import Watcher
+from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.summary import Summary
+
+
+class Events(Watcher):
+    """Writes each event as one line."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Take what they are written to."""
+        self._file: TextIO | None = file
+        self._lock = threading.Lock()  # the progress comes from a thread of its own
+
+    def started(self, standing: Standing) -> None:
+        """Write what the run is about to do."""
+        summary = standing.summary
+        self._write(
+            "start",
+            summary.run,
+            out=summary.out,
+            tracks=standing.todo,
+            settings_sha256=standing.settings_sha256,
+            actors=summary.actors,
+            device=summary.device,
+        )
+
+    def ticked(self, standing: Standing) -> None:
+        """Write where the run stands."""
+        summary = standing.summary
+        self._write(
+            "progress",
+            summary.run,
+            tracks=standing.todo,
+            done=summary.tried,
+            failed=summary.failed.total(),
+            audio_s=summary.audio_s,
+            x_real_time=standing.x_real_time,
+            eta_s=standing.eta_s,
+            busy=standing.busy,
+            doing=standing.doing,
+        )
+
+    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+        """Write which track failed of what."""
+        kind = {"class": row["error_class"], "stage": row["error_stage"], "transient": row["transient"]}
+        self._write("failed", standing.summary.run, id=row["id"], uri=row["uri"], **kind, message=row["error"])
+
+    def stopping(self, standing: Standing, why: str) -> None:
+        """Write why the run is ending early."""
+        self._write("stopping", standing.summary.run, why=why)
+
+    def ended(self, summary: Summary) -> None:
+        """Write the summary."""
+        known = summary.as_dict()
+        self._write("summary", known.pop("run"), **known)
+
+    def _write(self, event: str, run: str | None, **told: Any) -> None:
+        """Write one line; a run goes on without them where nobody reads them any more."""
+        line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(), "run": run} | told)
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                self._file.write(f"{line}\n")
+                self._file.flush()
+            except OSError as error:
+                self._file = None
+                logging.getLogger("sep_batch").warning("--json: no more events, stdout cannot be written to: %s", error.strerror)

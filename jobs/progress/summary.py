@@ -1,0 +1,130 @@
+"""What a run did: counts, seconds, and the exit code that says so."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sep_batch.jobs.progress.bottleneck import COLUMNS, busy_shares, sentence
+from sep_batch.jobs.setup.options import MaxFailures
+from sep_batch.pipeline import errors
+
+NEVER_JUDGED_BELOW = 20  # tracks
+
+
+@dataclass
+class Summary:
+    """What a run did, and the exit code that says so.
+
+    Attributes:
+        out: OUT.
+        run: The run's name; None where there was nothing to do.
+        tracks: In the manifest.
+        done_before: Of them, those that were ok already.
+        known_failed: Of them, those that failed before and were not tried again.
+        ok: Separated in this run.
+        ok_damaged: Tracks among them that are truncated or with broken packets.
+        failed: Failed in this run, by class.
+        audio_s: Seconds of audio separated in this run.
+        seconds: Of the flow, the start of its actors included.
+        start_s: Of these, what the start of the actors took.
+        job_s: Of the whole job, from reading the manifest to the published index.
+        forecast_s: What `plan --calibrate` said of these; None where it said nothing of this run.
+        stopped: Why the run ended early, if it did.
+        vanished: Ids of tracks of OUT whose source is no longer in the folder that is run; their stems stay.
+        stage_s: Seconds of work of each stage, over the tracks of this run.
+        actors: Of each stage, at most.
+        device: Torch's name of what the U-Nets ran on.
+        format: Of the stems.
+        stats: Ray Data's own account of the operators.
+        ray_logs: The folder of Ray's logs; None where there are none.
+    """
+
+    out: str
+    tracks: int
+    run: str | None = None
+    done_before: int = 0
+    known_failed: int = 0
+    ok: int = 0
+    ok_damaged: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    seconds: float = 0.0
+    start_s: float = 0.0
+    job_s: float = 0.0
+    forecast_s: float | None = None
+    exit_code: int = 0
+    stopped: str | None = None
+    warnings: tuple[str, ...] = ()
+    vanished: list[str] = field(default_factory=list)
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
+    actors: dict[str, int] = field(default_factory=dict)
+    device: str = ""
+    format: str = ""
+    stats: str = ""
+    ray_logs: str | None = None
+
+    @property
+    def tried(self) -> int:
+        """Tracks that were tried in this run, ok or not; bad rows of the manifest are none."""
+        return self.ok + self.failed.total() - self.bad_rows
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows of the manifest that failed in this run since they name no track."""
+        return self.failed[errors.BadRow.error_class]
+
+    def count(self, status: str, error_class: str | None, audio_s: float, *, is_damaged: bool = False) -> None:
+        """Count one finished row; one that is ok may be damaged too: truncated, or with broken packets."""
+        if status == "ok":
+            self.ok += 1
+            self.ok_damaged += is_damaged
+            self.audio_s += audio_s
+        else:
+            self.failed[error_class or errors.BUG] += 1
+
+    def spend(self, row: Mapping[str, Any]) -> None:
+        """Add what the stages took for one finished row."""
+        for stage, column in COLUMNS.items():
+            self.stage_s[stage] += row[column] or 0.0
+
+    @property
+    def bottleneck(self) -> str | None:
+        """What held the run up and what would shift it; None where nothing was done."""
+        wall_s = self.seconds - self.start_s
+        return sentence(self.stage_s, self.actors, wall_s, device=self.device, format=self.format)
+
+    def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
+        """Give a run that went to its end its exit code."""
+        ended, failed = self.tried + self.bad_rows, self.failed.total()
+        if self.exit_code or not failed or self._stop_if_over(max_failures, failed, ended, NEVER_JUDGED_BELOW):
+            return
+        if not ok_with_failures:
+            self.exit_code = errors.SOME_FAILED
+
+    def stop_if_over(self, max_failures: MaxFailures, *, from_tracks: int) -> bool:
+        """Stop the run where too many of the tracks tried have failed; judged from so many tracks on, and without bad rows.
+
+        Those fail before the first track is tried, and say nothing of how the others will do.
+        """
+        return self._stop_if_over(max_failures, self.failed.total() - self.bad_rows, self.tried, from_tracks)
+
+    def _stop_if_over(self, max_failures: MaxFailures, failed: int, ended: int, from_tracks: int) -> bool:
+        if ended < from_tracks or not max_failures.is_exceeded(failed, ended):
+            return False
+        self.stopped = f"over --max-failures: {failed} of {ended} tracks failed"
+        self.exit_code = errors.OVER_MAX_FAILURES
+        return True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it without the operators' account, and what follows from it."""
+        known = {name: value for name, value in vars(self).items() if name != "stats"}
+        busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
+        return known | {"busy": busy, "bottleneck": self.bottleneck}
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(self.as_dict())

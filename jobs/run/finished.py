@@ -1,0 +1,75 @@
+"""Finished rows: the journal takes them, the summary counts them, the progress tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from sep_batch.jobs.progress.bottleneck import COLUMNS
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.pipeline import errors as failures
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
+
+AT_ONCE = index.FLUSH_ROWS
+_FAILURE = ("error_class", "error_stage", "error", "transient")
+_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
+
+
+def take(finished: Sequence[pa.Table], journal: index.Journal, summary: Summary, progress: Progress) -> None:
+    """Journal, count and tell of finished rows.
+
+    Raises:
+        BugError: A row is a defect of ours.
+    """
+    if not finished:
+        return
+    rows = pa.concat_tables(finished, promote_options="permissive")
+    journal.add(rows)
+    for row in rows.select(_TOLD).to_pylist():
+        is_damaged = bool(row["truncated"] or row["skipped_packets"])
+        summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
+        summary.spend(row)
+        progress.take(row)
+        if row["error_class"] == failures.BUG:
+            raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
+
+
+def fail(bad_rows: pa.Table, settings_sha256: str, journal: index.Journal, summary: Summary, progress: Progress) -> None:
+    """Take rows of the manifest that cannot be meant, as failed ones.
+
+    Args:
+        bad_rows: TRACK's columns and `problem`, as `Plan.bad_rows` has them.
+        settings_sha256: SHA-256 of the run's settings.
+        journal: The run's journal.
+        summary: The run's summary.
+        progress: The run's progress.
+    """
+    for start in range(0, bad_rows.num_rows, AT_ONCE):
+        take([_failed(bad_rows.slice(start, AT_ONCE), settings_sha256, journal.run)], journal, summary, progress)
+
+
+def _failed(rows: pa.Table, settings_sha256: str, run: str) -> pa.Table:
+    same = {
+        **failures.describe(failures.BadRow(), failures.BadRow.stage),
+        "attempts": 1,
+        "settings_sha256": settings_sha256,
+        "run_id": run,
+        "finished_at": datetime.now(UTC),
+    }
+    errors = [failures.one_line(problem) for problem in rows.column(PROBLEM).to_pylist()]
+    columns = {}
+    for field in JOURNAL:
+        if field.name == "error":
+            columns[field.name] = pa.array(errors, field.type)
+        elif field.name in same:
+            columns[field.name] = pa.array([same[field.name]] * rows.num_rows, field.type)
+        else:
+            is_given = field.name in rows.column_names
+            columns[field.name] = rows.column(field.name) if is_given else pa.nulls(rows.num_rows, field.type)
+    if EXTRA in rows.column_names:
+        columns[EXTRA] = rows.column(EXTRA)
+    return pa.table(columns)

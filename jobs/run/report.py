@@ -1,0 +1,80 @@
+"""What a person is told at the end of a run, and what to type next."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+
+import typer
+
+from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.progress import forecast
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.pipeline.errors import WorkerCrash
+
+SHOWN = 5
+
+
+def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
+    """Log a run's warnings, and print its summary in a few words; as JSON it was the last of the events.
+
+    Args:
+        summary: Of the run.
+        as_json: Whether it was told as events.
+        reach: Flags without which no command reaches OUT.
+    """
+    for warning in summary.warnings:
+        logging.getLogger("sep_batch").warning("warning: %s", warning)
+    if not as_json:
+        for line in lines(summary, reach):
+            typer.echo(line)
+
+
+def lines(summary: Summary, reach: str = "") -> list[str]:
+    """Return the summary in words, and the next command to type."""
+    before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
+    if summary.run is None:
+        told = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
+        return [*told, _next("failures", summary, reach)] if summary.known_failed else told
+    speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
+    counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
+    told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    if summary.forecast_s and not summary.stopped:
+        told.append(forecast.beside(summary.forecast_s, summary.job_s))
+    if summary.bottleneck:
+        told.append(summary.bottleneck)
+    if summary.ok_damaged:
+        told.append(f"of those separated, {summary.ok_damaged} damaged: truncated or with skipped packets")
+    if summary.failed:
+        told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
+    if WorkerCrash.error_class in summary.failed and summary.ray_logs:
+        told.append(f"Ray's logs: {summary.ray_logs}")
+    told += [*_known_failed(summary), *_vanished(summary), f"stems and index: {summary.out}"]
+    if summary.failed:
+        told.append(_next("failures", summary, reach))
+    elif not summary.stopped:
+        told.append(_next("verify", summary, reach))
+    return [*told, summary.stopped] if summary.stopped else told
+
+
+def _known_failed(summary: Summary) -> list[str]:
+    """Say how tracks that failed before and were not tried are tried again."""
+    return [ONCE_MENDED] if summary.known_failed else []
+
+
+def _vanished(summary: Summary) -> list[str]:
+    """Say which sources are gone."""
+    if not (gone := summary.vanished):
+        return []
+    first = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
+    return [f"{len(gone)} tracks of OUT are no longer in the listing of the folder, their stems stay: {first}"]
+
+
+def reach(endpoint_url: str | None, storage_options: str | None) -> str:
+    """Return the flags that a command needs to reach the storage of a run that had these."""
+    given = (("--endpoint-url", endpoint_url), ("--storage-options", storage_options))
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in given if value)
+
+
+def _next(command: str, summary: Summary, reach: str) -> str:
+    return f"next: sep-batch {command} {shlex.quote(summary.out)}{reach}"

@@ -1,0 +1,222 @@
+"""`run`: separate every track of a manifest that is not done yet. Holds OUT, has the driver run the flow, publishes the index.
+
+from sep_batch.jobs.run import run_job
+summary = run_job("songs.parquet", out="songs.stems")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.progress import forecast
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run import finished
+from sep_batch.jobs.setup import machine, outs, prepare
+from sep_batch.jobs.setup.options import MaxFailures, Options, check
+from sep_batch.jobs.setup.stop import Stop, seconds_until
+from sep_batch.model.spec import PRESETS
+from sep_batch.pipeline import manifest, storage
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.plan import make_plan, vanished
+from sep_batch.pipeline.out.withdrawal import withdraw
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.storage import uris
+
+if TYPE_CHECKING:
+    from sep_batch.pipeline.stages.context import Work
+
+
+def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
+    """Separate every track of a manifest that is not done yet.
+
+    Args:
+        source: A manifest, a folder, or an audio file; a path or URI.
+        out: Where to; by default beside the source, `songs.parquet` -> `songs.stems`.
+        progress: Told of what happens; by default nothing is shown.
+        options: The fields of `Options`.
+
+    Returns:
+        What was done. Its exit code is as in the README's table.
+
+    Raises:
+        RunError: The run could not start, a systemic fault ended it, or a defect of ours did.
+        KeyboardInterrupt: A signal came before the flow ran, or a second one while it ended.
+    """
+    wanted = Options(**options)
+    check(wanted)
+    now = datetime.now()  # noqa: DTZ005 (a deadline is a time of this machine's clock)
+    stop = Stop(seconds_until(wanted.deadline, now) if wanted.deadline else None)
+    told = progress or Progress()
+    with stop.on_signals(), told.showing():
+        summary = _run(source, out, wanted, stop, told)
+    told.end(summary)
+    return summary
+
+
+def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
+    begun = time.monotonic()
+    engine.look_ahead(wanted, progress.wait_for)
+    progress.wait_for("reading the manifest")
+    catalog = prepare.read_catalog(source, out, wanted)
+    tracks, out = catalog.tracks, catalog.out
+    summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
+    progress.wait_for("reading the weights")
+    model = prepare.obtain_model(wanted.model)
+    settings = prepare.settings_of(wanted, model)
+    prepare.refuse_collisions(tracks, settings)
+    progress.wait_for("looking at what OUT holds")
+    with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
+        before = outs.last_run(out)
+        prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
+        run = index.new_run(out)
+        index.compact(out, run, check=held.check)
+        writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
+        with index.opened(out) as journal:
+            plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
+            prepare.refuse_ids_of_others(plan, journal)
+            displaced = prepare.displaced(plan, journal, settings)
+            _open_out(out, run, settings, catalog.listed, wanted)
+            if catalog.listed.is_folder:
+                listed = catalog.listed
+                summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
+            redone = pa.chunked_array([*plan.column("id").chunks, pa.array(displaced, pa.string())])
+            is_withdrawn = plan.todo and withdraw(journal, redone, writer)
+        if is_withdrawn:
+            index.publish(out, run)
+        bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
+        summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
+        summary.known_failed = plan.counts["known_failed"]
+        if expected := forecast.take(out, settings.sha256, plan.todo):
+            summary.forecast_s = expected.seconds
+        with _published(out, run, held):
+            if plan.todo or bad_rows is not None:
+                summary.run = run
+                held.tell(run=run)
+                progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
+            if plan.todo:
+                like = _machine(wanted, out, plan.column("uri"))
+                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
+                del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
+                _drive(todo, left, bad_rows, work, str(model.folder), summary, wanted, progress, stop, writer)
+            elif bad_rows is not None:
+                _fail(bad_rows, settings, summary, progress, writer)
+    summary.job_s = time.monotonic() - begun
+    summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
+    return summary
+
+
+def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options, machine: Machine) -> Work:
+    from sep_batch.pipeline.stages.context import Work
+
+    run = summary.run or ""
+    parts = index.parts_folder(summary.out, run)
+    scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
+    return Work(
+        settings,
+        summary.out,
+        run,
+        parts,
+        scratch,
+        limit_s=wanted.time_limit_s,
+        stft=wanted.stft,
+        on_damage=wanted.damaged,
+        analysis=wanted.analysis,
+        storage=access,
+        machine=machine,
+    )
+
+
+def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
+    """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
+    if not machine.cluster(wanted):
+        return Machine()
+    local = pc.invert(pc.match_substring(sources, "://"))
+    disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
+    return Machine(machine_requirements.versions(), None if wanted.shared_filesystem else disk)
+
+
+def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: index.Journal) -> None:
+    """End a run that has nothing to separate: the bad rows of its manifest fail, and Ray does not start."""
+    with writer:
+        progress.start(settings.sha256)
+        finished.fail(bad_rows, settings.sha256, writer, summary, progress)
+
+
+def _drive(
+    todo: Iterator[pa.Table],
+    tracks: int,
+    bad_rows: pa.Table | None,
+    work: Work,
+    model: str,
+    summary: Summary,
+    wanted: Options,
+    progress: Progress,
+    stop: Stop,
+    writer: index.Journal,
+) -> None:
+    engine.set_environment(wanted)
+    from sep_batch.jobs.run.breaker import Breaker
+    from sep_batch.jobs.run.driver import Driver
+
+    bound = MaxFailures.parse(wanted.max_failures)
+    progress.wait_for("starting Ray")
+    with (
+        engine.running(wanted, work.machine, progress.wait_for) as resources,
+        stop.on_signals(),  # again: Ray sets a signal handler of its own
+        writer,
+        stop.draining(),
+    ):
+        Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
+
+
+def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, wanted: Options) -> None:
+    """Write OUT's run.json, and clear what dead runs left."""
+    described = {
+        "run": run,
+        "model": wanted.model if wanted.model in PRESETS else uris.absolute(wanted.model),
+        "settings": settings.canonical(),
+        "settings_sha256": settings.sha256,
+        "manifest": {
+            "uri": listed.uri,
+            "sha256": listed.sha256,
+            "read_with": listed.read_with,
+            "tracks": listed.tracks.num_rows,
+            "limit": wanted.limit,
+        },
+        "versions": machine_requirements.versions(),
+    }
+    storage.remove(f"{out}/_sep/parts")
+    storage.remove(f"{out}/_sep/plan")
+    content = json.dumps(described, indent=2, sort_keys=True).encode()
+    storage.put(f"{out}/{outs.RUN_JSON}", content, scratch=index.parts_folder(out, run))
+
+
+@contextlib.contextmanager
+def _published(out: str, run: str, held: lease.Lease) -> Iterator[None]:
+    """Publish the index at the end and remove what only the run needed; not where OUT was taken over, nor in a hurry."""
+    is_hurried = False
+    try:
+        yield
+    except KeyboardInterrupt:  # a second signal: the next run publishes
+        is_hurried = True
+        raise
+    finally:
+        if not is_hurried:
+            held.check()
+            index.compact(out, run, check=held.check)
+            index.publish(out, run)
+            storage.remove(index.plan_folder(out, run))
+            storage.remove(index.parts_folder(out, run))

@@ -1,0 +1,76 @@
+"""What a run needs of this machine: GPUs that torch can use, and a precision that the U-Nets' device has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sep_batch.jobs.setup.address import Address, address_of
+from sep_batch.jobs.setup.options import Options
+from sep_batch.pipeline import errors
+
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
+
+
+def cluster(wanted: Options) -> Address | None:
+    """Return the address of the cluster to join; None for a Ray of our own.
+
+    Raises:
+        UsageError: It cannot be the address of a head.
+    """
+    return address_of(wanted.address)
+
+
+def refuse_unfit(wanted: Options) -> None:
+    """Refuse what this machine cannot do; a cluster is looked at once it is joined.
+
+    Raises:
+        NotRunnableError: Fewer GPUs than asked for.
+        UsageError: A precision that the CPU does not have; a wait for GPUs that will not come.
+    """
+    if cluster(wanted):
+        return
+    if wanted.min_gpus is not None:
+        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
+    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
+    if asked and not wanted.device:
+        refuse_missing_gpus(asked)
+    _refuse_precision(wanted)
+
+
+def refuse_missing_gpus(asked: int) -> None:
+    """Refuse more GPUs than torch can use on this machine.
+
+    Raises:
+        NotRunnableError: Names what was found.
+    """
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked > found:
+        raise errors.NotRunnableError(
+            f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
+            "ask for fewer, or --gpus 0 for the CPU"
+        )
+
+
+def gpus_wanted(wanted: Options) -> int:
+    """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
+
+
+def object_store_bytes(wanted: Options) -> int:
+    """Return the size of the object store of a Ray of our own."""
+    return OBJECT_STORE_BYTES * max(1, gpus_wanted(wanted))
+
+
+def _refuse_precision(wanted: Options) -> None:
+    if wanted.precision == Options.precision or wanted.device:
+        return
+    import torch
+
+    from sep_batch.model.separator import CPU_PRECISIONS
+
+    on_cpu = str(wanted.gpus) == "0" or (wanted.gpus == "auto" and not torch.cuda.is_available())
+    if on_cpu and wanted.precision not in CPU_PRECISIONS:
+        expected = ", ".join(CPU_PRECISIONS)
+        raise errors.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")

@@ -1,0 +1,205 @@
+"""What a run is asked for besides manifest and OUT, and the checks that need nothing but the words themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from sep_batch.jobs.setup import address
+from sep_batch.pipeline import errors, stem_paths
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio.damage import OnDamage
+from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
+from sep_batch.pipeline.manifest import BadRows
+from sep_batch.pipeline.manifest.patterns import Patterns
+from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.plan import Retry
+from sep_batch.pipeline.settings import Precision
+from sep_batch.pipeline.stages.context import Stft
+
+DEFAULT_MODEL = "spleeter:2stems"
+DEFAULT_MAX_FAILURES = "5%"
+
+
+@dataclass(frozen=True)
+class MaxFailures:
+    """A bound on failed tracks: a number, or a percentage of the tracks tried."""
+
+    bound: float
+    is_percent: bool
+
+    @classmethod
+    def parse(cls, text: str) -> MaxFailures:
+        """Read `100` or `5%`.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        try:
+            bound = float(text.removesuffix("%"))
+        except ValueError:
+            bound = -1
+        if not 0 <= bound < float("inf"):
+            raise errors.UsageError(f"--max-failures {text}: expected a number of tracks or a percentage, as 100 or 5%")
+        return cls(bound, text.endswith("%"))
+
+    def is_exceeded(self, failed: int, tried: int) -> bool:
+        """Tell whether so many failures of so many tracks are too many."""
+        return failed > (self.bound * tried / 100 if self.is_percent else self.bound)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked for besides manifest and OUT; the same words as the command line's flags.
+
+    Attributes:
+        model: A preset, or a folder or URI of a converted model.
+        gpus: "auto", or how many; 0 runs the U-Nets on the CPU.
+        cpus: Bound on the CPUs used; None is all.
+        format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
+        bit_depth: 16, 24 or float.
+        precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
+        stft: Who does the STFT: "cpu", the stage that decodes; "gpu", the one that has the U-Nets, wherever they run.
+        analysis: Whether the index tells levels, activity and width of stems.
+        bitrate: Bits per second of a lossy format.
+        sample_rate_hz: That stems are written at; None is the model's, or what the format takes instead of it.
+        mono: Write the mean of both channels.
+        downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
+        filename: Template of the stems' paths below OUT/stems.
+        stems: Those to write; None is all.
+        limit: Only the first tracks of the manifest.
+        offset_s: Skipped at the start of each track, where its row says nothing else.
+        duration_s: Separated of each track, where its row says nothing else.
+        max_failures: Number or percent of the tracks tried, over which the run is stopped.
+        ok_with_failures: Exit code 0 though some tracks failed.
+        retry: Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done but
+            were decoded by older rules that may have been wrong.
+        damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
+        overwrite: Separate again what was made with other settings.
+        scratch: Folder for temporary files of long tracks, where OUT is object storage.
+        deadline: When the run shall end: a duration as 6h, or a time of day as 06:00; a run that begins up to 6 h after it ends
+            at once.
+        wait_s: How long to wait where another run works on OUT.
+        time_limit_s: How long a stage may be at work on one part of a track.
+        input_root: The folder below which local sources have to lie.
+        allow_http: Whether http and https are read.
+        endpoint_url: Of the S3 server.
+        storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
+        address: Of a running Ray cluster.
+        min_gpus: Of a cluster's GPUs, those that suffice to start; the others take part once they are there.
+        shared_filesystem: Whether every node of the cluster sees the paths that are given.
+        bad_rows: "refuse": a manifest with rows that cannot be meant is refused; "fail": these rows fail as `bad_row`.
+        uri_column: The manifest's column of URIs.
+        id_column: The manifest's column of ids.
+        include: Patterns of a folder's files, of which a track matches at least one.
+        exclude: Patterns of a folder's files, of which a track matches none.
+        device: Torch's device, for tests on logical GPUs.
+        flush_s: Seconds between two journal files.
+    """
+
+    model: str = DEFAULT_MODEL
+    gpus: str | int = "auto"
+    cpus: int | None = None
+    format: str = "flac"
+    bit_depth: str = "16"
+    precision: str = "float32"
+    stft: str = "cpu"
+    analysis: bool = True
+    bitrate: int | None = None
+    sample_rate_hz: int | None = None
+    mono: bool = False
+    downmix: str = DEFAULT_DOWNMIX
+    filename: str = stem_paths.DEFAULT_FILENAME
+    stems: tuple[str, ...] | None = None
+    limit: int | None = None
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    max_failures: str = DEFAULT_MAX_FAILURES
+    ok_with_failures: bool = False
+    retry: Retry = "transient"
+    damaged: OnDamage = "keep"
+    overwrite: bool = False
+    scratch: str | None = None
+    deadline: str | None = None
+    wait_s: float = 0.0
+    time_limit_s: float = 600.0
+    input_root: str | None = None
+    allow_http: bool = False
+    endpoint_url: str | None = None
+    storage_options: str | None = None
+    address: str | None = None
+    min_gpus: int | None = None
+    shared_filesystem: bool = False
+    bad_rows: BadRows = "refuse"
+    uri_column: str | None = None
+    id_column: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    device: str | None = None
+    flush_s: float = index.FLUSH_S
+
+
+def check(wanted: Options) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        UsageError: Names the flag, what was found and what was expected.
+    """
+    MaxFailures.parse(wanted.max_failures)
+    stem_paths.check(wanted.filename)
+    Patterns(wanted.include, wanted.exclude)
+    for name, found in (
+        ("--cpus", wanted.cpus),
+        ("--limit", wanted.limit),
+        ("--bitrate", wanted.bitrate),
+        ("--duration", wanted.duration_s),
+        ("--time-limit", wanted.time_limit_s),
+    ):
+        if found is not None and found <= 0:
+            raise errors.UsageError(f"{name} {found}: expected more than 0")
+    if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():
+        raise errors.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
+    if wanted.min_gpus is not None and not 0 < wanted.min_gpus <= int(wanted.gpus if str(wanted.gpus).isdigit() else 0):
+        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
+    if wanted.address:
+        address.check(wanted.address, "--address")
+    if wanted.offset_s < 0:
+        raise errors.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+    for name, asked, known in (
+        ("--precision", wanted.precision, Precision),
+        ("--stft", wanted.stft, Stft),
+        ("--downmix", wanted.downmix, Downmix),
+        ("--retry", wanted.retry, Retry),
+        ("--damaged", wanted.damaged, OnDamage),
+        ("--bad-rows", wanted.bad_rows, BadRows),
+    ):
+        if asked not in get_args(known):
+            raise errors.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
+    _check_format(wanted)
+
+
+def _check_format(wanted: Options) -> None:
+    if wanted.format not in codecs.CODECS:
+        raise errors.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
+    lossy = codecs.is_lossy(wanted.format)
+    if lossy and wanted.bit_depth != "16":
+        raise errors.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
+    if not lossy and wanted.bit_depth not in codecs.CODECS[wanted.format]:
+        raise errors.UsageError(
+            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(codecs.CODECS[wanted.format])}"
+        )
+    if wanted.bitrate and not lossy:
+        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")
+    codec = codecs.CODECS[wanted.format]["" if lossy else wanted.bit_depth]
+    if wanted.bitrate and wanted.bitrate not in codec.bitrates:
+        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} takes {_listed(codec.bitrates)} bits per second")
+    if wanted.sample_rate_hz is not None and wanted.sample_rate_hz not in codec.rates_hz:
+        raise errors.UsageError(f"--sample-rate {wanted.sample_rate_hz}: {wanted.format} takes {_listed(codec.rates_hz)} Hz")
+
+
+def _listed(values: Sequence[int]) -> str:
+    if isinstance(values, range):
+        return f"{values[0]} to {values[-1]}"
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}"

@@ -1,0 +1,100 @@
+"""Settings in the words of `run`'s flags: those that OUT was made with, and how settings differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sep_batch.jobs.cli.flags import flag_of_field
+from sep_batch.jobs.setup.options import DEFAULT_MODEL
+from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
+from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.storage.uris import printable
+
+MODEL = "--model"
+VALUE_CHARS = 80
+_SHA256, _SPEC, _SPEC_NAME = "weights_sha256", "spec", "spec.name"
+_SHA256_CHARS = 12  # of a digest, in a message
+_DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()} | {"bitrate": DEFAULT_BITRATE}
+
+
+def flag_of(setting: str) -> str:
+    """Return the flag of `run` that decides a setting; for one of another version of sep-batch its name, and that it has none.
+
+    Args:
+        setting: Name of a field of `Settings`; fields of the model's description as `spec.name`.
+    """
+    if setting in (_SHA256, _SPEC_NAME):
+        return MODEL
+    if setting.startswith(f"{_SPEC}."):
+        return f"{MODEL} ({setting.removeprefix(f'{_SPEC}.')})"
+    if setting not in Settings.model_fields:
+        return f"{printable(setting, VALUE_CHARS)} (no setting of this version of sep-batch)"
+    return flag_of_field(setting)
+
+
+def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Return a line for each setting that differs, the model's first: its flag, OUT's value, and the value that was asked for.
+
+    Of two models with different names only the names are given, and no list of stems where both have all of their model's.
+
+    Args:
+        differing: As `Settings.differences` returns it.
+    """
+    left_out: set[str] = set()
+    if _SPEC_NAME in differing:
+        left_out = {_SHA256, *(name for name in differing if name.startswith(f"{_SPEC}.") and name != _SPEC_NAME)}
+    if "stems" in differing and differing["stems"] == differing.get("spec.stems"):
+        left_out.add("stems")
+    names = sorted(differing.keys() - left_out, key=lambda name: (not flag_of(name).startswith(MODEL), name))
+    return [_difference(name, *differing[name]) for name in names]
+
+
+def words(run_json: Mapping[str, Any]) -> list[str]:
+    """Return the flags that give a run the settings of OUT; those whose defaults OUT was made with are left out.
+
+    Args:
+        run_json: What the last run wrote of itself, as `outs.last_run` returns it.
+    """
+    settings = run_json["settings"]
+    told: list[str] = []
+    for name in Settings.model_fields:
+        value = settings.get(name, _DEFAULTS[name])
+        if name == _SHA256:
+            continue
+        if name == _SPEC:
+            spec = value if isinstance(value, dict) else {}
+            model = run_json.get("model") or spec.get("name")  # runs of older versions did not write what --model was
+            told += [MODEL, str(model)] if model not in (None, DEFAULT_MODEL) else []
+        elif name == "stems":
+            told += ["--stems", _text(value)] if isinstance(value, list) and value != spec.get("stems") else []
+        elif value is True:
+            told.append(flag_of(name))
+        elif value is not None and value != _DEFAULTS[name]:
+            told += [flag_of(name), _text(value)]
+    return told
+
+
+def source_words(run_json: Mapping[str, Any]) -> list[str]:
+    """Return the flags without which a run may not read the rows and sources of OUT's last run."""
+    read_with = run_json["manifest"].get("read_with", {})
+    told = ["--allow-http"] if read_with.get("allow_http") else []
+    told += ["--bad-rows", "fail"] if read_with.get("bad_rows") == "fail" else []
+    return [*told, "--input-root", str(root)] if (root := read_with.get("input_root")) else told
+
+
+def _difference(name: str, theirs: Any, ours: Any) -> str:
+    cut = _SHA256_CHARS if name == _SHA256 else VALUE_CHARS
+    before, now = (printable(_text(value), cut) for value in (theirs, ours))
+    if name == _SHA256:
+        before, now = f"weights of sha256 {before}", f"weights of sha256 {now}"
+    return f"{flag_of(name)}: OUT has {before}, asked for {now}"
+
+
+def _text(value: Any) -> str:
+    """Return a value as its flag takes it; none, yes or no where the flag takes no such value."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

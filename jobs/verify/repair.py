@@ -1,0 +1,88 @@
+"""What `verify --repair` does about what was found. It needs the lease; what it writes are journal rows and the index.
+
+A track whose stems are broken is given a row of status `deleted`, so that the next run separates it again. Rows that only the
+index still holds, their journal file being lost, are taken back. Orphans go only where they were asked to, and are old.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sep_batch.jobs.verify.checks import BROKEN
+from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out.withdrawal import copy_rows
+
+REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
+REMOVED_AT_ONCE = 100  # between two looks at the lease
+SET_ASIDE = ".unreadable"
+
+# Newer than all that the journal knows of their track, their stems whole and named by no other: the journal lost them.
+_LOST = """
+    WITH ahead AS (
+        SELECT id, s.uri, s.bytes FROM (
+            SELECT p.id, unnest(p.stems) AS s FROM published p LEFT JOIN newest n ON n.id = p.id
+            WHERE p.status = 'ok' AND (n.id IS NULL OR p.run_id > n.run_id OR (p.run_id = n.run_id AND n.status = 'replaced')))),
+    by_others AS (SELECT DISTINCT id, s.uri FROM (SELECT id, unnest(stems) AS s FROM rows))
+    SELECT ahead.id FROM ahead
+    LEFT JOIN listed ON listed.uri = ahead.uri AND listed.bytes = ahead.bytes
+    LEFT JOIN by_others ON by_others.uri = ahead.uri AND by_others.id <> ahead.id
+    GROUP BY ahead.id HAVING bool_and(listed.uri IS NOT NULL AND by_others.id IS NULL)"""
+_DELETED = """
+    SELECT track.* EXCLUDE (_sep_file, _sep_place) REPLACE (
+        'deleted' AS status, broken.kind AS error_class, 'verify' AS error_stage, broken.found[:$chars] AS error,
+        true AS transient, CASE WHEN false THEN track.stems END AS stems, now() AS finished_at, $run AS run_id)
+    FROM whole_newest AS track JOIN (
+        SELECT id, if(bool_or(kind = 'missing'), 'stem_missing', 'stem_damaged') AS kind,
+            string_agg(uri || ': ' || found, '; ' ORDER BY uri) AS found
+        FROM findings WHERE list_contains($broken, kind) GROUP BY id) AS broken ON broken.id = track.id
+    WHERE track.id NOT IN (FROM lost)"""
+_TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_published SEMI JOIN lost USING (id)"
+_REMOVABLE = """
+    SELECT uri FROM findings JOIN listed USING (uri) WHERE kind IN ('orphan', 'leftover') AND modified < now() - $age
+    AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
+
+
+def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) -> dict[str, int]:
+    """Put right what `findings` holds.
+
+    Args:
+        journal: As `findings.collect` leaves it.
+        out: OUT.
+        held: Its lease.
+        remove: Remove orphans and parts older than `REMOVED_FROM`.
+
+    Returns:
+        How many tracks are marked for the next run, rows taken back, journal files set aside, indexes published, and where
+        that was asked for, objects removed.
+    """
+    run = index.new_run(out)
+    held.tell(run=run)
+    journal.database.execute(f"CREATE TABLE lost AS {_LOST}")
+    marking = {"run": run, "broken": list(BROKEN), "chars": errors.MESSAGE_CHARS}
+    with index.Journal(out, run, check=held.check) as writer:
+        marked = copy_rows(journal.database.sql(_DELETED, params=marking), writer)
+        taken_back = copy_rows(journal.database.sql(_TAKEN_BACK), writer)
+    held.check()
+    for uri in journal.unreadable:
+        storage.put(f"{uri}{SET_ASIDE}", storage.read(uri), scratch=index.parts_folder(out, run))
+        storage.remove(uri)
+    done = {"marked": marked, "taken_back": taken_back, "set_aside": len(journal.unreadable)}
+    if remove:
+        done["removed"] = _remove(journal, out, held)
+    held.check()
+    done["published"] = int(index.publish(out, run))
+    storage.remove(index.parts_folder(out, run))
+    return done
+
+
+def _remove(journal: index.Opened, out: str, held: lease.Lease) -> int:
+    """Remove old orphans and parts; none while there are journal files that cannot be read, which may name them."""
+    if any(found.uri.endswith(SET_ASIDE) for found in storage.find(index.journal_folder(out))):
+        return 0
+    old = journal.database.execute(_REMOVABLE, {"age": REMOVED_FROM}).fetchall()
+    for place, (uri,) in enumerate(old):
+        if place % REMOVED_AT_ONCE == 0:
+            held.check()
+        storage.remove(f"{out}/{uri}")
+    return len(old)

@@ -1,0 +1,120 @@
+"""`verify`: is OUT what its journal says? Published index, storage, and with `deep` every stem, against the journal.
+
+from sep_batch.jobs.verify import run_verify
+report = run_verify("songs.stems", deep=True)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from sep_batch.jobs.setup.outs import refuse_no_out
+from sep_batch.jobs.verify import checks
+from sep_batch.jobs.verify.read_stems import read_stems
+from sep_batch.jobs.verify.repair import mend
+from sep_batch.jobs.verify.report import Report
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.manifest import SHOWN
+from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.storage import uris
+from sep_batch.pipeline.storage.retries import listing
+
+TOLD_EVERY_S = 10.0
+
+
+def run_verify(
+    out: str,
+    *,
+    deep: bool = False,
+    repair: bool = False,
+    yes: bool = False,
+    shown: int | None = SHOWN,
+    told: Callable[[str], None] | None = None,
+) -> Report:
+    """Check an OUT, and mend what can be.
+
+    Args:
+        out: OUT, a path or URI.
+        deep: Read every stem.
+        repair: Mark tracks of broken stems for the next run, and publish the index anew.
+        yes: With `repair`, remove old orphans.
+        shown: Findings of each kind that the report holds; None is all.
+        told: Called with a line now and then while stems are read.
+
+    Raises:
+        UsageError: `yes` without `repair`.
+        NotRunnableError: OUT is none, or its storage cannot be read.
+        LeaseHeldError: `repair` was asked for while a run works on OUT.
+    """
+    if yes and not repair:
+        raise errors.UsageError("--yes: only with --repair, of which it removes orphans")
+    begun = time.monotonic()
+    try:
+        out = uris.target(out)
+        refuse_no_out(out)
+        at_work = None if repair else _run_at_work(out)
+        with lease.hold(out) if repair else nullcontext() as held:
+            report = _checked(out, held, deep=deep, remove=yes, shown=shown, told=told)
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"OUT {error}") from error
+    report.at_work = at_work
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+@listing
+def _checked(
+    out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, told: Callable[[str], None] | None
+) -> Report:
+    """Check an OUT, and mend it where its lease is held. Once stems are read, the journal's files are not."""
+    with index.opened(out, skip_unreadable=True) as journal:
+        checks.collect(journal, out)
+        report = _report(journal, out)
+        if deep:
+            read_stems(journal.database, out, _teller(report.stems, told))
+            report.deep = True
+        _fill(report, journal, shown)
+        if held and report.counts:
+            report.repaired = mend(journal, out, held, remove=remove)
+    return report
+
+
+def _run_at_work(out: str) -> str | None:
+    """Say which run works on OUT, if one does."""
+    found = lease.newest(out)
+    return str(found) if found and not found.is_over and found.silent_s < lease.DEAD_S else None
+
+
+def _report(journal: index.Opened, out: str) -> Report:
+    sql = journal.database.execute
+    tracks = dict(sql("SELECT status, count(*) FROM newest GROUP BY status ORDER BY status").fetchall())
+    stems, size = sql("SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM wanted").fetchall()[0]
+    return Report(out, deep=False, tracks=tracks, stems=stems, bytes=size, counts={}, findings={})
+
+
+def _fill(report: Report, journal: index.Opened, shown: int | None) -> None:
+    """Give the report its findings, in the order of `KINDS`."""
+    sql = journal.database.execute
+    counts = dict(sql("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
+    for kind in (kind for kind in checks.KINDS if kind in counts):
+        report.counts[kind] = counts[kind]
+        query = "SELECT id, uri, found FROM findings WHERE kind = $kind ORDER BY uri, id, found LIMIT $shown"
+        rows = sql(query, {"kind": kind, "shown": shown})
+        report.findings[kind] = [dict(zip(("id", "uri", "found"), row, strict=True)) for row in rows.fetchall()]
+        report.exit_code = errors.CHECK_FAILED
+
+
+def _teller(stems: int, told: Callable[[str], None] | None) -> Callable[[int], None]:
+    """Return what counts the stems that were read, and tells of it now and then."""
+    done, last = 0, time.monotonic()
+
+    def more(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if told and time.monotonic() - last >= TOLD_EVERY_S:
+            told(f"{done} of {stems} stems read")
+            last = time.monotonic()
+
+    return more
