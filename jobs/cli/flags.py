@@ -1,4 +1,4 @@
-"""Flags of the command line: those that two commands share, what they mean as options of a run, and the command they make up."""
+"""Flags that two commands share, and the command that they make up."""
 
 from __future__ import annotations
 
@@ -9,17 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
-_FIELDS = {  # of `Options`
-    **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
-    "sample_rate": "sample_rate_hz",
-}
-_PARAMETERS = {field: name for name, field in _FIELDS.items()}
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def flag_of_field(field: str) -> str:
-    """Return the flag of `run` that sets a field of `Options`."""
-    return f"--{_PARAMETERS.get(field, field).replace('_', '-')}"
 
 
 def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[F], F]:
@@ -37,35 +27,6 @@ def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[
         return function
 
     return decorate
-
-
-def as_options(**flags: Any) -> dict[str, Any]:
-    """Return flags of `run` as fields of `Options`.
-
-    Raises:
-        UsageError: A bitrate that is no number.
-    """
-    stems = flags["stems"]
-    read: dict[str, Any] = {
-        "bitrate": _bitrate(flags["bitrate"]),
-        "stems": tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
-        "analysis": not flags.pop("no_analysis", False),
-        "include": tuple(flags["include"] or ()),
-        "exclude": tuple(flags["exclude"] or ()),
-    }
-    return {_FIELDS.get(name, name): value for name, value in (flags | read).items()}
-
-
-def _bitrate(text: str | None) -> int | None:
-    """Read 128k, 320000."""
-    from sep_batch.pipeline.errors import UsageError
-
-    if text is None:
-        return None
-    number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
-    if not number.isdigit():
-        raise UsageError(f"--bitrate {text}: expected bits per second, as 128k or 320000")
-    return int(number) * factor
 
 
 def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> str:

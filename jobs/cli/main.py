@@ -9,17 +9,25 @@ import os
 import sys
 import traceback
 
-from sep_batch.jobs.cli import export, manifest, models, run, submit, verify
 from sep_batch.jobs.cli.app import app
+from sep_batch.jobs.cli.bench import bench
+from sep_batch.jobs.cli.demo import demo
+from sep_batch.jobs.cli.doctor import doctor
+from sep_batch.jobs.cli.export import export
+from sep_batch.jobs.cli.failures import failures
+from sep_batch.jobs.cli.manifest import manifest
+from sep_batch.jobs.cli.models import models
+from sep_batch.jobs.cli.plan import plan
+from sep_batch.jobs.cli.run import run
+from sep_batch.jobs.cli.status import status
+from sep_batch.jobs.cli.submit import submit
+from sep_batch.jobs.cli.sync import sync
+from sep_batch.jobs.cli.verify import verify
 from sep_batch.jobs.setup import streams
 
 __all__ = ["app", "main"]
-COMMANDS = (  # as --help lists them
-    *(run.run, run.plan, run.sync, submit.submit, verify.status, verify.failures, verify.verify),
-    export.export,
-    *(manifest.manifest, manifest.doctor, manifest.demo, manifest.bench),
-)
-app.add_typer(models.models, name="models")
+COMMANDS = (run, plan, sync, submit, status, failures, verify, export, manifest, doctor, demo, bench)  # as --help lists them
+app.add_typer(models, name="models")
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))
 
 

@@ -1,8 +1,7 @@
-"""The commands before a run, and to try one: manifest, doctor, demo, bench."""
+"""The command `manifest`: audio files are listed."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,60 +68,3 @@ def manifest(
             typer.echo(f"warning: {warning}", err=True)
         for line in made.lines():
             typer.echo(line)
-
-
-@app.command()
-def doctor(
-    uri: Annotated[str | None, typer.Argument(help="A folder or prefix that runs will read from or write to.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="HOST:PORT of the head of a Ray cluster to join, or auto, in place of a start. Default: $RAY_ADDRESS."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-) -> None:
-    """Check whether a run would work here: each thing it needs is ok, or what to do about it. Exit code 8 where one is wrong.
-
-    Example: sep-batch doctor s3://bucket/stems
-    """
-    with one_line_errors():
-        from sep_batch.jobs.doctor.doctor import run_doctor, show
-
-        checks = run_doctor(uri, endpoint_url=endpoint_url, options_file=storage_options, address=address)
-        exit_code = show(checks, as_json=as_json)
-    raise typer.Exit(exit_code)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
-) -> None:
-    """Synthesise a small catalog, separate it, and show the index."""
-    with one_line_errors():
-        from sep_batch.jobs.demo.demo import run_demo
-
-        exit_code = run_demo(folder)
-    raise typer.Exit(exit_code)
-
-
-@app.command()
-def bench(
-    seconds: Annotated[float, typer.Option(help="Of audio that is synthesised and separated.")] = 240.0,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Folder or prefix to read from and write to. Default: a temporary folder.")
-    ] = None,
-    model: Annotated[str, typer.Option("--model", "-p", help="As of run.")] = "spleeter:2stems",
-    gpus: Annotated[str, typer.Option(help="As of run.")] = "auto",
-    cpus: Annotated[int | None, typer.Option(min=1, help="As of run.")] = None,
-    format: Annotated[str, typer.Option("--format", "-c", help="As of run.")] = "flac",
-    precision: Annotated[str, typer.Option(help="As of run.")] = "float32",
-    stft: Annotated[str, typer.Option(help="As of run.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-) -> None:
-    """Measure each step and a whole run on this machine, and name what holds it up."""
-    with one_line_errors():
-        from sep_batch.jobs.bench.bench import run_bench, show
-
-        measured = run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
-        show(measured, as_json=as_json)

@@ -1,14 +1,13 @@
-"""The commands that separate, or say what would be separated: run, plan, sync. Declared once, run's flags are theirs too."""
+"""The command `run`: tracks are separated."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sep_batch.jobs.cli import flags
+from sep_batch.jobs.cli import dry_run as planning
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 if TYPE_CHECKING:
@@ -156,11 +155,12 @@ def run(
     """
     with one_line_errors() as log:
         from sep_batch.jobs.run.run import run_job
+        from sep_batch.jobs.setup.options import as_options
 
         if dry_run:
-            given = {name: context.params[name] for name in PLANNED}
-            raise typer.Exit(_plan(context, manifest, as_json=as_json, **given))
-        asked = flags.as_options(
+            given = {name: context.params[name] for name in planning.PLANNED}
+            raise typer.Exit(planning.show_plan(context, manifest, as_json=as_json, **given))
+        asked = as_options(
             model=model,
             gpus=gpus,
             cpus=cpus,
@@ -201,11 +201,11 @@ def run(
             exclude=exclude,
         )
         telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
-        exit_code = _separate(run_job, log, manifest, out, asked, **telling)
+        exit_code = separate(run_job, log, manifest, out, asked, **telling)
     raise typer.Exit(exit_code)
 
 
-def _separate(
+def separate(
     job: Callable[..., Summary],
     log: Handler,
     source: str,
@@ -216,6 +216,7 @@ def _separate(
     log_format: str,
     metrics_port: str | None,
 ) -> int:
+    """Separate, with progress and summary on the terminal; return the exit code."""
     from rich.console import Console
 
     from sep_batch.jobs.progress.progress import Progress
@@ -227,59 +228,3 @@ def _separate(
     summary = job(source, out, progress=progress, **asked)
     show(summary, as_json=as_json, reach=reach(asked["endpoint_url"], asked["storage_options"]))
     return summary.exit_code
-
-
-PLANNED = (  # those of run's flags that change what would be done
-    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
-    *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
-    *("endpoint_url", "storage_options", "address", "bad_rows", "uri_column", "id_column", "include", "exclude", "no_analysis"),
-)
-NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
-
-
-@app.command()
-@flags.shared_with(run, PLANNED)
-def plan(
-    context: typer.Context,
-    manifest: Annotated[str, typer.Argument(help="As of run.")],
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast what the run will take.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-    **given: Any,
-) -> None:
-    """Say what run would do with MANIFEST and why, how much that is, and what it will take. OUT is only read.
-
-    Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
-    """
-    with one_line_errors():
-        exit_code = _plan(context, manifest, calibrate=calibrate, as_json=as_json, **given)
-    raise typer.Exit(exit_code)
-
-
-def _plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_json: bool, **given: Any) -> int:
-    from sep_batch.jobs.plan.plan import run_plan
-    from sep_batch.jobs.plan.report import show
-
-    planned = run_plan(manifest, calibrate=calibrate, **flags.as_options(**given))
-    show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
-    return planned.exit_code
-
-
-@app.command()
-@flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
-def sync(
-    source: Annotated[str, typer.Argument(help="A folder or prefix that holds audio.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where to.")],
-    **given: Any,
-) -> None:
-    """Bring OUT up to SOURCE: what is new or has changed is separated, what is gone is told and kept. The nightly job.
-
-    Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
-    """
-    with one_line_errors() as log:
-        from sep_batch.jobs.run.sync import run_sync
-
-        telling = {name: given.pop(name) for name in ("as_json", "log_format", "metrics_port")}
-        exit_code = _separate(run_sync, log, source, out, flags.as_options(**given), **telling)
-    raise typer.Exit(exit_code)

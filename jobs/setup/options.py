@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from sep_batch.jobs.setup import address
 from sep_batch.pipeline import errors, stem_paths
@@ -20,6 +20,11 @@ from sep_batch.pipeline.stages.context import Stft
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"
+_FIELDS = {  # of `Options`
+    **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
+    "sample_rate": "sample_rate_hz",
+}
+_PARAMETERS = {field: name for name, field in _FIELDS.items()}
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,38 @@ class Options:
     exclude: tuple[str, ...] = ()
     device: str | None = None
     flush_s: float = index.FLUSH_S
+
+
+def flag_of_field(field: str) -> str:
+    """Return the flag of `run` that sets a field of `Options`."""
+    return f"--{_PARAMETERS.get(field, field).replace('_', '-')}"
+
+
+def as_options(**flags: Any) -> dict[str, Any]:
+    """Return flags of `run` as fields of `Options`.
+
+    Raises:
+        UsageError: A bitrate that is no number.
+    """
+    stems = flags["stems"]
+    read: dict[str, Any] = {
+        "bitrate": _bitrate(flags["bitrate"]),
+        "stems": tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,
+        "analysis": not flags.pop("no_analysis", False),
+        "include": tuple(flags["include"] or ()),
+        "exclude": tuple(flags["exclude"] or ()),
+    }
+    return {_FIELDS.get(name, name): value for name, value in (flags | read).items()}
+
+
+def _bitrate(text: str | None) -> int | None:
+    """Read 128k, 320000."""
+    if text is None:
+        return None
+    number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
+    if not number.isdigit():
+        raise errors.UsageError(f"--bitrate {text}: expected bits per second, as 128k or 320000")
+    return int(number) * factor
 
 
 def check(wanted: Options) -> None:

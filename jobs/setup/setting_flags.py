@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sep_batch.jobs.cli.flags import flag_of_field
-from sep_batch.jobs.setup.options import DEFAULT_MODEL
+from sep_batch.jobs.setup.options import DEFAULT_MODEL, flag_of_field
 from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage.uris import printable

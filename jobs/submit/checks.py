@@ -10,7 +10,6 @@ from typing import Any
 
 import typer
 
-from sep_batch.jobs.cli import flags
 from sep_batch.jobs.setup import options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.patterns import Patterns
@@ -41,7 +40,7 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
     Patterns(given.get("include") or (), given.get("exclude") or ())
     if {"format", "stems", "bitrate"} <= set(given):
         fields = {field.name for field in dataclasses.fields(options.Options)}
-        read = flags.as_options(**given)
+        read = options.as_options(**given)
         options.check(options.Options(**{name: value for name, value in read.items() if name in fields}))
     for name, shown, text in _named(parsed):
         if not uris.is_local(text):

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.cutting import Cut, cuts
-from sep_batch.pipeline.export.formats.choose import Excerpt, Place, Writer, writer
+from sep_batch.pipeline.export.formats.base import Excerpt, Place, Writer
+from sep_batch.pipeline.export.formats.choose import writer
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.storage.retries import write_error
 

@@ -1,7 +1,7 @@
 """The stages as a Ray Data pipeline: Read -> Analyze -> Separate -> Write, with the resources each may use.
 
-Ray is in this file and in jobs/engine/engine.py only. What Ray Data 2.60 does unasked and we do not want is set here, with its reason:
-it retries for ever, and it hangs where actors ask for all the CPUs.
+Defaults of Ray Data 2.60 that do not fit are changed here, each with its reason: endless retries, and a deadlock where actors ask
+for all CPUs.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from catalogs import decoded, write_tone
 from channel_files import tones, wav
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import run
 from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.cli.run import run
 from sep_batch.jobs.engine import engine
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
@@ -398,7 +398,7 @@ def check_as_json(catalog, tiny, tmp, inline):
     assert (told["ok"], told["exit_code"], told["tracks"]) == (2, 0, 2)
 
 
-OPTIONS = [name for name in inspect.signature(run.run).parameters if name not in ("context", "manifest")]
+OPTIONS = [name for name in inspect.signature(run).parameters if name not in ("context", "manifest")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -15,8 +15,8 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import manifest
 from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.cli.manifest import manifest
 from sep_batch.pipeline import storage
 
 SECONDS = 0.5
@@ -138,7 +138,7 @@ def usual_storage():
     storage.use({})
 
 
-@pytest.mark.parametrize("option", [name for name in inspect.signature(manifest.manifest).parameters if name != "sources"])
+@pytest.mark.parametrize("option", [name for name in inspect.signature(manifest).parameters if name != "sources"])
 def test_every_option_changes_something(option, songs, tmp_path):
     globals()[f"check_{option}"](songs, tmp_path / "m.parquet")
 

@@ -15,8 +15,9 @@ import pytest
 from catalogs import stems_below, write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.cli import run
 from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.cli.plan import plan as plan_command
+from sep_batch.jobs.cli.run import run
 from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.run.run import run_job
 from sep_batch.model import weights
@@ -164,7 +165,7 @@ def test_a_run_that_is_at_work_is_told_and_not_waited_for(catalog, tiny):
 def test_every_flag_of_run_that_changes_what_is_done_is_one_of_plan():
     how = {"max_failures", "ok_with_failures", "scratch", "deadline", "wait", "time_limit", "metrics_port", "log_format"}
     how |= {"min_gpus", "shared_filesystem", "damaged"}
-    flags = {name: set(inspect.signature(getattr(run, name)).parameters) for name in ("run", "plan")}
+    flags = {name: set(inspect.signature(command).parameters) for name, command in (("run", run), ("plan", plan_command))}
     assert flags["run"] - how - {"dry_run"} == flags["plan"] - {"calibrate"}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from lhotse import MonoCut, MultiCut, Recording
 from lhotse.shar.writers.tar import TarWriter
 
-from sep_batch.pipeline.export.formats.choose import Excerpt, Place, plain
+from sep_batch.pipeline.export.formats.base import Excerpt, Place, plain
 from sep_batch.pipeline.export.settings import MIX
 
 _OBJECTS = ({"width"}, {"array"}, {"storage_type"}, {"id", "sources", "sampling_rate"})  # that Lhotse makes of such a field

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sep_batch.pipeline.export.formats.choose import Excerpt, Place
+from sep_batch.pipeline.export.formats.base import Excerpt, Place
 from sep_batch.pipeline.export.settings import MIX
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline.export import columns
-from sep_batch.pipeline.export.formats.choose import Excerpt, Place
+from sep_batch.pipeline.export.formats.base import Excerpt, Place
 
 ROW_GROUP_BYTES = 64 << 20  # of audio; readers take a row group at once
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of `datasets.Audio`

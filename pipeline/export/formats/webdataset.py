@@ -10,7 +10,7 @@ from pathlib import Path
 
 import webdataset
 
-from sep_batch.pipeline.export.formats.choose import Excerpt, Place, plain
+from sep_batch.pipeline.export.formats.base import Excerpt, Place, plain
 
 OWNER = "sep-batch"
 

@@ -1,0 +1,34 @@
+"""The command `sync`: an OUT is brought up to a folder or prefix."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from sep_batch.jobs.cli import flags
+from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.run import run, separate
+
+NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
+
+
+@app.command()
+@flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
+def sync(
+    source: Annotated[str, typer.Argument(help="A folder or prefix that holds audio.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where to.")],
+    **given: Any,
+) -> None:
+    """Bring OUT up to SOURCE: what is new or has changed is separated, what is gone is told and kept. The nightly job.
+
+    Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
+    """
+    with one_line_errors() as log:
+        from sep_batch.jobs.run.sync import run_sync
+        from sep_batch.jobs.setup.options import as_options
+
+        telling = {name: given.pop(name) for name in ("as_json", "log_format", "metrics_port")}
+        exit_code = separate(run_sync, log, source, out, as_options(**given), **telling)
+    raise typer.Exit(exit_code)
