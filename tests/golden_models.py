@@ -6,11 +6,11 @@ import dataclasses
 import functools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from catalogs import decoded
+from project_files import TESTS
 
 from sep_batch.model import checkpoint
 from sep_batch.model.parts import Part
@@ -19,7 +19,7 @@ from sep_batch.model.spec import ModelSpec
 
 torch.set_num_threads(1)  # models this small gain nothing from more; threads that wait for a busy core lose much
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = TESTS / "golden"
 SETS = ("2stems", "4stems", "5stems", "2stems-16kHz-average")
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from channel_files import by_ffmpeg, tones, wav
+from project_files import TESTS
 from signals import tone
 
-FOLDER = Path(__file__).parent / "golden" / "out_of_196c357"
+FOLDER = TESTS / "golden" / "out_of_196c357"
 SAMPLES = 4410
 SUSPECT = {"six": 6, "ogg": 2}  # channels by id
 FINE = {"stereo": 2, "mono": 1}

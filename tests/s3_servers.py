@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from project_files import ROOT
+
 SERVE = (str(ROOT / ".venv-swift" / "bin" / "python"), str(ROOT / "infra" / "object-store" / "serve.py"))
 STOP_S = 30.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project_files import ROOT
 
-ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 
 

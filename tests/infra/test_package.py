@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from project_files import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("jobs", "model", "pipeline")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_COPIED = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")

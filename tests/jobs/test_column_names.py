@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import re
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import write_tone
+from project_files import ROOT
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
 from sep_batch.pipeline.rows import JOURNAL
 
-ROOT = Path(__file__).parents[2]
 STATEMENT = re.compile(r"\b(?:SELECT|FROM|JOIN|CREATE|INSERT|WHERE)\b")
 RESERVED = {"_sep_file", "_sep_place"}
 

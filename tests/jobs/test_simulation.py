@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from project_files import TESTS
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(TESTS / "benchmarks"))
 
 import simulate_catalog
 from simulate_catalog import check, plan, run, status

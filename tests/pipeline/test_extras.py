@@ -9,10 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from project_files import ROOT
 
 from sep_batch.pipeline import extras
 
-PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 
 
@@ -27,7 +28,7 @@ def test_an_extra_is_named_with_its_packages_and_their_versions_for_this_python(
 def test_the_command_takes_the_constraints_of_a_checkout_and_pip_runs_it(tmp_path):
     command = shlex.split(extras.to_install("export").partition(": ")[2])
     at = command.index("--constraint")
-    assert Path(command[at + 1]).samefile(Path(__file__).parents[2] / "constraints.txt")
+    assert Path(command[at + 1]).samefile(ROOT / "constraints.txt")
     told = subprocess.run([*command, "--dry-run", "--no-deps"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hostile.craft import FORMATS, video, whole
 from planted import planted
+from project_files import TESTS
 from signals import noise
 
 from sep_batch.pipeline import audio, errors
@@ -262,7 +263,7 @@ def test_the_children_die_with_their_process():
         "threading.Thread(target=lambda: audio.probe(io.BytesIO(planted.file('loop'))), daemon=True).start()\n"
         "time.sleep(1); os.kill(os.getpid(), 9)\n"
     )
-    tests = str(Path(__file__).parents[2])
+    tests = str(TESTS)
     told = subprocess.run([sys.executable, "-c", program, tests], capture_output=True, text=True, check=False)
     assert told.returncode == -9
     deadline = time.monotonic() + START_S

@@ -7,11 +7,11 @@ import itertools
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from channel_files import by_ffmpeg, caf, gains, mov, tones, wav
+from project_files import ROOT
 from signals import RATE_HZ, noise, snr_db
 
 from sep_batch.pipeline import errors
@@ -287,7 +287,7 @@ def test_a_header_of_ever_so_many_channels_is_refused_at_once(channels):
 
 
 def test_the_docs_name_every_channel_with_its_gain():
-    text = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+    text = (ROOT / "docs" / "sources.md").read_text()
     table = text[text.index("<!-- gains -->") : text.index("<!-- /gains -->")]
     decibels = {1: "0 dB in its own", A: "-3 dB", B: "-6 dB", 0: "left out"}
     for name, (left, right) in downmix.GAINS.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from catalogs import WAV
+from project_files import ROOT
 from signals import RATE_HZ, noise
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.setup import prepare
 from sep_batch.pipeline.audio.encoding import encode
 
-DOC = Path(__file__).parents[2] / "docs" / "datasets.md"
+DOC = ROOT / "docs" / "datasets.md"
 SONG_S = 20
 SHAPES = {  # of a batch, as each recipe prints it
     "singing": r"torch.Size\(\[\d, 2, 441000\]\) torch.Size\(\[\d, 2, 441000\]\)",

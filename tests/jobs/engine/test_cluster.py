@@ -11,18 +11,18 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from catalogs import stems_below, write_tone
 from faults.killing import pending
+from project_files import TESTS
 
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.stages import machine_requirements
 
-ONE_RUN = Path(__file__).parent.parent / "faults" / "one_run.py"
+ONE_RUN = TESTS / "faults" / "one_run.py"
 TRACKS = 24
 LOST_S = 3.0  # in place of minutes: how long a node that was killed is waited for
 UNDER_WAY_S = 300
@@ -56,7 +56,7 @@ def checked(cluster, tmp_path_factory):
     described.write_text("Metadata-Version: 2.1\nName: sep-batch\nVersion: 0.0.1\n")
     path = os.pathsep.join([str(other), *filter(None, [os.environ.get("PYTHONPATH")])])
     odd = cluster.add_node(num_cpus=1, node_name="odd", env_vars={"PYTHONPATH": path})
-    checks = Path(__file__).parent.parent / "cluster_checks.py"
+    checks = TESTS / "cluster_checks.py"
     # From an empty folder, for Ray puts the driver's folder first on its workers' paths, and ours may describe sep-batch too.
     command = [sys.executable, checks, cluster.address]
     empty = tmp_path_factory.mktemp("empty")

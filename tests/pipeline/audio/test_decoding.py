@@ -369,7 +369,7 @@ def outcomes_of_damage(*key):
 
 def test_damaged_files_are_read_or_fail_as_one_of_ours():
     """In a process of its own, which a decoder may take with it."""
-    program = "import test_audio; [print(*test_audio.outcomes_of_damage(*key)) for key in test_audio.CODEC_OF]"
+    program = "import test_decoding; [print(*test_decoding.outcomes_of_damage(*key)) for key in test_decoding.CODEC_OF]"
     here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", program], env=here, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

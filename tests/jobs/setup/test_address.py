@@ -8,10 +8,10 @@ import shutil
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from catalogs import write_tone
+from project_files import TESTS
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -24,7 +24,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 
 LIMIT_S = 30.0
-OUT = Path(__file__).parents[1] / "golden" / "out_of_196c357"
+OUT = TESTS / "golden" / "out_of_196c357"
 SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # the first frame of an HTTP/2 server
 
 

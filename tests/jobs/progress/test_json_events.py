@@ -9,10 +9,10 @@ import re
 import threading
 import time
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from catalogs import write_tone
+from project_files import ROOT
 
 from sep_batch.jobs.progress import progress
 from sep_batch.jobs.progress.json_events import Events
@@ -23,7 +23,7 @@ from sep_batch.jobs.setup.stop import Stop
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import flow
 
-OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+OPERATE = (ROOT / "docs" / "operate.md").read_text()
 
 
 def events_of(source, tiny, **options):

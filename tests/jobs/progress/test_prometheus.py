@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
-from pathlib import Path
 
 import pytest
 from catalogs import write_tone
+from project_files import ROOT
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,7 +19,7 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index
 
-OPERATE = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+OPERATE = (ROOT / "docs" / "operate.md").read_text()
 
 
 def parsed(text):

@@ -19,6 +19,7 @@ import pyarrow.parquet
 import pytest
 from catalogs import decoded, write_tone
 from channel_files import tones, wav
+from project_files import TESTS
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -549,7 +550,7 @@ def test_help_loads_neither_torch_nor_ray():
 
 def test_models_convert_show_and_list(tmp_path, monkeypatch):
     monkeypatch.setenv("SEP_BATCH_CACHE", str(tmp_path / "cache"))
-    golden, mine = Path(__file__).parents[1] / "golden" / "4stems", tmp_path / "mine"
+    golden, mine = TESTS / "golden" / "4stems", tmp_path / "mine"
     told = call(
         "models", "convert", "--checkpoint", golden / "model", "--config", golden / "config.json", "--out", tmp_path / "mine"
     )

@@ -1,0 +1,6 @@
+"""Paths of the project's files, for tests that read them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
