@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import shutil
 import subprocess
@@ -20,7 +21,13 @@ from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.rows import JOURNAL, STEM
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = {"model": {"model"}, "pipeline": {"model", "pipeline"}, "jobs": {"model", "pipeline", "jobs"}}
+ORDER = (  # a folder, or a file at the top of a package; each imports only from those before it
+    "model",
+    *(f"pipeline.{name}" for name in ("errors", "extras", "repeats", "rows", "storage", "stem_paths", "audio", "settings")),
+    *(f"pipeline.{name}" for name in ("manifest", "out", "stages", "flow", "export")),
+    *(f"jobs.{name}" for name in ("setup", "engine", "progress", "failures", "run", "demo", "bench", "plan", "status", "verify")),
+    *(f"jobs.{name}" for name in ("export", "submit", "doctor", "manifest", "models", "cli", "__main__")),
+)
 ONLY_IN = {  # the one place that knows a library
     "ray": {
         *("pipeline/flow/flow.py", "pipeline/export/flow.py", "pipeline/flow/actors.py"),
@@ -30,7 +37,9 @@ ONLY_IN = {  # the one place that knows a library
     "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},
     "soundfile": {"pipeline/audio/vorbis.py"},
 }
-SOURCES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
+PACKAGES = ("model", "pipeline", "jobs")
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+FOLDERS = [path.parent for path in SOURCES if path.name == "__init__.py"]
 
 
 def imported(path):
@@ -42,18 +51,50 @@ def imported(path):
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
+def room(module):
+    """Return the folder of ORDER that a module lies in; none for the top of a package."""
+    return next((name for name in (module, ".".join(module.split(".")[:2]), module.split(".")[0]) if name in ORDER), None)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way_and_a_library_stays_in_its_file(path):
-    package = path.relative_to(ROOT).parts[0]
+    name = str(path.relative_to(ROOT))
+    own = room(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
     for module in imported(path):
         top, _, rest = module.partition(".")
-        if top == "sep_batch":
-            assert rest.split(".")[0] in ALLOWED[package], f"{path.name} imports {module}"
-        assert str(path.relative_to(ROOT)) in ONLY_IN.get(top, {str(path.relative_to(ROOT))}), f"{path.name} imports {module}"
+        if top == "sep_batch" and own is not None:
+            assert room(rest) is not None, f"{name} imports {module}, which lies in none of ORDER"
+            assert ORDER.index(room(rest)) <= ORDER.index(own), f"{name} imports {module}, which lies higher"
+        assert name in ONLY_IN.get(top, {name}), f"{name} imports {module}"
+
+
+def test_every_folder_and_file_of_the_packages_has_its_place_in_the_order():
+    files = {str(path.relative_to(ROOT).with_suffix("")).replace("/", ".") for path in SOURCES if path.name != "__init__.py"}
+    assert {name for name in files if room(name) is None} == set()
+    assert {name for name in ORDER if not any(room(file) == name for file in files)} == set()
+
+
+def test_no_imports_go_in_a_circle():
+    files = {"sep_batch." + ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    graph = {
+        name: {
+            module for full in imported(path) for module in (full, full.rpartition(".")[0]) if module in files and module != name
+        }
+        for name, path in files.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_the_map_of_a_folder_has_one_line_for_each_file(folder):
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    listed = re.findall(r"^    (\w+): \S", docstring[docstring.index("\n\nFiles:\n") :], re.MULTILINE)
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(listed) == sorted(files | {path.parent.name for path in folder.glob("*/__init__.py")})
 
 
 def test_the_type_check_sees_wrong_calls_across_packages(tmp_path):
-    for name in (*ALLOWED, ".types", ".mypy_cache"):
+    for name in (*PACKAGES, ".types", ".mypy_cache"):
         if (ROOT / name).exists():
             shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -1,1 +1,21 @@
-"""Cli."""
+"""The command line: one file a command.
+
+Files:
+    main: The entry point: all commands in one app, and its exit code.
+    app: The app; errors become one line and an exit code here, and only here.
+    flags: Flags that two commands share.
+    run: `run`.
+    plan: `plan`.
+    dry_run: A plan on the terminal: `plan`, and `run --dry-run`.
+    sync: `sync`.
+    submit: `submit`.
+    status: `status`.
+    failures: `failures`.
+    verify: `verify`.
+    export: `export`.
+    manifest: `manifest`.
+    doctor: `doctor`.
+    demo: `demo`.
+    bench: `bench`.
+    models: `models list`, `fetch`, `convert`, `show`.
+"""

@@ -1,1 +1,16 @@
-"""Setup."""
+"""Steps and checks with which commands begin.
+
+Files:
+    options: Options of a run, read from flags and checked.
+    setting_flags: Settings as flags of `run`.
+    prepare: Catalog, model and settings of a run or plan; nothing is written.
+    storage_options: Storage options of the command line.
+    outs: Marks of an OUT, and its run.json.
+    run_json: The fields of run.json, checked.
+    machine: Options that this machine cannot satisfy are refused.
+    check: The result of one check.
+    check_machine: Checks of Python, CPUs, memory, /dev/shm and open files.
+    address: The address of a Ray cluster: its source, its form, its port.
+    stop: The end of a run by a signal (Ctrl-C, SIGTERM, SIGHUP) or a deadline.
+    streams: Stdout and stderr: lost output ends nothing; output of libraries is kept apart.
+"""
