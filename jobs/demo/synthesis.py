@@ -3,7 +3,7 @@
 A wave of one instrument is (samples,), a mix (2, samples), float64 until `song` hands it out as float32. Times are in seconds,
 pitches in semitones of MIDI (69 is 440 Hz). Same arguments, same song.
 
-from sep_batch.jobs.synth import song
+from sep_batch.jobs.demo.synthesis import song
 truth = song(seed=1, seconds=10.0)
 mix = truth["vocals"] + truth["accompaniment"]
 """

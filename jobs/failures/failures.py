@@ -1,6 +1,6 @@
 """`failures`: what failed in an OUT, by class and message, what to do about it, and a manifest of it to run again.
 
-from sep_batch.jobs.failed import run_failures
+from sep_batch.jobs.failures import run_failures
 report = run_failures("songs.stems", to="failures.parquet")
 """
 

@@ -1,6 +1,6 @@
 """`sync`: the nightly job. What is new below a folder or prefix, or has changed, is separated; what is gone is told, and kept.
 
-from sep_batch.jobs.sync import run_sync
+from sep_batch.jobs.run import run_sync
 summary = run_sync("s3://bucket/songs", "s3://bucket/stems")
 """
 

@@ -1,7 +1,7 @@
 """`submit`: a command of ours as a job on a running cluster, followed to its end; its exit code is the command's.
 
-from sep_batch.jobs.job_api import JobApi
-from sep_batch.jobs.submit import follow_job, new_name, start_job
+from sep_batch.jobs.submit.job_api import JobApi
+from sep_batch.jobs.submit.submit import follow_job, new_name, start_job
 api, name = JobApi("http://head:8265"), new_name()
 start_job(api, name, ["run", "s3://bucket/songs.parquet"], {})
 exit_code = follow_job(api, name, print)

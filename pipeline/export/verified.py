@@ -70,7 +70,7 @@ def _refuse_another(found: storage.Info, track: Mapping[str, Any]) -> None:
 
 
 def _is_same_etag(etag: str, found: storage.Info) -> bool:
-    """Tell whether an etag of the index is a file's of today, as `plan.py` compares them in SQL.
+    """Tell whether an etag of the index is a file's of today, as `pipeline/out/plan.py` compares them in SQL.
 
     On a disk an etag is the time of the last change and, since there are rows with it, the size.
 

@@ -37,7 +37,7 @@ PEAK_OF_EACH = """
 import io, sys
 from pathlib import Path
 import corpus, craft
-from sep_batch.pipeline import audio, failures
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio import containers, reader
 
 def peak_mb():  # of this program: what getrusage says begins with its parent's
@@ -46,7 +46,7 @@ def peak_mb():  # of this program: what getrusage says begins with its parent's
 def decode(content):
     try:
         return sum(piece.shape[1] for piece in audio.decode(io.BytesIO(content), rate_hz=44_100)[0]) / 44_100
-    except failures.TrackError as error:
+    except errors.TrackError as error:
         return error.error_class
 
 decode(craft.whole("flac"))

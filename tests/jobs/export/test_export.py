@@ -517,8 +517,9 @@ import sys
 from pathlib import Path
 import pyarrow as pa
 import sep_batch.jobs.export
-from sep_batch.jobs.export_options import ExportOptions, settings_of
-from sep_batch.pipeline.export.formats import Place, writer
+from sep_batch.jobs.export.options import ExportOptions, settings_of
+from sep_batch.pipeline.export.formats.base import Place
+from sep_batch.pipeline.export.formats.choose import writer
 writer(Place(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
 sys.exit(" ".join({"datasets", "lhotse", "ray", "torch", "webdataset"} & set(sys.modules)) or 0)
 """

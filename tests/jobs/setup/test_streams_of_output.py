@@ -11,7 +11,7 @@ import pytest
 
 NATIVE = """
 import os, sys
-from sep_batch.jobs import streams
+from sep_batch.jobs.setup import streams
 {moved}
 with streams.native_dropped():
     os.write(2, b"Ray's\\n")
@@ -73,7 +73,7 @@ def test_what_an_encoding_lacks_is_escaped(missing):
 
 LAST = """
 import os, signal, sys
-from sep_batch.jobs import streams
+from sep_batch.jobs.setup import streams
 streams.protect()
 try:
     with streams.last_words("gone"):

@@ -84,7 +84,7 @@ def test_only_the_highest_stays(out):
 
 
 def test_a_lease_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path):
-    holds = "import os; from sep_batch.pipeline import lease; held = lease.hold('.'); held.__enter__()"
+    holds = "import os; from sep_batch.pipeline.out import lease; held = lease.hold('.'); held.__enter__()"
     subprocess.run([sys.executable, "-c", f"{holds}; os.kill(os.getpid(), 9)"], cwd=tmp_path, check=False)
     assert not json.loads(storage.read(f"{lease.folder(str(tmp_path))}/000001.json")).get("ended")
     begun = time.monotonic()

@@ -11,10 +11,10 @@ from sep_batch.pipeline.stages.context import Work
 
 HANGS = """
 import sys, time
-from sep_batch.pipeline import timelimit
-from sep_batch.pipeline.work import Work
+from sep_batch.pipeline.stages import time_limit
+from sep_batch.pipeline.stages.context import Work
 work = Work(None, out="out", run="r", parts="parts", scratch="parts", limit_s=0.3)
-list(timelimit.limited(iter(lambda: time.sleep(60), 1), sys.argv[1:], work))
+list(time_limit.limited(iter(lambda: time.sleep(60), 1), sys.argv[1:], work))
 """
 
 
