@@ -71,13 +71,13 @@ def inline(monkeypatch):
     from sep_batch.jobs.engine import engine
     from sep_batch.pipeline.flow import flow
     from sep_batch.pipeline.out.plan import read_plan
-    from sep_batch.pipeline.stages import long_tracks, stages
+    from sep_batch.pipeline.stages import analyze, long_tracks, separate, write
 
     asked = []
 
     def build(plan, work, model, resources, *, blocks_per_file):
         asked.append(resources)
-        chain = (stages.Analyze(work), stages.Separate(work, model, device="cpu"), stages.Write(work))
+        chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
         return plan, chain
 
     def finished_rows(dataset, work):

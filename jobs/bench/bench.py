@@ -41,8 +41,9 @@ from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 from sep_batch.pipeline.stages.context import Work
-from sep_batch.pipeline.stages.stages import PATCHES_PER_PART, Separate
+from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.storage import uris
 
 REPEATS = 5  # of every step, one after another, so that a slow moment of the machine hits them all

@@ -15,7 +15,7 @@ from sep_batch.jobs.plan.durations import Lengths, lengths
 from sep_batch.jobs.plan.known_sizes import Past
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages.stages import PATCHES_PER_PART
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 
 FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # stems of 8 songs; of 24 bits, what excerpts of them take more
 

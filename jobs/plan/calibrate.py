@@ -29,7 +29,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages.stages import PATCHES_PER_PART
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 
 MEASURED_S = 60.0  # after which the run takes no more in
 LEAST_TRACKS = 4  # for a slope

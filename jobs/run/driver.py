@@ -25,7 +25,7 @@ from sep_batch.pipeline.out.finished_ids import Seen
 from sep_batch.pipeline.out.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages.context import Work
-from sep_batch.pipeline.stages.stages import worker_crash
+from sep_batch.pipeline.stages.failed_rows import worker_crash
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
 PASSES = 3  # the flow, and twice more for what was lost with its process or node: a row a block, and then each alone

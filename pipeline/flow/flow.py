@@ -30,9 +30,11 @@ from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow.actors import Pools
 from sep_batch.pipeline.out.plan import read_plan
+from sep_batch.pipeline.stages.analyze import Analyze
 from sep_batch.pipeline.stages.context import Work
 from sep_batch.pipeline.stages.long_tracks import Gathering, join
-from sep_batch.pipeline.stages.stages import Analyze, Separate, Write
+from sep_batch.pipeline.stages.separate import Separate
+from sep_batch.pipeline.stages.write import Write
 
 CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: measured on the 8 songs

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import errors, stem_paths, storage
 from sep_batch.pipeline.audio.damage import OnDamage
-from sep_batch.pipeline.rows import PART, fill, value
+from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.machine_requirements import Machine
 from sep_batch.pipeline.storage import Options
@@ -89,10 +87,3 @@ def _looked(uri: str, _time: int) -> bool:
         return storage.exists(uri)
     except errors.TrackError:  # not to be known now
         return False
-
-
-def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
-    """Return a track's failed row for what a stage caught; its payload is empty, never null."""
-    done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
-    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
-    return fill(row, PART, **errors.describe(error, stage), **done, **emptied)

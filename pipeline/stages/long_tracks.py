@@ -21,7 +21,8 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
-from sep_batch.pipeline.stages.context import Work, failed
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.failed_rows import failed
 
 
 def store(row: pa.Table, work: Work) -> pa.Table:

@@ -25,8 +25,9 @@ from sep_batch.pipeline import rows
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.analyze import Analyze
 from sep_batch.pipeline.stages.context import Work
-from sep_batch.pipeline.stages.stages import Analyze, Separate
+from sep_batch.pipeline.stages.separate import Separate
 
 MODEL = "spleeter:2stems"
 RATE_HZ = 44_100

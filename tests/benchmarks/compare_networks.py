@@ -36,7 +36,7 @@ from sep_batch.model.inference import Place, inference_form
 from sep_batch.model.spec import PRESETS
 from sep_batch.model.spectrogram import magnitude, patch_spectrum
 from sep_batch.model.unet import UNet
-from sep_batch.pipeline.stages import stages
+from sep_batch.pipeline.stages.process import prepare_torch
 
 SPEC = PRESETS["spleeter:2stems"]  # of its two U-Nets the first is run
 PATCH_S = SPEC.patch_frames * SPEC.hop / SPEC.sample_rate_hz
@@ -227,8 +227,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of each variant, and patches at once where a thread has its own")
     parser.add_argument("--json", action="store_true", help="print JSON, and no table")
     given = parser.parse_args()
-    if hasattr(stages, "_prepare_torch"):
-        stages._prepare_torch()  # memory is kept as the product keeps it, for every variant
+    prepare_torch()  # memory is kept as the product keeps it, for every variant
     about = machine(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject.published(folder)

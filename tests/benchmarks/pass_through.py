@@ -22,7 +22,7 @@ from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import Encoder
 from sep_batch.pipeline.flow import flow
-from sep_batch.pipeline.stages.stages import Separate
+from sep_batch.pipeline.stages.separate import Separate
 
 RATE_HZ = 44_100
 EVERY_S = 1.0

@@ -29,7 +29,7 @@ from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import containers
 from sep_batch.pipeline.out import index, lease
-from sep_batch.pipeline.stages import stages
+from sep_batch.pipeline.stages import analyze
 from sep_batch.pipeline.storage import retries
 
 SECONDS = 0.5
@@ -172,7 +172,7 @@ def check_no_analysis(catalog, tiny, tmp, inline):
 def check_scratch(catalog, tiny, tmp, inline):
     long = write_tone(tmp / "long.wav", seconds=25)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "PATCHES_PER_PART", 1)
+        patch.setattr(analyze, "PATCHES_PER_PART", 1)
         run_with(long, tiny, f"memory://{tmp.name}", "--scratch", tmp / "scratch")
     assert list(tmp.glob("scratch")) == [tmp / "scratch"]
     assert not list((tmp / "scratch").iterdir())
@@ -257,7 +257,7 @@ def check_wait(catalog, tiny, tmp, inline):
 def check_time_limit(catalog, tiny, tmp, inline):
     seen = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "limited", lambda rows, _ids, work: seen.add(work.limit_s) or rows)
+        patch.setattr(analyze, "limited", lambda rows, _ids, work: seen.add(work.limit_s) or rows)
         run_with(catalog, tiny, tmp / "o", "--time-limit", 12.5)
     assert seen == {12.5}
 

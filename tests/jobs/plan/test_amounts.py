@@ -19,7 +19,7 @@ from sep_batch.model.parts import split_parts
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages.stages import PATCHES_PER_PART
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 
 SPEC = PRESETS["spleeter:2stems"]
 MP3_S = 24_000  # bytes a second at 192 kbit/s

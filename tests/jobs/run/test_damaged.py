@@ -13,7 +13,7 @@ from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.run.report import lines
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.out import index
-from sep_batch.pipeline.stages import stages
+from sep_batch.pipeline.stages import analyze
 
 COLUMNS = ("status", "error_class", "truncated", "skipped_packets")
 
@@ -96,7 +96,7 @@ def test_what_is_done_stays_done_under_fail(songs, tmp_path, tiny, inline):
 
 
 def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp_path, tiny, inline, monkeypatch):
-    monkeypatch.setattr(stages, "PATCHES_PER_PART", 1)
+    monkeypatch.setattr(analyze, "PATCHES_PER_PART", 1)
     (tmp_path / "songs").mkdir()
     content = write_tone(tmp_path / "songs" / "long.wav", seconds=100.0).read_bytes()
     (tmp_path / "songs" / "long.wav").write_bytes(content[: 2 * len(content) // 5])
@@ -109,7 +109,7 @@ def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp
 
 
 def test_a_long_track_that_is_flagged_at_its_end_is_flagged_in_its_row(tmp_path, tiny, inline, monkeypatch):
-    monkeypatch.setattr(stages, "PATCHES_PER_PART", 1)
+    monkeypatch.setattr(analyze, "PATCHES_PER_PART", 1)
     (tmp_path / "songs").mkdir()
     content = write_tone(tmp_path / "songs" / "long.wav", seconds=60.0).read_bytes()
     (tmp_path / "songs" / "long.wav").write_bytes(content[: 9 * len(content) // 10])

@@ -25,8 +25,8 @@ from sep_batch.jobs.setup.prepare import default_out
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.stages import analyze, stems
 from sep_batch.pipeline.stages import context as work
-from sep_batch.pipeline.stages import stages, stems
 from sep_batch.pipeline.storage import retries
 
 
@@ -217,7 +217,7 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
 
 
 def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, tiny, inline, monkeypatch):
-    taken = stages.Analyze.__call__
+    taken = analyze.Analyze.__call__
     monkeypatch.setattr(work, "_looked", lambda uri, _time: storage.exists(uri))
 
     def signalled(self, block):
@@ -227,11 +227,11 @@ def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, ti
         while not storage.exists(self.work.stop_uri):  # until the driver has seen it
             time.sleep(0.02)
 
-    monkeypatch.setattr(stages.Analyze, "__call__", signalled)
+    monkeypatch.setattr(analyze.Analyze, "__call__", signalled)
     summary = run_job(str(catalog), model=tiny)
     assert (summary.exit_code, summary.tried) == (7, 1)
     assert "stopped by SIGTERM; run the same command again" in summary.stopped
-    monkeypatch.setattr(stages.Analyze, "__call__", taken)
+    monkeypatch.setattr(analyze.Analyze, "__call__", taken)
     assert run_job(str(catalog), model=tiny).done_before == 1
 
 

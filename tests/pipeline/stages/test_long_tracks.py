@@ -19,12 +19,15 @@ from sep_batch.pipeline import rows, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages import long_tracks, stages
+from sep_batch.pipeline.stages import analyze, long_tracks
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART, Analyze
 from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.separate import Separate
+from sep_batch.pipeline.stages.write import Write
 
 NAME = "2stems"
 SPEC = golden_models.small_spec(NAME)
-PART_SAMPLES = stages.PATCHES_PER_PART * SPEC.patch_samples
+PART_SAMPLES = PATCHES_PER_PART * SPEC.patch_samples
 LONG = 2 * PART_SAMPLES + 12_345  # three parts
 LEVEL_DB = 1e-4
 ANALYSED = ("levels_dbfs", "active_ratio", "active_regions", "width")
@@ -58,8 +61,8 @@ def song(tmp_path, samples=LONG, *, name="long.wav"):
 def written(work, model, path, *, id="x"):
     """Take a track through the three stages, and return the rows that come out."""
     track = pa.Table.from_pylist([{"id": id, "uri": str(path), "attempts": 0}], schema=rows.TRACK)
-    separate, write = stages.Separate(work, str(model), device="cpu"), stages.Write(work)
-    return [row for part in stages.Analyze(work)(track) for separated in separate(part) for row in write(separated)]
+    separate, write = Separate(work, str(model), device="cpu"), Write(work)
+    return [row for part in Analyze(work)(track) for separated in separate(part) for row in write(separated)]
 
 
 def gathered(parts):
@@ -76,7 +79,7 @@ def joined(work, model, path):
 
 def in_one_part(work, model, path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "PATCHES_PER_PART", 1000)
+        patch.setattr(analyze, "PATCHES_PER_PART", 1000)
         (row,) = written(work, model, path)
         return row.to_pylist()[0]
 

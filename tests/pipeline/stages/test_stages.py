@@ -18,9 +18,11 @@ from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import context as work_module
-from sep_batch.pipeline.stages import stages, stems
+from sep_batch.pipeline.stages import failed_rows, separate, stems
+from sep_batch.pipeline.stages.analyze import Analyze
 from sep_batch.pipeline.stages.context import Work
-from sep_batch.pipeline.stages.stages import Analyze, Separate, Write
+from sep_batch.pipeline.stages.separate import Separate
+from sep_batch.pipeline.stages.write import Write
 
 SPEC = golden_models.spec("2stems")
 SIXTEEN_BITS_DB = 50  # a stem at some -30 dB of full scale, rounded
@@ -274,8 +276,8 @@ def broken(*_args, **_options):
     ("place", "name", "stage"),
     [
         (audio, "decode", "decode"),
-        (stages, "_part", "separate"),
-        (stages.Separate, "_separated", "separate"),
+        (separate, "_part", "separate"),
+        (Separate, "_separated", "separate"),
         (stems.Stems, "measured", "separate"),
         (stems, "write", "write"),
     ],
@@ -358,7 +360,7 @@ def test_a_model_that_is_not_there_ends_the_run(work, tmp_path):
 
 
 def test_a_track_that_processes_die_of_becomes_a_failed_row(work):
-    row = stages.worker_crash(track("x", "/music/x.wav", attempts=2, extra={"n": 1}), work)
+    row = failed_rows.worker_crash(track("x", "/music/x.wav", attempts=2, extra={"n": 1}), work)
     assert row.schema.names == [*WRITTEN.names, EXTRA]
     (values,) = row.to_pylist()
     assert_failed(values, "worker_crash", "separate", transient=False)
@@ -367,7 +369,7 @@ def test_a_track_that_processes_die_of_becomes_a_failed_row(work):
 
 def test_a_track_that_was_over_the_time_limit_in_each_pass_says_so(work):
     storage.put(f"{work.parts}/over/x", b"")
-    (values,) = stages.worker_crash(track("x", "/music/x.wav"), work).to_pylist()
+    (values,) = failed_rows.worker_crash(track("x", "/music/x.wav"), work).to_pylist()
     assert_failed(values, "track_timeout", "decode", transient=True)
     assert "more than 600 s" in values["error"]
 

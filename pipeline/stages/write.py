@@ -1,0 +1,65 @@
+"""Write, the third stage: stems are encoded and put."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
+from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.failed_rows import failed, is_failed
+from sep_batch.pipeline.stages.long_tracks import finish, store
+from sep_batch.pipeline.stages.time_limit import limited
+
+
+class Write:
+    """Measure, encode and put the stems: parts with waves in, finished rows out; of a longer track, rows of stored parts."""
+
+    def __init__(self, work: Work, *, niceness: int = 0) -> None:
+        """Prepare the process.
+
+        Args:
+            work: What the run is about.
+            niceness: Added to the process's: whether it gives way to others.
+        """
+        work.machine.refuse_other()
+        os.nice(niceness)
+        storage.use(work.storage)
+        self.work = work
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Yield each track's finished row after all its stems are durable, each part's row after it is stored."""
+        return limited(self._rows(block), block.column("id").to_pylist(), self.work)
+
+    def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
+        for row in each(block):
+            if is_failed(row):
+                yield fill(row, WRITTEN)
+                continue
+            try:
+                yield self._written(row)
+            except Exception as error:  # noqa: BLE001 (a failure is a row)
+                yield fill(failed(row, error, "write", self.work), WRITTEN)
+
+    def _written(self, row: pa.Table) -> pa.Table:
+        if value(row, "part") or not value(row, "last"):
+            return store(row, self.work)
+        begun, work = time.perf_counter(), self.work
+        written = []
+        for place, frames in enumerate(payload(row)):
+            measured = value(row, "stems")[place] | analysis.of_parts([row], place, work.settings)
+            content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
+            blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
+            lufs = stems.write(content, blocks, work.settings, samples=len(frames))
+            storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
+            digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes
+            written.append(work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs))
+        return finish(row, written, work, parts=1, write_s=time.perf_counter() - begun)
