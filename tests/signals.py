@@ -43,3 +43,13 @@ def frequency_hz(wave: np.ndarray, rate_hz: int = RATE_HZ) -> float:
     peak = int(np.argmax(spectrum[1:-1])) + 1
     below, at, above = spectrum[peak - 1 : peak + 2]
     return float((peak + (below - above) / (2 * (below - 2 * at + above))) * rate_hz / len(wave))
+
+
+def resample(wave, from_hz, to_hz, *, piece=65_536):
+    """Return a wave (channels, samples) at another rate, resampled in pieces."""
+    from sep_batch.pipeline.audio.resample import Resampler
+
+    resampler = Resampler(from_hz, to_hz, len(wave))
+    pieces = list(resampler.through(wave[:, begin : begin + piece] for begin in range(0, wave.shape[1], piece)))
+    assert all(each.size for each in pieces)
+    return np.concatenate(pieces, axis=1)

@@ -6,21 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
-from signals import RATE_HZ, frequency_hz, level_db, noise, snr_db, tone
+from signals import RATE_HZ, frequency_hz, level_db, noise, resample, snr_db, tone
 
-from sep_batch.pipeline.audio.resample import Resampler, resampled
+from sep_batch.pipeline.audio.resample import resampled
 
 RATES = [(RATE_HZ, 48_000), (RATE_HZ, 16_000), (RATE_HZ, 8_000), (RATE_HZ, 22_050), (RATE_HZ, 96_000), (16_000, RATE_HZ)]
 PASSED_DB = 0.05  # that a tone up to 0.9 of the lower half rate loses at most
 TONE_DB = 90  # of a tone against the tone that it should be
 ALIAS_DB = -90  # of what is above the new half rate
-
-
-def resample(wave, from_hz, to_hz, *, piece=65_536):
-    resampler = Resampler(from_hz, to_hz, len(wave))
-    pieces = list(resampler.through(wave[:, begin : begin + piece] for begin in range(0, wave.shape[1], piece)))
-    assert all(each.size for each in pieces)
-    return np.concatenate(pieces, axis=1)
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)

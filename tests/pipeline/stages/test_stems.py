@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from catalogs import decoded
-from signals import RATE_HZ, frequency_hz, level_db, noise, tone
-from test_resample import resample
+from signals import RATE_HZ, frequency_hz, level_db, noise, resample, tone
 
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
