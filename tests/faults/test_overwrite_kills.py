@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TRACKS = 12
 KILLS = 20
 FOLLOWED = ("the same settings", "the old settings", "another kill")
-DEPTHS = ("16", "24")  # of WAV: two runs' settings whose stems have the same names
+DEPTHS = ("16", "24")  # of FLAC: two runs' settings whose stems have the same names
 SHARD_SIZES = (2, 3)  # two exports' settings whose shards have the same names
 
 
@@ -62,14 +62,14 @@ class Before:
     def __init__(self, out):
         self._out = out
         self._journal = {path.name for path in out.glob("_sep/journal/*.parquet")}
-        self._written_s = max(path.stat().st_mtime for path in out.glob("stems/**/*.wav"))
+        self._written_s = max(path.stat().st_mtime for path in out.glob("stems/**/*.flac"))
 
     def phase(self, pid):
         """Say how far it is: it holds OUT (1), has withdrawn rows (2), has written stems (3), has committed some (4)."""
         if not holds(self._out, pid):
             return 0
         files = sum(path.name not in self._journal for path in self._out.glob("_sep/journal/*.parquet"))
-        if any(path.stat().st_mtime > self._written_s for path in self._out.glob("stems/**/*.wav")):
+        if any(path.stat().st_mtime > self._written_s for path in self._out.glob("stems/**/*.flac")):
             return 4 if files > 1 else 3
         return 2 if files else 1
 
