@@ -14,7 +14,7 @@ from signals import RATE_HZ, tone
 
 from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import database
 from sep_batch.pipeline.rows import STEM
 
 WAV = codecs.CODECS["wav"]["16"]
@@ -53,6 +53,6 @@ def without_analysis(path):
 
 def finished(out: str) -> dict[str, SimpleNamespace]:
     """Return the newest row of every id ever run in an OUT, by id."""
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, _sep_place) FROM newest").to_arrow_table().to_pylist()
     return {row["id"]: SimpleNamespace(**row) for row in rows}

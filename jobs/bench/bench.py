@@ -39,6 +39,7 @@ from sep_batch.model.spectrogram import magnitude, spectrum_of
 from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import analysis, stems
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
@@ -139,7 +140,7 @@ def run_bench(
         summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress.on(told), **chosen)
         _refuse_failed(summary)
         told.print(f"measuring each step {REPEATS} times", soft_wrap=True)
-        settings = Settings.load(json.loads(storage.read(f"{summary.out}/_sep/run.json"))["settings"])
+        settings = Settings.load(json.loads(storage.read(f"{summary.out}/{layout.RUN_JSON}"))["settings"])
         device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # a cluster's may not be here
         rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))
     return Measured(device, rates, summary)

@@ -25,7 +25,7 @@ from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import Machine
 from sep_batch.pipeline.storage import uris
@@ -139,8 +139,8 @@ class Drive:
     def _written_plan(self, per_file: int) -> list[str]:
         """Write the plan of what is left, so many shards a file; return the files."""
         schema, left = excerpts.schema(self.selection.extra), self._left()
-        folder = index.plan_folder(self.export.dest, self.run)
-        scratch = index.parts_folder(self.export.dest, self.run)
+        folder = layout.plan_folder(self.export.dest, self.run)
+        scratch = layout.parts_folder(self.export.dest, self.run)
 
         def put(block: tuple[int, Sequence[Mapping[str, Any]]]) -> str:
             number, shards = block

@@ -31,10 +31,9 @@ from sep_batch.pipeline.export.formats import choose
 from sep_batch.pipeline.export.selection import Asked, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.storage import uris
 
-EXPORT_JSON = "_sep/export.json"
 _DIFFERS = {
     "index_sha256": "the index of OUT",
     "rules": "the index of OUT, or names and groups of columns, which the sep-batch that made it wrote by other rules",
@@ -73,7 +72,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
             export, exported = _planned(selection, settings, asked, base)
             run = _open_dest(selection, export, overwrite=asked.overwrite)
             held.tell(run=run)
-            parts = index.parts_folder(dest, run)
+            parts = layout.parts_folder(dest, run)
             scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
             export, begun = replace(export, scratch=scratch), time.monotonic()
             drive = Drive(export, run, selection, exported, stop, held, tally or Tally())
@@ -84,7 +83,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
             if not exported.stopped:
                 shards.fill_empty_splits(export, {key: shard.excerpts for key, shard in done.items()})
                 card.write(export, selection, done)
-            for folder in (parts, index.plan_folder(dest, run)):
+            for folder in (parts, layout.plan_folder(dest, run)):
                 storage.remove(folder)
     return exported
 
@@ -108,9 +107,9 @@ def _refuse_dest(out: str, dest: str) -> None:
     """
     if f"{_without_links(dest)}/".startswith(f"{_without_links(out)}/"):
         raise errors.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
-    if any(storage.exists(f"{dest}/{name}") for name in (index.INDEX_FILE, outs.RUN_JSON)):
+    if any(storage.exists(f"{dest}/{name}") for name in (layout.INDEX_FILE, layout.RUN_JSON)):
         raise errors.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
-    if not storage.exists(f"{dest}/{EXPORT_JSON}"):
+    if not storage.exists(f"{dest}/{layout.EXPORT_JSON}"):
         held = next((found.uri for found in storage.find(dest) if not found.uri.startswith(f"{dest}/_sep/")), None)
         if held is not None:
             raise errors.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
@@ -134,13 +133,13 @@ def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
         # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
-        for name in ("_sep/journal", *before.get("splits", {}), "README.md", EXPORT_JSON):
+        for name in (layout.JOURNAL, *before.get("splits", {}), "README.md", layout.EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
     run = export_journal.new_run(dest)
-    for name in ("parts", "plan"):
-        storage.remove(f"{dest}/_sep/{name}")
+    for name in (layout.PARTS, layout.PLAN):
+        storage.remove(f"{dest}/{name}")
     content = json.dumps(settings.canonical(), indent=2, sort_keys=True).encode()
-    storage.put(f"{dest}/{EXPORT_JSON}", content, scratch=index.parts_folder(dest, run))
+    storage.put(f"{dest}/{layout.EXPORT_JSON}", content, scratch=layout.parts_folder(dest, run))
     return run
 
 
@@ -157,7 +156,7 @@ def _differing(before: dict[str, Any], selection: Selection, settings: ExportSet
 
 
 def _before(dest: str) -> dict[str, Any] | None:
-    uri = f"{dest}/{EXPORT_JSON}"
+    uri = f"{dest}/{layout.EXPORT_JSON}"
     if not storage.exists(uri):
         return None
     try:

@@ -21,7 +21,8 @@ from sep_batch.jobs.setup.outs import last_run, refuse_no_out
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.manifest import lists
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import database
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import MAX_ATTEMPTS
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
@@ -31,7 +32,7 @@ _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, error),
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
-_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({index.IS_DAMAGED})) FROM newest"  # noqa: S608 (ours)
+_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({database.IS_DAMAGED})) FROM newest"  # noqa: S608 (ours)
 _ALIKE = (  # what differs between two messages that say the same, and what stands for it
     (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
     (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
@@ -91,7 +92,7 @@ def _next(out: str, run_json: dict[str, Any], error_class: str | None, to: str |
 @listing
 def _failed(out: str, error_class: str | None, *, with_manifest: bool) -> tuple[int, int, list[Group], pa.Table | None]:
     """Return how many tracks the journal has, how many are ok and damaged, what failed in groups, and a manifest of it."""
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         sql = journal.database.execute
         sql(_FAILED, {"class": error_class})
         tracks, damaged = sql(_TRACKS).fetchall()[0]
@@ -112,7 +113,7 @@ def _escaped(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _manifest(journal: index.Opened) -> pa.Table:
+def _manifest(journal: JournalDatabase) -> pa.Table:
     """Return what failed as a manifest: the tracks as they are, why they failed, and their manifest's own columns."""
     table = journal.database.sql(_WHOLE).to_arrow_table()
     errors = journal.database.sql("SELECT error FROM failed ORDER BY id").to_arrow_table()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline.out.index import Opened
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.settings import Settings, sha256_of
 
 _SOUND = ("offset_s", "duration_s")  # the settings that change how long a track is
@@ -44,7 +44,7 @@ class Past:
     stem_bytes_frame: float | None = None
 
 
-def past(journal: Opened, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> Past:
+def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> Past:
     """Ask OUT's journal.
 
     Args:

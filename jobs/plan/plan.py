@@ -21,7 +21,8 @@ from sep_batch.jobs.setup.options import Options, check
 from sep_batch.jobs.setup.prepare import Catalog
 from sep_batch.model import weights
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import database, lease
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, changes, make_plan
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
@@ -96,7 +97,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
 @listing
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> Planned:
     """Set the catalog beside OUT's journal."""
-    with index.opened(catalog.out) as journal:
+    with database.opened(catalog.out) as journal:
         plan = make_plan(catalog.tracks, journal.database, settings.sha256, wanted.retry)
         todo = plan.tracks
         much = amounts(todo, settings, past(journal, todo, settings, before), wanted.stft) if plan.todo else None
@@ -116,7 +117,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     )
 
 
-def _refused_tracks(plan: Plan, journal: index.Opened, settings: Settings) -> errors.RunError | None:
+def _refused_tracks(plan: Plan, journal: JournalDatabase, settings: Settings) -> errors.RunError | None:
     try:
         prepare.refuse_ids_of_others(plan, journal)
         prepare.displaced(plan, journal, settings)
@@ -147,7 +148,7 @@ def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wante
     return None
 
 
-def _examples(plan: Plan, journal: index.Opened) -> dict[str, str]:
+def _examples(plan: Plan, journal: JournalDatabase) -> dict[str, str]:
     found = dict[str, str]()
     for reason in plan.counts:
         track = plan.first(reason)

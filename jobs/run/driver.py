@@ -20,8 +20,9 @@ from sep_batch.jobs.setup.stop import Stop, ticking
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow
 from sep_batch.pipeline.flow.actors import Pools
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.finished_ids import Seen
+from sep_batch.pipeline.out.journal import Journal
 from sep_batch.pipeline.out.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.rows import each
 from sep_batch.pipeline.stages.context import Work
@@ -52,7 +53,7 @@ class Driver:
     resources: flow.Resources
     summary: Summary
     max_failures: MaxFailures
-    journal: index.Journal
+    journal: Journal
     progress: Progress
     stop: Stop
     breaker: Breaker
@@ -99,7 +100,7 @@ class Driver:
         """Run one pass, and return its plan's files and what came out of it."""
         rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
         per_file = blocks_per_file(math.ceil(tracks / rows))
-        folder = f"{index.plan_folder(self.work.out, self.work.run)}/{number}"
+        folder = f"{layout.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
         pools = Pools()

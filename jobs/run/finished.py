@@ -11,15 +11,15 @@ from sep_batch.jobs.progress.bottleneck import COLUMNS
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.pipeline import errors as failures
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
 
-AT_ONCE = index.FLUSH_ROWS
+AT_ONCE = FLUSH_ROWS
 _FAILURE = ("error_class", "error_stage", "error", "transient")
 _TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
 
 
-def take(finished: Sequence[pa.Table], journal: index.Journal, summary: Summary, progress: Progress) -> None:
+def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progress: Progress) -> None:
     """Journal, count and tell of finished rows.
 
     Raises:
@@ -38,7 +38,7 @@ def take(finished: Sequence[pa.Table], journal: index.Journal, summary: Summary,
             raise failures.BugError(f"a defect of sep-batch, on track {row['id']}:\n{row['error']}")
 
 
-def fail(bad_rows: pa.Table, settings_sha256: str, journal: index.Journal, summary: Summary, progress: Progress) -> None:
+def fail(bad_rows: pa.Table, settings_sha256: str, journal: Journal, summary: Summary, progress: Progress) -> None:
     """Take rows of the manifest that cannot be meant, as failed ones.
 
     Args:

@@ -27,7 +27,8 @@ from sep_batch.jobs.setup.options import MaxFailures, Options, check
 from sep_batch.jobs.setup.stop import Stop, seconds_until
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import database, index, layout, lease
+from sep_batch.pipeline.out.journal import Journal, new_run
 from sep_batch.pipeline.out.plan import make_plan, vanished
 from sep_batch.pipeline.out.withdrawal import withdraw
 from sep_batch.pipeline.settings import Settings
@@ -81,10 +82,10 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
     with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
         before = outs.last_run(out)
         prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
-        run = index.new_run(out)
+        run = new_run(out)
         index.compact(out, run, check=held.check)
-        writer = index.Journal(out, run, check=held.check, flush_s=wanted.flush_s)
-        with index.opened(out) as journal:
+        writer = Journal(out, run, check=held.check, flush_s=wanted.flush_s)
+        with database.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
             prepare.refuse_ids_of_others(plan, journal)
             displaced = prepare.displaced(plan, journal, settings)
@@ -122,7 +123,7 @@ def _work(settings: Settings, summary: Summary, wanted: Options, access: storage
     from sep_batch.pipeline.stages.context import Work
 
     run = summary.run or ""
-    parts = index.parts_folder(summary.out, run)
+    parts = layout.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
     return Work(
         settings,
@@ -148,7 +149,7 @@ def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
     return Machine(machine_requirements.versions(), None if wanted.shared_filesystem else disk)
 
 
-def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: index.Journal) -> None:
+def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
     """End a run that has nothing to separate: the bad rows of its manifest fail, and Ray does not start."""
     with writer:
         progress.start(settings.sha256)
@@ -165,7 +166,7 @@ def _drive(
     wanted: Options,
     progress: Progress,
     stop: Stop,
-    writer: index.Journal,
+    writer: Journal,
 ) -> None:
     engine.set_environment(wanted)
     from sep_batch.jobs.run.breaker import Breaker
@@ -198,10 +199,10 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
         },
         "versions": machine_requirements.versions(),
     }
-    storage.remove(f"{out}/_sep/parts")
-    storage.remove(f"{out}/_sep/plan")
+    storage.remove(f"{out}/{layout.PARTS}")
+    storage.remove(f"{out}/{layout.PLAN}")
     content = json.dumps(described, indent=2, sort_keys=True).encode()
-    storage.put(f"{out}/{outs.RUN_JSON}", content, scratch=index.parts_folder(out, run))
+    storage.put(f"{out}/{layout.RUN_JSON}", content, scratch=layout.parts_folder(out, run))
 
 
 @contextlib.contextmanager
@@ -218,5 +219,5 @@ def _published(out: str, run: str, held: lease.Lease) -> Iterator[None]:
             held.check()
             index.compact(out, run, check=held.check)
             index.publish(out, run)
-            storage.remove(index.plan_folder(out, run))
-            storage.remove(index.parts_folder(out, run))
+            storage.remove(layout.plan_folder(out, run))
+            storage.remove(layout.parts_folder(out, run))

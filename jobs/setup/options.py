@@ -13,7 +13,7 @@ from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.manifest import BadRows
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.journal import FLUSH_S
 from sep_batch.pipeline.out.plan import Retry
 from sep_batch.pipeline.settings import Precision
 from sep_batch.pipeline.stages.context import Stft
@@ -142,7 +142,7 @@ class Options:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     device: str | None = None
-    flush_s: float = index.FLUSH_S
+    flush_s: float = FLUSH_S
 
 
 def flag_of_field(field: str) -> str:

@@ -12,10 +12,8 @@ from pydantic import ValidationError
 from sep_batch.jobs.setup.run_json import RunJson
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.storage import uris
-
-RUN_JSON = "_sep/run.json"
 
 
 def refuse_no_out(out: str) -> None:
@@ -30,7 +28,7 @@ def refuse_no_out(out: str) -> None:
     if not storage.is_folder(out):
         found = "a file" if storage.exists(out) else "not found"
         raise failures.NotRunnableError(f"OUT {out}: {found}; expected the folder or prefix that a run wrote to")
-    marks = (index.INDEX_FILE, RUN_JSON)
+    marks = (layout.INDEX_FILE, layout.RUN_JSON)
     if not any(storage.exists(f"{out}/{name}") for name in marks) and not lease.newest(out):
         raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")
 
@@ -41,7 +39,7 @@ def last_run(out: str) -> dict[str, Any]:
     Raises:
         NotRunnableError: It is not what a run writes.
     """
-    uri, nothing = f"{out}/{RUN_JSON}", dict[str, Any](settings={}, manifest={}, versions={})
+    uri, nothing = f"{out}/{layout.RUN_JSON}", dict[str, Any](settings={}, manifest={}, versions={})
     if not storage.exists(uri):
         return nothing
     try:

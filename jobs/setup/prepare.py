@@ -22,7 +22,7 @@ from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest import formats
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import taken
 from sep_batch.pipeline.rows import PROBLEM
@@ -213,7 +213,7 @@ def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     stem_paths.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
 
 
-def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
+def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
     """Refuse tracks of the manifest that have the ids of other songs, which are done and still there: theirs would be lost.
 
     Raises:
@@ -229,7 +229,7 @@ def refuse_ids_of_others(plan: Plan, journal: index.Opened) -> None:
             )
 
 
-def displaced(plan: Plan, journal: index.Opened, settings: Settings) -> list[str]:
+def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[str]:
     """Return the ids of tracks that are not about to be separated, but whose stems will be written over; their sources are gone.
 
     Raises:

@@ -16,12 +16,13 @@ from sep_batch.jobs.setup import setting_flags
 from sep_batch.jobs.setup.outs import last_run, refuse_no_out
 from sep_batch.jobs.status.report import RATE_S, Status
 from sep_batch.pipeline import errors, manifest, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import database, layout, lease
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import SUSPECT, make_plan
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
-_TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({index.IS_DAMAGED})
+_TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({database.IS_DAMAGED})
     FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
 _SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
@@ -57,7 +58,7 @@ def _status(out: str) -> Status:
     _tell_lease(status)
     with ThreadPoolExecutor(1) as pool:
         listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
-        with index.opened(out) as journal:
+        with database.opened(out) as journal:
             _count(status, journal)
             if listed is None:
                 _count_down(status, journal)
@@ -82,7 +83,7 @@ def _tell_lease(status: Status) -> None:
         status.state = "running" if found.silent_s < lease.DEAD_S else "silent"
 
 
-def _count(status: Status, journal: index.Opened) -> None:
+def _count(status: Status, journal: JournalDatabase) -> None:
     """Count OUT's tracks, and those of its run."""
     sql = journal.database.execute
     for state, error_class, count, audio_s, damaged in sql(_TRACKS).fetchall():
@@ -103,9 +104,9 @@ def _count(status: Status, journal: index.Opened) -> None:
     status.tried, status.tried_failed, status.began, status.last = of_run
 
 
-def _count_down(status: Status, journal: index.Opened) -> None:
+def _count_down(status: Status, journal: JournalDatabase) -> None:
     """Say what the run at work has left to do, how fast it is, and how long it will take."""
-    status.planned = _planned(index.plan_folder(status.out, status.run)) if status.run else None
+    status.planned = _planned(layout.plan_folder(status.out, status.run)) if status.run else None
     if status.planned is None:
         status.unknown = "the run has no plan yet"
         return
@@ -144,7 +145,7 @@ def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
     return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"
 
 
-def _compare(status: Status, journal: index.Opened, listed: manifest.Manifest | str, told: dict[str, Any]) -> None:
+def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest | str, told: dict[str, Any]) -> None:
     """Say what the last run's command would have to do if it were run again: of its manifest, and no more than its `--limit`."""
     if isinstance(listed, str):
         status.unknown = listed

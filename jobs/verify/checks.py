@@ -13,8 +13,9 @@ import duckdb
 import pyarrow as pa
 
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import database, layout
 from sep_batch.pipeline.out.column_types import quoted
+from sep_batch.pipeline.out.database import JournalDatabase
 
 KINDS = {  # in words, of one and of many
     "journal": ("journal file cannot be read", "journal files cannot be read"),
@@ -72,7 +73,7 @@ _STORAGE_CHECKS = (
 )
 
 
-def collect(journal: index.Opened, out: str) -> None:
+def collect(journal: JournalDatabase, out: str) -> None:
     """Check all but the stems' content, into the table `findings`: kind, id, uri (relative to OUT), found.
 
     Args:
@@ -94,7 +95,7 @@ def collect(journal: index.Opened, out: str) -> None:
         sql(check)
 
 
-def _add(journal: index.Opened, kind: str, uri: str, found: str) -> None:
+def _add(journal: JournalDatabase, kind: str, uri: str, found: str) -> None:
     journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, found))
 
 
@@ -107,25 +108,25 @@ def _listed(out: str) -> Iterator[pa.Table]:
         yield pa.table([pa.array(column, kind) for column, kind in columns], schema=_LISTED)
 
 
-def _compare_index(journal: index.Opened, out: str) -> None:
+def _compare_index(journal: JournalDatabase, out: str) -> None:
     """Open the published index as the view `published`, and find where it is not the journal's newest rows by id."""
-    uri = f"{out}/{index.INDEX_FILE}"
+    uri = f"{out}/{layout.INDEX_FILE}"
     if not storage.exists(uri):
         fault = "not there" if journal.files else None
         journal.view("published", [])
-    elif fault := index.fault(path := index.here(uri, journal.folder)):
+    elif fault := database.fault(path := database.here(uri, journal.folder)):
         journal.view("published", [])
     else:
         journal.view("published", [path])
         try:
             _compare(journal.database)
             for check in _INDEX_CHECKS:
-                journal.database.execute(check, {"uri": index.INDEX_FILE})
+                journal.database.execute(check, {"uri": layout.INDEX_FILE})
         except (duckdb.BinderException, duckdb.ConversionException) as error:  # a column of a type that ours cannot be
             journal.view("published", [])
             fault = str(error).splitlines()[0]
     if fault:
-        _add(journal, "index", index.INDEX_FILE, fault)
+        _add(journal, "index", layout.INDEX_FILE, fault)
 
 
 def _compare(database: duckdb.DuckDBPyConnection) -> None:

@@ -10,7 +10,9 @@ from datetime import timedelta
 
 from sep_batch.jobs.verify.checks import BROKEN
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import index, layout, lease
+from sep_batch.pipeline.out.database import JournalDatabase
+from sep_batch.pipeline.out.journal import Journal, new_run
 from sep_batch.pipeline.out.withdrawal import copy_rows
 
 REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
@@ -43,7 +45,7 @@ _REMOVABLE = """
     AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
 
 
-def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) -> dict[str, int]:
+def mend(journal: JournalDatabase, out: str, held: lease.Lease, *, remove: bool) -> dict[str, int]:
     """Put right what `findings` holds.
 
     Args:
@@ -56,29 +58,29 @@ def mend(journal: index.Opened, out: str, held: lease.Lease, *, remove: bool) ->
         How many tracks are marked for the next run, rows taken back, journal files set aside, indexes published, and where
         that was asked for, objects removed.
     """
-    run = index.new_run(out)
+    run = new_run(out)
     held.tell(run=run)
     journal.database.execute(f"CREATE TABLE lost AS {_LOST}")
     marking = {"run": run, "broken": list(BROKEN), "chars": errors.MESSAGE_CHARS}
-    with index.Journal(out, run, check=held.check) as writer:
+    with Journal(out, run, check=held.check) as writer:
         marked = copy_rows(journal.database.sql(_DELETED, params=marking), writer)
         taken_back = copy_rows(journal.database.sql(_TAKEN_BACK), writer)
     held.check()
     for uri in journal.unreadable:
-        storage.put(f"{uri}{SET_ASIDE}", storage.read(uri), scratch=index.parts_folder(out, run))
+        storage.put(f"{uri}{SET_ASIDE}", storage.read(uri), scratch=layout.parts_folder(out, run))
         storage.remove(uri)
     done = {"marked": marked, "taken_back": taken_back, "set_aside": len(journal.unreadable)}
     if remove:
         done["removed"] = _remove(journal, out, held)
     held.check()
     done["published"] = int(index.publish(out, run))
-    storage.remove(index.parts_folder(out, run))
+    storage.remove(layout.parts_folder(out, run))
     return done
 
 
-def _remove(journal: index.Opened, out: str, held: lease.Lease) -> int:
+def _remove(journal: JournalDatabase, out: str, held: lease.Lease) -> int:
     """Remove old orphans and parts; none while there are journal files that cannot be read, which may name them."""
-    if any(found.uri.endswith(SET_ASIDE) for found in storage.find(index.journal_folder(out))):
+    if any(found.uri.endswith(SET_ASIDE) for found in storage.find(layout.journal_folder(out))):
         return 0
     old = journal.database.execute(_REMOVABLE, {"age": REMOVED_FROM}).fetchall()
     for place, (uri,) in enumerate(old):

@@ -17,7 +17,8 @@ from sep_batch.jobs.verify.repair import mend
 from sep_batch.jobs.verify.report import Report
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest import SHOWN
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import database, lease
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
@@ -69,7 +70,7 @@ def _checked(
     out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, told: Callable[[str], None] | None
 ) -> Report:
     """Check an OUT, and mend it where its lease is held. Once stems are read, the journal's files are not."""
-    with index.opened(out, skip_unreadable=True) as journal:
+    with database.opened(out, skip_unreadable=True) as journal:
         checks.collect(journal, out)
         report = _report(journal, out)
         if deep:
@@ -87,14 +88,14 @@ def _run_at_work(out: str) -> str | None:
     return str(found) if found and not found.is_over and found.silent_s < lease.DEAD_S else None
 
 
-def _report(journal: index.Opened, out: str) -> Report:
+def _report(journal: JournalDatabase, out: str) -> Report:
     sql = journal.database.execute
     tracks = dict(sql("SELECT status, count(*) FROM newest GROUP BY status ORDER BY status").fetchall())
     stems, size = sql("SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM wanted").fetchall()[0]
     return Report(out, deep=False, tracks=tracks, stems=stems, bytes=size, counts={}, findings={})
 
 
-def _fill(report: Report, journal: index.Opened, shown: int | None) -> None:
+def _fill(report: Report, journal: JournalDatabase, shown: int | None) -> None:
     """Give the report its findings, in the order of `KINDS`."""
     sql = journal.database.execute
     counts = dict(sql("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())

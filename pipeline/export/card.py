@@ -12,7 +12,7 @@ from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export.journal import Done, Key
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import layout
 
 TEMPLATE = "card.md.j2"
 RUNS_SHOWN = 20
@@ -44,7 +44,7 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
         autoescape=False,  # noqa: S701 (Markdown; what comes from outside is in code)
     )
     content = environment.get_template(TEMPLATE).render(told).encode()
-    storage.put(f"{export.dest}/README.md", content, scratch=index.parts_folder(export.dest, "card"))
+    storage.put(f"{export.dest}/README.md", content, scratch=layout.parts_folder(export.dest, "card"))
 
 
 def _totals(split: str, done: Mapping[Key, Done]) -> Done:

@@ -16,7 +16,8 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.shards import SHARD
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import layout
+from sep_batch.pipeline.out.journal import new_run_after
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 from sep_batch.pipeline.storage.threads import spread
@@ -91,8 +92,8 @@ class ShardJournal:
         self.check()
         content = io.BytesIO()
         pyarrow.parquet.write_table(pa.Table.from_pylist(self._rows, schema=SHARD), content)
-        uri = f"{index.journal_folder(self.dest)}/{self.run}-{self._files:06d}{ENDING}"
-        storage.put(uri, content.getvalue(), scratch=index.parts_folder(self.dest, self.run))
+        uri = f"{layout.journal_folder(self.dest)}/{self.run}-{self._files:06d}{ENDING}"
+        storage.put(uri, content.getvalue(), scratch=layout.parts_folder(self.dest, self.run))
         self._files, self._rows = self._files + 1, []
 
 
@@ -133,10 +134,10 @@ def _read(uri: str, content: bytes) -> pa.Table:
 
 def new_run(dest: str) -> str:
     """Return an export's name: its rows are newer than all that the journal has."""
-    return index.new_run_after(map(uris.name, _files(dest)))
+    return new_run_after(map(uris.name, _files(dest)))
 
 
 def _files(dest: str) -> list[str]:
     """List the journal, older files first; a Mac's or NFS's own are hidden."""
-    found = (file.uri for file in storage.find(index.journal_folder(dest)))
+    found = (file.uri for file in storage.find(layout.journal_folder(dest)))
     return sorted(uri for uri in found if uri.endswith(_ENDINGS) and not uris.name(uri).startswith("."))

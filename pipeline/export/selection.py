@@ -19,8 +19,9 @@ import pyarrow.parquet
 
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.export import columns
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.column_types import as_text, quoted
+from sep_batch.pipeline.out.database import here
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 
@@ -123,14 +124,14 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         NotFound: OUT has no index.
     """
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows", config=_config(folder)) as database:
-        path = index.here(f"{out}/{index.INDEX_FILE}", Path(folder)).removeprefix("file://")
+        path = here(f"{out}/{layout.INDEX_FILE}", Path(folder)).removeprefix("file://")
         if not Path(path).exists():
-            raise errors.NotFound(f"{out}/{index.INDEX_FILE}: not found; the first run in OUT publishes it")
+            raise errors.NotFound(f"{out}/{layout.INDEX_FILE}: not found; the first run in OUT publishes it")
         schema = pyarrow.parquet.read_schema(path)
-        _refuse_foreign(schema, f"{out}/{index.INDEX_FILE}")
+        _refuse_foreign(schema, f"{out}/{layout.INDEX_FILE}")
         database.sql("SET TimeZone = 'UTC'")
         database.execute("CREATE TABLE tracks AS FROM read_parquet(?)", [path])
-        _refuse_broken(database, f"{out}/{index.INDEX_FILE}")
+        _refuse_broken(database, f"{out}/{layout.INDEX_FILE}")
         for setting in _LOCKED:
             database.sql(f"SET {setting}")
         renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], asked.reserved)

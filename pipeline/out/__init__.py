@@ -1,7 +1,10 @@
 """OUT on storage: journal, index, lease, and the plan of the tracks that are left.
 
 Files:
-    index: Journal and index: rows are committed, and published as one Parquet file.
+    layout: Paths of files in OUT.
+    journal: The journal while it is written: a row is the commit of a track.
+    database: The journal while it is read: tables of DuckDB.
+    index: The published index: one row per id, the newest.
     column_types: One type for a column that several manifests have.
     compaction: Many small journal files become few.
     sort_by_id: Rows into one Parquet file in the order of their ids.

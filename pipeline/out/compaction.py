@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.storage import Info, uris
 from sep_batch.pipeline.storage.threads import spread
 
@@ -81,7 +82,7 @@ def _sorted_out(found: Iterable[Info]) -> tuple[list[_File], list[_File]]:
     runs: dict[str, list[_File]] = defaultdict(list)
     for one in found:
         is_hidden = uris.name(one.uri).startswith(".")  # a Mac's or NFS's own
-        if one.uri.endswith(".parquet") and uris.parent(one.uri).endswith("/_sep/journal") and not is_hidden:
+        if one.uri.endswith(".parquet") and uris.parent(one.uri).endswith(f"/{layout.JOURNAL}") and not is_hidden:
             file = _File.of(one)
             runs[file.run].append(file)
     files, covered = list[_File](), list[_File]()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
@@ -37,11 +38,6 @@ _AHEAD_S = 5.0  # that a lease may be written after it was read; beyond it, the 
 _FILE = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,17})[.]json")  # as `_uri` writes numbers, and no other way
 _RUN = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,16}")
 _SHOWN_CHARS = 60  # of a name, in a message
-
-
-def folder(out: str) -> str:
-    """Return where OUT's leases lie."""
-    return f"{out}/_sep/lease"
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,7 @@ class Lease:
     def tell(self, **words: object) -> None:
         """Say more in the lease, as `run=...`; it is a sign of life too."""
         self._says |= words | {"at": _now()}
-        storage.put(_uri(self._out, self._number), _bytes(self._says), scratch=f"{self._out}/_sep/parts/lease")
+        storage.put(_uri(self._out, self._number), _bytes(self._says), scratch=layout.parts_folder(self._out, "lease"))
 
     def _beat_often(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -178,8 +174,8 @@ def _is_fresh(out: str, found: Found) -> bool:
     """Tell whether a lease was written less than `DEAD_S` ago, by the storage's own clock; False where that is not known."""
     if found.modified is None:
         return False
-    uri = f"{folder(out)}/{_CLOCK}"
-    storage.put(uri, b"now", scratch=f"{out}/_sep/parts/lease")
+    uri = f"{layout.lease_folder(out)}/{_CLOCK}"
+    storage.put(uri, b"now", scratch=layout.parts_folder(out, "lease"))
     now = storage.info(uri).modified
     return now is not None and -_AHEAD_S <= (now - found.modified).total_seconds() < DEAD_S
 
@@ -200,12 +196,12 @@ def _created(out: str, number: int) -> Lease | None:
 
 
 def _numbers(out: str) -> list[int]:
-    found = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(folder(out)))
+    found = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(layout.lease_folder(out)))
     return [int(match[1]) for match in found if match]
 
 
 def _uri(out: str, number: int) -> str:
-    return f"{folder(out)}/{number:06d}.json"
+    return f"{layout.lease_folder(out)}/{number:06d}.json"
 
 
 def _bytes(says: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import stem_paths
-from sep_batch.pipeline.out.index import Opened
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import ROWS_AT_ONCE, Plan
 from sep_batch.pipeline.settings import Settings
 
@@ -39,7 +39,7 @@ class Taken:
     other_uri: str
 
 
-def taken(plan: Plan, journal: Opened, settings: Settings) -> list[Taken]:
+def taken(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[Taken]:
     """Return the paths that are another track's, one for each pair of tracks.
 
     Args:
@@ -60,7 +60,7 @@ def taken(plan: Plan, journal: Opened, settings: Settings) -> list[Taken]:
     return list(pairs.values())
 
 
-def _others(journal: Opened, settings: Settings) -> Iterator[tuple[str, str, str]]:
+def _others(journal: JournalDatabase, settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield id, source and path of every stem that is not about to be separated again."""
     asked = {"are_apart": stem_paths.keeps_ids_apart(settings.filename), "settings": settings.sha256}
     for batch in journal.database.sql(_OTHERS, params=asked).to_arrow_reader(ROWS_AT_ONCE):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from sep_batch.pipeline.out.index import FLUSH_ROWS, Journal, Opened
+from sep_batch.pipeline.out.database import JournalDatabase
+from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 
 _REPLACED = """
@@ -14,7 +15,7 @@ _REPLACED = """
     FROM whole_newest AS track SEMI JOIN redone ON redone.id = track.id WHERE track.status = 'ok'"""
 
 
-def withdraw(journal: Opened, redone: pa.ChunkedArray, writer: Journal) -> int:
+def withdraw(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal) -> int:
     """Give tracks whose stems are about to be written over rows of status `replaced`, which name no stems.
 
     A run that is killed midway then leaves no row that vouches for another's bytes.

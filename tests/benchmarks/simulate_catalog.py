@@ -40,7 +40,8 @@ from sep_batch.jobs.status.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.flow import flow
-from sep_batch.pipeline.out import compaction, index
+from sep_batch.pipeline.out import compaction, database, index, layout
+from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal, new_run
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
 from sep_batch.pipeline.stages.context import Work
@@ -305,7 +306,7 @@ def lay_out(source: str, out: str) -> dict[str, object]:
     begun = time.monotonic()
     tracks = manifest.read(source).tracks
     read = time.monotonic()
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         blocks = make_plan(tracks, journal.database, "f" * 64, "transient").blocks()
     made = time.monotonic()
     rows = PLAN_BLOCK_ROWS * blocks_per_file(math.ceil(tracks.num_rows / PLAN_BLOCK_ROWS))
@@ -367,19 +368,19 @@ def fill(source: str, out: str) -> dict[str, object]:
     with faked() as stages:
         settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL))
         listed = manifest.read(source)
-        name, tracks = index.new_run(out), listed.tracks
+        name, tracks = new_run(out), listed.tracks
         open_out(out, name, settings, listed, Options(model=MODEL))
-        work = Work(settings, out, name, index.parts_folder(out, name), index.parts_folder(out, name))
-        with index.Journal(out, work.run, check=lambda: None) as journal:
-            for start in range(0, tracks.num_rows, index.FLUSH_ROWS):
-                journal.add(stages.finished(tracks.slice(start, index.FLUSH_ROWS), work))
+        work = Work(settings, out, name, layout.parts_folder(out, name), layout.parts_folder(out, name))
+        with Journal(out, work.run, check=lambda: None) as journal:
+            for start in range(0, tracks.num_rows, FLUSH_ROWS):
+                journal.add(stages.finished(tracks.slice(start, FLUSH_ROWS), work))
     return {"journal files": len(list(Path(out, "_sep/journal").iterdir()))}
 
 
 def compact(_source: str, out: str) -> dict[str, object]:
     """Make few files of the journal's many."""
     index.compact(out, "000001-0000", check=lambda: None)
-    return {"journal files": len(compaction.needed(storage.find(index.journal_folder(out))))}
+    return {"journal files": len(compaction.needed(storage.find(layout.journal_folder(out))))}
 
 
 def publish(_source: str, out: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ from faults.killing import run_killed
 from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.out import compaction, index
+from sep_batch.pipeline.out import compaction, index, layout
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24
@@ -53,7 +53,7 @@ def check(out, undisturbed):
     assert listing(out) == undisturbed
     rows = index.read(out)
     assert Counter(rows.column("status").to_pylist()) == {"ok": TRACKS}
-    files = compaction.needed(storage.find(index.journal_folder(out)))
+    files = compaction.needed(storage.find(layout.journal_folder(out)))
     tables = [pyarrow.parquet.read_table(storage.open_source(file)[0], columns=["id", "status"]) for file in files]
     committed = Counter(row["id"] for table in tables for row in table.to_pylist() if row["status"] == "ok")
     assert committed == dict.fromkeys(rows.column("id").to_pylist(), 1)  # none was separated again after its commit

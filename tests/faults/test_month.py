@@ -21,7 +21,7 @@ from sep_batch.jobs.run import run as job
 from sep_batch.jobs.run.sync import run_sync
 from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import index, layout, lease
 from sep_batch.pipeline.storage import retries
 
 NOON_S = 1_750_000_000  # of the first day, as files tell it
@@ -106,7 +106,7 @@ class Month:
     def holder_died(self, **says):
         """Have the process that holds OUT be gone, or another have held it."""
         holder = lease.newest(self.out)
-        uri = f"{lease.folder(self.out)}/{holder.number:06d}.json"
+        uri = f"{layout.lease_folder(self.out)}/{holder.number:06d}.json"
         storage.put(uri, json.dumps(holder.says | {"pid": 2**30, "ended": False} | says).encode())
         return uri
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import time
@@ -36,12 +37,12 @@ def catalog(tmp_path_factory):
     return str(folder)
 
 
-def killed(options, log, reached, drawn):
-    """Start a run or an export, and kill it up to a second after it has come so far; return its pid, None if it ended."""
+def killed(options, log, reached, drawn, *, within_s=1.0):
+    """Start a run or an export, and kill it soon after it has come so far; return its pid, None if it ended."""
     with Victim(options, log) as victim:
         while victim.popen.poll() is None:
             if reached(victim.popen.pid):
-                time.sleep(drawn.uniform(0, 1))
+                time.sleep(drawn.uniform(0, within_s))
                 is_over = victim.popen.poll() is not None
                 victim.kill("driver", drawn)
                 return None if is_over else victim.popen.pid
@@ -56,20 +57,29 @@ def holds(out, pid):
     return bool(found) and found.says.get("pid") == pid and not found.says.get("ended")
 
 
+def written_s(folder, ending):
+    """Return when each file of this ending was written; files go while this looks."""
+    times = []
+    for path in folder.rglob(f"*{ending}"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return times
+
+
 class Before:
     """What an OUT held before a run, to tell how far the run has come."""
 
     def __init__(self, out):
         self._out = out
         self._journal = {path.name for path in out.glob("_sep/journal/*.parquet")}
-        self._written_s = max(path.stat().st_mtime for path in out.glob("stems/**/*.flac"))
+        self._written_s = max(written_s(out / "stems", ".flac"))
 
     def phase(self, pid):
         """Say how far it is: it holds OUT (1), has withdrawn rows (2), has written stems (3), has committed some (4)."""
         if not holds(self._out, pid):
             return 0
         files = sum(path.name not in self._journal for path in self._out.glob("_sep/journal/*.parquet"))
-        if any(path.stat().st_mtime > self._written_s for path in self._out.glob("stems/**/*.flac")):
+        if max(written_s(self._out / "stems", ".flac")) > self._written_s:
             return 4 if files > 1 else 3
         return 2 if files else 1
 
@@ -132,6 +142,25 @@ def data_below(dest):
     return {path.name: path.read_bytes() for path in sorted(Path(dest).rglob("*.tar"))}
 
 
+class ExportBefore:
+    """What a DEST held before an export, to tell how far the export has come."""
+
+    def __init__(self, dest):
+        self._dest = dest
+        self._written_s = max(written_s(dest, ".tar"), default=0.0)
+
+    def phase(self, pid):
+        """Say how far it is: it holds DEST (1), has removed the other's shards (2), has put some of its own (3)."""
+        if not holds(self._dest, pid):
+            return 0
+        times = written_s(self._dest, ".tar")
+        return 2 if not times else 3 if max(times) > self._written_s else 1
+
+    def has_reached(self, phase, pid):
+        """Tell whether it is so far."""
+        return self.phase(pid) >= phase
+
+
 def test_killed_overwrites_of_an_export_leave_no_row_of_other_bytes(catalog, tiny, one_ray, tmp_path):
     run_job(catalog, out := str(tmp_path / "out"), model=tiny, gpus="0")
     export = {"to": "webdataset", "excerpt": "0.5s"}
@@ -139,14 +168,17 @@ def test_killed_overwrites_of_an_export_leave_no_row_of_other_bytes(catalog, tin
         run_export(out, str(tmp_path / f"of-{size}"), shard_size=size, **export)
     alone = {size: data_below(tmp_path / f"of-{size}") for size in SHARD_SIZES}
     assert alone[2].keys() & alone[3].keys()
-    dest, log, drawn, kills, midway = tmp_path / "dest", tmp_path / "exports.log", random.Random(17), 0, 0
+    dest, log, drawn, seen = tmp_path / "dest", tmp_path / "exports.log", random.Random(17), dict.fromkeys(range(1, 4), 0)
+    midway = 0
     run_export(out, str(dest), shard_size=(old := SHARD_SIZES[0]), **export)
     for number in range(10 * KILLS):
         new = next(size for size in SHARD_SIZES if size != old)
         options = {"out": out, "dest": str(dest), "overwrite": True, "shard_size": new, "flush_s": 0.1} | export
-        kills += bool(killed(options, log, partial(holds, dest), drawn))
+        before = ExportBefore(dest)
+        if pid := killed(options, log, partial(before.has_reached, drawn.randrange(1, 4)), drawn, within_s=0.3):
+            seen[max(before.phase(pid), 1)] += 1
+            midway += 0 < len(data_below(dest)) < len(alone[new])
         check_shards(dest)
-        midway += 0 < len(data_below(dest)) < len(alone[new])
         follow = drawn.choice(FOLLOWED)
         if follow != "another kill":
             size = new if follow == "the same settings" else old
@@ -155,7 +187,8 @@ def test_killed_overwrites_of_an_export_leave_no_row_of_other_bytes(catalog, tin
             check_shards(dest)
             assert data_below(dest) == alone[size], number
             old = size
-        if kills == KILLS:
+        if sum(seen.values()) == KILLS:
             break
-    assert kills == KILLS
-    assert midway
+    assert sum(seen.values()) == KILLS
+    assert all(seen.values()), seen
+    assert midway  # some of its shards had been put, and others had not

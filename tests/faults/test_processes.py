@@ -16,7 +16,7 @@ from catalogs import finished, stems_below, write_tone
 from faults.killing import Victim, line_of
 
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import layout
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 12
@@ -50,10 +50,10 @@ def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on
         first.popen.send_signal(signal.SIGSTOP)
         second = others.enter_context(Victim(options | {"wait_s": 60.0}, tmp_path / "second.log"))
         assert second.end() == 0, (tmp_path / "second.log").read_text()
-        committed = {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))}
+        committed = {found.uri: storage.read(found.uri) for found in storage.find(layout.journal_folder(options["out"]))}
         first.popen.send_signal(signal.SIGCONT)
         assert first.end() == 75, (tmp_path / "first.log").read_text()
-    assert {found.uri: storage.read(found.uri) for found in storage.find(index.journal_folder(options["out"]))} == committed
+    assert {found.uri: storage.read(found.uri) for found in storage.find(layout.journal_folder(options["out"]))} == committed
     assert {row.status for row in finished(options["out"]).values()} == {"ok"}
     assert len(stems_below(tmp_path / "out")) == 2 * TRACKS
 

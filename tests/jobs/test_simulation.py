@@ -10,12 +10,14 @@ import sys
 import pytest
 from project_files import TESTS
 
+from sep_batch.pipeline.out import database
+
 sys.path.insert(0, str(TESTS / "benchmarks"))
 
 import simulate_catalog
 from simulate_catalog import check, plan, run, status
 
-from sep_batch.pipeline.out import compaction, index
+from sep_batch.pipeline.out import compaction
 
 ROWS = 4_000
 FAILED = 80  # two in a hundred
@@ -46,7 +48,7 @@ def test_a_catalog_that_was_killed_is_resumed_and_its_index_is_right(killed, mon
 
 def test_the_check_finds_an_index_that_is_not_right(killed):
     source, out = killed
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         journal.database.sql(
             f"""COPY (SELECT * EXCLUDE (_sep_file, _sep_place)
             FROM (FROM newest UNION ALL FROM newest WHERE status = 'failed') WHERE id NOT LIKE '%7_-%')

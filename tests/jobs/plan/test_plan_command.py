@@ -23,7 +23,8 @@ from sep_batch.jobs.run.run import run_job
 from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import lease
+from sep_batch.pipeline.out.journal import Journal
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.settings import Settings
 
@@ -147,7 +148,7 @@ def test_weights_that_are_not_here_are_not_fetched_for_a_plan(catalog, tmp_path,
     out = str(catalog.parent / "songs.stems")
     storage.put(f"{out}/_sep/run.json", json.dumps({"settings": made.canonical()}).encode())
     rows = [{"id": "t300", "uri": str(catalog.parent / "songs/300.wav"), "status": "ok", "settings_sha256": made.sha256}]
-    with index.Journal(out, "000001-abcd", check=lambda: None) as journal:
+    with Journal(out, "000001-abcd", check=lambda: None) as journal:
         journal.add(pa.Table.from_pylist(rows, JOURNAL))
     found = plan(catalog, "spleeter:2stems")
     assert (found.reasons, found.differing, found.exit_code) == ({"done": 1, "new": 2}, {}, 0)

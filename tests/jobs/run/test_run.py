@@ -24,7 +24,7 @@ from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.jobs.setup.prepare import default_out
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import index, layout, lease
 from sep_batch.pipeline.stages import analyze, stems
 from sep_batch.pipeline.stages import context as work
 from sep_batch.pipeline.storage import retries
@@ -274,7 +274,7 @@ def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, m
 
     def overtaken(dataset, work):
         yield from whole(dataset, work)
-        storage.create(f"{lease.folder(out)}/000002.json", b"{}")
+        storage.create(f"{layout.lease_folder(out)}/000002.json", b"{}")
 
     monkeypatch.setattr(flow, "finished_rows", overtaken)
     with pytest.raises(errors.LeaseHeldError, match="took it over"):

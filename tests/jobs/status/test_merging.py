@@ -15,7 +15,7 @@ from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.status.status import run_status
 from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import compaction, index
+from sep_batch.pipeline.out import compaction, database, index, layout
 from sep_batch.pipeline.storage import retries
 
 RUN = "000001-abcd"
@@ -37,7 +37,7 @@ def out(request, tmp_path):
         row = dict.fromkeys(index.JOURNAL.names) | {"id": f"t{number}", "uri": f"/songs/{number}.wav", "run_id": RUN} | status
         content = pa.BufferOutputStream()
         pyarrow.parquet.write_table(pa.Table.from_pylist([row], index.JOURNAL), content)
-        storage.put(f"{index.journal_folder(out)}/{RUN}-{number:06d}.parquet", content.getvalue().to_pybytes())
+        storage.put(f"{layout.journal_folder(out)}/{RUN}-{number:06d}.parquet", content.getvalue().to_pybytes())
     storage.put(f"{out}/_sep/run.json", json.dumps({"settings": {}}).encode())
     (tmp_path / "songs.csv").write_text("".join(["id,uri\n", *(f"t{n},/songs/{n}.wav\n" for n in range(TRACKS + 1))]))
     return out
@@ -64,7 +64,7 @@ def merged_once_listed(out, monkeypatch):
 
 def merged_once_open(out, monkeypatch):
     """Have the journal merged after it is first open."""
-    opened, left = index.opened, [out]
+    opened, left = database.opened, [out]
 
     @contextmanager
     def merging(out, **options):
@@ -73,7 +73,7 @@ def merged_once_open(out, monkeypatch):
                 merge(left.pop())
             yield journal
 
-    monkeypatch.setattr(index, "opened", merging)
+    monkeypatch.setattr(database, "opened", merging)
 
 
 def told_by_status(out, _tmp_path, _tiny):
@@ -101,7 +101,7 @@ def test_a_command_that_only_reads_tells_the_same_while_the_journal_is_merged(to
     expected = told(out, tmp_path, tiny)
     merged(out, monkeypatch)
     assert told(out, tmp_path, tiny) == expected
-    assert len(list(storage.find(index.journal_folder(out)))) == 1
+    assert len(list(storage.find(layout.journal_folder(out)))) == 1
 
 
 def test_a_journal_that_is_merged_before_it_is_open_is_listed_anew(out, monkeypatch):
@@ -113,19 +113,19 @@ def test_a_journal_file_that_is_gone_though_it_is_not_merged_is_named_after_a_fe
     find, listings = storage.find, []
 
     def stale(uri):
-        if uri == index.journal_folder(out) and len(listings) < 100:
+        if uri == layout.journal_folder(out) and len(listings) < 100:
             listings.append(uri)
             yield storage.Info(f"{uri}/{RUN}-000009.parquet", 100, None)
         yield from find(uri)
 
     monkeypatch.setattr(storage, "find", stale)
-    with pytest.raises((errors.NotRunnableError, errors.NotFound), match=f"{RUN}-000009"), index.opened(out):
+    with pytest.raises((errors.NotRunnableError, errors.NotFound), match=f"{RUN}-000009"), database.opened(out):
         pass
     assert len(listings) <= 2 * retries.LISTINGS
 
 
 def ids_once_merged(out):
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         merge(out)
         return journal.database.sql("SELECT id FROM newest").fetchall()
 

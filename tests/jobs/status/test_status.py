@@ -20,7 +20,7 @@ from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.status.report import lines
 from sep_batch.jobs.status.status import run_status
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.rows import JOURNAL
 
@@ -53,7 +53,7 @@ def hold(out, *, age_s=0.0, **says):
 def plan(out, tracks):
     """Write the plan of a run with so many tracks."""
     table = pa.table({"id": [f"t{place}" for place in range(tracks)]})
-    folder = f"{index.plan_folder(str(out), RUN)}/0"
+    folder = f"{layout.plan_folder(str(out), RUN)}/0"
     return write_plan([table], storage.put, folder, rows_per_file=64)
 
 
@@ -105,7 +105,7 @@ def test_a_plans_size_is_known_from_two_of_its_files(tracks, tmp_path):
 
 
 def test_a_run_that_ends_while_its_plan_is_read_is_told_as_ended(at_work, monkeypatch):
-    read, plan_folder = storage.read, index.plan_folder(str(at_work), RUN)
+    read, plan_folder = storage.read, layout.plan_folder(str(at_work), RUN)
 
     def ending(uri):
         if uri.startswith(plan_folder):

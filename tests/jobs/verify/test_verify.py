@@ -26,7 +26,7 @@ from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
-from sep_batch.pipeline.out import index, lease
+from sep_batch.pipeline.out import index, layout, lease
 
 HZ = (300, 500, 700)
 
@@ -427,7 +427,7 @@ def test_a_repair_that_was_taken_over_writes_no_more(out, monkeypatch):
     @contextmanager
     def taken_over(out):
         with hold(out) as held:
-            storage.put(f"{lease.folder(out)}/000099.json", b"{}")
+            storage.put(f"{layout.lease_folder(out)}/000099.json", b"{}")
             yield held
 
     monkeypatch.setattr(lease, "hold", taken_over)

@@ -13,6 +13,7 @@ from export_outs import wave, write_out
 
 from sep_batch.jobs.export.export import run_export
 from sep_batch.pipeline.out import column_types, index
+from sep_batch.pipeline.out.journal import Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL
 
 BIG = (1 << 60) + 1  # no double is this number
@@ -23,7 +24,7 @@ def published(out, *columns):
     for number, column in enumerate(columns):
         rows = pa.Table.from_pylist([{"id": f"t{number}", "uri": f"/{number}.wav", "status": "ok"}], schema=JOURNAL)
         extra = pa.StructArray.from_arrays([column], names=["year" if number % 2 else "Year"])
-        with index.Journal(out, run := f"{number:06d}-aaaa", check=lambda: None) as journal:
+        with Journal(out, run := f"{number:06d}-aaaa", check=lambda: None) as journal:
             journal.add(rows.append_column(EXTRA, extra))
     index.publish(out, run)
     table = index.read(out)

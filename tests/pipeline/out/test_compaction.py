@@ -12,7 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import compaction, index
+from sep_batch.pipeline.out import compaction, database, index, layout
+from sep_batch.pipeline.out.journal import new_run
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 
@@ -37,7 +38,7 @@ def put(out, name, *rows, **columns):
         table = table.append_column(column, pa.array([value] * len(rows)))
     content = io.BytesIO()
     pyarrow.parquet.write_table(table, content)
-    storage.put(f"{index.journal_folder(out)}/{name}.parquet", content.getvalue())
+    storage.put(f"{layout.journal_folder(out)}/{name}.parquet", content.getvalue())
 
 
 def catalog(out, *, runs=RUNS, files=4, seed=0):
@@ -50,26 +51,26 @@ def catalog(out, *, runs=RUNS, files=4, seed=0):
 
 def newest(out):
     """Return the newest rows by id, as any reader finds them."""
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         return dict(journal.database.sql("SELECT id, error FROM newest").fetchall())
 
 
 def rows(out):
-    with index.opened(out) as journal:
+    with database.opened(out) as journal:
         return sorted(journal.database.sql("SELECT id, error FROM rows").fetchall())
 
 
 def every_row_of_every_file(out):
     """Return the newest rows by the commit rule alone, for a reader that knows nothing of merged files."""
     found = {}
-    for file in sorted(storage.find(index.journal_folder(out)), key=lambda one: uris.name(one.uri)):
+    for file in sorted(storage.find(layout.journal_folder(out)), key=lambda one: uris.name(one.uri)):
         table = pyarrow.parquet.read_table(io.BytesIO(storage.read(file.uri)))
         found |= dict(zip(table.column("id").to_pylist(), table.column("error").to_pylist(), strict=True))
     return found
 
 
 def names(out):
-    return [uris.name(found.uri).removesuffix(".parquet") for found in storage.find(index.journal_folder(out))]
+    return [uris.name(found.uri).removesuffix(".parquet") for found in storage.find(layout.journal_folder(out))]
 
 
 def compact(out, check=lambda: None):
@@ -82,8 +83,8 @@ def test_many_files_of_a_run_become_one_and_go_with_the_next_call(out):
     compact(out)
     merged = [f"{run}-000003-000000" for run in RUNS]
     assert len(names(out)) == 15
-    assert compaction.needed(storage.find(index.journal_folder(out))) == [
-        f"{index.journal_folder(out)}/{name}.parquet" for name in merged
+    assert compaction.needed(storage.find(layout.journal_folder(out))) == [
+        f"{layout.journal_folder(out)}/{name}.parquet" for name in merged
     ]
     compact(out)
     assert names(out) == merged
@@ -96,14 +97,14 @@ def test_whatever_is_there_of_merged_and_former_files_the_newest_rows_are_the_sa
     before, former = newest(out), names(out)
     compact(out)
     merged = sorted(set(names(out)) - set(former))
-    content = {name: storage.read(f"{index.journal_folder(out)}/{name}.parquet") for name in (*former, *merged)}
+    content = {name: storage.read(f"{layout.journal_folder(out)}/{name}.parquet") for name in (*former, *merged)}
     for present in itertools.product([True, False], repeat=3):  # of the first run's former files
         gone = [name for name, is_there in zip(former[:3], present, strict=True) if not is_there]
         for name in gone:
-            storage.remove(f"{index.journal_folder(out)}/{name}.parquet")
+            storage.remove(f"{layout.journal_folder(out)}/{name}.parquet")
         assert (newest(out), every_row_of_every_file(out)) == (before, before)
         for name in gone:
-            storage.put(f"{index.journal_folder(out)}/{name}.parquet", content[name])
+            storage.put(f"{layout.journal_folder(out)}/{name}.parquet", content[name])
 
 
 @pytest.mark.parametrize("step", range(1, 12))
@@ -152,7 +153,7 @@ def test_no_file_is_merged_over_a_gap_a_change_of_columns_or_one_that_cannot_be_
         put(out, f"000001-aaaa-{file:06d}", (f"t{file}", "x"))
     for file in (5, 6):
         put(out, f"000001-aaaa-{file:06d}", (f"t{file}", "x"), genre="rock")
-    storage.put(f"{index.journal_folder(out)}/000001-aaaa-000007.parquet", b"torn")
+    storage.put(f"{layout.journal_folder(out)}/000001-aaaa-000007.parquet", b"torn")
     put(out, "000001-aaaa-000008", ("t8", "x"))
     compact(out)
     merged = ["000001-aaaa-000001-000000", "000001-aaaa-000004-000003", "000001-aaaa-000006-000005"]
@@ -161,7 +162,7 @@ def test_no_file_is_merged_over_a_gap_a_change_of_columns_or_one_that_cannot_be_
 
 def test_files_are_merged_up_to_a_size(out, monkeypatch):
     catalog(out, runs=RUNS[:1], files=6)
-    size = max(found.bytes for found in storage.find(index.journal_folder(out)))
+    size = max(found.bytes for found in storage.find(layout.journal_folder(out)))
     monkeypatch.setattr(compaction, "MOST_BYTES", 2 * size)
     before = newest(out)
     compact(out)
@@ -193,8 +194,8 @@ def test_a_run_that_was_taken_over_merges_and_removes_nothing(out):
 def test_hidden_files_are_not_of_the_journal(out):
     put(out, "000001-aaaa-000000", ("a", "first"))
     for name in ("._000001-aaaa-000000.parquet", "._x.parquet", ".nfs0001"):
-        storage.put(f"{index.journal_folder(out)}/{name}", b"\0\5\x16\7")
-    with index.opened(out) as journal:
+        storage.put(f"{layout.journal_folder(out)}/{name}", b"\0\5\x16\7")
+    with database.opened(out) as journal:
         assert journal.database.sql("SELECT id FROM newest").fetchall() == [("a",)]
 
 
@@ -210,4 +211,4 @@ def test_a_run_of_a_number_that_was_merged_is_followed_by_the_next(out):
     catalog(out)
     compact(out)
     compact(out)
-    assert index.new_run(out).startswith("000003-")
+    assert new_run(out).startswith("000003-")

@@ -15,8 +15,8 @@ from catalogs import finished as newest
 from catalogs import without_analysis
 
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import index
-from sep_batch.pipeline.out.index import Journal
+from sep_batch.pipeline.out import database, index, journal, layout
+from sep_batch.pipeline.out.journal import Journal, new_run
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, STEM, TRACK, fill
 from sep_batch.pipeline.storage import uris
 
@@ -79,7 +79,7 @@ def published(out):
 
 
 def journal_files(out):
-    return [uris.name(found.uri) for found in storage.find(index.journal_folder(out))]
+    return [uris.name(found.uri) for found in storage.find(layout.journal_folder(out))]
 
 
 def test_a_row_that_was_added_is_in_the_index(out):
@@ -149,7 +149,7 @@ def test_without_a_journal_there_is_no_index(out):
 def test_an_older_journal_without_a_column_reads_on_with_nulls(out):
     journalled(out, [finished("x", lufs=None)], run="000002-aaaa")
     old = finished("old").drop_columns(["above_f_db", "transient", "attempts"])
-    path = f"{index.journal_folder(out)}/000001-aaaa-000000.parquet"
+    path = f"{layout.journal_folder(out)}/000001-aaaa-000000.parquet"
     pyarrow.parquet.write_table(old, path)
     first, second = published(out).to_pylist()
     assert (first["id"], first["above_f_db"], first["attempts"]) == ("old", None, None)
@@ -210,7 +210,7 @@ def test_a_journal_may_lie_in_remote_storage():
     out = "memory://journal-test/out"
     journalled(out, [finished("x", error="1")], [finished("x", error="2")])
     assert published(out).column("error").to_pylist() == ["2"]
-    assert index.new_run(out).startswith("000002-")
+    assert new_run(out).startswith("000002-")
 
 
 def test_what_is_finished_is_what_the_newest_rows_say(out):
@@ -248,9 +248,9 @@ def parquet_of(**columns):
 def test_a_journal_file_that_cannot_be_read_is_named_and_the_others_are_read(torn, kind, tmp_path):
     out = {"disk": str(tmp_path / "out"), "memory": f"memory://torn-{torn}/out"}[kind]
     journalled(out, [finished("x")], [finished("y")])
-    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    uri = f"{layout.journal_folder(out)}/{RUN}-000001.parquet"
     storage.put(uri, TORN[torn](storage.read(uri)))
-    with index.opened(out, skip_unreadable=True) as journal:
+    with database.opened(out, skip_unreadable=True) as journal:
         assert list(journal.unreadable) == [uri]
         assert (journal.files, journal.database.sql("SELECT id FROM newest").fetchall()) == (1, [("x",)])
 
@@ -258,7 +258,7 @@ def test_a_journal_file_that_cannot_be_read_is_named_and_the_others_are_read(tor
 @pytest.mark.parametrize("torn", TORN)
 def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, out):
     journalled(out, [finished("x")], [finished("y")])
-    uri = f"{index.journal_folder(out)}/{RUN}-000001.parquet"
+    uri = f"{layout.journal_folder(out)}/{RUN}-000001.parquet"
     storage.put(uri, TORN[torn](storage.read(uri)))
     for call in (newest, lambda out: index.publish(out, RUN)):
         with pytest.raises(errors.NotRunnableError, match="journal .*000001.parquet: .*; sep-batch verify"):
@@ -266,20 +266,20 @@ def test_a_run_does_not_go_on_without_a_journal_file_that_cannot_be_read(torn, o
 
 
 def test_run_names_count_up(out):
-    assert index.new_run(out).startswith("000001-")
+    assert new_run(out).startswith("000001-")
     journalled(out, [finished("x")], run="000009-ffff")
     journalled(out, [finished("x")], run="000002-0000")
-    name = index.new_run(out)
+    name = new_run(out)
     assert name.startswith("000010-")
     assert len(name) == len("000010-ffff")
-    assert len({index.new_run(out) for _ in range(20)}) > 1
+    assert len({new_run(out) for _ in range(20)}) > 1
 
 
 def test_a_stray_file_beside_the_journal_does_not_stop_a_run(out):
     journalled(out, [finished("x")])
     for name in (".DS_Store", "@eaDir/000001-aaaa-000000.parquet", "000001-bbbb-000000.parquet/x"):
-        storage.put(f"{index.journal_folder(out)}/{name}", b"x")
-    assert index.new_run(out).startswith("000002-")
+        storage.put(f"{layout.journal_folder(out)}/{name}", b"x")
+    assert new_run(out).startswith("000002-")
     assert published(out).num_rows == 1
 
 
@@ -303,10 +303,10 @@ def test_rows_are_flushed_where_a_run_breaks_off(out):
 
 
 def test_rows_are_flushed_where_there_are_many(out, monkeypatch):
-    monkeypatch.setattr(index, "FLUSH_ROWS", 3)
-    with Journal(out, RUN, check=held) as journal:
+    monkeypatch.setattr(journal, "FLUSH_ROWS", 3)
+    with Journal(out, RUN, check=held) as taking:
         for number in range(7):
-            journal.add(finished(f"x{number}"))
+            taking.add(finished(f"x{number}"))
         assert journal_files(out) == [f"{RUN}-000000.parquet", f"{RUN}-000001.parquet"]
     assert len(journal_files(out)) == 3
     assert len(newest(out)) == 7
@@ -363,7 +363,7 @@ def test_rows_that_storage_did_not_take_are_kept_and_the_run_is_told(out, monkey
 def test_the_payload_of_a_row_is_not_in_the_journal(out):
     row = fill(finished("x"), PART, part=0, last=True)
     journalled(out, [row])
-    assert pyarrow.parquet.read_schema(f"{index.journal_folder(out)}/{RUN}-000000.parquet").names == JOURNAL.names
+    assert pyarrow.parquet.read_schema(f"{layout.journal_folder(out)}/{RUN}-000000.parquet").names == JOURNAL.names
 
 
 def test_the_index_is_read_by_pyarrow_pandas_and_duckdb_alike(out):
@@ -371,7 +371,7 @@ def test_the_index_is_read_by_pyarrow_pandas_and_duckdb_alike(out):
         out,
         [finished("x", extra={"genre": "rock"}, audio_s=1.5), finished("y", status="failed", stems=None, extra={"genre": None})],
     )
-    table, path = published(out), f"{out}/{index.INDEX_FILE}"
+    table, path = published(out), f"{out}/{layout.INDEX_FILE}"
     frame = pd.read_parquet(path)
     assert frame["id"].tolist() == ["x", "y"]
     assert frame["genre"].tolist()[0] == "rock"
@@ -390,7 +390,7 @@ ADDED = ("levels_dbfs", "active_ratio", "active_regions", "width", "sample_rate_
 @pytest.mark.parametrize("extra", [("a", "b"), (1, "b")], ids=["one manifest", "manifests that clash"])
 def test_a_journal_from_before_stems_were_analysed_reads_on_with_nulls(out, newer, extra):
     journalled(out, [finished("x", extra={"a": extra[0]}), finished("z", status="failed", stems=None)])
-    without_analysis(f"{index.journal_folder(out)}/{RUN}-000000.parquet")
+    without_analysis(f"{layout.journal_folder(out)}/{RUN}-000000.parquet")
     journalled(out, [finished(id, extra={"a": extra[1]}) for id in newer], run="000002-aaaa")
     table = published(out)
     assert table.schema.field("stems").type.value_type.num_fields == STEM.num_fields
@@ -426,6 +426,6 @@ def test_a_large_file_in_object_storage_is_copied_range_by_range(s3, tmp_path, m
         monkeypatch.setattr(module, "RANGE_BYTES", 30_000)
     read, sizes = storage.Ranges.read, []
     monkeypatch.setattr(storage.Ranges, "read", lambda self, size=-1: sizes.append(size) or read(self, size))
-    path = index.here(f"{s3}/large/index.parquet", tmp_path)
+    path = database.here(f"{s3}/large/index.parquet", tmp_path)
     assert Path(path).read_bytes() == content
     assert set(sizes) == {30_000}

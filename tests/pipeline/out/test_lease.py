@@ -14,7 +14,7 @@ import pytest
 
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.out import lease
+from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.storage import retries
 
 
@@ -34,7 +34,7 @@ def hurry(monkeypatch):
 def elsewhere(out, number=1, *, age_s=0.0, **says):
     """Leave a lease of another machine, which wrote it so long ago by the storage's clock, where that is a disk."""
     says = {"machine": "other", "host": "far", "pid": 1, "run": "000007-abcd", "since": "then", "at": lease._now()} | says
-    storage.put(uri := f"{lease.folder(out)}/{number:06d}.json", json.dumps(says).encode())
+    storage.put(uri := f"{layout.lease_folder(out)}/{number:06d}.json", json.dumps(says).encode())
     if age_s:
         then = time.time() - age_s
         os.utime(uri, (then, then))
@@ -80,13 +80,13 @@ def test_only_the_highest_stays(out):
     for _ in range(3):
         with lease.hold(out):
             pass
-    assert [found.uri.rpartition("/")[2] for found in storage.find(lease.folder(out))] == ["000003.json"]
+    assert [found.uri.rpartition("/")[2] for found in storage.find(layout.lease_folder(out))] == ["000003.json"]
 
 
 def test_a_lease_of_a_process_that_is_gone_is_taken_over_at_once(tmp_path):
     holds = "import os; from sep_batch.pipeline.out import lease; held = lease.hold('.'); held.__enter__()"
     subprocess.run([sys.executable, "-c", f"{holds}; os.kill(os.getpid(), 9)"], cwd=tmp_path, check=False)
-    assert not json.loads(storage.read(f"{lease.folder(str(tmp_path))}/000001.json")).get("ended")
+    assert not json.loads(storage.read(f"{layout.lease_folder(str(tmp_path))}/000001.json")).get("ended")
     begun = time.monotonic()
     with lease.hold(str(tmp_path)):
         assert time.monotonic() - begun < lease.DEAD_S
@@ -134,7 +134,7 @@ def test_a_lease_from_before_the_storages_clock_was_set_back_is_watched(tmp_path
 
 def test_where_storage_tells_no_times_a_lease_is_watched_until_it_changes_or_is_dead():
     elsewhere(out := "memory://lease-without-times")
-    assert storage.info(f"{lease.folder(out)}/000001.json").modified is None
+    assert storage.info(f"{layout.lease_folder(out)}/000001.json").modified is None
     with beating(out), pytest.raises(failures.LeaseHeldError, match="run 000007-abcd on far"), lease.hold(out):
         pass
     begun = time.monotonic()
@@ -144,7 +144,7 @@ def test_where_storage_tells_no_times_a_lease_is_watched_until_it_changes_or_is_
 
 
 def test_what_is_no_lease_is_watched_as_one_that_fell_silent(out):
-    storage.put(uri := f"{lease.folder(out)}/000001.json", b"\0torn")
+    storage.put(uri := f"{layout.lease_folder(out)}/000001.json", b"\0torn")
     if not out.startswith("memory"):
         os.utime(uri, (0, 0))
     with lease.hold(out) as held:
@@ -153,7 +153,7 @@ def test_what_is_no_lease_is_watched_as_one_that_fell_silent(out):
 
 def test_an_empty_lease_as_a_full_disk_leaves_it_is_dead_at_once(out, monkeypatch):
     monkeypatch.setattr(lease, "DEAD_S", 60.0)
-    storage.put(f"{lease.folder(out)}/000001.json", b"")
+    storage.put(f"{layout.lease_folder(out)}/000001.json", b"")
     begun = time.monotonic()
     with lease.hold(out) as held:
         assert time.monotonic() - begun < 30
@@ -214,7 +214,7 @@ def taken_over(out, number):
     """Have another machine create a lease and remove those before it."""
     elsewhere(out, number=number)
     for older in range(1, number):
-        storage.remove(f"{lease.folder(out)}/{older:06d}.json")
+        storage.remove(f"{layout.lease_folder(out)}/{older:06d}.json")
 
 
 def test_a_lease_that_was_removed_before_it_could_be_read_is_read_anew_from_the_listing(out, monkeypatch):
@@ -259,7 +259,7 @@ def test_a_lease_that_others_took_and_lost_meanwhile_is_not_taken_again(tmp_path
 
 @pytest.mark.parametrize("name", ["1.json", "0000000000000000009.json", "\u0663.json", "000002.json.bak", "9" * 200 + ".json"])
 def test_a_file_that_no_run_names_so_is_no_lease(tmp_path, name):
-    storage.put(f"{lease.folder(str(tmp_path))}/{name}", b"{}")
+    storage.put(f"{layout.lease_folder(str(tmp_path))}/{name}", b"{}")
     assert lease.newest(str(tmp_path)) is None
     with lease.hold(str(tmp_path)) as held:
         held.check()
@@ -267,7 +267,7 @@ def test_a_file_that_no_run_names_so_is_no_lease(tmp_path, name):
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"[1]", b"5", b"\xff{", b"{}"])
 def test_a_lease_that_no_run_wrote_is_watched_and_taken(tmp_path, content):
-    storage.put(uri := f"{lease.folder(str(tmp_path))}/000001.json", content)
+    storage.put(uri := f"{layout.lease_folder(str(tmp_path))}/000001.json", content)
     os.utime(uri, (1e9, 1e9))
     with lease.hold(str(tmp_path)) as held:
         held.check()

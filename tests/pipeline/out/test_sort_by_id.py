@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.pipeline.out import index, sort_by_id
+from sep_batch.pipeline.out import database, index, sort_by_id
 from sep_batch.pipeline.rows import JOURNAL
 
 LEVELS = 4_000  # of each row's one stem: what makes it wide
@@ -60,11 +60,11 @@ def wide(tmp_path):
 
 
 def test_an_index_of_more_than_the_database_has_memory_for_is_published_whole(wide, monkeypatch):
-    monkeypatch.setitem(index._DUCKDB, "memory_limit", "40MB")
-    monkeypatch.setitem(index._DUCKDB, "threads", 1)
+    monkeypatch.setitem(database.DUCKDB, "memory_limit", "40MB")
+    monkeypatch.setitem(database.DUCKDB, "threads", 1)
     monkeypatch.setattr(sort_by_id, "ROWS", 500)
     monkeypatch.setattr(sort_by_id, "IDS_A_RANGE", 20)
-    with index.opened(wide) as journal, pytest.raises(duckdb.OutOfMemoryException):
+    with database.opened(wide) as journal, pytest.raises(duckdb.OutOfMemoryException):
         journal.database.sql("FROM newest ORDER BY id").to_arrow_table()
     assert index.publish(wide, "000002-aaaa")
     found = index.read(wide)

@@ -1,0 +1,102 @@
+"""The journal while it is written: a row in it is the commit of a track."""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from sep_batch.pipeline import storage
+from sep_batch.pipeline.out import layout
+from sep_batch.pipeline.rows import journal_table
+from sep_batch.pipeline.storage import uris
+
+FLUSH_S = 30.0
+FLUSH_ROWS = 1000
+_JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # the second is an export's
+
+
+def new_run(out: str) -> str:
+    """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
+    return new_run_after(uris.name(found.uri) for found in storage.find(layout.journal_folder(out)))
+
+
+def new_run_after(names: Iterable[str]) -> str:
+    """Return a run's name that is newer than those which files of a journal have."""
+    numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
+    return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
+
+
+class Journal:
+    """Takes finished rows and makes them durable: every 1,000, every `flush_s` seconds, and at the end however it ends."""
+
+    def __init__(self, out: str, run: str, *, check: Callable[[], None], flush_s: float = FLUSH_S) -> None:
+        """Begin a run's journal.
+
+        Args:
+            out: OUT.
+            run: The run's name.
+            check: Called before each flush; raises where the run may write no more.
+            flush_s: Seconds between two flushes.
+        """
+        self.out, self.run, self._check, self._flush_s = out, run, check, flush_s
+        self._pending, self._waiting = list[pa.Table](), 0
+        self._files = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._flush_often, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.flush()
+
+    def add(self, rows: pa.Table) -> None:
+        """Take finished rows of a flow.
+
+        Raises:
+            TrackError: Storage did not take an earlier flush.
+            LeaseHeldError: Another run has taken OUT over.
+        """
+        if self._failure:
+            raise self._failure
+        with self._lock:
+            self._pending.append(journal_table(rows))
+            self._waiting += rows.num_rows
+            full = self._waiting >= FLUSH_ROWS
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending rows as one more journal file."""
+        with self._lock:
+            if not self._pending:
+                return
+            self._check()
+            table = pa.concat_tables(self._pending, promote_options="permissive").combine_chunks()
+            content = io.BytesIO()
+            pyarrow.parquet.write_table(table, content)
+            uri = f"{layout.journal_folder(self.out)}/{self.run}-{self._files:06d}.parquet"
+            storage.put(uri, content.getvalue(), scratch=layout.parts_folder(self.out, self.run))
+            self._files += 1
+            self._pending, self._waiting = [], 0
+
+    def _flush_often(self) -> None:
+        while not self._ended.wait(self._flush_s):
+            try:
+                self.flush()
+            except Exception as error:  # noqa: BLE001 (raised again in the run's own thread)
+                self._failure = error
+                return
