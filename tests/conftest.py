@@ -11,6 +11,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from catalogs import InlineDataset
+
+from sep_batch.pipeline.flow import ray_data
+from sep_batch.pipeline.flow.resources import plan_resources
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parent / "hostile"))  # where craft is
@@ -60,9 +64,8 @@ def tiny(tiny_models):
 @contextlib.contextmanager
 def without_ray(wanted, like, say=None):
     """Share this machine out as `engine.running` does."""
-    from sep_batch.pipeline.flow import flow
 
-    yield flow.plan_resources(wanted.cpus or 2, 0)
+    yield plan_resources(wanted.cpus or 2, 0)
 
 
 @pytest.fixture
@@ -78,12 +81,12 @@ def inline(monkeypatch):
     def build(plan, work, model, resources, *, blocks_per_file):
         asked.append(resources)
         chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
-        return plan, chain
+        return InlineDataset(plan, chain)
 
     def finished_rows(dataset, work):
-        plan, (analyze, separate, write) = dataset
+        analyze, separate, write = dataset.chain
         gathering = long_tracks.Gathering()
-        for uri in plan:
+        for uri in dataset.plan:
             for part in analyze(read_plan(uri)):
                 for separated in separate(part):
                     for row in write(separated):
@@ -93,11 +96,7 @@ def inline(monkeypatch):
 
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
-    monkeypatch.setattr(flow, "stop", lambda _dataset: None)
-    monkeypatch.setattr(flow, "watch", lambda _dataset, _pools: None)
-    monkeypatch.setattr(flow, "is_loading", lambda _dataset: False)
-    monkeypatch.setattr(flow, "logs", lambda: None)
-    monkeypatch.setattr(flow, "stats", lambda _dataset: "")
+    monkeypatch.setattr(ray_data, "logs", lambda: None)
     monkeypatch.setattr(engine, "look_ahead", lambda _wanted, _say=None: None)
     monkeypatch.setattr(engine, "running", without_ray)
     return asked

@@ -30,8 +30,9 @@ ORDER = (  # a folder, or a file at the top of a package; each imports only from
 )
 ONLY_IN = {  # the one place that knows a library
     "ray": {
-        *("pipeline/flow/flow.py", "pipeline/export/flow.py", "pipeline/flow/actors.py"),
-        *("jobs/engine/cluster.py", "jobs/engine/engine.py", "jobs/engine/head.py", "jobs/submit/client.py"),
+        *(f"pipeline/flow/{name}.py" for name in ("flow", "ray_data", "joins", "actors")),
+        *("pipeline/export/flow.py", "jobs/engine/cluster.py", "jobs/engine/engine.py", "jobs/engine/head.py"),
+        "jobs/submit/client.py",
     },
     "fsspec": {f"pipeline/storage/{name}.py" for name in ("filesystems", "listing", "objects", "reading", "writing")},
     "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},
@@ -106,6 +107,11 @@ def test_the_type_check_sees_wrong_calls_across_packages(tmp_path):
     assert told.returncode == 1, told.stdout
     for place in ("pipeline/stem_paths.py", "jobs/models.py"):
         assert re.search(rf'{place}:\d+: error: .*"frame_count" has incompatible type "str"; expected "int"', told.stdout)
+
+
+def test_neither_ray_nor_torch_is_loaded_before_ray_is_told_its_environment():
+    program = "import sys, sep_batch.jobs.run, sep_batch.jobs.engine.engine; print({'ray', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_the_installed_packages_are_these_folders():

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-from ray.data._internal.cluster_autoscaler.util import is_autoscaling_enabled
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.flow.ray_data import can_grow
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import Machine
 
@@ -49,11 +49,6 @@ def nodes() -> list[Node]:
         for found in ray.nodes()
         if found["Alive"]
     ]
-
-
-def can_grow() -> bool:
-    """Tell whether an autoscaler may add machines."""
-    return bool(is_autoscaling_enabled())
 
 
 def wait_for_gpus(wanted: Options, say: Say, *, wait_s: float | None = None) -> int:

@@ -9,16 +9,14 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sep_batch.jobs.setup import check_machine, machine, streams
 from sep_batch.jobs.setup.address import Address, reach
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.flow.resources import Resources, plan_resources
 from sep_batch.pipeline.stages.machine_requirements import Machine
-
-if TYPE_CHECKING:
-    from sep_batch.pipeline.flow.flow import Resources
 
 logger = logging.getLogger(__name__)
 _LAST_WORDS = (
@@ -37,7 +35,7 @@ def set_environment(wanted: Options) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15; who gives way to whom is said in flow.py
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15; ours is in flow/resources.py
     if not machine.cluster(wanted):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -125,10 +123,10 @@ def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda 
 
 
 def _shared_out(wanted: Options, like: Machine, address: Address | None, say: Callable[[str], None]) -> Resources:
-    from sep_batch.pipeline.flow import flow
+    from sep_batch.pipeline.flow import ray_data
 
     resources = _joined(wanted, like, say) if address else _own(wanted)
-    flow.configure(resources)
+    ray_data.configure(on_gpu=bool(resources.separate.gpus))
     return resources
 
 
@@ -152,8 +150,6 @@ def _start(wanted: Options, address: Address | None) -> None:
 def _own(wanted: Options) -> Resources:
     import ray
 
-    from sep_batch.pipeline.flow import flow
-
     there = ray.cluster_resources()
     cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
     gpus = on_hand if wanted.gpus == "auto" else int(wanted.gpus)
@@ -161,12 +157,12 @@ def _own(wanted: Options) -> Resources:
         raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
     if gpus and not wanted.device:
         machine.refuse_missing_gpus(gpus)
-    return flow.plan_resources(max(1, min(cpus, wanted.cpus or cpus)), gpus, device=wanted.device)
+    return plan_resources(max(1, min(cpus, wanted.cpus or cpus)), gpus, device=wanted.device)
 
 
 def _joined(wanted: Options, like: Machine, say: Callable[[str], None]) -> Resources:
     from sep_batch.jobs.engine import cluster
-    from sep_batch.pipeline.flow import flow
+    from sep_batch.pipeline.flow.ray_data import can_grow
 
     cluster.refuse_others_disk(cluster.nodes(), like)
     there = cluster.wait_for_gpus(wanted, say)
@@ -174,7 +170,7 @@ def _joined(wanted: Options, like: Machine, say: Callable[[str], None]) -> Resou
     cluster.refuse_others_disk(nodes, like)
     cluster.refuse_other_versions(nodes)
     cpus = sum(node.cpus for node in nodes)
-    bound = wanted.cpus if wanted.cpus and cluster.can_grow() else min(cpus, wanted.cpus or cpus)
+    bound = wanted.cpus if wanted.cpus and can_grow() else min(cpus, wanted.cpus or cpus)
     gpus = there if wanted.gpus == "auto" else int(wanted.gpus)
     on = [node.cpus for node in nodes if node.cpus]
-    return flow.plan_resources(max(1, bound), gpus, device=wanted.device, min_gpus=min(there, gpus), nodes=on)
+    return plan_resources(max(1, bound), gpus, device=wanted.device, min_gpus=min(there, gpus), nodes=on)

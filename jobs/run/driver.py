@@ -18,8 +18,9 @@ from sep_batch.jobs.run.breaker import Breaker
 from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.jobs.setup.stop import Stop, ticking
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow import flow, ray_data
 from sep_batch.pipeline.flow.actors import Pools
+from sep_batch.pipeline.flow.resources import Resources
 from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.finished_ids import Seen
 from sep_batch.pipeline.out.journal import Journal
@@ -50,7 +51,7 @@ class Driver:
 
     work: Work
     model: str
-    resources: flow.Resources
+    resources: Resources
     summary: Summary
     max_failures: MaxFailures
     journal: Journal
@@ -75,7 +76,7 @@ class Driver:
         pools = self.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device, self.summary.format = pools.device, self.work.settings.format
-        self.summary.ray_logs = flow.logs()
+        self.summary.ray_logs = ray_data.logs()
         self.progress.start(self.work.settings.sha256)
         if bad_rows is not None:
             finished.fail(bad_rows, self.work.settings.sha256, self.journal, self.summary, self.progress)
@@ -110,14 +111,16 @@ class Driver:
         try:
             with contextlib.closing(ticking(flow.finished_rows(dataset, self.work))) as batches:
                 for batch in batches:
-                    flow.watch(dataset, pools)
+                    pools.look(dataset.actors())
                     if batch is not None:
                         self._take(self.breaker.take(batch))
                         if not seen and not number:  # what the stages took for it is known, so the rest was their start
                             self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
                         seen.add(batch.column("id").to_pylist())
                     elif not seen:
-                        self.progress.wait_for("loading the model" if flow.is_loading(dataset) else "first tracks under way")
+                        self.progress.wait_for(
+                            "loading the model" if dataset.is_loading("Separate") else "first tracks under way"
+                        )
                     if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
                         break
                     if self.stop.is_asked and not is_stopping:
@@ -125,10 +128,10 @@ class Driver:
                         self.progress.stop(self.stop.why or "")
                         is_stopping = True
         finally:
-            flow.stop(dataset)
+            dataset.stop()
         if self.stop.is_asked and len(seen) < tracks:
             self._end_early()
-        self.summary.stats += flow.stats(dataset)
+        self.summary.stats += dataset.stats()
         return plan, seen
 
     def _end_early(self) -> None:

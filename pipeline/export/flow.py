@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import DataContext, TaskPoolStrategy
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.data import DataContext
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import SHARD, make_shard
+from sep_batch.pipeline.flow.ray_data import RunningDataset, last_line, with_tasks
 from sep_batch.pipeline.out.plan import read_plan
 
 _EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
@@ -32,22 +32,9 @@ class ExportFlow:
         before, context.target_max_block_size = context.target_max_block_size, _EACH_ROW_A_BLOCK
         try:
             files = ray.data.from_arrow(pa.table({"file": list(plan)}), override_num_blocks=len(plan))
-            self._dataset = files.map_batches_internal(  # the public one warns of max_retries
-                partial(_write, export=export),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=TaskPoolStrategy(size=cpus) if cpus else TaskPoolStrategy(),
-                num_cpus=1,
-                max_retries=1,  # what is lost twice, the driver runs again
-            )
+            self._dataset = RunningDataset(with_tasks(files, partial(_write, export=export), cpus))
         finally:
             context.target_max_block_size = before
-        self._executor: StreamingExecutor | None = None
-        self._dataset._create_executor = partial(self._created, self._dataset._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
-
-    def _created(self, create: Any) -> StreamingExecutor:
-        self._executor = create()
-        return self._executor
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Run it, and yield rows of `SHARD` as they come.
@@ -56,16 +43,14 @@ class ExportFlow:
             NotRunnableError: Ray itself failed.
         """
         try:
-            for batch in self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield from cast("pa.Table", batch).to_pylist()
+            for table in self._dataset.tables():
+                yield from table.to_pylist()
         except ray.exceptions.RayError as error:
-            found = str(getattr(error, "cause", None) or error).strip().rpartition("\n")[2] or type(error).__name__
-            raise errors.NotRunnableError(f"the export could not run: {found}") from error
+            raise errors.NotRunnableError(f"the export could not run: {last_line(error)}") from error
 
     def stop(self) -> None:
         """End it; what it was at work on is lost."""
-        if self._executor is not None:
-            self._executor.shutdown(force=True)
+        self._dataset.stop()
 
 
 def _write(files: pa.Table, export: Export) -> Iterator[pa.Table]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from sep_batch.pipeline import errors
 
@@ -30,14 +29,18 @@ class Pools:
         self._given_up: set[Any] = set()
         self._empty_since: dict[str, float] = {}
 
-    def look(self, executor: StreamingExecutor | None, now: float | None = None) -> None:
+    def look(self, stages: Iterable[tuple[str, Mapping[Any, bool]]], now: float | None = None) -> None:
         """Give up actors that have been gone for `LOST_S`, where others of their stage are there; to be called again and again.
+
+        Args:
+            stages: As `RunningDataset.actors` yields them.
+            now: On the monotonic clock; by default its time.
 
         Raises:
             NotRunnableError: A stage has had no actor for `NONE_S`.
         """
         now = time.monotonic() if now is None else now
-        for stage, actors in _stages(executor):
+        for stage, actors in stages:
             gone = [actor for actor, is_gone in actors.items() if is_gone and actor not in self._given_up]
             there = [actor for actor, is_gone in actors.items() if not is_gone and actor not in self._given_up]
             for actor in gone:
@@ -57,13 +60,3 @@ class Pools:
             _LOGGER.warning("an actor of %s found no room in %.0f s; what it held is done by others", stage, LOST_S)
             ray.kill(actor, no_restart=True)
             self._given_up.add(actor)
-
-
-def _stages(executor: StreamingExecutor | None) -> Iterator[tuple[str, dict[Any, bool]]]:
-    """Yield the stages that are at work, and of their actors that have started whether they are gone."""
-    for operator in (executor and executor._topology) or ():  # noqa: SLF001 (no other way to see actors)
-        pool = getattr(operator, "_actor_pool", None)
-        if pool is not None and not operator.has_execution_finished():
-            stage = operator.name.removeprefix("MapBatches(").removesuffix(")")
-            running = list(pool._running_actors.items())  # noqa: SLF001
-            yield stage, {actor: state.is_restarting for actor, state in running}

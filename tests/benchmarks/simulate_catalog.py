@@ -29,6 +29,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import ray
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from catalogs import InlineDataset
+
 from sep_batch.jobs.engine import engine
 from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.progress.progress import Progress
@@ -39,7 +43,8 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.status.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow import flow, ray_data
+from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out import compaction, database, index, layout
 from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal, new_run
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
@@ -161,10 +166,11 @@ class Stages:
 
     def build(self, plan, work, model, resources, *, blocks_per_file):
         """Stand in for `flow.build`."""
-        return plan
+        return InlineDataset(plan, ())
 
-    def finished_rows(self, plan, work):
+    def finished_rows(self, dataset, work):
         """Stand in for `flow.finished_rows`."""
+        plan = dataset.plan
         lost = (CRASHING, LOST) if "/0/" in plan[0] else (CRASHING,)
         for tracks in _even(map(read_plan, plan), ROWS_MIXED):
             rows = self.finished(tracks.take(self._drawn.permutation(tracks.num_rows)), work, lost)
@@ -244,12 +250,8 @@ def faked(kill_at: int = 0):
     replaced = {
         (flow, "build"): stages.build,
         (flow, "finished_rows"): stages.finished_rows,
-        (flow, "stop"): lambda _: None,
-        (flow, "watch"): lambda _dataset, _pools: None,
-        (flow, "is_loading"): lambda _: False,
-        (flow, "logs"): lambda: None,
-        (flow, "stats"): lambda _: "",
-        (engine, "running"): lambda *_: contextlib.nullcontext(flow.plan_resources(32, 8)),
+        (ray_data, "logs"): lambda: None,
+        (engine, "running"): lambda *_: contextlib.nullcontext(plan_resources(32, 8)),
         (prepare, "obtain_model"): lambda _: prepare.Model(spec, "f" * 64, "."),
         (prepare, "model_at_hand"): lambda _name, _before: prepare.Model(spec, "f" * 64, "."),
     }
@@ -353,7 +355,7 @@ def first_row(_source: str, out: str) -> dict[str, object]:
                 break
         seconds = time.monotonic() - begun - first_s
         grown = resident_mib() - before
-        flow.stop(dataset)
+        dataset.stop()
     told = {"files": len(files), "first row s": round(first_s, 1), "rows a second": round(seen / seconds)}
     return told | {"largest block": largest, "driver grew MiB": grown}
 

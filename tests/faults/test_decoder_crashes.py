@@ -14,7 +14,7 @@ from catalogs import finished, stems_below, write_tone
 from faults.killing import Victim
 from planted import planted
 
-from sep_batch.pipeline.flow.flow import plan_resources
+from sep_batch.pipeline.flow.resources import plan_resources
 
 TIME_LIMIT_S = 20.0  # beyond what a good track takes on a busy machine, or its worker is started anew
 SILENT_S = TIME_LIMIT_S / 2  # by the clock, for each file that hangs

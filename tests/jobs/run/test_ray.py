@@ -27,6 +27,7 @@ from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.stages.machine_requirements import Machine
 
@@ -100,9 +101,8 @@ def test_sixty_tones_in_six_formats_keep_their_own_tone(one_ray, tiny, tmp_path)
 
 
 def test_every_gpu_has_one_separate_actor(one_ray, tiny, tmp_path):
-    from sep_batch.pipeline.flow import flow
 
-    resources = flow.plan_resources(16, 8)
+    resources = plan_resources(16, 8)
     assert (resources.separate.actors, resources.separate.gpus, resources.separate.cpus) == (8, 1, 0)
     write_tone(tmp_path / "in" / "a.wav")
     run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=2, device="cpu")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import ray
 
@@ -24,45 +22,40 @@ def killed(monkeypatch):
     return found
 
 
-def executor(*, is_over=False, **gone):
+def stages(**gone):
     """Play a flow whose Separate has these actors, each gone or not."""
-    running = {actor: SimpleNamespace(is_restarting=is_gone) for actor, is_gone in gone.items()}
-    operator = SimpleNamespace(
-        name="MapBatches(Separate)", _actor_pool=SimpleNamespace(_running_actors=running), has_execution_finished=lambda: is_over
-    )
-    return SimpleNamespace(_topology=[SimpleNamespace(name="Input"), operator])
+    return [("Separate", gone)]
 
 
 def test_an_actor_that_is_gone_for_too_long_is_given_up_once_where_others_are_there(killed):
     pools = Pools()
-    pools.look(executor(a=False, b=True), now=0)
-    pools.look(executor(a=False, b=True), now=LOST_S)
+    pools.look(stages(a=False, b=True), now=0)
+    pools.look(stages(a=False, b=True), now=LOST_S)
     assert not killed
     for later in (1, 2):
-        pools.look(executor(a=False, b=True), now=LOST_S + later)
+        pools.look(stages(a=False, b=True), now=LOST_S + later)
     assert killed == ["b"]
 
 
 def test_an_actor_that_comes_back_in_time_is_kept_and_its_next_absence_counts_anew(killed):
     pools = Pools()
-    pools.look(executor(a=False, b=True), now=0)
-    pools.look(executor(a=False, b=False), now=LOST_S)
+    pools.look(stages(a=False, b=True), now=0)
+    pools.look(stages(a=False, b=False), now=LOST_S)
     for later in (1, LOST_S):
-        pools.look(executor(a=False, b=True), now=LOST_S + later)
+        pools.look(stages(a=False, b=True), now=LOST_S + later)
     assert not killed
 
 
 def test_the_last_actor_of_a_stage_is_never_given_up_and_the_run_ends_where_none_comes_back(killed):
     pools = Pools()
     for now in (0, LOST_S + 1, NONE_S):
-        pools.look(executor(a=True), now=now)
+        pools.look(stages(a=True), now=now)
     with pytest.raises(errors.NotRunnableError, match="no room for an actor of Separate in 30 min"):
-        pools.look(executor(a=True), now=NONE_S + 1)
+        pools.look(stages(a=True), now=NONE_S + 1)
     assert not killed
 
 
 def test_a_stage_that_is_done_and_a_flow_that_has_not_begun_need_no_actors():
     pools = Pools()
     for now in (0, NONE_S + 1):
-        pools.look(executor(is_over=True), now=now)
-        pools.look(None, now=now)
+        pools.look([], now=now)

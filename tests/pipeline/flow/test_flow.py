@@ -17,7 +17,8 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow import flow, ray_data
+from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.stages.context import Work
 
@@ -31,7 +32,7 @@ def test_what_ray_publishes_to_its_drivers_is_not_printed_on_stdout(capsys, monk
     told = {"lines": ["Task submit failed"], "pid": "raylet", "is_err": False}
     ray._private.worker.print_to_stdstream(told, ignore_prefix=False)
     assert "Task submit failed" in capsys.readouterr().out
-    flow.configure(flow.plan_resources(2, 0))
+    ray_data.configure(on_gpu=False)
     ray._private.worker.print_to_stdstream(told, ignore_prefix=False)
     assert capsys.readouterr() == ("", "")
 
@@ -91,13 +92,13 @@ def rows_through(one_ray, monkeypatch, tmp_path):
         files = write_plan([tracks], storage.put, str(tmp_path / "plan"), rows_per_file=ROWS * blocks_per_file)
         settings = settings_of(Options(), Model(PRESETS["spleeter:2stems"], "f" * 64, "."))
         work = Work(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
-        resources = flow.plan_resources(4, 0)
-        flow.configure(resources)
+        resources = plan_resources(4, 0)
+        ray_data.configure(on_gpu=False)
         dataset = flow.build(files, work, ".", resources, blocks_per_file=blocks_per_file)
         try:
             return pa.concat_tables(flow.finished_rows(dataset, work)).to_pylist()
         finally:
-            flow.stop(dataset)
+            dataset.stop()
 
     return run
 

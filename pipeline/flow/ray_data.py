@@ -1,0 +1,167 @@
+"""Ray Data as this project uses it: its settings, and all of its private names that are needed, each with the reason.
+
+With a new Ray, look here first; `tests/pipeline/flow/test_ray_data.py` names each private use. Ray Data says that it takes no
+free remote arguments from 2.64 on (`max_restarts`, `max_task_retries`, `max_retries`). Its logical operator
+(`dataset._logical_plan.dag`) has them in `ray_remote_args`, where they can be set then.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data._internal.cluster_autoscaler.util import is_autoscaling_enabled
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+from sep_batch.pipeline.flow.resources import Pool
+
+READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is done with a part before the next is sent
+
+
+class RunningDataset:
+    """A dataset that runs when its rows are asked for, and whose actors can be seen from its start on."""
+
+    def __init__(self, dataset: ray.data.Dataset) -> None:
+        """Take a dataset that has not run."""
+        self._dataset = dataset
+        self._executor: StreamingExecutor | None = None
+        # the dataset itself names its executor only once there is a first row; a callback class would travel with the context
+        dataset._create_executor = partial(self._created, dataset._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
+
+    def _created(self, create: Callable[[], StreamingExecutor]) -> StreamingExecutor:
+        self._executor = create()
+        return self._executor
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Run it, and yield its rows as they come.
+
+        Raises:
+            RayError: An actor could not start, or Ray itself failed.
+        """
+        for batch in self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield cast("pa.Table", batch)
+
+    def is_loading(self, stage: str) -> bool:
+        """Tell whether every actor of a stage is still starting."""
+        operators = [operator for operator in self._operators() if stage in operator.name]
+        return not any(operator.get_actor_info().running for operator in operators)
+
+    def actors(self) -> Iterator[tuple[str, dict[Any, bool]]]:
+        """Yield the stages that are at work, and of their actors that have started whether they are gone."""
+        for operator in self._operators():
+            pool = getattr(operator, "_actor_pool", None)
+            if pool is not None and not operator.has_execution_finished():
+                stage = operator.name.removeprefix("MapBatches(").removesuffix(")")
+                running = list(pool._running_actors.items())  # noqa: SLF001
+                yield stage, {actor: state.is_restarting for actor, state in running}
+
+    def _operators(self) -> list[Any]:
+        return list((self._executor and self._executor._topology) or ())  # noqa: SLF001 (no other way to see actors)
+
+    def stop(self) -> None:
+        """End it; what it was at work on is lost."""
+        if self._executor is not None:  # Ray Data ends it only with the dataset
+            self._executor.shutdown(force=True)
+
+    def stats(self) -> str:
+        """Return Ray Data's own account of it, once it ran."""
+        return str(self._dataset.stats())
+
+
+def configure(*, on_gpu: bool) -> None:
+    """Set what every flow needs of Ray Data, on the driver, once Ray has started.
+
+    Args:
+        on_gpu: The U-Nets run on GPUs.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
+    # Ray Data's memory budgets count a block several times over, and held Separate back until Write was done. Instead: a stage
+    # waits where so much of what the next one has at work lies ready for it, and a task where a block of its own was not taken.
+    context.op_resource_reservation_enabled = False
+    context.downstream_capacity_backpressure_ratio = READY_ON_GPU if on_gpu else READY_ON_CPU
+    context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
+    context.issue_detectors_config.detectors = []
+    _quiet()
+    warnings.filterwarnings("ignore", module=r"ray\.data")
+    context.execution_options.preserve_order = False
+
+
+def _quiet() -> None:
+    """Leave to Ray Data its file among Ray's logs and no terminal, and have Ray's own errors shown as ours are.
+
+    What its other machines and actors report, Ray prints to stdout, asked for or not, as that an actor we ended was ended.
+    """
+    ray._private.worker.print_to_stdstream = _note  # type: ignore[assignment]  # noqa: SLF001 (nothing else stops it)
+    data, ours = logging.getLogger("ray.data"), logging.getLogger("ray")
+    data.handlers = [handler for handler in data.handlers if not isinstance(handler, logging.StreamHandler)]
+    data.setLevel(logging.INFO)
+    ours.handlers.clear()
+    ours.propagate = True
+
+
+def _note(reported: dict[str, Any], *_: object, **__: object) -> None:
+    logging.getLogger("ray").info("; ".join(reported["lines"]))
+
+
+def logs() -> str:
+    """Return the folder of Ray's logs, on each machine that it runs on."""
+    here = ray.get_runtime_context()
+    return f"{here.get_temp_dir()}/{here.get_session_name()}/logs"
+
+
+def with_stage(
+    rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool
+) -> ray.data.Dataset:
+    """Add one stage. The public map_batches refuses whole blocks on a GPU; its inner form takes them."""
+    actors = ActorPoolStrategy(
+        min_size=pool.minimum,
+        max_size=pool.actors,
+        initial_size=pool.actors if pool.gpus else pool.minimum,  # so that GPUs that are not there yet are asked for
+        max_tasks_in_flight_per_actor=pool.tasks,
+    )
+    return rows.map_batches_internal(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=arguments,
+        fn_constructor_kwargs=options,
+        compute=actors,
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus,
+        max_restarts=-1,
+        max_task_retries=1,  # Ray's default is without end
+    )
+
+
+def with_tasks(rows: ray.data.Dataset, function: Callable[[pa.Table], Iterator[pa.Table]], cpus: int | None) -> ray.data.Dataset:
+    """Add one function, a task a block, on at most so many CPUs. The public map_batches warns of max_retries."""
+    return rows.map_batches_internal(
+        function,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=TaskPoolStrategy(size=cpus) if cpus else TaskPoolStrategy(),
+        num_cpus=1,
+        max_retries=1,  # what is lost twice, the driver runs again
+    )
+
+
+def last_line(error: ray.exceptions.RayError) -> str:
+    """Return the line of an error of Ray's that says what happened: the last one, of its cause where it has one."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def can_grow() -> bool:
+    """Tell whether the cluster's autoscaler may add nodes."""
+    return bool(is_autoscaling_enabled())
