@@ -32,7 +32,7 @@ def _print_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it)
 def about(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Separate music catalogs into stems with Spleeter's U-Nets on Ray Data."""

@@ -11,19 +11,33 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="Of audio that is synthesised and separated.")] = 240.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of audio to synthesise and separate.")] = 240.0,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Folder or prefix to read from and write to. Default: a temporary folder.")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder or prefix to read from and write to, to measure that storage. Default: a temporary folder.",
+        ),
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-p", help="As of run.")] = "spleeter:2stems",
-    gpus: Annotated[str, typer.Option(help="As of run.")] = "auto",
-    cpus: Annotated[int | None, typer.Option(min=1, help="As of run.")] = None,
-    format: Annotated[str, typer.Option("--format", "-c", help="As of run.")] = "flac",
-    precision: Annotated[str, typer.Option(help="As of run.")] = "float32",
-    stft: Annotated[str, typer.Option(help="As of run.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    model: Annotated[
+        str, typer.Option("--model", "-p", help="Preset, or folder or URI of a converted model.")
+    ] = "spleeter:2stems",
+    gpus: Annotated[str, typer.Option(help="Number of GPUs, or auto for all; 0 runs the U-Nets on the CPU.")] = "auto",
+    cpus: Annotated[int | None, typer.Option(min=1, help="Largest number of CPUs used. Default: all.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", "-c", help="File format of the stems: flac, wav, mp3, m4a, opus, ogg or wma.")
+    ] = "flac",
+    precision: Annotated[
+        str, typer.Option(help="Compute precision of the U-Nets: float32, bfloat16, tf32 or float16.")
+    ] = "float32",
+    stft: Annotated[str, typer.Option(help="Stage that computes the STFT: cpu (decoding) or gpu (U-Nets).")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:
-    """Measure each step and a whole run on this machine, and name what holds it up."""
+    """Measure each step and a whole run on this machine, and name the bottleneck.
+
+    Example: sep-batch bench --out s3://bucket/bench
+    """
     with one_line_errors():
         from sep_batch.jobs.bench.bench import run_bench, show
 

@@ -12,9 +12,12 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where catalog and stems go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the songs and their stems.")] = Path("demo"),
 ) -> None:
-    """Synthesise a small catalog, separate it, and show the index."""
+    """Synthesise short songs, separate them, and show the index.
+
+    Example: sep-batch demo
+    """
     with one_line_errors():
         from sep_batch.jobs.demo.demo import run_demo
 

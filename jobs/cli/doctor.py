@@ -6,21 +6,19 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
 @app.command()
 def doctor(
-    uri: Annotated[str | None, typer.Argument(help="A folder or prefix that runs will read from or write to.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="HOST:PORT of the head of a Ray cluster to join, or auto, in place of a start. Default: $RAY_ADDRESS."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    uri: Annotated[str | None, typer.Argument(help="Folder or prefix that runs will read from or write to.")] = None,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    address: flags.Address = None,
+    as_json: flags.AsJson = False,
 ) -> None:
-    """Check whether a run would work here: each thing it needs is ok, or what to do about it. Exit code 8 where one is wrong.
+    """Check whether a run would work here, and say what to do about each thing that is missing. Exit code 8 if any is.
 
     Example: sep-batch doctor s3://bucket/stems
     """

@@ -6,44 +6,62 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
 @app.command()
 def export(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="Where the dataset goes: a folder or prefix of its own.")],
-    to: Annotated[str, typer.Option(help="Its form: webdataset, hf, lhotse, musdb or parquet.")],
-    where: Annotated[str | None, typer.Option(help="Only tracks that satisfy this SQL condition on the index.")] = None,
-    stems: Annotated[str | None, typer.Option(help="Only these, as vocals,drums. Default: all.")] = None,
-    excerpt: Annotated[str | None, typer.Option(help="Cut tracks into excerpts of this length, as 10s. Default: whole.")] = None,
-    hop: Annotated[str | None, typer.Option(help="From one excerpt's begin to the next one's. Default: its length.")] = None,
+    out: flags.Out,
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="Folder or prefix for the dataset, of its own.")],
+    to: Annotated[str, typer.Option(help="Format of the dataset: webdataset, hf, lhotse, musdb or parquet.")],
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on the columns of the index; only tracks that satisfy it are exported.")
+    ] = None,
+    stems: Annotated[str | None, typer.Option(help="Stems to export, as vocals,drums. Default: all.")] = None,
+    excerpt: Annotated[
+        str | None, typer.Option(help="Length of the excerpts that tracks are cut into, as 10s. Default: whole tracks.")
+    ] = None,
+    hop: Annotated[
+        str | None,
+        typer.Option(
+            help="Time from the start of one excerpt to the start of the next, as 5s. Default: the length of an excerpt."
+        ),
+    ] = None,
     min_active: Annotated[
-        list[str] | None, typer.Option(help="Only excerpts that this stem is active in for this share, as vocals=0.5. Several.")
+        list[str] | None, typer.Option(help="Smallest share of an excerpt in which a stem is active, as vocals=0.5; repeatable.")
     ] = None,
-    sample_rate: Annotated[int | None, typer.Option(help="In Hz. Default: the stems' own.")] = None,
-    mono: Annotated[bool, typer.Option("--mono", help="One channel, the mean of the two.")] = False,
-    codec: Annotated[str | None, typer.Option(help="What excerpts are written as. Default: flac; of musdb, wav.")] = None,
-    split: Annotated[str, typer.Option(help="Shares of train, validation and test, or of train and test.")] = "1",
-    group_by: Annotated[str | None, typer.Option(help="A column of which no value is in two splits, as artist.")] = None,
-    shard_size: Annotated[int | None, typer.Option(help="Excerpts a shard, at most. Default: 500, or 20 whole tracks.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the splits and the order of tracks.")] = 0,
-    with_mix: Annotated[bool, typer.Option("--with-mix", help="The mix too, read from the sources; always in musdb.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Only N tracks, drawn by the seed.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export in DEST that has other settings.")] = False,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another export works on DEST.")] = 0.0,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
+    sample_rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="Sample rate of the excerpts. Default: the stems' own.")
+    ] = None,
+    mono: Annotated[bool, typer.Option("--mono", help="Write one channel, the mean of both.")] = False,
+    codec: Annotated[str | None, typer.Option(help="Audio format of the excerpts. Default: flac; for musdb, wav.")] = None,
+    split: Annotated[
+        str, typer.Option(help="Shares of train, validation and test, as 0.8,0.1,0.1, or of train and test, as 0.9,0.1.")
+    ] = "1",
+    group_by: Annotated[str | None, typer.Option(help="Column of which no value is in two splits, as artist.")] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(help="Largest number of excerpts in a shard. Default: 500, or 20 whole tracks.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the splits and of the order of tracks.")] = 0,
+    with_mix: Annotated[
+        bool, typer.Option("--with-mix", help="Export the mix too, read from the sources; musdb always has it.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Number of tracks, drawn by the seed. Default: all.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an export in DEST that was made with other settings.")
+    ] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another export works on DEST.")] = 0.0,
+    cpus: flags.Cpus = None,
     scratch: Annotated[
-        str | None, typer.Option(help="Folder for shards being written, where DEST is no disk. Default: the system's.")
+        str | None, typer.Option(help="Folder for temporary files of shards where DEST is no disk. Default: the system's.")
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the head of a running Ray cluster to join, or auto. Default: $RAY_ADDRESS.")
-    ] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    address: flags.Address = None,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    as_json: flags.AsJson = False,
 ) -> None:
-    """Make a dataset of OUT's stems: choose tracks, cut excerpts, split them. The same command again resumes.
+    """Make a dataset of the stems in OUT: choose tracks, cut excerpts, make splits. The same command again resumes.
 
     Example: sep-batch export songs.stems vocals --to webdataset --excerpt 10s --min-active vocals=0.5
     """

@@ -6,19 +6,22 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
 @app.command()
 def failures(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
-    error_class: Annotated[str | None, typer.Option("--class", help="Only this class, as decode_error.")] = None,
-    to: Annotated[str | None, typer.Option(help="Write a manifest of these tracks, for run: .parquet, .csv or .jsonl.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    out: flags.Out,
+    error_class: Annotated[str | None, typer.Option("--class", help="Show one class of errors only, as decode_error.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Write a manifest of these tracks for sep-batch run: .parquet, .csv or .jsonl.")
+    ] = None,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    as_json: flags.AsJson = False,
 ) -> None:
-    """Show what failed in OUT, by class and message, and what to do about it.
+    """Show the failed tracks of OUT by class and message, and what to do about them.
 
     Example: sep-batch failures songs.stems --to failures.parquet
     """

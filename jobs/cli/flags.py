@@ -1,15 +1,36 @@
-"""Flags that two commands share, and the command that they make up."""
+"""Flags that several commands have, the panels of `--help`, and the command that flags make up."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+WHAT, OUTPUT, RESOURCES = "What to separate", "Output", "Resources"
+FAILURES, STORAGE, REPORTING = "Failures and time", "Storage", "Reporting"
+
+EndpointUrl = Annotated[str | None, typer.Option(help="URL of an S3-compatible server other than AWS.", rich_help_panel=STORAGE)]
+StorageOptions = Annotated[
+    str | None,
+    typer.Option(
+        help="JSON file with fsspec options by URI prefix, for several accounts, profiles or endpoints.", rich_help_panel=STORAGE
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster to join: HOST:PORT of its head, or auto. Default: $RAY_ADDRESS; without it Ray is started here.",
+        rich_help_panel=RESOURCES,
+    ),
+]
+Cpus = Annotated[int | None, typer.Option(min=1, help="Largest number of CPUs used. Default: all.", rich_help_panel=RESOURCES)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.", rich_help_panel=REPORTING)]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix that a run wrote to.")]
 
 
 def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[F], F]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
@@ -15,39 +16,50 @@ def manifest(
         list[str],
         typer.Argument(
             metavar="SRC...",
-            help="Folders, prefixes, globs, files; lists (.csv .jsonl .parquet .txt .m3u, also .gz), folders of lists; S3 "
-            "Inventory's manifest.json.",
+            help="Audio to list: folders, prefixes, globs, files; lists of audio (.csv .jsonl .parquet .txt "
+            ".m3u, also .gz) and folders "
+            "of lists; the manifest.json of an S3 Inventory.",
         ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", help="Where to: .parquet, .csv or .jsonl.")] = "manifest.parquet",
-    probe: Annotated[bool, typer.Option("--probe", help="Read the headers: duration, rate, channels, codec.")] = False,
+    out: Annotated[str, typer.Option("--out", "-o", help="File to write: .parquet, .csv or .jsonl.")] = "manifest.parquet",
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Read each file's header: duration, sample rate, channels, codec.")
+    ] = False,
     dedup: Annotated[
-        str | None, typer.Option(help="One row a content: etag (S3, nothing is read), or sha256 (files of one size are read).")
+        str | None,
+        typer.Option(
+            help="Keep one of files with equal bytes: etag compares S3's etags and reads nothing, sha256 reads "
+            "files of equal size."
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N files.")] = None,
-    uri_column: Annotated[str | None, typer.Option(help="The lists' column of URIs.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="The lists' column of ids.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List the first N files only.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="Name of the lists' URI column.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Name of the lists' id column.")] = None,
     input_root: Annotated[
-        str | None, typer.Option(help="What lists name on this machine has to lie below; without it a remote list may name none.")
+        str | None,
+        typer.Option(
+            help="Folder below which local files of a list must lie. Without it, a list on remote storage may name no local file."
+        ),
     ] = None,
-    allow_http: Annotated[bool, typer.Option("--allow-http", help="Lists may name http and https.")] = False,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Accept http:// and https:// URLs in lists.")] = False,
     include: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Take only a source's files that match, whatever their extension; repeatable. As in .gitignore: '*.flac' or "
-            "'live' is the name of a file or folder, 'live/*.wav' or '/live' a path below the source, ** crosses folders; "
-            "case counts.",
+            help="Take only files of a source that match, whatever their extension; repeatable. Patterns as in "
+            ".gitignore: '*.flac' and "
+            "'live' match the name of a file or folder, 'live/*.wav' and '/live' a path below the source, ** crosses folders; "
+            "case matters.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Leave out a source's files that match, --include or not; repeatable."),
+        typer.Option(metavar="PATTERN", help="Leave out files of a source that match, whatever --include says; repeatable."),
     ] = None,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
 ) -> None:
-    """Write a manifest (uri, id, size, etag) of the audio below SRC, and of what lists name.
+    """List the audio below SRC, and what lists name, as a manifest for sep-batch run (uri, id, size, etag).
 
     Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' --probe --dedup sha256 -o songs.parquet
     """

@@ -23,10 +23,10 @@ def models_list() -> None:
 
 @models.command("fetch")
 def models_fetch(
-    name: Annotated[str, typer.Argument(help="A preset, as spleeter:2stems.")],
-    from_file: Annotated[Path | None, typer.Option("--from", help="The published archive, already at hand.")] = None,
+    name: Annotated[str, typer.Argument(help="Preset, as spleeter:2stems.")],
+    from_file: Annotated[Path | None, typer.Option("--from", help="Published archive that is already on this machine.")] = None,
 ) -> None:
-    """Fetch a preset's weights into the cache, verify and convert them."""
+    """Download the weights of a preset into the cache, verify and convert them."""
     with one_line_errors():
         from sep_batch.jobs.models import fetch
 
@@ -35,11 +35,13 @@ def models_fetch(
 
 @models.command("convert")
 def models_convert(
-    checkpoint: Annotated[str, typer.Option(help="PREFIX of PREFIX.index and PREFIX.data-00000-of-00001.")],
-    config: Annotated[Path, typer.Option(help="Spleeter's JSON configuration of the model.")],
-    out: Annotated[Path, typer.Option(help="Folder of the converted model, for --model.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="Prefix of a TensorFlow checkpoint: PREFIX of PREFIX.index and PREFIX.data-00000-of-00001.")
+    ],
+    config: Annotated[Path, typer.Option(help="JSON configuration of the model, as Spleeter has it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the converted model, which --model takes.")],
 ) -> None:
-    """Convert a TensorFlow checkpoint of Spleeter's into a folder that --model takes."""
+    """Convert a TensorFlow checkpoint of Spleeter into a folder that --model takes."""
     with one_line_errors():
         from sep_batch.jobs.models import convert
 
@@ -47,7 +49,7 @@ def models_convert(
 
 
 @models.command("show")
-def models_show(model: Annotated[str, typer.Argument(help="A preset, or a folder of a converted model.")]) -> None:
+def models_show(model: Annotated[str, typer.Argument(help="Preset, or folder of a converted model.")]) -> None:
     """Show a model's description and the sha256 of its weights, as JSON."""
     with one_line_errors():
         from sep_batch.jobs.models import show as show_model

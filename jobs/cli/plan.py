@@ -16,14 +16,14 @@ from sep_batch.jobs.cli.run import run
 @flags.shared_with(run, PLANNED)
 def plan(
     context: typer.Context,
-    manifest: Annotated[str, typer.Argument(help="As of run.")],
+    manifest: Annotated[str, typer.Argument(help="Tracks to plan for: whatever sep-batch run takes.")],
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast what the run will take.")
+        bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast how long the run will take.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: flags.AsJson = False,
     **given: Any,
 ) -> None:
-    """Say what run would do with MANIFEST and why, how much that is, and what it will take. OUT is only read.
+    """Show which tracks of MANIFEST a run would separate, why, and how much that is. Writes nothing.
 
     Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
     """

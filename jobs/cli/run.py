@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sep_batch.jobs.cli import dry_run as planning
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.flags import FAILURES, OUTPUT, REPORTING, RESOURCES, STORAGE, WHAT
 
 if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
@@ -21,48 +23,89 @@ def run(
     manifest: Annotated[
         str,
         typer.Argument(
-            help="Parquet, CSV or JSON with a uri column, or a folder of such files; a .txt or M3U list; a folder of audio; or "
-            "one audio file."
+            help="Tracks to separate: a table with a uri column (Parquet, CSV, JSON), a folder of such tables, a "
+            "list (.txt, M3U), "
+            "a folder of audio, or one audio file."
         ),
     ],
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="Where to. Default: beside MANIFEST, songs.parquet -> songs.stems.")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder or prefix for stems and index. Default: beside MANIFEST, songs.parquet -> songs.stems.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-p", help="A preset (see models list), or a folder or URI of a converted model.")
+        str,
+        typer.Option(
+            "--model",
+            "-p",
+            help="Preset (sep-batch models list shows them), or folder or URI of a converted model.",
+            rich_help_panel=WHAT,
+        ),
     ] = "spleeter:2stems",
-    gpus: Annotated[str, typer.Option(help="How many GPUs; auto: all there are; 0: U-Nets on the CPU.")] = "auto",
-    cpus: Annotated[int | None, typer.Option(min=1, help="Bound on the CPUs used. Default: all.")] = None,
+    gpus: Annotated[
+        str, typer.Option(help="Number of GPUs, or auto for all; 0 runs the U-Nets on the CPU.", rich_help_panel=RESOURCES)
+    ] = "auto",
+    cpus: flags.Cpus = None,
     format: Annotated[
-        str, typer.Option("--format", "-c", help="What stems are written as: flac, wav, mp3, m4a, opus, ogg or wma.")
+        str,
+        typer.Option(
+            "--format", "-c", help="File format of the stems: flac, wav, mp3, m4a, opus, ogg or wma.", rich_help_panel=OUTPUT
+        ),
     ] = "flac",
-    bit_depth: Annotated[str, typer.Option(help="Of flac (16, 24) and wav (16, 24, float).")] = "16",
+    bit_depth: Annotated[
+        str,
+        typer.Option(help="Bits per sample: 16 or 24 for FLAC; 16, 24 or float for WAV.", rich_help_panel=OUTPUT),
+    ] = "16",
     precision: Annotated[
         str,
         typer.Option(
             help="Compute precision of the U-Nets: float32 or bfloat16, on a GPU also tf32 or float16. "
-            "On a CPU without AVX-512, bfloat16 takes about 8 times as long as float32."
+            "On a CPU without AVX-512, bfloat16 takes about 8 times as long as float32.",
+            rich_help_panel=RESOURCES,
         ),
     ] = "float32",
     stft: Annotated[
         str,
-        typer.Option(help="Who does the STFT: cpu, the stage that decodes; gpu, the one that has the U-Nets, wherever they run."),
+        typer.Option(
+            help="Stage that computes the STFT: cpu is the decoding stage, gpu is the U-Nets' stage, on whatever "
+            "device they run.",
+            rich_help_panel=RESOURCES,
+        ),
     ] = "cpu",
     no_analysis: Annotated[
-        bool, typer.Option("--no-analysis", help="Leave levels, activity and width of stems out of the index.")
+        bool,
+        typer.Option(
+            "--no-analysis", help="Leave level, activity and width of the stems out of the index.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     bitrate: Annotated[
-        str | None, typer.Option("--bitrate", "-b", help="Of mp3, m4a, opus, ogg and wma, as 128k. Default: 128k.")
+        str | None,
+        typer.Option(
+            "--bitrate",
+            "-b",
+            help="Bit rate of mp3, m4a, opus, ogg or wma, as 128k or 320000 (bits per second). Default: 128k.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     sample_rate: Annotated[
-        int | None, typer.Option(metavar="HZ", help="That stems are written at. Default: the model's; 48000 for opus.")
+        int | None,
+        typer.Option(
+            metavar="HZ", help="Sample rate of the stems. Default: the model's; 48000 for opus.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    mono: Annotated[bool, typer.Option("--mono", help="Write one channel, the mean of both.")] = False,
+    mono: Annotated[
+        bool, typer.Option("--mono", help="Write stems with one channel, the mean of both.", rich_help_panel=OUTPUT)
+    ] = False,
     downmix: Annotated[
         str,
         typer.Option(
-            help="How sources of more than two channels become stereo: itu (BS.775: centre and surrounds at -3 dB, no LFE), or "
-            "first-two (Spleeter's: the others are left out)."
+            help="Downmix of sources with more than two channels: itu (BS.775: centre and surrounds at -3 dB, LFE left out), or "
+            "first-two (Spleeter's: all channels but the first two are left out).",
+            rich_help_panel=WHAT,
         ),
     ] = "itu",
     filename: Annotated[
@@ -70,84 +113,152 @@ def run(
         typer.Option(
             "--filename",
             "-f",
-            help="Stems' paths below OUT/stems: {id} {stem} {ext} {filename} {foldername} {instrument} {codec} {shard}.",
+            help="Template of the stems' paths below OUT/stems, of {id} {stem} {ext} {filename} {foldername} "
+            "{instrument} {codec} "
+            "{shard}.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "{shard}/{id}/{stem}.{ext}",
-    stems: Annotated[str | None, typer.Option(help="Only these, as vocals,drums. Default: all.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N tracks.")] = None,
-    offset: Annotated[float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.")] = 0.0,
-    duration: Annotated[float | None, typer.Option("--duration", "-d", help="Seconds to separate of each track.")] = None,
-    max_failures: Annotated[str, typer.Option(help="Stop above so many failed tracks: 100, or 5% of those tried.")] = "5%",
-    ok_with_failures: Annotated[bool, typer.Option("--ok-with-failures", help="Exit 0 though some tracks failed.")] = False,
+    stems: Annotated[
+        str | None, typer.Option(help="Stems to write, as vocals,drums. Default: all of the model's.", rich_help_panel=OUTPUT)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=WHAT)] = None,
+    offset: Annotated[
+        float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=WHAT)
+    ] = 0.0,
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", "-d", help="Seconds to separate of each track. Default: to its end.", rich_help_panel=WHAT),
+    ] = None,
+    max_failures: Annotated[
+        str,
+        typer.Option(
+            help="Stop the run when more tracks failed: a number, or a percentage of the tracks tried.", rich_help_panel=FAILURES
+        ),
+    ] = "5%",
+    ok_with_failures: Annotated[
+        bool,
+        typer.Option("--ok-with-failures", help="Exit with 0 although some tracks failed.", rich_help_panel=FAILURES),
+    ] = False,
     retry: Annotated[
         str,
         typer.Option(
-            help="Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done "
-            "but were decoded by older rules that may have been wrong."
+            help="Failed tracks to try again: none, transient (errors that may pass, as of storage), all; or suspect: "
+            "transient ones, and tracks "
+            "that an older version may have decoded wrongly.",
+            rich_help_panel=FAILURES,
         ),
     ] = "transient",
     damaged: Annotated[
         str,
         typer.Option(
-            help="Damaged files of which half or more came out: keep separates and flags them, fail does not. What is done stays."
+            help="Damaged files of which at least half could be decoded: keep separates and flags them, fail makes them failed "
+            "tracks. Tracks that are done stay.",
+            rich_help_panel=FAILURES,
         ),
     ] = "keep",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what OUT holds of other settings.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Separate tracks again that OUT holds with other settings.", rich_help_panel=OUTPUT),
+    ] = False,
     scratch: Annotated[
         str | None,
-        typer.Option(help="Folder for long tracks' temporary files, where OUT is no disk. Default: the system's."),
+        typer.Option(
+            help="Folder for temporary files of long tracks where OUT is no disk. Default: the system's.",
+            rich_help_panel=STORAGE,
+        ),
     ] = None,
     deadline: Annotated[
         str | None,
         typer.Option(
-            help="When to end, in order: a duration, as 6h, or the next 06:00; a run that begins up to 6 h after it ends at once."
+            help="When to stop, finishing the tracks at work: after a duration, as 6h, or at a time of day, as 06:00. A run that "
+            "starts up to 6 h after that time stops at once.",
+            rich_help_panel=FAILURES,
         ),
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait where another run works on OUT.")] = 0.0,
-    time_limit: Annotated[float, typer.Option(help="Seconds that a stage may be at work on four minutes of a track.")] = 600.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait while another run works on OUT.", rich_help_panel=FAILURES)
+    ] = 0.0,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            help="Time limit for one part of a track (about 4 minutes of audio) in one stage, in seconds.",
+            rich_help_panel=FAILURES,
+        ),
+    ] = 600.0,
     input_root: Annotated[
-        str | None, typer.Option(help="Local sources have to lie below this folder; without it a remote manifest may name none.")
+        str | None,
+        typer.Option(
+            help="Folder below which local sources must lie. Without it, a manifest on remote storage may name no local file.",
+            rich_help_panel=STORAGE,
+        ),
     ] = None,
-    allow_http: Annotated[bool, typer.Option("--allow-http", help="Read http and https sources too.")] = False,
-    endpoint_url: Annotated[str | None, typer.Option(help="Of the S3 server, where it is not AWS.")] = None,
-    storage_options: Annotated[
-        str | None, typer.Option(help="JSON file of fsspec's options by URI prefix: other accounts, profiles, endpoints.")
+    allow_http: Annotated[
+        bool, typer.Option("--allow-http", help="Accept sources at http:// and https:// URLs.", rich_help_panel=STORAGE)
+    ] = False,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    address: flags.Address = None,
+    min_gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Start once the cluster has this many of --gpus. Default: all of them.", rich_help_panel=RESOURCES
+        ),
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the head of a running Ray cluster to join, or auto. Default: $RAY_ADDRESS.")
-    ] = None,
-    min_gpus: Annotated[int | None, typer.Option(min=1, help="Start once the cluster has so many of --gpus.")] = None,
     shared_filesystem: Annotated[
-        bool, typer.Option("--shared-filesystem", help="Every node of the cluster sees the paths that are given.")
+        bool,
+        typer.Option(
+            "--shared-filesystem", help="Every node of the cluster sees the local paths given.", rich_help_panel=RESOURCES
+        ),
     ] = False,
     bad_rows: Annotated[
         str,
         typer.Option(
-            help="Rows of the manifest without a URI, or with an id or number that is none: refuse the manifest (default), or "
-            "fail these rows as bad_row and separate the others."
+            help="Manifest rows without a URI, or with an invalid id or number: refuse the whole manifest, or fail these rows "
+            "(class bad_row) and separate the others.",
+            rich_help_panel=FAILURES,
         ),
     ] = "refuse",
-    uri_column: Annotated[str | None, typer.Option(help="The manifest's column of URIs.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="The manifest's column of ids.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="Name of the manifest's URI column.", rich_help_panel=WHAT)] = None,
+    id_column: Annotated[str | None, typer.Option(help="Name of the manifest's id column.", rich_help_panel=WHAT)] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Take only a folder's files that match, whatever their extension; repeatable. As in .gitignore: '*.flac' or "
-            "'live' is the name of a file or folder, 'live/*.wav' or '/live' a path below the source, ** crosses folders; "
-            "case counts.",
+            help="Take only files of a folder that match, whatever their extension; repeatable. Patterns as in "
+            ".gitignore: '*.flac' "
+            "and 'live' match the name of a file or folder, 'live/*.wav' and '/live' a path below the source, ** crosses "
+            "folders; case matters.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Leave out a folder's files that match, --include or not; repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out files of a folder that match, whatever --include says; repeatable.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, as plan does.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done, as sep-batch plan does; write nothing.", rich_help_panel=REPORTING
+        ),
+    ] = False,
     metrics_port: Annotated[
-        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus there, by default on 127.0.0.1 only.")
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Serve Prometheus metrics there. Default host: 127.0.0.1.", rich_help_panel=REPORTING
+        ),
     ] = None,
-    log_format: Annotated[str, typer.Option(help="Of the log on stderr: text or json.")] = "text",
-    as_json: Annotated[bool, typer.Option("--json", help="Print events as lines of JSON, the last one the summary.")] = False,
+    log_format: Annotated[
+        str, typer.Option(help="Format of the log on stderr: text or json.", rich_help_panel=REPORTING)
+    ] = "text",
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print events as lines of JSON, the summary last.", rich_help_panel=REPORTING),
+    ] = False,
 ) -> None:
     """Separate every track of MANIFEST that is not done yet. The same command again resumes.
 
@@ -157,51 +268,14 @@ def run(
         from sep_batch.jobs.run.run import run_job
         from sep_batch.jobs.setup.options import as_options
 
+        given = dict(context.params)
         if dry_run:
-            given = {name: context.params[name] for name in planning.PLANNED}
-            raise typer.Exit(planning.show_plan(context, manifest, as_json=as_json, **given))
-        asked = as_options(
-            model=model,
-            gpus=gpus,
-            cpus=cpus,
-            format=format,
-            bit_depth=bit_depth,
-            precision=precision,
-            stft=stft,
-            no_analysis=no_analysis,
-            bitrate=bitrate,
-            sample_rate=sample_rate,
-            mono=mono,
-            downmix=downmix,
-            filename=filename,
-            stems=stems,
-            limit=limit,
-            offset=offset,
-            duration=duration,
-            max_failures=max_failures,
-            ok_with_failures=ok_with_failures,
-            retry=retry,
-            damaged=damaged,
-            overwrite=overwrite,
-            scratch=scratch,
-            deadline=deadline,
-            wait=wait,
-            time_limit=time_limit,
-            input_root=input_root,
-            allow_http=allow_http,
-            endpoint_url=endpoint_url,
-            storage_options=storage_options,
-            address=address,
-            min_gpus=min_gpus,
-            shared_filesystem=shared_filesystem,
-            bad_rows=bad_rows,
-            uri_column=uri_column,
-            id_column=id_column,
-            include=include,
-            exclude=exclude,
-        )
+            planned = {name: given[name] for name in planning.PLANNED}
+            raise typer.Exit(planning.show_plan(context, manifest, as_json=as_json, **planned))
+        for name in ("manifest", "out", "dry_run", "as_json", "log_format", "metrics_port"):
+            del given[name]
         telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
-        exit_code = separate(run_job, log, manifest, out, asked, **telling)
+        exit_code = separate(run_job, log, manifest, out, as_options(**given), **telling)
     raise typer.Exit(exit_code)
 
 

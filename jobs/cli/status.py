@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
 @app.command()
 def status(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run writes to, or wrote to: a folder or prefix.")],
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix that a run writes or wrote to.")],
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    as_json: flags.AsJson = False,
 ) -> None:
-    """Tell from any machine whether a run is at work on OUT, what is done, failed and left, how fast it is and when it ends.
+    """Show whether a run works on OUT, from any machine: tracks done, failed and left, speed, and time of the end.
 
     Example: sep-batch status s3://bucket/stems
     """

@@ -14,25 +14,28 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="-- COMMAND", help="run, sync or another, with its own arguments and flags.")
+        list[str] | None,
+        typer.Argument(
+            metavar="-- COMMAND", help="Command of sep-batch to run on the cluster, with its own arguments and flags."
+        ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of the cluster's dashboard, as http://head:8265. Default: $RAY_API_SERVER_ADDRESS, or this machine's."
+            help="URL of the cluster's dashboard, as http://head:8265. Default: $RAY_API_SERVER_ADDRESS, or this machine's."
         ),
     ] = None,
-    no_follow: Annotated[bool, typer.Option("--no-follow", help="Print the job's ID and leave, at once.")] = False,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Print the job's ID and exit at once.")] = False,
     submission_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="One ID is one job: the same command with it again starts no second one.")
+        str | None, typer.Option(metavar="ID", help="ID of the job; submitting it again starts no second job.")
     ] = None,
     env: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A variable of this environment that the job gets too; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Environment variable to pass on to the job; repeatable.")
     ] = None,
-    follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow this job, from its beginning.")] = None,
-    stop: Annotated[str | None, typer.Option(metavar="ID", help="Have this job end in order, and wait until it has.")] = None,
+    follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow this job's log from its beginning.")] = None,
+    stop: Annotated[str | None, typer.Option(metavar="ID", help="Stop this job in order, and wait for its end.")] = None,
 ) -> None:
-    """Have a running cluster do a command, follow its log, and leave with its exit code. Ctrl-C leaves the job running.
+    """Run a command on a Ray cluster, follow its log, and exit with its exit code. Ctrl-C leaves the job running.
 
     Example: sep-batch submit --address http://head:8265 -- run s3://bucket/songs.parquet --out s3://bucket/stems
     """

@@ -17,11 +17,11 @@ NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", 
 @app.command()
 @flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
 def sync(
-    source: Annotated[str, typer.Argument(help="A folder or prefix that holds audio.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where to.")],
+    source: Annotated[str, typer.Argument(help="Folder or prefix that holds audio.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix for stems and index.")],
     **given: Any,
 ) -> None:
-    """Bring OUT up to SOURCE: what is new or has changed is separated, what is gone is told and kept. The nightly job.
+    """Separate what is new or has changed below SOURCE; report what is gone, and keep its stems. For a nightly job.
 
     Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
     """

@@ -6,22 +6,29 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 
 
 @app.command()
 def verify(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Where a run wrote to: a folder or prefix.")],
-    deep: Annotated[bool, typer.Option("--deep", help="Read every stem: its bytes, and that it decodes.")] = False,
+    out: flags.Out,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every stem, compare its checksum, and decode it.")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mark tracks of broken stems for the next run; publish the index anew.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Withdraw tracks whose stems are broken, so that the next run separates them again; rebuild the index.",
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --repair: remove orphans older than 24 h.")] = False,
-    endpoint_url: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    storage_options: Annotated[str | None, typer.Option(help="As of run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as one line of JSON.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --repair: remove files that no row names (orphans), if older than 24 h.")
+    ] = False,
+    endpoint_url: flags.EndpointUrl = None,
+    storage_options: flags.StorageOptions = None,
+    as_json: flags.AsJson = False,
 ) -> None:
-    """Check OUT: index and stems against its journal. Exit code 8 where something is wrong.
+    """Compare index and stems of OUT with its journal. Exit code 8 if anything is wrong.
 
     Example: sep-batch verify songs.stems --deep
     """
