@@ -11,16 +11,13 @@ import warnings
 from pathlib import Path
 
 import pytest
-from catalogs import InlineDataset
-
-from sep_batch.pipeline.flow import ray_data
-from sep_batch.pipeline.flow.resources import plan_resources
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parent / "hostile"))  # where craft is
 
 import cloud_servers
 import s3_servers
+from catalogs import InlineDataset
 
 S3_ADDRESS = socket.socket()  # bound and kept, so that nobody else is given its port before the server listens there
 S3_ADDRESS.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,6 +61,7 @@ def tiny(tiny_models):
 @contextlib.contextmanager
 def without_ray(wanted, like, say=None):
     """Share this machine out as `engine.running` does."""
+    from sep_batch.pipeline.flow.resources import plan_resources
 
     yield plan_resources(wanted.cpus or 2, 0)
 
@@ -72,7 +70,7 @@ def without_ray(wanted, like, say=None):
 def inline(monkeypatch):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs.engine import engine
-    from sep_batch.pipeline.flow import flow
+    from sep_batch.pipeline.flow import flow, ray_data
     from sep_batch.pipeline.out.plan import read_plan
     from sep_batch.pipeline.stages import analyze, long_tracks, separate, write
 
