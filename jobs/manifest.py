@@ -26,7 +26,7 @@ class Made:
     Attributes:
         out: Where to.
         table: Its rows.
-        warnings: What a person should know, a line each.
+        warnings: Warnings, a line each.
     """
 
     out: str
@@ -68,7 +68,7 @@ def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: Tally | 
     Args:
         sources: Folders, prefixes, globs, files; lists; the manifest.json of an S3 Inventory.
         out: Parquet, CSV or JSONL, by its extension.
-        asked: What else.
+        asked: Options.
         tally: Told of every file; by default nothing is shown.
 
     Raises:

@@ -72,7 +72,7 @@ def map_names(arrays: Mapping[str, np.ndarray], spec: ModelSpec) -> Mapped:
     """Give a checkpoint's tensors the names and layouts of `Separator`'s U-Nets.
 
     Args:
-        arrays: What `read` returned.
+        arrays: Arrays that `read` returned.
         spec: The model that it should be.
 
     Raises:

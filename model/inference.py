@@ -42,7 +42,7 @@ def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Place
 
     Args:
         unet: The plain network, in float32 on the CPU; not changed.
-        shape: Of the magnitudes that will come: (batch, channels, T, F).
+        shape: Shape of the magnitudes that will come: (batch, channels, T, F).
         place: Where they will be.
     """
     return InferenceUNet(unet.eval(), shape, place)

@@ -45,9 +45,9 @@ class Piece(NamedTuple):
     """The next piece of a part's stems.
 
     Attributes:
-        place: Of the part among those that are separated.
+        place: Position of the part among those that are separated.
         waves: (stems, channels, samples) float32 on the Separator's device.
-        energy: Of the part's own spectrum below it, where the part travels as its wave; else 0, for the part says it.
+        energy: Energy of the part's own spectrum below it, where the part travels as its wave; else 0, for the part says it.
         energy_above_f: The same of the bins from F up.
     """
 
@@ -73,7 +73,7 @@ class Separator:
         batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
         room: Patches that the device has had room for at once: `batch`, or less after it ran out of memory.
         threads: Batches worked on at once, each by one thread. No result depends on it.
-        precision: What the U-Nets count in.
+        precision: Compute precision of the U-Nets.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Separator:
             device: A torch device.
             batch: Patches in a batch; by default what suits the device.
             threads: Batches worked on at once. A CPU does more with a patch a thread than with many threads a patch.
-            precision: What the U-Nets count in, one of `PRECISIONS`; on a CPU one of `CPU_PRECISIONS`.
+            precision: Compute precision of the U-Nets, one of `PRECISIONS`; on a CPU one of `CPU_PRECISIONS`.
 
         Raises:
             ValueError: A precision that the device does not have.
@@ -162,7 +162,7 @@ class Separator:
         """Separate several parts, their patches packed into batches of one shape whatever track they come from.
 
         Args:
-            parts: Of any tracks; all spectra or all waves.
+            parts: Parts of any tracks; all spectra or all waves.
             stems: Those wanted, in this order; by default all.
 
         Yields:

@@ -1,4 +1,4 @@
-"""What a separation model is: its stems, its constants, its network's shape. Nothing is computed here.
+"""The description of a separation model: its stems, its constants, its network's shape. Nothing is computed here.
 
 The constants are the ones the published weights were trained with; a model separates well with no others.
 """
@@ -42,14 +42,14 @@ class ModelSpec:
     """One separation model.
 
     Attributes:
-        name: What the index calls it.
+        name: Name of the model in the index.
         stems: Names of the stems, in the order of the checkpoint's U-Nets.
         frame_length: STFT frame, samples.
         hop: STFT hop, samples; a quarter of the frame.
         patch_frames: T, frames a U-Net sees.
         bins: F, lowest bins a U-Net sees.
         separation_exponent: e in mask = estimate^e / sum of estimates^e.
-        mask_extension: What the bins from F up get: nothing, or the mean of the row's mask.
+        mask_extension: Mask of the bins from F up: zeros, or the mean of the row's mask.
         conv_activation: In the encoder.
         deconv_activation: In the decoder.
         head: Sigmoid on each stem, or softmax across stems.
@@ -116,7 +116,7 @@ class ModelSpec:
 
         Args:
             config: The parsed file, as in Spleeter's `configs/` folder.
-            name: What the index will call the model.
+            name: Name of the model in the index.
 
         Raises:
             SpecError: A field is missing or holds what this network cannot do.

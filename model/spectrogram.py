@@ -123,7 +123,7 @@ def join_patches(patches: Tensor, frames: int) -> Tensor:
 
     Args:
         patches: (patches, channels, T, bins).
-        frames: Of the spectrum that was split.
+        frames: Number of frames of the spectrum that was split.
 
     Returns:
         (channels, frames, bins).

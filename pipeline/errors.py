@@ -198,7 +198,7 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
     """Return a failed row's columns for what a stage caught.
 
     Args:
-        error: What was caught; anything that is no TrackError is a bug, and carries its traceback.
+        error: The exception that was caught; anything that is no TrackError is a bug, and carries its traceback.
         stage: Where it was caught, for a bug.
     """
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""How to install what an optional extra of this project needs: one text for every package that may be missing."""
+"""Advice for a missing package of an optional extra: the command that installs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of millions of texts may be alike, by hashes of 8 bytes: what is said of them in full is then said of few."""
+"""Possible repeats among millions of texts, by hashes of 8 bytes, so that only few are compared in full."""
 
 from __future__ import annotations
 

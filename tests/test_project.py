@@ -109,6 +109,21 @@ def test_the_type_check_sees_wrong_calls_across_packages(tmp_path):
         assert re.search(rf'{place}:\d+: error: .*"frame_count" has incompatible type "str"; expected "int"', told.stdout)
 
 
+VAGUE = r"(Of|What|Who|Whose|As of|Where there)\b"  # words with which a description says less than a noun
+
+
+def test_descriptions_begin_with_a_noun_or_a_verb():
+    found = []
+    for path in SOURCES:
+        text = path.read_text()
+        found += [f"{path.name}: {line[0].strip()}" for line in re.findall(rf"^( +[a-z_, ]+: {VAGUE}.*)", text, re.MULTILINE)]
+        found += [f"{path.name}: its docstring"] if re.match(rf'"""{VAGUE}', text) else []
+    for name, command in commands().items():
+        helps = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        found += [f"{name}: {text}" for text in helps if text and re.match(VAGUE, text)]
+    assert found == []
+
+
 def test_neither_ray_nor_torch_is_loaded_before_ray_is_told_its_environment():
     program = "import sys, sep_batch.jobs.run, sep_batch.jobs.engine.engine; print({'ray', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -120,7 +120,7 @@ def run_bench(
     """Run the whole pipeline over a synthesised catalog, then measure its steps one by one.
 
     Args:
-        seconds: Of audio in the catalog.
+        seconds: Seconds of audio in the catalog.
         out: Folder or prefix that a folder for catalog and stems is made in, and removed again; by default a temporary one.
         model: As `run` takes it; so are the rest.
 
@@ -168,7 +168,7 @@ def write_catalog(folder: str, seconds: float) -> int:
 
     Args:
         folder: They go to `catalog` below it.
-        seconds: Of all together.
+        seconds: Seconds of all together.
     """
     tracks = max(2, round(seconds / TRACK_S))
     wave = np.sum(list(_played(seconds / tracks).values()), axis=0)
@@ -204,9 +204,9 @@ def steps(settings: Settings, model: str, device: str, folder: str, seconds: flo
     Args:
         settings: The run's.
         model: As `run` takes it; its weights are here already.
-        device: Of the U-Nets, masks and inverse.
+        device: Device of the U-Nets, masks and inverse STFT.
         folder: Where `put` writes to.
-        seconds: Of audio for the steps on a CPU.
+        seconds: Seconds of audio for the steps on a CPU.
         stft: As `run` takes it.
     """
     played = list(_played(seconds).values())

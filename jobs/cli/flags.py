@@ -38,7 +38,7 @@ def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[
 
     Args:
         command: The other one.
-        names: Of its parameters.
+        names: Names of its parameters.
     """
 
     def decorate(function: F) -> F:
@@ -54,7 +54,7 @@ def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> 
     """Return a command with what was typed for this one.
 
     Args:
-        context: Of this command.
+        context: Context of this command.
         command: The other one.
         without: Parameters that it does not have.
     """

@@ -89,7 +89,7 @@ def write_catalog(folder: Path) -> int:
     """Write the songs, one file that is broken, and the manifest of both.
 
     Args:
-        folder: Of the manifest; the audio goes to `catalog` below it.
+        folder: Folder of the manifest; the audio goes to `catalog` below it.
 
     Returns:
         How many audio files were written; those already there are left alone.
@@ -113,7 +113,7 @@ def render(song: Song) -> bytes:
     """Play a song's mix and encode it.
 
     Args:
-        song: What to play, and how it is written.
+        song: Arguments of the song, and its file format.
     """
     from sep_batch.jobs.demo import synthesis
 

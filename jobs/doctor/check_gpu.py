@@ -1,4 +1,4 @@
-"""What `doctor` asks of what the U-Nets run on: torch, the driver, each GPU."""
+"""Checks of `doctor`: torch, the GPU driver, and each GPU."""
 
 from __future__ import annotations
 

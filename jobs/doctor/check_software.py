@@ -1,4 +1,4 @@
-"""What `doctor` asks of what a run is made of besides torch: the codecs, the weights, Ray. Each is tried, not only looked for."""
+"""Checks of `doctor`: codecs, weights and Ray. Each is tried, not only looked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `doctor` asks of storage: whether what a run does there can be done, and with which credentials."""
+"""Checks of `doctor`: every operation of a run on storage, and the credentials that are used."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def advice(error: errors.TrackError, step: str, uri: str) -> str:
     """Return what to do about what storage said.
 
     Args:
-        error: What was raised.
-        step: What was tried: write, read, list, create or remove.
+        error: The exception.
+        step: The step that failed: write, read, list, create or remove.
         uri: Where.
     """
     cause = error.__cause__ or error

@@ -52,7 +52,7 @@ def run_doctor(
 
     Args:
         uri: A folder or prefix that runs will read from or write to.
-        endpoint_url: Of the S3 server.
+        endpoint_url: URL of the S3 server.
         options_file: JSON, fsspec's options by URI prefix.
         address: Address of a Ray cluster to join, as `run` takes it. Default: RAY_ADDRESS.
 

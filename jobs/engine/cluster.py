@@ -55,7 +55,7 @@ def wait_for_gpus(wanted: Options, say: Say, *, wait_s: float | None = None) -> 
     """Wait for --gpus to be there, or for --min-gpus, and return how many are.
 
     Args:
-        wanted: What the run is asked for.
+        wanted: Options of the run.
         say: Told how many there are, while they are waited for.
         wait_s: For how long; by default as an autoscaler, or machines that have just been started, need.
 

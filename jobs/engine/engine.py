@@ -100,8 +100,8 @@ def running(wanted: Options, like: Machine, say: Callable[[str], None] = lambda 
     """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
 
     Args:
-        wanted: What the run is asked for.
-        like: What the machines of a cluster have to be like.
+        wanted: Options of the run.
+        like: Requirements of the machines of a cluster.
         say: Told what a cluster is waited for.
 
     Raises:

@@ -40,7 +40,7 @@ class Drive:
     """Runs an export to its end.
 
     Attributes:
-        export: What every worker is told.
+        export: Settings and places that every worker is given.
         run: The export's name.
         selection: The rows that the plan is made of, again for every pass: it is never held.
         exported: Filled as shards are done.

@@ -1,4 +1,4 @@
-"""What an export is asked for, and the checks that need nothing but the words themselves."""
+"""Options of an export, and the checks that need nothing but their values."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class ExportOptions:
         min_active: As vocals=0.5.
         sample_rate: In Hz; None is the stems' own.
         mono: Write one channel.
-        codec: Of the registry of codecs.
+        codec: Name of a codec of the registry.
         split: Shares, as 0.98/0.01/0.01.
         group_by: A column of the index.
         shard_size: Excerpts a shard, or tracks.
-        seed: Of splits and order.
+        seed: Seed of splits and order.
         with_mix: Write the mix too.
         limit: Only so many tracks.
         overwrite: Replace what DEST holds of an export with other settings.
         wait_s: How long to wait where another export works on DEST.
         cpus: Bound on the CPUs used; None is all.
         scratch: Folder for shards that are being written, where DEST is object storage.
-        address: Of a running Ray cluster.
-        endpoint_url: Of the S3 server.
+        address: Address of a running Ray cluster.
+        endpoint_url: URL of the S3 server.
         storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
     """
 

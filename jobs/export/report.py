@@ -1,4 +1,4 @@
-"""What an export did, and what a person is told of it."""
+"""The result of an export, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Exported:
     Attributes:
         out, dest, to: From where, where to, and in which form.
         amounts: How much was chosen and planned.
-        settings: Of the export.
+        settings: Settings of the export.
         in_index, ok_in_index: Tracks of the index, and of these those that are ok.
-        done_before: Of them, those that were done already.
-        written: Of them, those that were written now.
+        done_before: Shards among them that were done already.
+        written: Shards among them that were written now.
         excerpts: That DEST holds, by split.
-        seconds: Of audio, of each stem, that was written now.
-        took_s: What writing took, the start of Ray included.
+        seconds: Seconds of audio, of each stem, that were written now.
+        took_s: Seconds that writing took, the start of Ray included.
         failed: Tracks that are not in DEST, or not whole, though they should be, by class, each once.
         first_failed: The first of them: id, class, and what was found.
-        warnings: What a person should know.
+        warnings: Warnings, a line each.
         left_out: Which tracks and excerpts are not in DEST for another reason than a failure, and which splits are empty.
         stopped: Why it ended early, if it did.
     """

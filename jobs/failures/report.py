@@ -1,4 +1,4 @@
-"""What a person is told by `failures`."""
+"""The report of `failures`, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Group:
 
     Attributes:
         error_class, stage, transient: Theirs.
-        message: What their messages say, `…` and `N` in the place of what differs.
+        message: Their messages as one, with `…` and `N` where they differ.
         tracks: How many.
-        retried: Of them, those that the same run again tries.
-        id, uri, error: Of one of them.
+        retried: Tracks among them that the same command tries again.
+        id, uri, error: One of them, as an example.
     """
 
     error_class: str
@@ -42,7 +42,7 @@ class Report:
     Attributes:
         out: OUT.
         tracks: Ever run in it.
-        failed: Of them, those whose newest row says so, and that were asked for.
+        failed: Tracks among them that failed and were asked for.
         groups: The largest first.
         to: Where the manifest of them was written.
         ok_damaged: Tracks that are ok, and truncated or with skipped packets.

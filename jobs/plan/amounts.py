@@ -1,4 +1,4 @@
-"""How much a plan is: seconds of audio, known or estimated; bytes of stems; memory of its largest part.
+"""Amounts of a plan: seconds of audio, known or estimated; bytes of stems; memory of its largest part.
 
 Arithmetic only, but for the headers that jobs/plan/durations.py may read.
 """
@@ -26,13 +26,13 @@ class Amounts:
 
     Attributes:
         audio_s: Seconds to separate, as far as anything is known.
-        estimated_s: Of these, those estimated from sizes, or the mean of the other tracks.
+        estimated_s: Seconds among these that are estimated from sizes, or the mean of the other tracks.
         unknown: Tracks of which nothing is known, and which are counted nowhere.
-        output_bytes: Of the stems.
+        output_bytes: Bytes of the stems.
         output: How that was reckoned, in words.
         stft: Stage that computes the STFT: "cpu" is Analyze, whose parts travel as spectra; "gpu" is Separate, parts are waves.
         part_bytes: Bytes of the largest part, as it travels from Analyze to Separate.
-        stems_bytes: Of the same part, as it travels to Write.
+        stems_bytes: Bytes of the same part's stems, as they travel to Write.
     """
 
     audio_s: float
@@ -50,8 +50,8 @@ def amounts(todo: pa.Table, settings: Settings, past: Past, stft: str = "cpu") -
 
     Args:
         todo: The tracks that are left to do.
-        settings: Of the run.
-        past: What OUT's journal knows.
+        settings: Settings of the run.
+        past: Durations and sizes that OUT's journal knows.
         stft: Stage that computes the STFT.
     """
     found = lengths(todo, settings, past)

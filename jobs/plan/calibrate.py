@@ -44,8 +44,8 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
     """Measure how fast this machine is, and say what a plan will take it.
 
     Args:
-        wanted: What is asked of the run.
-        settings: Of the run.
+        wanted: Options of the run.
+        settings: Settings of the run.
         planned: How much it is.
         tracks: To do.
 
@@ -76,7 +76,7 @@ def longer_way_s(rows: Sequence[Mapping[str, Any]], longer_s: float, rate: float
     """Return how much longer the plan's first part is on its way through the stages than a measured one, with none behind it yet.
 
     Args:
-        rows: Of the measured tracks.
+        rows: Finished rows of the measured tracks.
         longer_s: Seconds of audio that the plan's parts have more.
         rate: Seconds of audio a second, which the first part's counts with too.
     """

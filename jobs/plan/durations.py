@@ -1,4 +1,4 @@
-"""How long the tracks of a plan are: what OUT or the manifest knows, and for the rest what a few of their headers say.
+"""Durations of the tracks of a plan: from OUT and the manifest, and for the rest from the headers of a few.
 
 A size tells a length only with the bytes a second of such files: OUT's own had them, or the headers that are read say it of this
 catalog; failing both, what is usual for the kind of file.
@@ -74,8 +74,8 @@ def lengths(todo: pa.Table, settings: Settings, past: Past) -> Lengths:
 
     Args:
         todo: The tracks that are left to do.
-        settings: Of the run.
-        past: What OUT's journal knows.
+        settings: Settings of the run.
+        past: Durations and sizes that OUT's journal knows.
     """
     most = _numbers(todo.column("duration_s"), math.inf if settings.duration_s is None else settings.duration_s)
     begin = _numbers(todo.column("offset_s"), settings.offset_s)

@@ -1,4 +1,4 @@
-"""What OUT's journal knows that tells how much is left: lengths of tracks, bytes a second of sources, bytes a sample of stems."""
+"""Durations and file sizes of the journal, used to estimate the remaining work."""
 
 from __future__ import annotations
 

@@ -36,14 +36,14 @@ class Planned:
     Attributes:
         manifest: Its URI.
         out: OUT.
-        tracks: Of the manifest.
-        todo: Of them, those to be done.
+        tracks: Tracks of the manifest.
+        todo: Tracks that a run would separate.
         reasons: Tracks by why they are to be done, or are not.
         examples: An id of each reason; of a source that changed, with what changed; of a bad row, with what is wrong.
         differing: OUT's settings that differ from today's: theirs, and ours.
-        warnings: What a person should know, a line each.
+        warnings: Warnings, a line each.
         amounts: How much is to be done; None where there is nothing.
-        forecast: What it will take; None where that was not asked for, or there is nothing to do.
+        forecast: Forecast of the run; None where that was not asked for, or there is nothing to do.
         refused: Why a run would not begin; None where it would.
         exit_code: The run's, where it would not begin.
     """

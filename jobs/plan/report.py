@@ -1,4 +1,4 @@
-"""What a person is told of a plan, and what to type next."""
+"""The plan in words and as JSON, with the next command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show(planned: Planned, command: str, *, as_json: bool) -> None:
     """Print a plan: one line of JSON, or a table and words for a person.
 
     Args:
-        planned: What a run would do.
+        planned: The plan.
         command: Which does it.
         as_json: The former.
     """

@@ -1,4 +1,4 @@
-"""What held a run up: how busy each stage's actors were, and one sentence that says what would shift it.
+"""The bottleneck of a run: how busy the actors of each stage were, and one sentence that says what would help.
 
 Arithmetic only. The seconds are those of the index (`decode_s`, `separate_s`, `write_s`) summed over the tracks of a run.
 """
@@ -27,8 +27,8 @@ def busy_shares(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s:
 
     Args:
         stage_s: Seconds of work by stage, summed over the tracks.
-        actors: Of each stage, at most.
-        wall_s: Of the flow, without the start of its actors.
+        actors: Largest number of actors of each stage.
+        wall_s: Seconds of the flow, without the start of its actors.
 
     Returns:
         0 to 1 by stage; none where no time passed. Joins of long tracks run beside the actors of Write, so a share is cut at 1.
@@ -59,10 +59,10 @@ def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: fl
 
     Args:
         stage_s: Seconds of work by stage, summed over the tracks.
-        actors: Of each stage, at most.
-        wall_s: Of the flow, without the start of its actors.
+        actors: Largest number of actors of each stage.
+        wall_s: Seconds of the flow, without the start of its actors.
         device: Torch's name of what Separate ran on.
-        format: Of the stems.
+        format: File format of the stems.
 
     Returns:
         None where no stage did any work.

@@ -1,4 +1,4 @@
-"""Who watches a run for a person: a live display on a terminal, lines of the log elsewhere."""
+"""Progress of a run for a person: a live display on a terminal, lines of the log elsewhere."""
 
 from __future__ import annotations
 

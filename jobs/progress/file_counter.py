@@ -1,4 +1,4 @@
-"""How far a listing is: one live line on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress of a listing: one live line on a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tally:
         """Show a step until the block ends, and yield what is to be told of so many files more.
 
         Args:
-            what: What is done, as `probed`.
+            what: Name of the step, as `probed`.
             total: How many files there are, where that is known.
         """
         is_live = self._console is not None and self._console.is_terminal

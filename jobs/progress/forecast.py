@@ -1,4 +1,4 @@
-"""What a plan says a run will take, kept on this machine until the run sets it beside what it took.
+"""The forecast of a run's duration, kept on this machine until the run reports its real one.
 
 OUT is not written to by a plan, so forecasts lie in the user's cache folder, each under OUT and settings that it is of.
 """
@@ -21,8 +21,8 @@ class Forecast:
 
     Attributes:
         tracks: To do.
-        audio_s: Of these tracks, as far as it was known.
-        start_s: What a run takes whatever its length: weights, Ray, actors, the first track's way in and the last one's out.
+        audio_s: Seconds of audio of these tracks, as far as they were known.
+        start_s: Seconds that a run of any length takes: weights, Ray, actors, the first track's way in and the last one's out.
         x_real_time: Seconds of audio a second, once it runs.
     """
 

@@ -20,7 +20,7 @@ class Handler(logging.Handler):
 
     Attributes:
         as_json: Whether as JSON.
-        standing: Of the run that lines are about; None before there is one.
+        standing: State of the run that lines are about; None before there is one.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How a command that only looks says what it found: one line of JSON, or words for a person."""
+"""The result of a command that only reads: one line of JSON, or words for a person."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class Progress:
         """Show it live on a terminal, as a line of the log every ten seconds elsewhere.
 
         Args:
-            console: What it is shown on.
+            console: Terminal or file that progress is written to.
             as_json: Write events to stdout instead.
-            log_format: Of the log; what is live would tear its JSON.
+            log_format: Format of the log; a live display would tear its JSON.
             metrics_port: Serve metrics there too, as PORT or HOST:PORT.
         """
         is_live = console.is_terminal and not console.is_dumb_terminal and not as_json and log_format == "text"

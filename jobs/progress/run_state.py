@@ -45,10 +45,10 @@ class Standing:
     """Where a run stands.
 
     Attributes:
-        summary: What the run counts.
+        summary: Counts of the run.
         todo: Tracks that it has to do.
         settings_sha256: Of what it makes.
-        waits_for: What it waits for before its first track is finished.
+        waits_for: The step that the run waits for before its first track is finished.
         stopping: Why it is ending early, if it is.
     """
 
@@ -68,8 +68,8 @@ class Standing:
         """Take what the run has to do.
 
         Args:
-            summary: What will count it.
-            durations_s: Of each track, null where the manifest does not say.
+            summary: Counts of the run, still zero.
+            durations_s: Duration of each track, null where the manifest does not say.
         """
         self.summary, self.todo = summary, len(durations_s)
         self._planned = Tracks(pc.sum(durations_s).as_py() or 0.0, durations_s.null_count)

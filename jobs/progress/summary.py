@@ -1,4 +1,4 @@
-"""What a run did: counts, seconds, and the exit code that says so."""
+"""The result of a run: counts, seconds, and the exit code."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Summary:
         out: OUT.
         run: The run's name; None where there was nothing to do.
         tracks: In the manifest.
-        done_before: Of them, those that were ok already.
-        known_failed: Of them, those that failed before and were not tried again.
+        done_before: Tracks among them that were ok already.
+        known_failed: Tracks among them that failed before and were not tried again.
         ok: Separated in this run.
         ok_damaged: Tracks among them that are truncated or with broken packets.
         failed: Failed in this run, by class.
         audio_s: Seconds of audio separated in this run.
-        seconds: Of the flow, the start of its actors included.
-        start_s: Of these, what the start of the actors took.
-        job_s: Of the whole job, from reading the manifest to the published index.
-        forecast_s: What `plan --calibrate` said of these; None where it said nothing of this run.
+        seconds: Seconds of the flow, the start of its actors included.
+        start_s: Seconds among these that the start of the actors took.
+        job_s: Seconds of the whole job, from reading the manifest to the published index.
+        forecast_s: Seconds that `plan --calibrate` forecast for this run; None where it did not.
         stopped: Why the run ended early, if it did.
         vanished: Ids of tracks of OUT whose source is no longer in the folder that is run; their stems stay.
         stage_s: Seconds of work of each stage, over the tracks of this run.
-        actors: Of each stage, at most.
+        actors: Largest number of actors of each stage.
         device: Torch's name of what the U-Nets ran on.
-        format: Of the stems.
+        format: File format of the stems.
         stats: Ray Data's own account of the operators.
         ray_logs: The folder of Ray's logs; None where there are none.
     """

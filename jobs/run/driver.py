@@ -38,7 +38,7 @@ class Driver:
     """Runs a plan to its end.
 
     Attributes:
-        work: What every stage is told.
+        work: Settings and places of the run, which every stage is given.
         model: Where Separate finds its weights.
         resources: The pools.
         summary: Filled as rows come.

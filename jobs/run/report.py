@@ -1,4 +1,4 @@
-"""What a person is told at the end of a run, and what to type next."""
+"""The result of a run in words, with the next command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
     """Log a run's warnings, and print its summary in a few words; as JSON it was the last of the events.
 
     Args:
-        summary: Of the run.
+        summary: Summary of the run.
         as_json: Whether it was told as events.
         reach: Flags without which no command reaches OUT.
     """

@@ -36,8 +36,8 @@ class NoCluster(errors.NotRunnableError):
     """An address where no cluster can be joined.
 
     Attributes:
-        problem: What is there instead.
-        advice: What to do.
+        problem: Description of what answered there instead.
+        advice: Next step for the user.
     """
 
     def __init__(self, problem: str, advice: str) -> None:
@@ -53,7 +53,7 @@ class Address:
     Attributes:
         text: HOST:PORT; or auto, which is what Ray finds on this machine.
         source: Where it was given: --address, RAY_ADDRESS, or a file of Ray's.
-        otherwise: What to do to run on this machine alone.
+        otherwise: Advice for a run on this machine alone.
     """
 
     text: str
@@ -221,7 +221,7 @@ def reason(error: BaseException, limit_s: float) -> str:
     """Return in a few words why a connection failed.
 
     Args:
-        error: What opening it raised.
+        error: Exception raised by opening it.
         limit_s: Time limit that it had, in seconds.
     """
     if isinstance(error, TimeoutError):

@@ -11,10 +11,10 @@ class Check:
     """What one check found.
 
     Attributes:
-        name: Of what was checked.
+        name: Name of the thing that was checked.
         found: In words.
         state: ok; note: runs will work, worse than they could; wrong: they will not.
-        advice: What to do; empty where it is ok.
+        advice: Next step for the user; empty where the check is ok.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What `doctor` asks of the machine: Python, CPUs, memory, /dev/shm, open files; of a container, its own bounds."""
+"""Checks of this machine: Python, CPUs, memory, /dev/shm, open files; in a container, its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs of this machine: GPUs that torch can use, and a precision that the U-Nets' device has."""
+"""Requirements of a run on this machine: GPUs that torch can use, and a precision that the device has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is asked for besides manifest and OUT, and the checks that need nothing but the words themselves."""
+"""Options of a run besides manifest and OUT, and the checks that need nothing but their values."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Options:
         cpus: Bound on the CPUs used; None is all.
         format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
         bit_depth: 16, 24 or float.
-        precision: What the U-Nets count in: float32, tf32, bfloat16, float16.
-        stft: Who does the STFT: "cpu", the stage that decodes; "gpu", the one that has the U-Nets, wherever they run.
+        precision: Compute precision of the U-Nets: float32, tf32, bfloat16, float16.
+        stft: Stage that computes the STFT: "cpu" is Analyze; "gpu" is Separate, on whatever device it runs.
         analysis: Whether the index tells levels, activity and width of stems.
         bitrate: Bits per second of a lossy format.
         sample_rate_hz: That stems are written at; None is the model's, or what the format takes instead of it.
@@ -89,10 +89,10 @@ class Options:
         time_limit_s: How long a stage may be at work on one part of a track.
         input_root: The folder below which local sources have to lie.
         allow_http: Whether http and https are read.
-        endpoint_url: Of the S3 server.
+        endpoint_url: URL of the S3 server.
         storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
-        address: Of a running Ray cluster.
-        min_gpus: Of a cluster's GPUs, those that suffice to start; the others take part once they are there.
+        address: Address of a running Ray cluster.
+        min_gpus: Number of a cluster's GPUs that suffices to start; the others take part once they are there.
         shared_filesystem: Whether every node of the cluster sees the paths that are given.
         bad_rows: "refuse": a manifest with rows that cannot be meant is refused; "fail": these rows fail as `bad_row`.
         uri_column: The manifest's column of URIs.

@@ -1,4 +1,4 @@
-"""What makes a folder or prefix an OUT, and what its last run wrote of itself."""
+"""Marks by which a folder or prefix is an OUT, and the run.json of its last run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run and a plan begin with, so that no plan says what its run does not do: catalog, model, settings, OUT as it is.
+"""The first steps of a run and of a plan, which are the same for both: catalog, model, settings, OUT as it is.
 
 Nothing here writes to OUT.
 """
@@ -259,8 +259,8 @@ def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], 
 
     Args:
         out: OUT.
-        settings: Of this run.
-        before: What the last run wrote of itself, as `outs.last_run` returns it.
+        settings: Settings of this run.
+        before: Content of the last run's run.json, as `outs.last_run` returns it.
         overwrite: Whether that was asked for.
 
     Raises:

@@ -53,7 +53,7 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
     """Return the flags that give a run the settings of OUT; those whose defaults OUT was made with are left out.
 
     Args:
-        run_json: What the last run wrote of itself, as `outs.last_run` returns it.
+        run_json: Content of the last run's run.json, as `outs.last_run` returns it.
     """
     settings = run_json["settings"]
     told: list[str] = []

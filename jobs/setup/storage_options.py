@@ -1,4 +1,4 @@
-"""How storage is reached: what `--endpoint-url` and `--storage-options` say."""
+"""Options of storage: `--endpoint-url` and `--storage-options`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
     """Read how storage is reached.
 
     Args:
-        endpoint_url: Of the S3 server, for all S3 URIs that the file says nothing of.
+        endpoint_url: URL of the S3 server, for all S3 URIs that the file says nothing of.
         file: JSON, fsspec's options by URI prefix.
 
     Raises:

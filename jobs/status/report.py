@@ -1,4 +1,4 @@
-"""What a person is told by `status`."""
+"""The report of `status`, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Status:
         planned: Tracks that the run set out to do; where none works on OUT, those of the manifest, up to the limit.
         listed: Tracks of the manifest of the last run.
         limit: The last run's `--limit`: it took only the first tracks of its manifest.
-        pending: Of these, the ones that are left to do; None where that is not known.
+        pending: Tracks among these that are left to do; None where that is not known.
         unknown: Why it is not known.
-        tracks_a_minute: Of the running run, over its last `RATE_S`.
+        tracks_a_minute: Speed of the running run, over its last `RATE_S` seconds.
         audio_s_a_minute: The same of audio that was separated.
         eta_s: Seconds until nothing is pending, at that rate.
-        model, format, version, manifest: What the last run was made with: a model's name, sep-batch's version, a URI.
+        model, format, version, manifest: Inputs of the last run: a model's name, sep-batch's version, a URI.
         settings: OUT's settings, as its last run wrote them; what has its default may be left out.
         flags: Flags of `run` that give it these settings; none where all are the defaults.
     """

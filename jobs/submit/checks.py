@@ -1,4 +1,4 @@
-"""What may be submitted: a command of ours that parses here, and names nothing that only this machine has."""
+"""Checks of a command before it is submitted: it parses here, and names nothing that only this machine has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
     """Refuse what the cluster would refuse, or could not know, before it is submitted.
 
     Args:
-        context: Of the command line that these words are for.
+        context: Context of the command line that these words are for.
         words: A command with its flags, `sep-batch` left out.
 
     Raises:

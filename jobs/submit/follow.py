@@ -46,8 +46,8 @@ def follow(api: JobApi, name: str, write: Write) -> Job:
     """Write a job's log as it comes, and return the job once it is over.
 
     Args:
-        api: Of its cluster.
-        name: Of the job.
+        api: Job API of its cluster.
+        name: ID of the job.
         write: Takes each piece of the log.
 
     Raises:

@@ -19,10 +19,10 @@ class Job:
     """A job as the cluster has it.
 
     Attributes:
-        command: What it runs.
+        command: Command line that it runs.
         status: PENDING, RUNNING, or one of `OVER`.
-        exit_code: Of its command; negative where a signal killed it, None where it has none: not over, stopped, or never begun.
-        message: What Ray says of it.
+        exit_code: Exit code of its command; negative where a signal killed it, None where it has none.
+        message: Ray's message about it.
     """
 
     command: str
@@ -58,7 +58,7 @@ class JobApi:
         """Have the cluster run a command, once.
 
         Args:
-            name: Of the job; the cluster takes each name once.
+            name: ID of the job; the cluster takes each ID once.
             command: For its shell.
             environment: Variables for the command and for all it has the cluster do.
         """

@@ -72,8 +72,8 @@ def start_job(api: JobApi, name: str, words: Sequence[str], environment: dict[st
     """Have the cluster run a command of ours, once, though the answer to a first try may be lost.
 
     Args:
-        api: Of the cluster.
-        name: Of the job. One name is one job: the same command under it again starts nothing.
+        api: Job API of the cluster.
+        name: ID of the job; submitting it again starts nothing.
         words: The command's, `sep-batch` left out.
         environment: Variables that it gets.
 
@@ -128,8 +128,8 @@ def stop_job(api: JobApi, name: str, *, wait: bool) -> int:
     """Have a job end in order, as SIGTERM does.
 
     Args:
-        api: Of the cluster.
-        name: Of the job.
+        api: Job API of the cluster.
+        name: ID of the job.
         wait: Until it is over.
 
     Returns:
@@ -154,8 +154,8 @@ def attend(api: JobApi, name: str, watch: Callable[[], int]) -> int:
     """Watch a job, and leave it to itself where a signal comes: it goes on.
 
     Args:
-        api: Of its cluster.
-        name: Of the job.
+        api: Job API of its cluster.
+        name: ID of the job.
         watch: Returns an exit code.
     """
     again = f"sep-batch submit --address {api.url}"

@@ -1,4 +1,4 @@
-"""What is wrong with an OUT: its journal, its published index and one listing of its storage, joined in DuckDB.
+"""Faults of an OUT: its journal, its published index and one listing of its storage, joined in DuckDB.
 
 Rows stay in DuckDB, which spills to disk, so memory does not grow with the catalog. No object but the journal and the index
 is read here; deep.py reads the stems.

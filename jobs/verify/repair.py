@@ -1,4 +1,4 @@
-"""What `verify --repair` does about what was found. It needs the lease; what it writes are journal rows and the index.
+"""Repairs of `verify --repair`. It needs the lease; what it writes are journal rows and the index.
 
 A track whose stems are broken is given a row of status `deleted`, so that the next run separates it again. Rows that only the
 index still holds, their journal file being lost, are taken back. Orphans go only where they were asked to, and are old.

@@ -1,4 +1,4 @@
-"""What a person is told at the end of `verify`."""
+"""The report of `verify`, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Report:
     Attributes:
         out: OUT.
         deep: Every stem was read.
-        tracks: Of the journal, by status.
-        stems: Of the tracks that are ok.
-        bytes: Of these stems, as the journal says.
+        tracks: Number of tracks in the journal, by status.
+        stems: Number of stems of the tracks that are ok.
+        bytes: Bytes of these stems, as the journal has them.
         counts: Findings by kind, as `findings.KINDS` names them.
         findings: By kind, the first ones: id, uri (relative to OUT), found.
-        repaired: What `mend` did; None where it was not asked to, or there was nothing.
+        repaired: Repairs that `mend` made; None where it was not asked to, or there was nothing.
         at_work: The run that was at work on OUT meanwhile: what it had in hand looks like a finding.
         seconds: That it took.
         exit_code: 0, or 8 where anything was found.

@@ -4,16 +4,16 @@ Files:
     decoder: The same as decoding, in a process of its own that a file may take with it; what the pipeline calls.
     decoder_process: That process as its parent sees it.
     decoder_child: That process from within.
-    messages: What the two say to each other.
-    sandbox: What that process may not do.
+    messages: Messages between the two.
+    sandbox: Limits of that process: no network, no files, no processes.
     decoding: A source becomes a stereo wave, or its header is read.
-    source_info: What is known of a source, before and after it is decoded.
+    source_info: Facts about a source, before and after it is decoded.
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
     downmix: More than two channels become two.
     chain: Samples of an Ogg file, link by link.
     ogg: Pages, and the links of a chained file.
-    damage: What becomes of a track whose file could not be read whole.
+    damage: Rules for files that cannot be read whole.
     extent: The bytes of a file that hold audio.
     kinds: The kinds of files that are decoded, and the extensions of their names.
     containers: The kind of a file, and FFmpeg opened on it.

@@ -50,7 +50,7 @@ def levels(energies: np.ndarray, samples: int, *, channels: int, rate_hz: int) -
 
     Args:
         energies: Sum of squares of each window begun, all channels together.
-        samples: Of the track, a channel.
+        samples: Number of samples of the track, a channel.
         channels: How many.
         rate_hz: Sampling rate.
     """
@@ -65,8 +65,8 @@ def of_energies(energies: np.ndarray, samples: int, *, channels: int, rate_hz: i
     """Find where a stem is active.
 
     Args:
-        energies: As of `levels`.
-        samples: Of the track, a channel.
+        energies: Energy of each window of 100 ms, as `levels` takes them.
+        samples: Number of samples of the track, a channel.
         channels: How many.
         rate_hz: Sampling rate.
     """

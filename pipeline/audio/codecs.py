@@ -24,7 +24,7 @@ class Codec:
         container: FFmpeg's name of the muxer.
         encoder: FFmpeg's; `vorbis` is libvorbis's, in vorbis.py.
         samples: FFmpeg's name of the form of the samples that it is given.
-        bits: Of a sample, where samples are integers.
+        bits: Bits per sample, where samples are integers.
         rates_hz: That it takes.
         bitrates: Bits per second that it takes; empty where it is lossless.
         longer: Samples by which a file may decode longer than what was written: what fills its last frames.

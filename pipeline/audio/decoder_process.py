@@ -49,7 +49,7 @@ class DecoderProcess:
 
     Attributes:
         files: How many it was given.
-        container: What it took the last one for.
+        container: Container that it took the last file for.
         is_idle: Whether it waits for the next one.
         unfiltered: Why the kernel does not filter its system calls; empty where it does.
     """
@@ -90,7 +90,7 @@ class DecoderProcess:
         """Have it work on one file.
 
         Args:
-            request: What `decoder_child` takes.
+            request: Request, as `decoder_child` takes it.
             read: Called with an offset in the file and a number of bytes; what it raises ends the work, and is raised here.
             silent_s: Seconds by the clock that it may say nothing.
 

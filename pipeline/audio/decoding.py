@@ -40,7 +40,7 @@ def decode(
 
     Args:
         source: Seekable, at its start; open until the wave has ended.
-        rate_hz: Of the wave; other rates are resampled in the file's own layout, so levels stay.
+        rate_hz: Sample rate of the wave; other rates are resampled in the file's own layout, so levels stay.
         offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
         duration_s: From the offset on; None is to the end.
         downmix: How more than two channels become two: `itu`, or `first-two`.
@@ -125,8 +125,8 @@ def _counts(reader: Reader, file: AudioFile, front: extent.Front, audio_end: int
 
     Args:
         reader: Has ended.
-        file: What it read.
-        front: Of the file.
+        file: The file that it read.
+        front: First bytes of the file.
         audio_end: Where the zeros at its end begin.
     """
     packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s

@@ -33,7 +33,7 @@ class Frame(NamedTuple):
     Attributes:
         demuxer: FFmpeg's demuxer for a stream of such frames.
         bytes: Length of the frame with its header.
-        form: What is equal in all frames of a stream.
+        form: Fields that are equal in all frames of a stream.
     """
 
     demuxer: str

@@ -62,7 +62,7 @@ class Sound(NamedTuple):
     Attributes:
         start: First byte of the AU file: its header takes the place of what lies before the samples.
         stop: First byte behind it.
-        header: Of the AU file.
+        header: Header of the AU file.
     """
 
     start: int

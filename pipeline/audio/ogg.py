@@ -35,7 +35,7 @@ class Page(NamedTuple):
         flags: Bits: 1, it goes on with a packet; 2, it is the first of its stream; 4, the last.
         granule: Position at its end in samples; -1 where no packet ends on it.
         serial: Number of its stream.
-        number: Of the page within its stream.
+        number: Number of the page within its stream.
         packets: Packets that end on it.
         body: Where the first packet that begins on it begins in `content`.
     """
@@ -135,7 +135,7 @@ class Stream:
     """One stream of a link, known as far as its pages were read.
 
     Attributes:
-        rate_hz: Of its positions, None where the codec is none of Vorbis, Opus, FLAC and Speex.
+        rate_hz: Rate of its positions, None where the codec is none of Vorbis, Opus, FLAC and Speex.
         packet_samples: Fewest and most samples of a packet.
         is_opus: Its packets say themselves how long they are.
         skipped: Samples at its start that are decoded and dropped.

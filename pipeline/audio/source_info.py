@@ -1,4 +1,4 @@
-"""What is known of a source: `Header` before it is decoded, `Found` while and after; and the rules and limits of decoding.
+"""Facts about a source: `Header` before it is decoded, `Found` while and after; and the rules and limits of decoding.
 
 Without FFmpeg: only the decoder's process loads that.
 """

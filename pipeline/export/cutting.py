@@ -26,7 +26,7 @@ class Cut:
     """One excerpt, or a whole track, as it is written.
 
     Attributes:
-        number: Of the excerpt; None is the whole track.
+        number: Number of the excerpt; None is the whole track.
         start_s: In the track.
         seconds: How long it is.
         rate_hz: Sampling rate.
@@ -46,8 +46,8 @@ def cuts(track: Mapping[str, Any], export: Export) -> Iterator[Cut]:
     """Yield a track's excerpts that satisfy the condition, or the whole track.
 
     Args:
-        track: Of a plan's row.
-        export: What the export is about.
+        track: Track of a plan's row.
+        export: Settings and places of the export.
 
     Raises:
         TrackError: A stem or the mix is missing, has changed, or cannot be decoded.

@@ -77,8 +77,8 @@ def lay_out(
     """Lay an export out: yield its shards, as rows of `schema`, each split's numbered from 0.
 
     Args:
-        rows: Of the index, as selection.py gives them, in the order in which they are laid out.
-        settings: Of the export.
+        rows: Rows of the index, as selection.py gives them, in the order in which they are laid out.
+        settings: Settings of the export.
         planned: Returns what a shard says of a track; by default what a worker reads.
     """
     planned = planned or _planned

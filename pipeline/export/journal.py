@@ -37,7 +37,7 @@ class Done:
         excerpts, tracks, seconds: In it.
         left_out: Excerpts that are not, since a stem is not active enough in them.
         active_s: By stem.
-        bytes: Of its files.
+        bytes: Bytes of its files.
         failed: Ids of tracks that are not in it, though they should be.
     """
 

@@ -1,4 +1,4 @@
-"""Of OUT's index the rows that an export is made of: those with status ok that satisfy a condition.
+"""Rows of the index that an export is made of: those with status ok that satisfy a condition.
 
 Only the seed and the ids decide their order. DuckDB holds them in a file, so that they take no memory however many they are.
 The condition is text from outside: it sees one table, and from it DuckDB can reach neither files nor the network.
@@ -72,7 +72,7 @@ class Selection:
     Attributes:
         database: Has them in `selected`.
         extra: The manifest's own columns, by the names that the dataset gives them.
-        renamed: Of these, the name in the dataset by the name in the index, where the two differ.
+        renamed: Name in the dataset by name in the index, of columns whose two names differ.
         group_by: The column whose values are in one split only, as the index spells it.
     """
 

@@ -34,17 +34,17 @@ class ExportSettings(BaseModel):
         stems: Those written, in the model's order.
         excerpt_s: Length of an excerpt; None writes whole tracks.
         hop_s: From one excerpt's begin to the next one's.
-        min_active: Of stems, the share of an excerpt that they have to be active in, at least.
+        min_active: Smallest share of an excerpt in which a stem is active, by stem.
         sample_rate_hz: None is the stems' own.
         mono: One channel, the mean of the two.
-        codec: Of `codecs.CODECS`.
+        codec: Name of one of `codecs.CODECS`.
         splits: Shares by name.
         group_by: The index's column whose values are in one split only.
         shard_size: Excerpts a shard, or tracks, at most.
-        seed: Of splits and order.
+        seed: Seed of splits and order.
         with_mix: Whether the mix is written too, as the sources have it.
         limit: Only so many tracks.
-        activity: What active means.
+        activity: Rule by which a stem is active.
         rules: By which columns are named and groups told; exports of before there were numbers have none.
         index_sha256: Of the index's rows, as far as the export reads them.
     """
@@ -105,13 +105,13 @@ class Export:
     """What every worker of an export is told.
 
     Attributes:
-        settings: What decides the bytes.
+        settings: Settings that decide the bytes.
         out: OUT, absolute.
         dest: DEST, absolute.
         scratch: Folder of this machine for shards that are being written; where DEST is on a disk, on the same one.
         downmix: How OUT's sources of more than two channels became stereo.
         extra: The manifest's own columns, by Arrow's schema, serialised.
-        renamed: Of these, the name in the dataset by the name in the index, where the two differ.
+        renamed: Name in the dataset by name in the index, of columns whose two names differ.
         storage: How storage is reached; it may hold secrets, so it is never shown.
     """
 

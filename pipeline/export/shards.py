@@ -52,7 +52,7 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
 
     Args:
         planned: A row of the plan.
-        export: What the export is about.
+        export: Settings and places of the export.
 
     Returns:
         A row of `SHARD`.
@@ -108,8 +108,8 @@ def fill_empty_splits(export: Export, excerpts: Mapping[tuple[str, int], int]) -
     """Leave one shard without excerpts in each split that has none, so that the format's library can open it.
 
     Args:
-        export: What the export is about.
-        excerpts: Of every shard that is done, by split and number.
+        export: Settings and places of the export.
+        excerpts: Number of excerpts of every shard that is done, by split and number.
     """
     for split in (name for name, share in export.settings.splits.items() if share):
         if excerpts.get((split, 0)):

@@ -1,4 +1,4 @@
-"""Which split a track falls in: by a hash of its group and the seed. No group is in two, and more tracks change nothing."""
+"""The split of a track: by a hash of its group and the seed. No group is in two, and more tracks change nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def group_of(name: str, group: str | None) -> str:
 
     Args:
         name: The track's id.
-        group: What the index says, as text; nothing is no group.
+        group: Value of the group's column, as text; None is no group.
     """
     return f"group {group}" if group and group.strip() else f"track {name}"
 
@@ -43,8 +43,8 @@ def split_of(group: str, seed: int, bounds: Sequence[tuple[str, float]]) -> str:
 
     Args:
         group: As `group_of` gives it.
-        seed: Of the export.
-        bounds: Of each split its name and the sum of the shares up to it, as `bounds_of` gives them.
+        seed: Seed of the export.
+        bounds: For each split its name and the sum of the shares up to it, as `bounds_of` gives them.
     """
     drawn = int.from_bytes(hashlib.sha256(f"{seed} {group}".encode()).digest()[:8]) / 2**64
     return next((name for name, bound in bounds if drawn < bound), bounds[-1][0])

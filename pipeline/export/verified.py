@@ -27,8 +27,8 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
 
     Args:
         name: The stem's, or `MIX`.
-        track: Of a plan's row.
-        export: What the export is about.
+        track: Track of a plan's row.
+        export: Settings and places of the export.
 
     Raises:
         NotFound, DecodeError, SourceChanged, BadUri: It is not there, is not what the index says, or lies outside of OUT.

@@ -63,7 +63,7 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources, *, 
     Args:
         plan: The plan's files.
         blocks_per_file: Blocks that each file is split into on its way to Analyze, one after another as they are taken.
-        work: What every stage is told.
+        work: Settings and places of the run, which every stage is given.
         model: Where Separate finds its weights.
         resources: The pools.
 

@@ -57,7 +57,7 @@ def plan_resources(
     """Share CPUs and GPUs out among the stages, so that all actors fit and something is left for reading.
 
     Args:
-        cpus: Of the machine or cluster.
+        cpus: Number of CPUs of the machine or cluster.
         gpus: One Separate actor each; 0 runs the U-Nets on the CPU.
         device: Torch's; by default cuda where there are GPUs.
         min_gpus: Those that are there from the start; by default all.

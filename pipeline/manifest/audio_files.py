@@ -1,4 +1,4 @@
-"""Which files of a folder, prefix or inventory are its audio; and a count of all others, so that none is left out in silence."""
+"""Audio files of a folder, prefix or inventory, and a count of all others, so that none is left out in silence."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class AudioFiles:
         """Begin with nothing listed.
 
         Args:
-            folder: What is listed.
+            folder: Folder that is listed.
             patterns: Which of its files are listed; by default those with an extension of audio.
             with_manifests: Keep the manifest files too, instead of counting them among the others.
             is_whole: Whether the listing shows every file of the folder, as a pattern's does not.
@@ -161,7 +161,7 @@ class AudioFiles:
         """Return in words that the listing holds no audio, and what it holds instead.
 
         Args:
-            source: What was listed; by default the folder.
+            source: Source that was listed; by default the folder.
         """
         manifests = [f"{counted(self.manifest_count, 'manifest file')} ({self._manifest_names()})"] * bool(self.manifest_count)
         instead = ", ".join([*manifests, *self._left_out(), *self._hidden_or_excluded(), *self._odd_names()])

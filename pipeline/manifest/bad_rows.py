@@ -38,7 +38,7 @@ def as_tracks(
     """Give bad rows what a track needs: an id of its own, and a URI that may be shown.
 
     Args:
-        named: Of all rows, with problems.
+        named: All rows, with their problems.
         table: The manifest.
         source_columns: Its columns of URI, offset, duration and id; the first is the URI's.
         ids: The ids that the manifest gives.

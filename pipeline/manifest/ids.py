@@ -35,7 +35,7 @@ class Identities:
         ids: Given or made.
         uris: Absolute.
         repeats: Rows that only repeat another: this other one, by row.
-        problems: What is wrong, by row.
+        problems: Problems, by row.
     """
 
     ids: pa.ChunkedArray

@@ -1,4 +1,4 @@
-"""Which files were made by sep-batch: they lie in a folder of an OUT or of an export, beside its mark."""
+"""Files that sep-batch made: they lie in a folder of an OUT or of an export, beside its mark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MadeFiles:
         """Begin with nothing listed.
 
         Args:
-            folder: What is listed.
+            folder: Folder that is listed.
             is_whole: Whether the listing shows every file, ordered by name, so that marks are seen before what they mark;
                 otherwise storage is asked for them.
         """

@@ -36,8 +36,8 @@ class Manifest:
         sha256: Of what was read.
         tracks: TRACK's columns, `extra` where it has further ones, and `problem` where some of its rows are bad and become
             tracks that fail; one row a track, ids given.
-        warnings: What a person should know, a line each.
-        read_with: What `read` was told, so that it can be read again.
+        warnings: Warnings, a line each.
+        read_with: Arguments of `read`, so that it can be read again.
         is_folder: Whether it is the listing of the audio in a folder or prefix.
         unread: Folders below it that could not be read.
     """
@@ -217,12 +217,12 @@ def check(
     Args:
         parsed: As it was read.
         uri: For messages.
-        folder: What its relative URIs are relative to.
+        folder: Base of its relative URIs.
         uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
         id_column: The column of ids, where it is not `id`.
         sha256: Of the manifest's bytes; where it has none, it is taken over its URIs.
-        around: What its sources have to keep to.
-        bad_rows: What becomes of rows that cannot be meant, as `read` takes it.
+        around: Policy that its sources have to keep to.
+        bad_rows: Treatment of bad rows, as `read` takes it.
 
     Raises:
         BadRowsError: With the count of bad rows and the first 20.

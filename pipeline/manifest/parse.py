@@ -45,8 +45,8 @@ class Parsed:
 
     Attributes:
         table: Its rows.
-        problems: What its format makes wrong with a row, by row.
-        warnings: What a person should know, a line each.
+        problems: Problems with the form of a row, by row.
+        warnings: Warnings, a line each.
     """
 
     table: pa.Table
@@ -85,7 +85,7 @@ def decoded(content: bytes, kind: str) -> str:
 
     Args:
         content: The file.
-        kind: What it should be, for the message.
+        kind: The expected kind, for the message.
 
     Raises:
         UnreadableError: It is none.

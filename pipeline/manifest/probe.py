@@ -1,4 +1,4 @@
-"""What the headers of a manifest's files say: how long, which rate, how many channels, which codec. Nothing is decoded.
+"""Headers of a manifest's files: duration, sample rate, channels, codec. Nothing is decoded.
 
 The columns have names of their own: `duration_s` in a manifest asks for so much to be separated, and `audio_s` and `source_*`
 are what a run finds. The index carries them beside those.

@@ -35,7 +35,7 @@ class Scanned:
 
     Attributes:
         table: LISTED's columns, those of `EXCERPT` where a list has them, and lists' further ones.
-        warnings: What a person should know, a line each.
+        warnings: Warnings, a line each.
     """
 
     table: pa.Table

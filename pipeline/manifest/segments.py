@@ -29,7 +29,7 @@ class Segments:
 
     Attributes:
         offsets_s, durations_s: (rows,) seconds; null where the manifest does not say.
-        problems: What is wrong with a value, by row.
+        problems: Problems with values, by row.
         names: The manifest's columns of them.
         lengths: (rows,) what the column `duration` says of whole files, to be carried; None where it is not read here.
     """

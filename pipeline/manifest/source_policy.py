@@ -1,4 +1,4 @@
-"""Which sources a manifest may name: its URIs are resolved, and fenced in.
+"""Sources that a manifest may name: its URIs are resolved and checked.
 
 A manifest that comes from elsewhere shall not read this machine's files: it names no local path, unless `root` says below
 which folder they may lie. Links are followed when the manifest is read; one that is set later is not seen.
@@ -44,7 +44,7 @@ class Fence:
 
         Args:
             uri: As the manifest gives it.
-            folder: What relative ones are relative to: where the manifest lies.
+            folder: Base of relative URIs: the folder of the manifest.
 
         Raises:
             BadUri: It is of a form that is not read, or lies outside the fence.

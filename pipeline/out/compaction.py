@@ -60,7 +60,7 @@ def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
 
     Args:
         folder: The journal's.
-        scratch: Of this machine, for what is merged; where the journal is on a disk, on the same one.
+        scratch: Folder of this machine for merged files; where the journal is on a disk, on the same one.
         check: Called before each write; raises where the run may write no more.
     """
     files, covered = _sorted_out(storage.find(folder))

@@ -43,7 +43,7 @@ class JournalDatabase:
             also as `whole_rows` and `whole_newest`; and `newest_places`, where the newest are.
         files: How many journal files they are made of.
         unreadable: The files that are left out, by URI, and why.
-        folder: Of this machine, for what is made of the journal; removed when it is closed.
+        folder: Folder of this machine for temporary files; removed when the journal is closed.
     """
 
     database: duckdb.DuckDBPyConnection
@@ -55,7 +55,7 @@ class JournalDatabase:
         """Make two views of Parquet files that have all columns of the journal, older than a column or not.
 
         Args:
-            name: Of the view without the manifests' own columns; the one with them is `whole_` and this.
+            name: Name of the view without the manifests' own columns; the one with them is `whole_` and this.
             paths: Files of this machine. `_sep_file` says from which of them a row is; `_sep_place` its place, ascending in each.
         """
         selects, files = [], {}

@@ -1,4 +1,4 @@
-"""Which tracks came out of a pass, and so which were lost: 16 bytes a track, whatever the length of its id."""
+"""Ids of the tracks that came out of a pass, in 16 bytes each; the others of its plan were lost."""
 
 from __future__ import annotations
 

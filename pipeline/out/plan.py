@@ -155,7 +155,7 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
     """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again.
 
     Args:
-        tracks: Of the manifest, ids given.
+        tracks: Tracks of the manifest, with ids.
         journal: Its view or table `newest` has the newest row of every id.
         settings_sha256: Of today's settings.
         retry: Which failures are tried again; `suspect`: transient ones, and what is done but suspect.
@@ -197,7 +197,7 @@ def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str
     """Return ids that the journal has of another source than the manifest, with both URIs, the manifest's first.
 
     Args:
-        plan: Of a manifest.
+        plan: Plan of a manifest.
         journal: As `make_plan` takes it.
     """
     _register(plan.listed, journal)
@@ -218,7 +218,7 @@ def vanished(tracks: pa.Table, folder: str, unread: Sequence[str], journal: duck
 
     Args:
         tracks: The listing's.
-        folder: What was listed.
+        folder: Folder that was listed.
         unread: Folders below it that could not be read: what lies there is not known to be gone.
         journal: As `make_plan` takes it.
     """
@@ -231,7 +231,7 @@ def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], fo
     """Write a plan as Parquet; several files at once, since storage takes its time for each.
 
     Args:
-        blocks: What is left to do, in tables of whatever size.
+        blocks: Tracks that are left to do, in tables of any size.
         put: Called with each file's URI and content, in threads.
         folder: Where they go.
         rows_per_file: Tracks a file; the last one has what is left.

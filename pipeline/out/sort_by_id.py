@@ -41,7 +41,7 @@ def write(batches: pa.RecordBatchReader, bounds: Sequence[str], folder: Path, pa
         batches: Rows, in any order; their schema is the file's.
         bounds: Ids at which another range begins, ascending.
         folder: For the ranges; it is empty afterwards.
-        path: Of the file.
+        path: Path of the file.
     """
     ranges = [folder / f"{number:06d}.arrows" for number in range(len(bounds) + 1)]
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""What the index tells of how a stem sounds: its level second by second, where it is active, how wide it is.
+"""Analysis of stems for the index: level second by second, where it is active, how wide it is.
 
 Separate takes sums of each part on its device, and they travel with the part's row; the columns come from the sums of all parts
 of a track. So a track of several parts has the columns that it would have in one.
@@ -34,7 +34,7 @@ class Sums:
         Args:
             settings: For stems and rate.
             begin: Samples of the track before the part.
-            samples: Of the part.
+            samples: Number of samples of the part, a channel.
         """
         self._window = activity.window_samples(settings.spec.sample_rate_hz)
         self._place, self._first = begin, begin // self._window

@@ -31,7 +31,7 @@ class Analyze:
         """Prepare the process.
 
         Args:
-            work: What the run is about.
+            work: Settings and places of the run.
             niceness: Added to the process's: whether it gives way to others.
         """
         work.machine.refuse_other()

@@ -1,4 +1,4 @@
-"""What every stage of a run is told, and what they all do alike: name a stem, fail a track."""
+"""Settings and places that every stage of a run is given, and the names of stems."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Work:
     """What every stage of a run is told.
 
     Attributes:
-        settings: What changes the audio.
+        settings: Settings of the run.
         out: OUT.
         run: The run's name.
         parts: Folder or prefix for the parts of long tracks, in OUT.
         scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
         limit_s: How long a stage may be at work on one part of a track.
-        stft: Of `Stft`: Analyze does it, on a CPU, or Separate, on its device.
+        stft: Stage that computes the STFT: Analyze, on a CPU, or Separate, on its device.
         on_damage: Whether a track of which not all came out is kept and flagged, or fails.
         analysis: Whether stems are analysed: their levels, where they are active, how wide they are.
         storage: How storage is reached; it may hold secrets, so it is never shown.
-        machine: What the machines of the stages have to be like.
+        machine: Requirements of the machines of the stages.
     """
 
     settings: Settings

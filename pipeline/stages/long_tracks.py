@@ -77,7 +77,7 @@ def join(parts: Sequence[pa.Table], work: Work) -> pa.Table:
 
     Args:
         parts: The rows of all its parts, in order.
-        work: What the run is about.
+        work: Settings and places of the run.
     """
     last = parts[-1]
     try:

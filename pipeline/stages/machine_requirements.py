@@ -1,4 +1,4 @@
-"""What the machines of a run have to be like: they have the driver's packages, and its disk, where that is worked on."""
+"""Requirements of the machines of a run: the driver's packages, and its disk where the run works on one."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Separate:
         """Load the model.
 
         Args:
-            work: What the run is about.
+            work: Settings and places of the run.
             model: The folder of a converted model, or what gives its weights; never fetched here.
             device: A torch device; never changed to another one.
             threads: Batches worked on at once.

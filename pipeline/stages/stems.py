@@ -27,7 +27,7 @@ class Stems:
 
     Attributes:
         frames: (stems, samples, channels) in the settings' form, complete after the last piece.
-        sums: What was asked to take each piece too.
+        sums: Sums of the analysis, which take each piece too.
     """
 
     def __init__(self, settings: Settings, samples: int, sums: Sums | None = None) -> None:
@@ -114,7 +114,7 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         out: A seekable file, or a path.
         blocks: (samples, channels) each, in the settings' form.
         settings: How.
-        samples: Of all blocks.
+        samples: Number of samples of all blocks, a channel.
 
     Returns:
         Its loudness in LUFS; None below 0.4 s or in silence.

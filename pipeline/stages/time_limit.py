@@ -27,7 +27,7 @@ def limited(rows: Iterator[T], ids: list[str], work: Work) -> Iterator[T]:
     Args:
         rows: Made by the stage while it is asked for the next one.
         ids: The tracks they are of.
-        work: What the run is about.
+        work: Settings and places of the run.
     """
     while True:
         timer = threading.Timer(work.limit_s, _end, (ids, work))

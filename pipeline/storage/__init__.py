@@ -8,11 +8,11 @@ Files:
     filesystems: The file system of a URI, with the options it is reached by; and what storage says of one object.
     reading: An object is read whole, or as a seekable file by ranges.
     writing: An object is put whole or not at all, or only where there is none; what lies below a prefix is removed.
-    listing: What lies below a folder or prefix, and what a pattern names.
+    listing: Listings of a folder or prefix, and patterns.
     uris: Paths and URIs: schemes, absolute forms, printable names.
     retries: Transient errors are retried, with a growing delay.
     threads: One call for many files at once.
-    objects: What the clients of S3, Google and Azure have no common call for: pages, removal by key, a missing bucket.
+    objects: Calls that the clients of S3, Google and Azure do not share: pages, removal by key, a missing bucket.
 """
 
 from sep_batch.pipeline.storage.filesystems import Info, Options, require_package, use

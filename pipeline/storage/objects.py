@@ -1,4 +1,4 @@
-"""What the clients of object storage have no common call for: pages of a listing, removal by key, a missing bucket.
+"""Calls that the clients of object storage do not share: pages of a listing, removal by key, a missing bucket.
 
 fsspec's own `find` and `rm` hold a listing whole, take `*` and `[` in a key for a pattern, and do not tell a missing bucket from
 an empty one. So each client's public call of its server is used: `call_s3` of s3fs, `call` of gcsfs, and Azure's SDK below
@@ -29,7 +29,7 @@ class Page:
     """Some objects of a listing.
 
     Attributes:
-        objects: What the client says of each, with its key and size as `key` and `size`.
+        objects: The client's entry of each object, with its key and size as `key` and `size`.
         token: Where the next page begins; None after the last.
     """
 
@@ -52,7 +52,7 @@ class Bucket(ABC):
 
         Args:
             prefix: Empty for all of the bucket.
-            token: Of the page before; None for the first.
+            token: Token of the page before; None for the first.
             most: Objects in the page, at most `PAGE_OBJECTS`.
         """
 
@@ -158,9 +158,9 @@ def pages(uri: str, bucket: Bucket, prefix: str, tried: Callable[[AskPage], AskP
     """Yield the pages of a listing.
 
     Args:
-        uri: What is listed, for errors.
+        uri: URI that is listed, for errors.
         bucket: Its bucket.
-        prefix: Of the keys.
+        prefix: Prefix of the keys.
         tried: `retries.reading` or `retries.writing`, whose errors these are.
     """
 

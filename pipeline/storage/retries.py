@@ -1,4 +1,4 @@
-"""What storage clients raise, as errors of ours; and another try at what may pass.
+"""Errors of storage clients become errors of ours, and transient ones are retried.
 
 A client's error is one of three: the object's own (not there, not ours to read); one that may pass, which is tried again
 here with back-off; or the storage's own (credentials, bucket, a full disk), which no other try mends.

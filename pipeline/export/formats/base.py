@@ -45,10 +45,10 @@ class Place:
     """Where a shard is written, and how.
 
     Attributes:
-        folder: Of this machine, its own.
+        folder: Folder of this machine for this shard alone.
         split: Its split.
-        number: Of the shard, in the split.
-        settings: Of the export.
+        number: Number of the shard in its split.
+        settings: Settings of the export.
         extra: The manifest's own columns.
     """
 
