@@ -35,10 +35,10 @@ class Made:
 
     def lines(self) -> list[str]:
         """Return what there is, in words."""
-        told = [f"{self.table.num_rows} tracks in {self.out}; next: sep-batch run {self.out}"]
+        lines = [f"{self.table.num_rows} tracks in {self.out}; next: sep-batch run {self.out}"]
         if PROBED.names[0] in self.table.column_names:
-            told.insert(0, f"{_sum(self.table, 'probed_s') / 3600:.2f} h of audio, {_sum(self.table, 'size') / 1e9:.2f} GB")
-        return told
+            lines.insert(0, f"{_sum(self.table, 'probed_s') / 3600:.2f} h of audio, {_sum(self.table, 'size') / 1e9:.2f} GB")
+        return lines
 
 
 def _sum(table: pa.Table, column: str) -> float:
@@ -87,14 +87,14 @@ def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: Tally | 
 
 def _listed(sources: Sequence[str], asked: Asked, tally: Tally) -> tuple[pa.Table, list[str]]:
     with tally.step("found") as seen:
-        found = scan(sources, limit=asked.limit, how=asked.how, seen=seen)
-    table, warnings = found.table, list(found.warnings)
+        scanned = scan(sources, limit=asked.limit, how=asked.how, seen=seen)
+    table, warnings = scanned.table, list(scanned.warnings)
     if asked.dedup:
         with tally.step("compared", table.num_rows) as seen:
-            table, told = duplicates.leave_out(table, cast("duplicates.Content", asked.dedup), seen)
-        warnings += told
+            table, notices = duplicates.leave_out(table, cast("duplicates.Content", asked.dedup), seen)
+        warnings += notices
     if asked.probe:
         with tally.step("probed", table.num_rows) as seen:
-            table, told = probe(table, seen)
-        warnings += told
+            table, notices = probe(table, seen)
+        warnings += notices
     return table, warnings

@@ -78,16 +78,16 @@ def map_names(arrays: Mapping[str, np.ndarray], spec: ModelSpec) -> Mapped:
     Raises:
         CheckpointError: A tensor is missing, misshapen, or one too many; names them.
     """
-    wanted = dict(_variables(spec))
-    extra = [name for name in arrays if name not in wanted]
+    variables = dict(_variables(spec))
+    extra = [name for name in arrays if name not in variables]
     ignored = [name for name in extra if _LEFTOVERS.search(name)]
     strange = sorted(set(extra) - set(ignored))
-    missing = sorted(set(wanted) - set(arrays))
+    missing = sorted(set(variables) - set(arrays))
     if missing or strange:
-        found = f"{_names('missing', missing)}{_names('not of this model', strange)}"
-        raise CheckpointError(f"checkpoint does not fit {spec.name} ({', '.join(spec.stems)}): {found}")
+        differences = f"{_names('missing', missing)}{_names('not of this model', strange)}"
+        raise CheckpointError(f"checkpoint does not fit {spec.name} ({', '.join(spec.stems)}): {differences}")
     tensors = {}
-    for name, (ours, shape) in wanted.items():
+    for name, (ours, shape) in variables.items():
         if arrays[name].shape != shape:
             raise CheckpointError(f"tensor {name}: found shape {arrays[name].shape}, expected {shape}")
         array = arrays[name].astype(np.float32, copy=False)
@@ -113,7 +113,7 @@ def _entries(index: bytes) -> dict[str, Entry]:
     footer = index[-_FOOTER_BYTES:]
     _, _, place = _handle(footer, 0)  # the metaindex, empty
     offset, size, _ = _handle(footer, place)
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for _, block in _records(_block(index, offset, size)):
         start, length, _ = _handle(block, 0)
         for key, value in _records(_block(index, start, length)):
@@ -121,8 +121,8 @@ def _entries(index: bytes) -> dict[str, Entry]:
             if key == b"":
                 _check_header(fields)
             else:
-                found[key.decode()] = _entry(fields)
-    return found
+                entries[key.decode()] = _entry(fields)
+    return entries
 
 
 def _check_header(fields: Fields) -> None:
@@ -254,7 +254,7 @@ def _varint(block: bytes, place: int) -> tuple[int, int]:
 
 def _fields(message: bytes) -> Fields:
     """Read a protocol buffer without its schema: field number to values."""
-    found: Fields = {}
+    fields: Fields = {}
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -269,5 +269,5 @@ def _fields(message: bytes) -> Fields:
             value, place = int.from_bytes(message[place : place + width], "little"), place + width
         else:
             raise CheckpointError(f"checkpoint index: protocol buffer wire type {tag & 7}")
-        found.setdefault(tag >> 3, []).append(value)
-    return found
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields

@@ -93,7 +93,7 @@ class ModelSpec:
         extends = self.mask_extension in ("zeros", "average")
         _check("mask_extension", self.mask_extension, "zeros or average", holds=extends)
         _check("head", self.head, "sigmoid or softmax", holds=self.head in ("sigmoid", "softmax"))
-        _check("activations", activations, " or ".join(names), holds=all(found in names for found in activations))
+        _check("activations", activations, " or ".join(names), holds=all(activation in names for activation in activations))
 
     @property
     def spectrum_bins(self) -> int:
@@ -168,24 +168,24 @@ class ModelSpec:
 
 
 def _field(source: Mapping[str, Any], key: str, read: Callable[[Any], T], default: Any = None) -> T:
-    found = source.get(key, default)
+    value = source.get(key, default)
     try:
-        return read(found)
+        return read(value)
     except (TypeError, ValueError) as error:
-        raise SpecError(f"{key}: found {found!r} ({error})") from error
+        raise SpecError(f"{key}: found {value!r} ({error})") from error
 
 
-def _texts(found: list[object]) -> tuple[str, ...]:
-    return tuple(map(str, found))
+def _texts(values: list[object]) -> tuple[str, ...]:
+    return tuple(map(str, values))
 
 
-def _numbers(found: list[Any]) -> tuple[int, ...]:
-    return tuple(map(int, found))
+def _numbers(values: list[Any]) -> tuple[int, ...]:
+    return tuple(map(int, values))
 
 
-def _check(name: str, found: object, expected: str, *, holds: bool) -> None:
+def _check(name: str, value: object, expected: str, *, holds: bool) -> None:
     if not holds:
-        raise SpecError(f"{name}: found {found}, expected {expected}")
+        raise SpecError(f"{name}: found {value}, expected {expected}")
 
 
 def _presets() -> dict[str, ModelSpec]:

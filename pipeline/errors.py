@@ -202,13 +202,13 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
         stage: Where it was caught, for a bug.
     """
     if isinstance(error, MemoryError):
-        found, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
+        error_stage, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
     elif isinstance(error, TrackError):
-        found, name, transient, text = error.stage, error.error_class, error.transient, one_line(str(error))
+        error_stage, name, transient, text = error.stage, error.error_class, error.transient, one_line(str(error))
     else:
-        found, name, transient = stage, BUG, False
+        error_stage, name, transient = stage, BUG, False
         text = "".join(traceback.format_exception(error))[-20 * MESSAGE_CHARS :]
-    return {"status": "failed", "error_class": name, "error_stage": found, "error": text, "transient": transient}
+    return {"status": "failed", "error_class": name, "error_stage": error_stage, "error": text, "transient": transient}
 
 
 def one_line(message: str) -> str:

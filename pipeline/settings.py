@@ -99,11 +99,11 @@ def sha256_of(canonical: Mapping[str, Any]) -> str:
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
+    differences: dict[str, tuple[Any, Any]] = {}
     for key in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, dict) and isinstance(other, dict):
-            found |= _differences(mine, other, f"{prefix}{key}.")
+            differences |= _differences(mine, other, f"{prefix}{key}.")
         elif mine != other:
-            found[prefix + key] = other, mine
-    return found
+            differences[prefix + key] = other, mine
+    return differences

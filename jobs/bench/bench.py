@@ -129,17 +129,17 @@ def run_bench(
     """
     if not 1 <= seconds < float("inf"):
         raise errors.UsageError(f"--seconds {seconds:g}: expected 1 or more")
-    wanted = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
-    options.check(wanted)
-    engine.look_ahead(wanted)
-    told = Console(stderr=True, highlight=False)
+    run_options = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+    options.check(run_options)
+    engine.look_ahead(run_options)
+    console = Console(stderr=True, highlight=False)
     with _folder(out) as folder:
         tracks = write_catalog(folder, seconds)
-        told.print(f"{tracks} tracks, {seconds:g} s together, synthesised; separating with {model}", soft_wrap=True)
-        chosen = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
-        summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress.on(told), **chosen)
+        console.print(f"{tracks} tracks, {seconds:g} s together, synthesised; separating with {model}", soft_wrap=True)
+        chosen = {field.name: getattr(run_options, field.name) for field in dataclasses.fields(run_options)}
+        summary = run_job(f"{folder}/catalog", f"{folder}/stems", progress=Progress.on(console), **chosen)
         _refuse_failed(summary)
-        told.print(f"measuring each step {REPEATS} times", soft_wrap=True)
+        console.print(f"measuring each step {REPEATS} times", soft_wrap=True)
         settings = Settings.load(json.loads(storage.read(f"{summary.out}/{layout.RUN_JSON}"))["settings"])
         device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # a cluster's may not be here
         rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))

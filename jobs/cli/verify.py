@@ -41,6 +41,8 @@ def verify(
 
         storage.use(access.storage_options(endpoint_url, storage_options))
         shown = None if as_json else SHOWN
-        report = run_verify(out, deep=deep, repair=repair, yes=yes, shown=shown, told=lambda line: typer.echo(line, err=True))
+        report = run_verify(
+            out, deep=deep, repair=repair, yes=yes, shown=shown, report_line=lambda line: typer.echo(line, err=True)
+        )
         show(report, as_json=as_json)
     raise typer.Exit(report.exit_code)

@@ -70,17 +70,17 @@ def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
     """
     from sep_batch.jobs.run.run import run_job
 
-    told = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
     try:
         made = write_catalog(folder)
     except errors.TrackError as error:
         raise errors.NotRunnableError(f"FOLDER {error}") from error
-    told.print(f"{made} files synthesised in {folder}/catalog; separating with {model}", soft_wrap=True)
+    console.print(f"{made} files synthesised in {folder}/catalog; separating with {model}", soft_wrap=True)
     summary = run_job(
-        f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress.on(told), model=model, ok_with_failures=True
+        f"{folder}/catalog.parquet", f"{folder}/{OUT}", progress=Progress.on(console), model=model, ok_with_failures=True
     )
     for line in lines(summary):
-        told.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     _show(folder)
     return summary.exit_code
 

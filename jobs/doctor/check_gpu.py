@@ -24,10 +24,10 @@ def torch_build() -> Check:
         advice = "install both anew, as the README says, with constraints.txt: they must fit together"
         return wrong("torch", f"cannot be imported: {first_line(error)}", advice)
     capability = torch.backends.cpu.get_cpu_capability()
-    found = f"{torch.__version__}, torchaudio {torchaudio.__version__}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
+    versions = f"{torch.__version__}, torchaudio {torchaudio.__version__}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
     if platform.machine() == "x86_64" and not capability.startswith("AVX"):
-        return note("torch", found, "a CPU without AVX2: the U-Nets take several times as long on it; take another, or a GPU")
-    return Check("torch", found)
+        return note("torch", versions, "a CPU without AVX2: the U-Nets take several times as long on it; take another, or a GPU")
+    return Check("torch", versions)
 
 
 def gpus() -> Iterator[Check]:
@@ -41,8 +41,8 @@ def gpus() -> Iterator[Check]:
     elif not listed and cuda is None:
         yield Check("GPU", "none: the U-Nets run on the CPU")
     else:
-        found = f"driver {driver or 'unknown'} (CUDA {_dotted(cuda)}) with {listed} GPUs, of which torch can use none"
-        yield wrong("GPU", f"{found}: {_why_no_cuda()}", _cuda_advice(cuda))
+        description = f"driver {driver or 'unknown'} (CUDA {_dotted(cuda)}) with {listed} GPUs, of which torch can use none"
+        yield wrong("GPU", f"{description}: {_why_no_cuda()}", _cuda_advice(cuda))
 
 
 def _gpu(number: int) -> Check:
@@ -52,14 +52,16 @@ def _gpu(number: int) -> Check:
     try:
         about = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
-        found = f"{about.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, compute capability {about.major}.{about.minor}"
+        description = (
+            f"{about.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, compute capability {about.major}.{about.minor}"
+        )
         off = computed_off(f"cuda:{number}")
     except RuntimeError as error:
         built = ", ".join(torch.cuda.get_arch_list())
         return wrong(name, f"does not compute: {first_line(error)}", f"torch is built for {built}: see nvidia-smi for the rest")
     if not off < TOLERANCE:
-        return wrong(name, f"{found}: computes something else than the CPU, {off:.1e} off", "take it out of the machine")
-    return Check(name, f"{found}, computes what the CPU does")
+        return wrong(name, f"{description}: computes something else than the CPU, {off:.1e} off", "take it out of the machine")
+    return Check(name, f"{description}, computes what the CPU does")
 
 
 def computed_off(device: str) -> float:
@@ -80,13 +82,13 @@ def computed_off(device: str) -> float:
 def _driver() -> tuple[int, str | None, int | None]:
     """Return how many GPUs the driver lists, its version, and the newest CUDA that it runs, as 13000."""
     about = DRIVER / "version"
-    told = re.search(r"Kernel Module\D*([\d.]+)", about.read_text()) if about.exists() else None
-    found = ctypes.c_int(0)
+    match = re.search(r"Kernel Module\D*([\d.]+)", about.read_text()) if about.exists() else None
+    version = ctypes.c_int(0)
     try:
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
     except (OSError, AttributeError):
-        found = ctypes.c_int(0)
-    return len(list((DRIVER / "gpus").glob("*"))), told[1] if told else None, found.value or None
+        version = ctypes.c_int(0)
+    return len(list((DRIVER / "gpus").glob("*"))), match[1] if match else None, version.value or None
 
 
 def _dotted(cuda: int | None) -> str:

@@ -102,10 +102,10 @@ def cache() -> Check:
     try:
         return Check("cache", f"{weights.writable_cache()}: can be written to")
     except weights.WeightsError as error:
-        found, _, advice = str(error).rpartition("; ")
+        problem, _, advice = str(error).rpartition("; ")
         if weights.is_cached(DEFAULT_MODEL):
-            return note("cache", f"{found}; {DEFAULT_MODEL} is there", f"for other models and forecasts, {advice}")
-        return wrong("cache", f"{found}, and no published model can be fetched", advice)
+            return note("cache", f"{problem}; {DEFAULT_MODEL} is there", f"for other models and forecasts, {advice}")
+        return wrong("cache", f"{problem}, and no published model can be fetched", advice)
 
 
 def default_weights() -> Check:

@@ -52,11 +52,11 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
     if scheme == "s3":
         yield _credentials(target, options)
     if uris.is_local(target):
-        wanted, target = target, _nearest(target)
+        folder_to_make, target = target, _nearest(target)
         if not os.path.isdir(target):
             yield wrong("storage", f"{target}: a file", "name a folder")
             return
-        yield _space(target, wanted)
+        yield _space(target, folder_to_make)
     with retries.brief():
         yield from _tried(target)
 
@@ -70,12 +70,12 @@ def _credentials(uri: str, options: storage.Options) -> Check:
     import botocore.session
 
     try:
-        found = botocore.session.get_session().get_credentials()
+        credentials = botocore.session.get_session().get_credentials()
     except botocore.exceptions.BotoCoreError as error:
         return wrong("credentials", str(error), _CREDENTIALS)
-    if found is None:
+    if credentials is None:
         return wrong("credentials", "none", _CREDENTIALS)
-    return Check("credentials", f"found ({found.method})")
+    return Check("credentials", f"found ({credentials.method})")
 
 
 def _nearest(path: str) -> str:
@@ -85,12 +85,14 @@ def _nearest(path: str) -> str:
     return path
 
 
-def _space(folder: str, wanted: str) -> Check:
+def _space(folder: str, folder_to_make: str) -> Check:
     free = shutil.disk_usage(folder).free
-    found = f"{free / 1e9:.1f} GB free in {folder}" + (f", where a run will make {wanted}" if wanted != folder else "")
+    description = f"{free / 1e9:.1f} GB free in {folder}" + (
+        f", where a run will make {folder_to_make}" if folder_to_make != folder else ""
+    )
     if free < FREE_BYTES:
-        return note("disk", found, "two stems take some 12 MB a minute of music as FLAC: free some, or take another --out")
-    return Check("disk", found)
+        return note("disk", description, "two stems take some 12 MB a minute of music as FLAC: free some, or take another --out")
+    return Check("disk", description)
 
 
 def _tried(target: str) -> Iterator[Check]:
@@ -103,7 +105,7 @@ def _tried(target: str) -> Iterator[Check]:
         fault = None if storage.read(f"{folder}/written") == CONTENT else "it gives other bytes than were written"
         clock = _clock(storage.info(f"{folder}/written").modified)
         step = "list"
-        listed = [uris.name(found.uri) for found in storage.find(folder)]
+        listed = [uris.name(info.uri) for info in storage.find(folder)]
         fault = fault or (None if listed == ["written"] else f"it lists {listed}, expected what was written")
         step = "create"
         alone = storage.create(f"{folder}/created", b"1") and not storage.create(f"{folder}/created", b"2")

@@ -75,8 +75,8 @@ def run_doctor(
 
 def _done(each: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
     try:
-        found = each()
-        yield from [found] if isinstance(found, Check) else found
+        result = each()
+        yield from [result] if isinstance(result, Check) else result
     except Exception as error:  # noqa: BLE001 (whatever it is, it is what was found, and the other checks go on)
         name = getattr(each, "func", each).__name__.replace("_", " ")
         yield wrong(name, f"{type(error).__name__}: {first_line(error)}", "open an issue: this check did not expect it")
@@ -99,5 +99,5 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
 
 
 def _line(check: Check) -> Text:
-    told = " ".join(f"{check.found} → {check.advice}".split()) if check.advice else check.found
-    return Text.assemble((f"{check.state:7}", _COLOURS[check.state]), f"{check.name:{_WIDTH}}{told}")
+    text = " ".join(f"{check.found} → {check.advice}".split()) if check.advice else check.found
+    return Text.assemble((f"{check.state:7}", _COLOURS[check.state]), f"{check.name:{_WIDTH}}{text}")

@@ -41,31 +41,31 @@ def nodes() -> list[Node]:
     """Return the machines that are alive."""
     return [
         Node(
-            found["NodeID"],
-            found["NodeName"],
-            int(found["Resources"].get("CPU", 0)),
-            int(found["Resources"].get("GPU", 0)),
+            node["NodeID"],
+            node["NodeName"],
+            int(node["Resources"].get("CPU", 0)),
+            int(node["Resources"].get("GPU", 0)),
         )
-        for found in ray.nodes()
-        if found["Alive"]
+        for node in ray.nodes()
+        if node["Alive"]
     ]
 
 
-def wait_for_gpus(wanted: Options, say: Say, *, wait_s: float | None = None) -> int:
+def wait_for_gpus(options: Options, say: Say, *, wait_s: float | None = None) -> int:
     """Wait for --gpus to be there, or for --min-gpus, and return how many are.
 
     Args:
-        wanted: Options of the run.
+        options: Options of the run.
         say: Told how many there are, while they are waited for.
         wait_s: For how long; by default as an autoscaler, or machines that have just been started, need.
 
     Raises:
         NotRunnableError: There are too few.
     """
-    if wanted.gpus == "auto":
+    if options.gpus == "auto":
         return _gpus()
-    aim = int(wanted.gpus)
-    enough = min(aim, wanted.min_gpus or aim)
+    aim = int(options.gpus)
+    enough = min(aim, options.min_gpus or aim)
     limit_s = wait_s if wait_s is not None else GROWING_S if can_grow() else JOINING_S
     over = time.monotonic() + limit_s
     with _demand(aim):
@@ -110,11 +110,11 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
         import platform
         from importlib import metadata
 
-        found = {"python": platform.python_version()}
+        answers = {"python": platform.python_version()}
         for package in packages:
             with contextlib.suppress(metadata.PackageNotFoundError):
-                found[package] = metadata.version(package)
-        return found
+                answers[package] = metadata.version(package)
+        return answers
 
     asked = {
         node: ray.remote(versions)
@@ -123,8 +123,8 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
         for node in there
     }
     ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-    found = {node: _answer(answer, ours) for node, answer in asked.items()}
-    if wrong := [f"{node.name} {what}" for node, what in found.items() if what]:
+    answers = {node: _answer(answer, ours) for node, answer in asked.items()}
+    if wrong := [f"{node.name} {what}" for node, what in answers.items() if what]:
         raise errors.NotRunnableError(f"the cluster's nodes are not as the driver's: {'; '.join(wrong)}")
 
 

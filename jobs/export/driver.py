@@ -72,11 +72,11 @@ class Drive:
         left = self.exported.shards - len(self._seen)
         if not left:
             return
-        wanted = Options(gpus=0, cpus=cpus, address=address)
-        engine.set_environment(wanted)
+        options = Options(gpus=0, cpus=cpus, address=address)
+        engine.set_environment(options)
         journal = ShardJournal(self.export.dest, self.run, self.held.check)
         with (
-            engine.running(wanted, self._like(wanted)),
+            engine.running(options, self._like(options)),
             self.stop.on_signals(),
             self.tally.step("written", left) as seen,
             self.stop.draining(),
@@ -93,9 +93,9 @@ class Drive:
         if self.stop.is_asked and left:
             self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
 
-    def _like(self, wanted: Options) -> Machine:
+    def _like(self, options: Options) -> Machine:
         """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
-        if not machine.cluster(wanted):
+        if not machine.cluster(options):
             return Machine()
         local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
         return Machine(machine_requirements.versions(), next(local, None))

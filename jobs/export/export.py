@@ -67,8 +67,8 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
         reserved = columns.reserved(settings.stems)
         base = Export(settings, out, dest, "", downmix=made.get("downmix") or DEFAULT_DOWNMIX, storage=access)
         _refuse_dest(out, dest)
-        wanted = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0, reserved)
-        with selected(out, wanted) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
+        query = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0, reserved)
+        with selected(out, query) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
             export, exported = _planned(selection, settings, asked, base)
             run = _open_dest(selection, export, overwrite=asked.overwrite)
             held.tell(run=run)
@@ -110,7 +110,7 @@ def _refuse_dest(out: str, dest: str) -> None:
     if any(storage.exists(f"{dest}/{name}") for name in (layout.INDEX_FILE, layout.RUN_JSON)):
         raise errors.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
     if not storage.exists(f"{dest}/{layout.EXPORT_JSON}"):
-        held = next((found.uri for found in storage.find(dest) if not found.uri.startswith(f"{dest}/_sep/")), None)
+        held = next((info.uri for info in storage.find(dest) if not info.uri.startswith(f"{dest}/_sep/")), None)
         if held is not None:
             raise errors.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
 
@@ -165,12 +165,12 @@ def _before(dest: str) -> dict[str, Any] | None:
         raise errors.NotRunnableError(f"{uri}: not what an export writes ({error}); use another DEST") from error
 
 
-def _checked(told: Any) -> dict[str, Any]:
+def _checked(content: Any) -> dict[str, Any]:
     """Return what an export wrote of itself; its splits are folders of DEST, so they are no other names than those."""
-    splits = dict(told).get("splits", {})
+    splits = dict(content).get("splits", {})
     if unknown := set(splits) - set(itertools.chain(*NAMES)):
         raise ValueError(f"split {uris.printable(str(min(unknown, key=str)), 60)!r}")
-    return dict(told)
+    return dict(content)
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:

@@ -110,9 +110,9 @@ def _check_words(asked: ExportOptions) -> None:
         raise errors.UsageError(f"--to {asked.to}: expected one of {', '.join(get_args(Format))}")
     if asked.codec is not None and asked.codec not in codecs.CODECS:
         raise errors.UsageError(f"--codec {asked.codec}: expected one of {', '.join(codecs.CODECS)}")
-    for name, found in (("--shard-size", asked.shard_size), ("--limit", asked.limit), ("--cpus", asked.cpus)):
-        if found is not None and found <= 0:
-            raise errors.UsageError(f"{name} {found}: expected more than 0")
+    for name, number in (("--shard-size", asked.shard_size), ("--limit", asked.limit), ("--cpus", asked.cpus)):
+        if number is not None and number <= 0:
+            raise errors.UsageError(f"{name} {number}: expected more than 0")
     if asked.where is not None and not asked.where.strip():
         raise errors.UsageError("--where: is empty, expected an SQL condition; without the flag all tracks are chosen")
     if asked.excerpt is None and (asked.hop or asked.min_active):
@@ -135,8 +135,8 @@ def _seconds(flag: str, text: str | None) -> float | None:
     """Read 10s, 2.5, 500ms."""
     if text is None:
         return None
-    found = _SECONDS.fullmatch(text.strip())
-    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    match = _SECONDS.fullmatch(text.strip())
+    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else 0.0
     if not 0 < seconds <= LONGEST_EXCERPT_S:
         raise errors.UsageError(f"{flag} {text}: expected up to {LONGEST_EXCERPT_S:g} seconds, as 10s")
     return seconds
@@ -144,17 +144,17 @@ def _seconds(flag: str, text: str | None) -> float | None:
 
 def _min_active(asked: ExportOptions, has: tuple[str, ...]) -> dict[str, float]:
     """Read vocals=0.5, vocals=50%."""
-    found = dict[str, float]()
+    shares = dict[str, float]()
     for text in asked.min_active:
         stem, _, share = (word.strip() for word in text.partition("="))
         try:
-            found[stem] = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+            shares[stem] = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
         except ValueError:
-            found[stem] = -1
-        if not 0 < found[stem] <= 1:
+            shares[stem] = -1
+        if not 0 < shares[stem] <= 1:
             raise errors.UsageError(f"--min-active {text}: expected a stem and a share of the excerpt, as vocals=0.5")
-    _refuse_unknown("--min-active", tuple(found), has)
-    return found
+    _refuse_unknown("--min-active", tuple(shares), has)
+    return shares
 
 
 def _refuse_unknown(flag: str, stems: tuple[str, ...], has: tuple[str, ...]) -> None:

@@ -54,19 +54,19 @@ def amounts(todo: pa.Table, settings: Settings, past: Past, stft: str = "cpu") -
         past: Durations and sizes that OUT's journal knows.
         stft: Stage that computes the STFT.
     """
-    found = lengths(todo, settings, past)
-    audio_s, estimated_s = float(found.known.sum() + found.estimated.sum()), float(found.estimated.sum())
-    tracks, longest = len(found.known) + len(found.estimated), _longest(found)
+    durations = lengths(todo, settings, past)
+    audio_s, estimated_s = float(durations.known.sum() + durations.estimated.sum()), float(durations.estimated.sum())
+    tracks, longest = len(durations.known) + len(durations.estimated), _longest(durations)
     bytes_frame, fixed, words = _packing(settings, past)
     frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
     part, waves = _part_bytes(longest, settings, stft)
     output = round(stems * (frames * bytes_frame + fixed * tracks))
-    return Amounts(audio_s, estimated_s, found.unknown, output, words, stft, part, waves)
+    return Amounts(audio_s, estimated_s, durations.unknown, output, words, stft, part, waves)
 
 
-def _longest(found: Lengths) -> float:
-    of_each = [float(some.max()) for some in (found.known, found.estimated) if len(some)]
-    return max(of_each, default=math.inf if found.unknown else 0.0)
+def _longest(durations: Lengths) -> float:
+    of_each = [float(some.max()) for some in (durations.known, durations.estimated) if len(some)]
+    return max(of_each, default=math.inf if durations.unknown else 0.0)
 
 
 def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:

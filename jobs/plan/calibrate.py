@@ -40,11 +40,11 @@ LONGEST_PATCHES = 4.875  # of five: as small a share of them is empty as of a so
 _OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
 
 
-def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:
+def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:
     """Measure how fast this machine is, and say what a plan will take it.
 
     Args:
-        wanted: Options of the run.
+        options: Options of the run.
         settings: Settings of the run.
         planned: How much it is.
         tracks: To do.
@@ -53,7 +53,7 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
         UsageError: It will run on a cluster.
         NotRunnableError: Nothing is known of the tracks' length, or nothing was done in the time.
     """
-    if address := cluster(wanted):
+    if address := cluster(options):
         raise errors.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
     if not planned.audio_s:
         raise errors.NotRunnableError("--calibrate: nothing is known of the tracks' length")
@@ -62,7 +62,7 @@ def calibrate(wanted: Options, settings: Settings, planned: Amounts, tracks: int
     with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
         _write_manifest(folder, track_s, settings)
         begun = time.monotonic()
-        summary = _run(folder, wanted)
+        summary = _run(folder, options)
         took_s = time.monotonic() - begun
         _refuse_unmeasured(summary, took_s)
         rows = index.read(f"{folder}/stems").select(["finished_at", "audio_s", *COLUMNS.values()]).to_pylist()
@@ -84,10 +84,10 @@ def longer_way_s(rows: Sequence[Mapping[str, Any]], longer_s: float, rate: float
     return longer_s * max(0.0, way - 1 / rate)
 
 
-def _run(folder: str, wanted: Options) -> Summary:
+def _run(folder: str, options: Options) -> Summary:
     """Run for `MEASURED_S`, with what is wanted but for what is said of the manifest and of OUT."""
     defaults = {name: getattr(Options, name) for name in _OF_MANIFEST}
-    asked = dataclasses.replace(wanted, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
+    asked = dataclasses.replace(options, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
     given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
     return run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **given)
 

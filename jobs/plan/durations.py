@@ -91,8 +91,8 @@ def _with_headers(known: np.ndarray, asked: _Asked, unheard: np.ndarray, past: P
     """Read some of the headers, and estimate the rest by them."""
     some = unheard[:: math.ceil(len(unheard) / HEADERS)]
     uris_of = [asked.uris[int(place)].as_py() for place in some]
-    found = _headers(uris_of, asked.sizes[some])
-    answers = [(place, uri, *answer) for place, uri, answer in zip(some, uris_of, found, strict=True) if answer]
+    headers = _headers(uris_of, asked.sizes[some])
+    answers = [(place, uri, *answer) for place, uri, answer in zip(some, uris_of, headers, strict=True) if answer]
     answered = np.array([place for place, *_ in answers], np.int64)
     heard = asked.excerpt(np.array([seconds for *_, seconds, _ in answers]), answered)
     rates = {**BYTES_S, **_rates((_kind(uri), (seconds, size)) for _, uri, seconds, size in answers), **past.source_bytes_s}
@@ -110,16 +110,16 @@ def _rates(answers: Iterable[tuple[str, tuple[float, float]]]) -> dict[str, floa
     sums: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for kind, answer in answers:
         sums[kind].append(answer)
-    return {kind: sum(size for _, size in found) / sum(seconds for seconds, _ in found) for kind, found in sums.items()}
+    return {kind: sum(size for _, size in pairs) / sum(seconds for seconds, _ in pairs) for kind, pairs in sums.items()}
 
 
 def _kind(uri: str) -> str:
     return uris.name(uri).rpartition(".")[2].lower()
 
 
-def _of_kinds(found: pa.ChunkedArray, rates: Mapping[str, float]) -> np.ndarray:
+def _of_kinds(file_kinds: pa.ChunkedArray, rates: Mapping[str, float]) -> np.ndarray:
     """Return bytes a second of each URI's kind of file."""
-    kinds = pc.utf8_lower(pc.replace_substring_regex(found, "^.*[./]", "")).dictionary_encode()
+    kinds = pc.utf8_lower(pc.replace_substring_regex(file_kinds, "^.*[./]", "")).dictionary_encode()
     ours = ([rates.get(kind, OTHER_BYTES_S) for kind in block.dictionary.to_pylist()] for block in kinds.chunks)
     return np.concatenate([np.array(of)[block.indices] for of, block in zip(ours, kinds.chunks, strict=True)])
 

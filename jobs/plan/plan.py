@@ -74,33 +74,33 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     Raises:
         RunError: The run could not be planned: no manifest, no such model, or OUT cannot be read.
     """
-    wanted = Options(**options)
-    check(wanted)
-    catalog = prepare.read_catalog(source, out, wanted)
+    run_options = Options(**options)
+    check(run_options)
+    catalog = prepare.read_catalog(source, out, run_options)
     with outs.errors():
         before = outs.last_run(catalog.out)
     settings_before = before["settings"] or None
-    model = prepare.obtain_model(wanted.model) if calibrate else prepare.model_at_hand(wanted.model, settings_before)
-    settings = prepare.settings_of(wanted, model)
+    model = prepare.obtain_model(run_options.model) if calibrate else prepare.model_at_hand(run_options.model, settings_before)
+    settings = prepare.settings_of(run_options, model)
     with outs.errors():
-        planned = _planned(catalog, settings, settings_before, wanted)
-        planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(wanted, model, catalog.out)))
+        planned = _planned(catalog, settings, settings_before, run_options)
+        planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)))
     if planned.refused:
         return planned
-    if refusal := _refusal(catalog, settings, before, wanted):
+    if refusal := _refusal(catalog, settings, before, run_options):
         return replace(planned, refused=str(refusal), exit_code=refusal.exit_code)
     if calibrate and planned.amounts:
-        return replace(planned, forecast=_forecast(wanted, settings, planned, planned.amounts))
+        return replace(planned, forecast=_forecast(run_options, settings, planned, planned.amounts))
     return planned
 
 
 @listing
-def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, wanted: Options) -> Planned:
+def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, options: Options) -> Planned:
     """Set the catalog beside OUT's journal."""
     with database.opened(catalog.out) as journal:
-        plan = make_plan(catalog.tracks, journal.database, settings.sha256, wanted.retry)
+        plan = make_plan(catalog.tracks, journal.database, settings.sha256, options.retry)
         todo = plan.tracks
-        much = amounts(todo, settings, past(journal, todo, settings, before), wanted.stft) if plan.todo else None
+        much = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)
     return Planned(
@@ -126,45 +126,45 @@ def _refused_tracks(plan: Plan, journal: JournalDatabase, settings: Settings) ->
     return None
 
 
-def _warnings(wanted: Options, model: prepare.Model, out: str) -> list[str]:
-    told = []
+def _warnings(options: Options, model: prepare.Model, out: str) -> list[str]:
+    warnings = []
     if model.folder is None:
-        told.append(
-            f"the weights of {wanted.model} are not here yet, the run fetches them; taken for those of OUT, if it has any"
+        warnings.append(
+            f"the weights of {options.model} are not here yet, the run fetches them; taken for those of OUT, if it has any"
         )
-    if (found := lease.newest(out)) and not found.is_over:
-        told.append(f"OUT {out}: {found}; what it has in hand is planned as not done")
-    return told
+    if (holder := lease.newest(out)) and not holder.is_over:
+        warnings.append(f"OUT {out}: {holder}; what it has in hand is planned as not done")
+    return warnings
 
 
-def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], wanted: Options) -> errors.RunError | None:
+def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], options: Options) -> errors.RunError | None:
     """Return what a run would refuse to begin with."""
     try:
-        engine.look_ahead(wanted)
+        engine.look_ahead(options)
         prepare.refuse_collisions(catalog.tracks, settings)
-        prepare.refuse_other_settings(catalog.out, settings, before, overwrite=wanted.overwrite)
+        prepare.refuse_other_settings(catalog.out, settings, before, overwrite=options.overwrite)
     except errors.RunError as refused:
         return refused
     return None
 
 
 def _examples(plan: Plan, journal: JournalDatabase) -> dict[str, str]:
-    found = dict[str, str]()
+    examples = dict[str, str]()
     for reason in plan.counts:
         track = plan.first(reason)
         how = ", ".join(changes(track, journal.database)) if reason == "source_changed" else track.get(PROBLEM)
-        found[reason] = track["id"] + (f" ({how})" if how else "")
-    return found
+        examples[reason] = track["id"] + (f" ({how})" if how else "")
+    return examples
 
 
-def _forecast(wanted: Options, settings: Settings, planned: Planned, much: Amounts) -> Forecast:
+def _forecast(options: Options, settings: Settings, planned: Planned, much: Amounts) -> Forecast:
     from sep_batch.jobs.plan.calibrate import calibrate
 
-    told = logging.getLogger("sep_batch")
-    told.warning("measuring this machine for a minute, on synthesised tracks")
-    found = calibrate(wanted, settings, much, planned.todo)
+    logger = logging.getLogger("sep_batch")
+    logger.warning("measuring this machine for a minute, on synthesised tracks")
+    measured = calibrate(options, settings, much, planned.todo)
     try:
-        forecast.keep(found, planned.out, settings.sha256)
+        forecast.keep(measured, planned.out, settings.sha256)
     except (errors.TrackError, weights.WeightsError) as error:
-        told.warning("the run will not know of this forecast: %s", error)
-    return found
+        logger.warning("the run will not know of this forecast: %s", error)
+    return measured

@@ -54,10 +54,10 @@ def show(planned: Planned, command: str, *, as_json: bool) -> None:
 
 def to_json(planned: Planned) -> str:
     """Return it as one line of JSON."""
-    told = asdict(planned)
+    fields = asdict(planned)
     if planned.forecast:
-        told["forecast"] |= {"seconds": planned.forecast.seconds, "machine_hours": planned.forecast.machine_hours}
-    return json.dumps(told)
+        fields["forecast"] |= {"seconds": planned.forecast.seconds, "machine_hours": planned.forecast.machine_hours}
+    return json.dumps(fields)
 
 
 def _show(planned: Planned, command: str) -> None:
@@ -101,9 +101,9 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
 
 
 def _amounts(much: Amounts) -> Iterator[str]:
-    told = f"audio: {much.audio_s / 3600:.2f} h"
-    told += f", {much.estimated_s / 3600:.2f} h of it estimated from sizes" if much.estimated_s else ""
-    yield told + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
+    line = f"audio: {much.audio_s / 3600:.2f} h"
+    line += f", {much.estimated_s / 3600:.2f} h of it estimated from sizes" if much.estimated_s else ""
+    yield line + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
     yield f"output: {_bytes(much.output_bytes)}, {much.output}"
     form = "wave" if much.stft == "gpu" else "spectrum"
     yield (
@@ -112,11 +112,11 @@ def _amounts(much: Amounts) -> Iterator[str]:
     )
 
 
-def _forecast(found: Forecast) -> str:
-    wall = timedelta(seconds=round(found.seconds))
+def _forecast(forecast: Forecast) -> str:
+    wall = timedelta(seconds=round(forecast.seconds))
     return (
-        f"forecast: {wall} on this machine, {found.machine_hours:.2f} machine-hours "
-        f"(start {found.start_s:.0f} s, then {found.x_real_time:.1f} x real time)"
+        f"forecast: {wall} on this machine, {forecast.machine_hours:.2f} machine-hours "
+        f"(start {forecast.start_s:.0f} s, then {forecast.x_real_time:.1f} x real time)"
     )
 
 

@@ -71,8 +71,8 @@ def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: fl
     if not any(shares.values()):
         return None
     on_cpu, stage = device == "cpu", bottleneck(shares, device)
-    told = {"Separate": shares["Separate"]} if on_cpu and stage in (None, "Separate") else shares
-    busy = ", ".join(f"{name} busy {100 * share:.0f} %" for name, share in told.items())
+    shown = {"Separate": shares["Separate"]} if on_cpu and stage in (None, "Separate") else shares
+    busy = ", ".join(f"{name} busy {100 * share:.0f} %" for name, share in shown.items())
     busy += " of the time, on the CPUs that all stages share" if on_cpu else ""
     if stage is None:
         return f"{busy}: no stage held the run up, waiting did; more tracks would tell"

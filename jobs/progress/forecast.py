@@ -56,10 +56,10 @@ def take(out: str, settings_sha256: str, tracks: int) -> Forecast | None:
     """Return the forecast of a run of so many tracks, once; None where none was made, or one of another plan."""
     place = _place(out, settings_sha256)
     with contextlib.suppress(OSError, ValueError, TypeError):  # a forecast that cannot be read is none
-        found = Forecast(**json.loads(place.read_bytes()))
-        if found.tracks == tracks:
+        forecast = Forecast(**json.loads(place.read_bytes()))
+        if forecast.tracks == tracks:
             place.unlink()
-            return found
+            return forecast
     return None
 
 

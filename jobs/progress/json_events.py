@@ -65,9 +65,9 @@ class Events(Watcher):
         known = summary.as_dict()
         self._write("summary", known.pop("run"), **known)
 
-    def _write(self, event: str, run: str | None, **told: Any) -> None:
+    def _write(self, event: str, run: str | None, **fields: Any) -> None:
         """Write one line; a run goes on without them where nobody reads them any more."""
-        line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(), "run": run} | told)
+        line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(), "run": run} | fields)
         with self._lock:
             if self._file is None:
                 return

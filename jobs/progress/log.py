@@ -41,14 +41,14 @@ class Handler(logging.Handler):
 
     def json(self, record: logging.LogRecord) -> str:
         """Return a record as one line of JSON."""
-        told = {
+        fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "run": self.standing.summary.run if self.standing else None,
             "track": getattr(record, "track", None),
             "message": self.format(record),
         }
-        return json.dumps(told)
+        return json.dumps(fields)
 
     def speak(self, format: str) -> None:
         """Write text or JSON from now on; as JSON also what Python itself would warn of.

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def tell(found: DataclassInstance, words: Iterable[str], *, as_json: bool) -> None:
+def tell(result: DataclassInstance, words: Iterable[str], *, as_json: bool) -> None:
     """Print what was found on stdout.
 
     Args:
-        found: All of it.
+        result: All of it.
         words: The same for a person, a line each; not made where nobody asks for them.
         as_json: Print one line of JSON instead.
     """
-    for line in [json.dumps(asdict(found))] if as_json else words:
+    for line in [json.dumps(asdict(result))] if as_json else words:
         typer.echo(line)

@@ -34,27 +34,27 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     """Return the summary in words, and the next command to type."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
-        told = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
-        return [*told, _next("failures", summary, reach)] if summary.known_failed else told
+        lines = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
+        return [*lines, _next("failures", summary, reach)] if summary.known_failed else lines
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
-    told = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    lines = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.forecast_s and not summary.stopped:
-        told.append(forecast.beside(summary.forecast_s, summary.job_s))
+        lines.append(forecast.beside(summary.forecast_s, summary.job_s))
     if summary.bottleneck:
-        told.append(summary.bottleneck)
+        lines.append(summary.bottleneck)
     if summary.ok_damaged:
-        told.append(f"of those separated, {summary.ok_damaged} damaged: truncated or with skipped packets")
+        lines.append(f"of those separated, {summary.ok_damaged} damaged: truncated or with skipped packets")
     if summary.failed:
-        told.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
+        lines.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
-        told.append(f"Ray's logs: {summary.ray_logs}")
-    told += [*_known_failed(summary), *_vanished(summary), f"stems and index: {summary.out}"]
+        lines.append(f"Ray's logs: {summary.ray_logs}")
+    lines += [*_known_failed(summary), *_vanished(summary), f"stems and index: {summary.out}"]
     if summary.failed:
-        told.append(_next("failures", summary, reach))
+        lines.append(_next("failures", summary, reach))
     elif not summary.stopped:
-        told.append(_next("verify", summary, reach))
-    return [*told, summary.stopped] if summary.stopped else told
+        lines.append(_next("verify", summary, reach))
+    return [*lines, summary.stopped] if summary.stopped else lines
 
 
 def _known_failed(summary: Summary) -> list[str]:

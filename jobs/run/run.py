@@ -56,40 +56,40 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
         RunError: The run could not start, a systemic fault ended it, or a defect of ours did.
         KeyboardInterrupt: A signal came before the flow ran, or a second one while it ended.
     """
-    wanted = Options(**options)
-    check(wanted)
+    run_options = Options(**options)
+    check(run_options)
     now = datetime.now()  # noqa: DTZ005 (a deadline is a time of this machine's clock)
-    stop = Stop(seconds_until(wanted.deadline, now) if wanted.deadline else None)
-    told = progress or Progress()
-    with stop.on_signals(), told.showing():
-        summary = _run(source, out, wanted, stop, told)
-    told.end(summary)
+    stop = Stop(seconds_until(run_options.deadline, now) if run_options.deadline else None)
+    shown = progress or Progress()
+    with stop.on_signals(), shown.showing():
+        summary = _run(source, out, run_options, stop, shown)
+    shown.end(summary)
     return summary
 
 
-def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Progress) -> Summary:
+def _run(source: str, out: str | None, options: Options, stop: Stop, progress: Progress) -> Summary:
     begun = time.monotonic()
-    engine.look_ahead(wanted, progress.wait_for)
+    engine.look_ahead(options, progress.wait_for)
     progress.wait_for("reading the manifest")
-    catalog = prepare.read_catalog(source, out, wanted)
+    catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
     progress.wait_for("reading the weights")
-    model = prepare.obtain_model(wanted.model)
-    settings = prepare.settings_of(wanted, model)
+    model = prepare.obtain_model(options.model)
+    settings = prepare.settings_of(options, model)
     prepare.refuse_collisions(tracks, settings)
     progress.wait_for("looking at what OUT holds")
-    with outs.errors(), lease.hold(out, wait_s=wanted.wait_s) as held:
+    with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
         before = outs.last_run(out)
-        prepare.refuse_other_settings(out, settings, before, overwrite=wanted.overwrite)
+        prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
         run = new_run(out)
         index.compact(out, run, check=held.check)
-        writer = Journal(out, run, check=held.check, flush_s=wanted.flush_s)
+        writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
         with database.opened(out) as journal:
-            plan = make_plan(tracks, journal.database, settings.sha256, wanted.retry)
+            plan = make_plan(tracks, journal.database, settings.sha256, options.retry)
             prepare.refuse_ids_of_others(plan, journal)
             displaced = prepare.displaced(plan, journal, settings)
-            _open_out(out, run, settings, catalog.listed, wanted)
+            _open_out(out, run, settings, catalog.listed, options)
             if catalog.listed.is_folder:
                 listed = catalog.listed
                 summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
@@ -108,45 +108,45 @@ def _run(source: str, out: str | None, wanted: Options, stop: Stop, progress: Pr
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
             if plan.todo:
-                like = _machine(wanted, out, plan.column("uri"))
-                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, wanted, catalog.access, like)
+                like = _machine(options, out, plan.column("uri"))
+                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, like)
                 del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
-                _drive(todo, left, bad_rows, work, str(model.folder), summary, wanted, progress, stop, writer)
+                _drive(todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
             elif bad_rows is not None:
                 _fail(bad_rows, settings, summary, progress, writer)
     summary.job_s = time.monotonic() - begun
-    summary.judge(MaxFailures.parse(wanted.max_failures), ok_with_failures=wanted.ok_with_failures)
+    summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
     return summary
 
 
-def _work(settings: Settings, summary: Summary, wanted: Options, access: storage.Options, machine: Machine) -> Work:
+def _work(settings: Settings, summary: Summary, options: Options, access: storage.Options, machine: Machine) -> Work:
     from sep_batch.pipeline.stages.context import Work
 
     run = summary.run or ""
     parts = layout.parts_folder(summary.out, run)
-    scratch = parts if uris.is_local(parts) else wanted.scratch or tempfile.gettempdir()
+    scratch = parts if uris.is_local(parts) else options.scratch or tempfile.gettempdir()
     return Work(
         settings,
         summary.out,
         run,
         parts,
         scratch,
-        limit_s=wanted.time_limit_s,
-        stft=wanted.stft,
-        on_damage=wanted.damaged,
-        analysis=wanted.analysis,
+        limit_s=options.time_limit_s,
+        stft=options.stft,
+        on_damage=options.damaged,
+        analysis=options.analysis,
         storage=access,
         machine=machine,
     )
 
 
-def _machine(wanted: Options, out: str, sources: pa.ChunkedArray) -> Machine:
+def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> Machine:
     """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
-    if not machine.cluster(wanted):
+    if not machine.cluster(options):
         return Machine()
     local = pc.invert(pc.match_substring(sources, "://"))
     disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
-    return Machine(machine_requirements.versions(), None if wanted.shared_filesystem else disk)
+    return Machine(machine_requirements.versions(), None if options.shared_filesystem else disk)
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
@@ -163,19 +163,19 @@ def _drive(
     work: Work,
     model: str,
     summary: Summary,
-    wanted: Options,
+    options: Options,
     progress: Progress,
     stop: Stop,
     writer: Journal,
 ) -> None:
-    engine.set_environment(wanted)
+    engine.set_environment(options)
     from sep_batch.jobs.run.breaker import Breaker
     from sep_batch.jobs.run.driver import Driver
 
-    bound = MaxFailures.parse(wanted.max_failures)
+    bound = MaxFailures.parse(options.max_failures)
     progress.wait_for("starting Ray")
     with (
-        engine.running(wanted, work.machine, progress.wait_for) as resources,
+        engine.running(options, work.machine, progress.wait_for) as resources,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
         writer,
         stop.draining(),
@@ -183,11 +183,11 @@ def _drive(
         Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
-def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, wanted: Options) -> None:
+def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, options: Options) -> None:
     """Write OUT's run.json, and clear what dead runs left."""
     described = {
         "run": run,
-        "model": wanted.model if wanted.model in PRESETS else uris.absolute(wanted.model),
+        "model": options.model if options.model in PRESETS else uris.absolute(options.model),
         "settings": settings.canonical(),
         "settings_sha256": settings.sha256,
         "manifest": {
@@ -195,7 +195,7 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
             "sha256": listed.sha256,
             "read_with": listed.read_with,
             "tracks": listed.tracks.num_rows,
-            "limit": wanted.limit,
+            "limit": options.limit,
         },
         "versions": machine_requirements.versions(),
     }

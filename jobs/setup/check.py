@@ -23,14 +23,14 @@ class Check:
     advice: str = ""
 
 
-def note(name: str, found: str, advice: str) -> Check:
+def note(name: str, state: str, advice: str) -> Check:
     """Return what runs will work with, worse than they could."""
-    return Check(name, found, "note", advice)
+    return Check(name, state, "note", advice)
 
 
-def wrong(name: str, found: str, advice: str) -> Check:
+def wrong(name: str, state: str, advice: str) -> Check:
     """Return what runs will not work with."""
-    return Check(name, found, "wrong", advice)
+    return Check(name, state, "wrong", advice)
 
 
 def first_line(error: BaseException) -> str:

@@ -36,11 +36,11 @@ def python() -> Check:
 def cpus() -> Check:
     """Tell how many CPUs there are, and how many of them may be used."""
     seen, quota = len(os.sched_getaffinity(0)), _quota()
-    found = f"{seen} of {os.cpu_count()}" if seen != os.cpu_count() else f"{seen}"
+    description = f"{seen} of {os.cpu_count()}" if seen != os.cpu_count() else f"{seen}"
     if quota is None or quota >= seen:
-        return Check("CPUs", found)
+        return Check("CPUs", description)
     bound = max(1, math.floor(quota))
-    return note("CPUs", f"{found}, of which this container may use {quota:g}", f"run with --cpus {bound}, or give it more")
+    return note("CPUs", f"{description}, of which this container may use {quota:g}", f"run with --cpus {bound}, or give it more")
 
 
 def memory() -> Check:
@@ -48,21 +48,21 @@ def memory() -> Check:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     bound = min(total, _memory_bound() or total)
     free = min(bound, _available() or total)
-    found = f"{_gb(bound)}{', the bound of this container' if bound < total else ''}, {_gb(free)} free"
+    description = f"{_gb(bound)}{', the bound of this container' if bound < total else ''}, {_gb(free)} free"
     if bound < RUN_BYTES:
-        return wrong("memory", found, f"a run takes some {_gb(RUN_BYTES)}: give it more")
+        return wrong("memory", description, f"a run takes some {_gb(RUN_BYTES)}: give it more")
     if free < RUN_BYTES:
-        return note("memory", found, f"a run takes some {_gb(RUN_BYTES)}: end what takes the rest")
-    return Check("memory", found)
+        return note("memory", description, f"a run takes some {_gb(RUN_BYTES)}: end what takes the rest")
+    return Check("memory", description)
 
 
-def shm(wanted: Options = DEFAULTS) -> Check:
+def shm(options: Options = DEFAULTS) -> Check:
     """Check that Ray's object store has room in shared memory.
 
     Args:
-        wanted: Options of the run, whose GPUs say how large the object store is.
+        options: Options of the run, whose GPUs say how large the object store is.
     """
-    store, total, free = object_store_bytes(wanted), 0, 0
+    store, total, free = object_store_bytes(options), 0, 0
     if os.path.isdir(SHM):
         disk = os.statvfs(SHM)
         total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
@@ -130,8 +130,8 @@ def _quota() -> float | None:
     """Return how many CPUs the control group may use; None where it is not bound."""
     bounds = []
     for folder in _folders("cpu"):
-        if (told := _words(folder / "cpu.max")) and told[0] != "max":
-            bounds.append(int(told[0]) / int(told[1]))
+        if (words := _words(folder / "cpu.max")) and words[0] != "max":
+            bounds.append(int(words[0]) / int(words[1]))
         quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
         if quota and period and int(quota[0]) > 0:
             bounds.append(int(quota[0]) / int(period[0]))
@@ -140,8 +140,8 @@ def _quota() -> float | None:
 
 def _memory_bound() -> int | None:
     """Return how many bytes the control group may use; None where it is not bound."""
-    found = (_words(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
-    return min((int(told[0]) for told in found if told and told[0] != "max" and int(told[0]) < _UNBOUNDED), default=None)
+    files = (_words(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
+    return min((int(words[0]) for words in files if words and words[0] != "max" and int(words[0]) < _UNBOUNDED), default=None)
 
 
 def _folders(controller: str) -> list[Path]:
@@ -164,5 +164,5 @@ def _words(file: Path) -> list[str]:
 
 
 def _available() -> int | None:
-    found = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    return next((int(words[1]) * 1024 for words in found if words[0] == "MemAvailable:"), None)
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), None)

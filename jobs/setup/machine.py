@@ -11,30 +11,30 @@ from sep_batch.pipeline import errors
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
 
 
-def cluster(wanted: Options) -> Address | None:
+def cluster(options: Options) -> Address | None:
     """Return the address of the cluster to join; None for a Ray of our own.
 
     Raises:
         UsageError: It cannot be the address of a head.
     """
-    return address_of(wanted.address)
+    return address_of(options.address)
 
 
-def refuse_unfit(wanted: Options) -> None:
+def refuse_unfit(options: Options) -> None:
     """Refuse what this machine cannot do; a cluster is looked at once it is joined.
 
     Raises:
         NotRunnableError: Fewer GPUs than asked for.
         UsageError: A precision that the CPU does not have; a wait for GPUs that will not come.
     """
-    if cluster(wanted):
+    if cluster(options):
         return
-    if wanted.min_gpus is not None:
-        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
-    asked = None if wanted.gpus == "auto" else int(wanted.gpus)
-    if asked and not wanted.device:
+    if options.min_gpus is not None:
+        raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
+    asked = None if options.gpus == "auto" else int(options.gpus)
+    if asked and not options.device:
         refuse_missing_gpus(asked)
-    _refuse_precision(wanted)
+    _refuse_precision(options)
 
 
 def refuse_missing_gpus(asked: int) -> None:
@@ -45,32 +45,32 @@ def refuse_missing_gpus(asked: int) -> None:
     """
     import torch
 
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked > found:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked > count:
         raise errors.NotRunnableError(
-            f"--gpus {asked}: found {found} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
+            f"--gpus {asked}: found {count} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
             "ask for fewer, or --gpus 0 for the CPU"
         )
 
 
-def gpus_wanted(wanted: Options) -> int:
+def gpus_wanted(options: Options) -> int:
     """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if wanted.gpus == "auto" else int(wanted.gpus)
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if options.gpus == "auto" else int(options.gpus)
 
 
-def object_store_bytes(wanted: Options) -> int:
+def object_store_bytes(options: Options) -> int:
     """Return the size of the object store of a Ray of our own."""
-    return OBJECT_STORE_BYTES * max(1, gpus_wanted(wanted))
+    return OBJECT_STORE_BYTES * max(1, gpus_wanted(options))
 
 
-def _refuse_precision(wanted: Options) -> None:
-    if wanted.precision == Options.precision or wanted.device:
+def _refuse_precision(options: Options) -> None:
+    if options.precision == Options.precision or options.device:
         return
     import torch
 
     from sep_batch.model.separator import CPU_PRECISIONS
 
-    on_cpu = str(wanted.gpus) == "0" or (wanted.gpus == "auto" and not torch.cuda.is_available())
-    if on_cpu and wanted.precision not in CPU_PRECISIONS:
+    on_cpu = str(options.gpus) == "0" or (options.gpus == "auto" and not torch.cuda.is_available())
+    if on_cpu and options.precision not in CPU_PRECISIONS:
         expected = ", ".join(CPU_PRECISIONS)
-        raise errors.UsageError(f"--precision {wanted.precision}: the U-Nets run on the CPU here, expected one of {expected}")
+        raise errors.UsageError(f"--precision {options.precision}: the U-Nets run on the CPU here, expected one of {expected}")

@@ -177,62 +177,62 @@ def _bitrate(text: str | None) -> int | None:
     return int(number) * factor
 
 
-def check(wanted: Options) -> None:
+def check(options: Options) -> None:
     """Refuse what cannot be meant.
 
     Raises:
         UsageError: Names the flag, what was found and what was expected.
     """
-    MaxFailures.parse(wanted.max_failures)
-    stem_paths.check(wanted.filename)
-    Patterns(wanted.include, wanted.exclude)
-    for name, found in (
-        ("--cpus", wanted.cpus),
-        ("--limit", wanted.limit),
-        ("--bitrate", wanted.bitrate),
-        ("--duration", wanted.duration_s),
-        ("--time-limit", wanted.time_limit_s),
+    MaxFailures.parse(options.max_failures)
+    stem_paths.check(options.filename)
+    Patterns(options.include, options.exclude)
+    for name, number in (
+        ("--cpus", options.cpus),
+        ("--limit", options.limit),
+        ("--bitrate", options.bitrate),
+        ("--duration", options.duration_s),
+        ("--time-limit", options.time_limit_s),
     ):
-        if found is not None and found <= 0:
-            raise errors.UsageError(f"{name} {found}: expected more than 0")
-    if wanted.gpus != "auto" and not str(wanted.gpus).isdigit():
-        raise errors.UsageError(f"--gpus {wanted.gpus}: expected auto or a number")
-    if wanted.min_gpus is not None and not 0 < wanted.min_gpus <= int(wanted.gpus if str(wanted.gpus).isdigit() else 0):
-        raise errors.UsageError(f"--min-gpus {wanted.min_gpus}: expected 1 to --gpus, which is {wanted.gpus}")
-    if wanted.address:
-        address.check(wanted.address, "--address")
-    if wanted.offset_s < 0:
-        raise errors.UsageError(f"--offset {wanted.offset_s}: expected 0 or more")
+        if number is not None and number <= 0:
+            raise errors.UsageError(f"{name} {number}: expected more than 0")
+    if options.gpus != "auto" and not str(options.gpus).isdigit():
+        raise errors.UsageError(f"--gpus {options.gpus}: expected auto or a number")
+    if options.min_gpus is not None and not 0 < options.min_gpus <= int(options.gpus if str(options.gpus).isdigit() else 0):
+        raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected 1 to --gpus, which is {options.gpus}")
+    if options.address:
+        address.check(options.address, "--address")
+    if options.offset_s < 0:
+        raise errors.UsageError(f"--offset {options.offset_s}: expected 0 or more")
     for name, asked, known in (
-        ("--precision", wanted.precision, Precision),
-        ("--stft", wanted.stft, Stft),
-        ("--downmix", wanted.downmix, Downmix),
-        ("--retry", wanted.retry, Retry),
-        ("--damaged", wanted.damaged, OnDamage),
-        ("--bad-rows", wanted.bad_rows, BadRows),
+        ("--precision", options.precision, Precision),
+        ("--stft", options.stft, Stft),
+        ("--downmix", options.downmix, Downmix),
+        ("--retry", options.retry, Retry),
+        ("--damaged", options.damaged, OnDamage),
+        ("--bad-rows", options.bad_rows, BadRows),
     ):
         if asked not in get_args(known):
             raise errors.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
-    _check_format(wanted)
+    _check_format(options)
 
 
-def _check_format(wanted: Options) -> None:
-    if wanted.format not in codecs.CODECS:
-        raise errors.UsageError(f"--format {wanted.format}: expected one of {', '.join(codecs.CODECS)}")
-    lossy = codecs.is_lossy(wanted.format)
-    if lossy and wanted.bit_depth != "16":
-        raise errors.UsageError(f"--bit-depth {wanted.bit_depth}: {wanted.format} has none, it takes a --bitrate")
-    if not lossy and wanted.bit_depth not in codecs.CODECS[wanted.format]:
+def _check_format(options: Options) -> None:
+    if options.format not in codecs.CODECS:
+        raise errors.UsageError(f"--format {options.format}: expected one of {', '.join(codecs.CODECS)}")
+    lossy = codecs.is_lossy(options.format)
+    if lossy and options.bit_depth != "16":
+        raise errors.UsageError(f"--bit-depth {options.bit_depth}: {options.format} has none, it takes a --bitrate")
+    if not lossy and options.bit_depth not in codecs.CODECS[options.format]:
         raise errors.UsageError(
-            f"--bit-depth {wanted.bit_depth}: {wanted.format} takes {' or '.join(codecs.CODECS[wanted.format])}"
+            f"--bit-depth {options.bit_depth}: {options.format} takes {' or '.join(codecs.CODECS[options.format])}"
         )
-    if wanted.bitrate and not lossy:
-        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} is lossless, it takes a --bit-depth")
-    codec = codecs.CODECS[wanted.format]["" if lossy else wanted.bit_depth]
-    if wanted.bitrate and wanted.bitrate not in codec.bitrates:
-        raise errors.UsageError(f"--bitrate {wanted.bitrate}: {wanted.format} takes {_listed(codec.bitrates)} bits per second")
-    if wanted.sample_rate_hz is not None and wanted.sample_rate_hz not in codec.rates_hz:
-        raise errors.UsageError(f"--sample-rate {wanted.sample_rate_hz}: {wanted.format} takes {_listed(codec.rates_hz)} Hz")
+    if options.bitrate and not lossy:
+        raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} is lossless, it takes a --bit-depth")
+    codec = codecs.CODECS[options.format]["" if lossy else options.bit_depth]
+    if options.bitrate and options.bitrate not in codec.bitrates:
+        raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} takes {_listed(codec.bitrates)} bits per second")
+    if options.sample_rate_hz is not None and options.sample_rate_hz not in codec.rates_hz:
+        raise errors.UsageError(f"--sample-rate {options.sample_rate_hz}: {options.format} takes {_listed(codec.rates_hz)} Hz")
 
 
 def _listed(values: Sequence[int]) -> str:

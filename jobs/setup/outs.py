@@ -26,8 +26,8 @@ def refuse_no_out(out: str) -> None:
         NotRunnableError: Says what was found there.
     """
     if not storage.is_folder(out):
-        found = "a file" if storage.exists(out) else "not found"
-        raise failures.NotRunnableError(f"OUT {out}: {found}; expected the folder or prefix that a run wrote to")
+        kind = "a file" if storage.exists(out) else "not found"
+        raise failures.NotRunnableError(f"OUT {out}: {kind}; expected the folder or prefix that a run wrote to")
     marks = (layout.INDEX_FILE, layout.RUN_JSON)
     if not any(storage.exists(f"{out}/{name}") for name in marks) and not lease.newest(out):
         raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")
@@ -43,11 +43,11 @@ def last_run(out: str) -> dict[str, Any]:
     if not storage.exists(uri):
         return nothing
     try:
-        told: dict[str, Any] = json.loads(storage.read(uri))
-        RunJson.model_validate(told)
+        content: dict[str, Any] = json.loads(storage.read(uri))
+        RunJson.model_validate(content)
     except (ValueError, RecursionError) as error:
         raise failures.NotRunnableError(f"{uri}: not what a run writes ({_why(error)}); remove it to start OUT anew") from error
-    return nothing | told
+    return nothing | content
 
 
 def _why(error: Exception) -> str:

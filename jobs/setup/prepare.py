@@ -57,25 +57,25 @@ class Model:
     folder: str | None
 
 
-def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
+def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     """Check the machine, set how storage is reached, and read the manifest.
 
     Raises:
         RunError: Something cannot be meant, is not there, or is not clear.
     """
-    machine.refuse_unfit(wanted)
-    access = storage_options(wanted.endpoint_url, wanted.storage_options)
+    machine.refuse_unfit(options)
+    access = storage_options(options.endpoint_url, options.storage_options)
     storage.use(access)
     try:
         listed = manifest.read(
             source,
-            uri_column=wanted.uri_column,
-            id_column=wanted.id_column,
-            input_root=wanted.input_root,
-            allow_http=wanted.allow_http,
-            include=wanted.include,
-            exclude=wanted.exclude,
-            bad_rows=wanted.bad_rows,
+            uri_column=options.uri_column,
+            id_column=options.id_column,
+            input_root=options.input_root,
+            allow_http=options.allow_http,
+            include=options.include,
+            exclude=options.exclude,
+            bad_rows=options.bad_rows,
         )
     except manifest.BadRowsError as error:
         hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
@@ -86,7 +86,7 @@ def read_catalog(source: str, out: str | None, wanted: Options) -> Catalog:
         raise errors.NotRunnableError(f"OUT {error}") from error
     _refuse_sources_in_out(listed.tracks["uri"], where)
     refuse_missing_packages(listed.tracks["uri"], where)
-    return Catalog(listed, listed.tracks.slice(0, wanted.limit), where, access)
+    return Catalog(listed, listed.tracks.slice(0, options.limit), where, access)
 
 
 def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
@@ -161,31 +161,31 @@ def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
     return obtain_model(name)
 
 
-def settings_of(wanted: Options, model: Model) -> Settings:
+def settings_of(options: Options, model: Model) -> Settings:
     """Return the settings of a run.
 
     Raises:
         UsageError: The model has no such stem.
     """
     spec = model.spec
-    if unknown := set(wanted.stems or ()) - set(spec.stems):
+    if unknown := set(options.stems or ()) - set(spec.stems):
         raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
-    lossy = codecs.is_lossy(wanted.format)
+    lossy = codecs.is_lossy(options.format)
     return Settings.load(
         {
             "weights_sha256": model.weights_sha256,
             "spec": asdict(spec),
-            "stems": [stem for stem in spec.stems if stem in (wanted.stems or spec.stems)],
-            "format": wanted.format,
-            "bit_depth": wanted.bit_depth,
-            "bitrate": (wanted.bitrate or codecs.DEFAULT_BITRATE) if lossy else None,
-            "sample_rate_hz": wanted.sample_rate_hz,
-            "mono": wanted.mono,
-            "downmix": wanted.downmix,
-            "precision": wanted.precision,
-            "filename": wanted.filename,
-            "offset_s": wanted.offset_s,
-            "duration_s": wanted.duration_s,
+            "stems": [stem for stem in spec.stems if stem in (options.stems or spec.stems)],
+            "format": options.format,
+            "bit_depth": options.bit_depth,
+            "bitrate": (options.bitrate or codecs.DEFAULT_BITRATE) if lossy else None,
+            "sample_rate_hz": options.sample_rate_hz,
+            "mono": options.mono,
+            "downmix": options.downmix,
+            "precision": options.precision,
+            "filename": options.filename,
+            "offset_s": options.offset_s,
+            "duration_s": options.duration_s,
         }
     )
 
@@ -235,15 +235,15 @@ def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[
     Raises:
         UsageError: The source of such a track is still there: its stems would be lost.
     """
-    found = taken(plan, journal, settings)
-    for other, is_there in zip(found, spread(_is_there, (other.other_uri for other in found)), strict=True):
+    displaced_tracks = taken(plan, journal, settings)
+    for other, is_there in zip(displaced_tracks, spread(_is_there, (other.other_uri for other in displaced_tracks)), strict=True):
         if is_there:
             raise errors.UsageError(
                 f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "
                 f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
                 "use a template that holds {id}, or another --out"
             )
-    return [other.other_id for other in found]
+    return [other.other_id for other in displaced_tracks]
 
 
 def _is_there(uri: str) -> bool:

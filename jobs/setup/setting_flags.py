@@ -56,7 +56,7 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
         run_json: Content of the last run's run.json, as `outs.last_run` returns it.
     """
     settings = run_json["settings"]
-    told: list[str] = []
+    flags: list[str] = []
     for name in Settings.model_fields:
         value = settings.get(name, _DEFAULTS[name])
         if name == _SHA256:
@@ -64,22 +64,22 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
         if name == _SPEC:
             spec = value if isinstance(value, dict) else {}
             model = run_json.get("model") or spec.get("name")  # runs of older versions did not write what --model was
-            told += [MODEL, str(model)] if model not in (None, DEFAULT_MODEL) else []
+            flags += [MODEL, str(model)] if model not in (None, DEFAULT_MODEL) else []
         elif name == "stems":
-            told += ["--stems", _text(value)] if isinstance(value, list) and value != spec.get("stems") else []
+            flags += ["--stems", _text(value)] if isinstance(value, list) and value != spec.get("stems") else []
         elif value is True:
-            told.append(flag_of(name))
+            flags.append(flag_of(name))
         elif value is not None and value != _DEFAULTS[name]:
-            told += [flag_of(name), _text(value)]
-    return told
+            flags += [flag_of(name), _text(value)]
+    return flags
 
 
 def source_words(run_json: Mapping[str, Any]) -> list[str]:
     """Return the flags without which a run may not read the rows and sources of OUT's last run."""
     read_with = run_json["manifest"].get("read_with", {})
-    told = ["--allow-http"] if read_with.get("allow_http") else []
-    told += ["--bad-rows", "fail"] if read_with.get("bad_rows") == "fail" else []
-    return [*told, "--input-root", str(root)] if (root := read_with.get("input_root")) else told
+    flags = ["--allow-http"] if read_with.get("allow_http") else []
+    flags += ["--bad-rows", "fail"] if read_with.get("bad_rows") == "fail" else []
+    return [*flags, "--input-root", str(root)] if (root := read_with.get("input_root")) else flags
 
 
 def _difference(name: str, theirs: Any, ours: Any) -> str:

@@ -25,21 +25,21 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
         if not endpoint_url.startswith(("http://", "https://")):
             raise errors.UsageError(f"--endpoint-url {uris.shown(endpoint_url)}: expected http://... or https://...")
         if "@" in endpoint_url:
-            found = uris.shown(endpoint_url)
-            raise errors.UsageError(f"--endpoint-url {found}: holds credentials, expected them in the environment")
+            shown = uris.shown(endpoint_url)
+            raise errors.UsageError(f"--endpoint-url {shown}: holds credentials, expected them in the environment")
         options["s3://"] = {"endpoint_url": endpoint_url}
     if file is None:
         return options
     name = f"--storage-options {file}"
     try:
-        told = json.loads(Path(file).read_bytes())
+        content = json.loads(Path(file).read_bytes())
     except (OSError, ValueError) as error:
         raise errors.UsageError(f"{name}: not readable as JSON ({type(error).__name__})") from None
-    if not isinstance(told, dict) or not all(isinstance(values, dict) for values in told.values()):
+    if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
         raise errors.UsageError(
             f'{name}: expected an object of options by URI prefix, as {{"s3://bucket/": {{"profile": "mine"}}}}'
         )
-    for prefix in told:
+    for prefix in content:
         if uris.is_local(prefix) or prefix.partition("://")[0] not in uris.SCHEMES:
             raise errors.UsageError(f"{name}: prefix {prefix[:60]!r}, expected one that begins with s3://, gs:// or az://")
-    return options | told
+    return options | content

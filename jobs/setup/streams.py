@@ -33,24 +33,24 @@ def protect() -> None:
             os.fstat(number)
             continue
         os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    sys.stderr = _text(os.dup(STDERR), sys.stderr, told=None)
-    sys.stdout = _text(os.dup(STDOUT), sys.stdout, told=sys.stderr)
+    sys.stderr = _text(os.dup(STDERR), sys.stderr, notices=None)
+    sys.stdout = _text(os.dup(STDOUT), sys.stdout, notices=sys.stderr)
 
 
-def _text(descriptor: int, former: TextIO | None, told: TextIO | None) -> TextIO:
-    raw = _Lossy(descriptor, told)
+def _text(descriptor: int, former: TextIO | None, notices: TextIO | None) -> TextIO:
+    raw = _Lossy(descriptor, notices)
     encoding = former.encoding if former else "utf-8"
-    is_line_by_line = told is None or raw.isatty()
+    is_line_by_line = notices is None or raw.isatty()
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=is_line_by_line)
 
 
 class _Lossy(io.FileIO):
     """A file descriptor to write to, of which errors lose what was written."""
 
-    def __init__(self, descriptor: int, told: TextIO | None) -> None:
+    def __init__(self, descriptor: int, notices: TextIO | None) -> None:
         """Take the descriptor, and where to say once that text is lost, unless its reader left."""
         super().__init__(descriptor, "w")
-        self._told = told
+        self._told = notices
 
     def write(self, content: ReadableBuffer, /) -> int:
         """Write some of it, and return how much was taken or lost."""

@@ -54,33 +54,33 @@ def run_status(out: str) -> Status:
 @listing
 def _status(out: str) -> Status:
     """Read lease, journal and plan; anew where a run removed some of them meanwhile."""
-    status, told = Status(out), last_run(out)
+    status, run_json = Status(out), last_run(out)
     _tell_lease(status)
     with ThreadPoolExecutor(1) as pool:
-        listed = None if status.is_at_work else pool.submit(_listed, told)  # meanwhile
+        listed = None if status.is_at_work else pool.submit(_listed, run_json)  # meanwhile
         with database.opened(out) as journal:
             _count(status, journal)
             if listed is None:
                 _count_down(status, journal)
             else:
-                _compare(status, journal, listed.result(), told)
-    status.model, status.version = told["settings"].get("spec", {}).get("name"), told["versions"].get("sep-batch")
-    status.format, status.manifest = told["settings"].get("format"), told["manifest"].get("uri")
-    status.settings, status.flags = told["settings"], setting_flags.words(told)
-    status.listed, status.limit = told["manifest"].get("tracks"), told["manifest"].get("limit")
+                _compare(status, journal, listed.result(), run_json)
+    status.model, status.version = run_json["settings"].get("spec", {}).get("name"), run_json["versions"].get("sep-batch")
+    status.format, status.manifest = run_json["settings"].get("format"), run_json["manifest"].get("uri")
+    status.settings, status.flags = run_json["settings"], setting_flags.words(run_json)
+    status.listed, status.limit = run_json["manifest"].get("tracks"), run_json["manifest"].get("limit")
     return status
 
 
 def _tell_lease(status: Status) -> None:
     """Say who holds the lease, and how he does."""
-    if (found := lease.newest(status.out)) is None:
+    if (newest := lease.newest(status.out)) is None:
         return
-    status.heartbeat_s = found.silent_s
-    status.run, status.host, status.pid, status.since = (found.says.get(name) for name in ("run", "host", "pid", "since"))
-    if found.is_over:
-        status.state = "ended" if found.says.get("ended") else "gone"
+    status.heartbeat_s = newest.silent_s
+    status.run, status.host, status.pid, status.since = (newest.says.get(name) for name in ("run", "host", "pid", "since"))
+    if newest.is_over:
+        status.state = "ended" if newest.says.get("ended") else "gone"
     else:
-        status.state = "running" if found.silent_s < lease.DEAD_S else "silent"
+        status.state = "running" if newest.silent_s < lease.DEAD_S else "silent"
 
 
 def _count(status: Status, journal: JournalDatabase) -> None:
@@ -113,8 +113,8 @@ def _count_down(status: Status, journal: JournalDatabase) -> None:
     status.pending = max(0, status.planned - status.tried)
     if status.state == "silent" or status.last is None:
         return
-    wanted = {"run": status.run, "last": status.last, "seconds": RATE_S}
-    count, audio_s, seconds = journal.database.execute(_RECENT, wanted).fetchall()[0]
+    values = {"run": status.run, "last": status.last, "seconds": RATE_S}
+    count, audio_s, seconds = journal.database.execute(_RECENT, values).fetchall()[0]
     if seconds:  # between the first of them and the last lie one track fewer
         status.tracks_a_minute = 60 * (count - 1) / seconds
         status.audio_s_a_minute = 60 * audio_s * (count - 1) / count / seconds
@@ -127,14 +127,14 @@ def _planned(folder: str) -> int | None:
     Raises:
         NotFound: The run has ended meanwhile, and has removed its plan.
     """
-    files = [found.uri for found in storage.find(f"{folder}/0")]  # of its first pass
+    files = [info.uri for info in storage.find(f"{folder}/0")]  # of its first pass
     ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
     return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 
-def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
+def _listed(run_json: dict[str, Any]) -> manifest.Manifest | str:
     """Return the manifest of the last run, or why it is not known what that was."""
-    before = told["manifest"]
+    before = run_json["manifest"]
     if "uri" not in before:
         return "no run has said of which manifest"
     try:
@@ -145,12 +145,12 @@ def _listed(told: dict[str, Any]) -> manifest.Manifest | str:
     return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"
 
 
-def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest | str, told: dict[str, Any]) -> None:
+def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest | str, run_json: dict[str, Any]) -> None:
     """Say what the last run's command would have to do if it were run again: of its manifest, and no more than its `--limit`."""
     if isinstance(listed, str):
         status.unknown = listed
         return
-    tracks = listed.tracks.slice(0, told["manifest"].get("limit"))
+    tracks = listed.tracks.slice(0, run_json["manifest"].get("limit"))
     status.planned = tracks.num_rows
-    plan = make_plan(tracks, journal.database, told.get("settings_sha256", ""), "transient")
+    plan = make_plan(tracks, journal.database, run_json.get("settings_sha256", ""), "transient")
     status.pending = plan.todo + plan.counts["bad_row"]

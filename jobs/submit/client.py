@@ -41,12 +41,12 @@ def url_of(address: str | None) -> str:
         UsageError: It is no URL of a dashboard.
     """
     name, text = _named(address)
-    found = _ADDRESS.fullmatch(text)
-    if not found or (name == "RAY_ADDRESS" and not found[1]):
+    match = _ADDRESS.fullmatch(text)
+    if not match or (name == "RAY_ADDRESS" and not match[1]):
         raise errors.UsageError(
             f"{name} {uris.shown(text)}: expected the URL of the cluster's dashboard, as --address http://head:8265"
         )
-    scheme, host, port, path = found.groups()
+    scheme, host, port, path = match.groups()
     default = _PORT if (scheme or "http") == "http" else 443
     return f"{scheme or 'http'}://{host}:{port or default}{(path or '').rstrip('/')}"
 
@@ -118,10 +118,10 @@ def one_line(url: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         if "Authentication failed" in str(error):
-            told = f"does not take this token; expected the one that the cluster was started with, {_TOKEN}"
+            problem = f"does not take this token; expected the one that the cluster was started with, {_TOKEN}"
         else:
-            told = f"expects a token, found none; expected it {_TOKEN}"
-        raise errors.NotRunnableError(f"{url} {told}") from error
+            problem = f"expects a token, found none; expected it {_TOKEN}"
+        raise errors.NotRunnableError(f"{url} {problem}") from error
     except (OSError, RuntimeError, LookupError, TypeError) as error:  # requests' errors are OSErrors
         is_gone = type(error).__name__ == "ConnectionError"  # requests' own, and Python's
         raise NoAnswer(f"{url} does not answer" if is_gone else f"{url}: {last_line(error)}") from error

@@ -69,14 +69,14 @@ class JobApi:
         """Return a submitted job, None where the cluster knows none of that name."""
         with one_line(self.url):
             try:
-                told = self._client.get_job_info(name)
+                details = self._client.get_job_info(name)
             except RuntimeError as error:
                 if "status code 404" in str(error):
                     return None
                 raise
-        if told.type != "SUBMISSION":
+        if details.type != "SUBMISSION":
             return None
-        return Job(told.entrypoint, told.status.value, told.driver_exit_code, told.message or "")
+        return Job(details.entrypoint, details.status.value, details.driver_exit_code, details.message or "")
 
     def stop(self, name: str) -> bool:
         """Have a job's command take SIGTERM; tell whether there was one yet to take it."""

@@ -95,14 +95,14 @@ def collect(journal: JournalDatabase, out: str) -> None:
         sql(check)
 
 
-def _add(journal: JournalDatabase, kind: str, uri: str, found: str) -> None:
-    journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, found))
+def _add(journal: JournalDatabase, kind: str, uri: str, description: str) -> None:
+    journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, description))
 
 
 def _listed(out: str) -> Iterator[pa.Table]:
     """List what OUT holds of stems and of runs, some rows at a time."""
-    found = (found for folder in ("stems", "_sep") for found in storage.find(f"{out}/{folder}"))
-    rows = ((each.uri[len(out) + 1 :], each.bytes, each.modified) for each in found)
+    info = (info for folder in ("stems", "_sep") for info in storage.find(f"{out}/{folder}"))
+    rows = ((each.uri[len(out) + 1 :], each.bytes, each.modified) for each in info)
     while few := list(islice(rows, ROWS)):
         columns = zip(zip(*few, strict=True), _LISTED.types, strict=True)
         yield pa.table([pa.array(column, kind) for column, kind in columns], schema=_LISTED)

@@ -18,13 +18,13 @@ STEMS = 1000  # that are handed to them at once
 CODEC_OF = {codec.encoder: codec for depths in codecs.CODECS.values() for codec in depths.values()}
 
 
-def read_stems(database: duckdb.DuckDBPyConnection, out: str, told: Callable[[int], None]) -> None:
+def read_stems(database: duckdb.DuckDBPyConnection, out: str, report: Callable[[int], None]) -> None:
     """Read every stem that is there with its size, and add to `findings` those whose sha256 or length is another.
 
     Args:
         database: As `findings.collect` leaves it.
         out: OUT.
-        told: Called with how many more were read.
+        report: Called with how many more were read.
     """
     stems = database.cursor().execute(
         "SELECT id, w.uri, sha256, frames, audio_s, codec, sample_rate_hz "
@@ -36,7 +36,7 @@ def read_stems(database: duckdb.DuckDBPyConnection, out: str, told: Callable[[in
             bad = [(fault[0], *stem[:2], fault[1]) for stem, fault in zip(few, faults, strict=True) if fault]
             if bad:
                 database.executemany("INSERT INTO findings VALUES (?, ?, ?, ?)", bad)
-            told(len(few))
+            report(len(few))
 
 
 def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rate_hz: int | None) -> tuple[str, str] | None:

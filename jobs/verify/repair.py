@@ -80,7 +80,7 @@ def mend(journal: JournalDatabase, out: str, held: lease.Lease, *, remove: bool)
 
 def _remove(journal: JournalDatabase, out: str, held: lease.Lease) -> int:
     """Remove old orphans and parts; none while there are journal files that cannot be read, which may name them."""
-    if any(found.uri.endswith(SET_ASIDE) for found in storage.find(layout.journal_folder(out))):
+    if any(info.uri.endswith(SET_ASIDE) for info in storage.find(layout.journal_folder(out))):
         return 0
     old = journal.database.execute(_REMOVABLE, {"age": REMOVED_FROM}).fetchall()
     for place, (uri,) in enumerate(old):

@@ -70,9 +70,9 @@ def lines(report: Report) -> Iterator[str]:
         yield f"{report.at_work}: what it has in hand looks like a finding"
     for kind, count in report.counts.items():
         yield f"{count} {KINDS[kind][count > 1]}:"
-        for found in report.findings[kind]:
-            track = f" (track {found['id']})" if found["id"] else ""
-            yield f"  {found['uri']}{track}: {found['found']}"
+        for finding in report.findings[kind]:
+            track = f" (track {finding['id']})" if finding["id"] else ""
+            yield f"  {finding['uri']}{track}: {finding['found']}"
         if count > len(report.findings[kind]):
             yield f"  and {count - len(report.findings[kind])} more; --json lists all"
     if not report.counts:

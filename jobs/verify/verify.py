@@ -32,7 +32,7 @@ def run_verify(
     repair: bool = False,
     yes: bool = False,
     shown: int | None = SHOWN,
-    told: Callable[[str], None] | None = None,
+    report_line: Callable[[str], None] | None = None,
 ) -> Report:
     """Check an OUT, and mend what can be.
 
@@ -42,7 +42,7 @@ def run_verify(
         repair: Mark tracks of broken stems for the next run, and publish the index anew.
         yes: With `repair`, remove old orphans.
         shown: Findings of each kind that the report holds; None is all.
-        told: Called with a line now and then while stems are read.
+        report_line: Called with a line now and then while stems are read.
 
     Raises:
         UsageError: `yes` without `repair`.
@@ -57,7 +57,7 @@ def run_verify(
         refuse_no_out(out)
         at_work = None if repair else _run_at_work(out)
         with lease.hold(out) if repair else nullcontext() as held:
-            report = _checked(out, held, deep=deep, remove=yes, shown=shown, told=told)
+            report = _checked(out, held, deep=deep, remove=yes, shown=shown, report_line=report_line)
     except errors.TrackError as error:
         raise errors.NotRunnableError(f"OUT {error}") from error
     report.at_work = at_work
@@ -67,14 +67,14 @@ def run_verify(
 
 @listing
 def _checked(
-    out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, told: Callable[[str], None] | None
+    out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, report_line: Callable[[str], None] | None
 ) -> Report:
     """Check an OUT, and mend it where its lease is held. Once stems are read, the journal's files are not."""
     with database.opened(out, skip_unreadable=True) as journal:
         checks.collect(journal, out)
         report = _report(journal, out)
         if deep:
-            read_stems(journal.database, out, _teller(report.stems, told))
+            read_stems(journal.database, out, _teller(report.stems, report_line))
             report.deep = True
         _fill(report, journal, shown)
         if held and report.counts:
@@ -84,8 +84,8 @@ def _checked(
 
 def _run_at_work(out: str) -> str | None:
     """Say which run works on OUT, if one does."""
-    found = lease.newest(out)
-    return str(found) if found and not found.is_over and found.silent_s < lease.DEAD_S else None
+    newest = lease.newest(out)
+    return str(newest) if newest and not newest.is_over and newest.silent_s < lease.DEAD_S else None
 
 
 def _report(journal: JournalDatabase, out: str) -> Report:
@@ -107,15 +107,15 @@ def _fill(report: Report, journal: JournalDatabase, shown: int | None) -> None:
         report.exit_code = errors.CHECK_FAILED
 
 
-def _teller(stems: int, told: Callable[[str], None] | None) -> Callable[[int], None]:
+def _teller(stems: int, report_line: Callable[[str], None] | None) -> Callable[[int], None]:
     """Return what counts the stems that were read, and tells of it now and then."""
     done, last = 0, time.monotonic()
 
     def more(count: int) -> None:
         nonlocal done, last
         done += count
-        if told and time.monotonic() - last >= TOLD_EVERY_S:
-            told(f"{done} of {stems} stems read")
+        if report_line and time.monotonic() - last >= TOLD_EVERY_S:
+            report_line(f"{done} of {stems} stems read")
             last = time.monotonic()
 
     return more

@@ -21,17 +21,17 @@ _BROKEN = (errors.DecodeError, errors.UnsupportedFormat)
 
 
 @contextmanager
-def reading(file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> Iterator[Reader | Chain]:
+def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> Iterator[Reader | Chain]:
     """Open a file to read its samples at one rate.
 
     Raises:
         DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` do; of an Ogg file, while it is read.
     """
     if file.name == "ogg":
-        yield Chain(file, rate_hz, found, downmix)
+        yield Chain(file, rate_hz, facts, downmix)
         return
     with containers.opened(file) as (container, watched):
-        yield Reader(container, rate_hz, found, watched, downmix)
+        yield Reader(container, rate_hz, facts, watched, downmix)
 
 
 def declared_s(file: AudioFile, watched: Watched) -> float:
@@ -54,8 +54,8 @@ class Chain:
         ended: All links were read.
     """
 
-    def __init__(self, file: AudioFile, rate_hz: int, found: Found, downmix: Downmix) -> None:
-        self.rate_hz, self.found, self.packets, self.ended = rate_hz, found, Packets(is_ogg=True), False
+    def __init__(self, file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> None:
+        self.rate_hz, self.found, self.packets, self.ended = rate_hz, facts, Packets(is_ogg=True), False
         self._downmix, self._watched = downmix, Watched(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
         self._is_cut, self._is_mixed, self._audio_bytes = False, False, 0

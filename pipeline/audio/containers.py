@@ -66,15 +66,20 @@ def identify(source: IO[bytes]) -> AudioFile:
         TooLong: More than `MAX_BYTES`.
     """
     size = source.seek(0, io.SEEK_END)
-    found = beginning.find(source, size)
+    audio_start = beginning.find(source, size)
     if not size:
         raise errors.EmptyAudio("the file holds no bytes")
-    if found.demuxer is None:
-        raise _refusal(source, found)
+    if audio_start.demuxer is None:
+        raise _refusal(source, audio_start)
     if size > MAX_BYTES:
         raise errors.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
-    audio = view(source, found.start, size) if found.start else source
-    name, start, stop, changes = found.demuxer, found.start, size, headers.corrections(found.demuxer, audio, size - found.start)
+    audio = view(source, audio_start.start, size) if audio_start.start else source
+    name, start, stop, changes = (
+        audio_start.demuxer,
+        audio_start.start,
+        size,
+        headers.corrections(audio_start.demuxer, audio, size - audio_start.start),
+    )
     sound = headers.rifx_as_au(audio, size - start) if name == "wav" and _head(audio, 4) == b"RIFX" else None
     if sound is not None:
         name, start, stop, changes = "au", start + sound.start, start + sound.stop, {0: sound.header}
@@ -92,16 +97,16 @@ def _head(source: IO[bytes], size: int) -> bytes:
     return head
 
 
-def _refusal(source: IO[bytes], found: beginning.Beginning) -> errors.TrackError:
+def _refusal(source: IO[bytes], start: beginning.Beginning) -> errors.TrackError:
     source.seek(0)
-    told = f"first bytes {source.read(8).hex(' ')}"
-    if found.start:
-        source.seek(found.start)
-        told += f", behind {found.start:,} bytes of tags and padding {source.read(8).hex(' ') or 'none'}"
-    if found.sync:
-        return errors.DecodeError(f"{found.sync}: {told}, but no frames follow one another")
-    kind = errors.DecodeError if found.is_tagged else errors.UnsupportedFormat
-    return kind(f"{told}: no audio container that is read")
+    description = f"first bytes {source.read(8).hex(' ')}"
+    if start.start:
+        source.seek(start.start)
+        description += f", behind {start.start:,} bytes of tags and padding {source.read(8).hex(' ') or 'none'}"
+    if start.sync:
+        return errors.DecodeError(f"{start.sync}: {description}, but no frames follow one another")
+    kind = errors.DecodeError if start.is_tagged else errors.UnsupportedFormat
+    return kind(f"{description}: no audio container that is read")
 
 
 @contextmanager

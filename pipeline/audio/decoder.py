@@ -63,7 +63,7 @@ def decode(
 
     All of them are raised by the iterator.
     """
-    found = Found()
+    facts = Found()
     options = {
         "rate_hz": rate_hz,
         "offset_s": offset_s,
@@ -71,7 +71,7 @@ def decode(
         "downmix": downmix,
         "on_damage": on_damage,
     }
-    return _waves(source, options, found, silent_s), found
+    return _waves(source, options, facts, silent_s), facts
 
 
 def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
@@ -116,10 +116,10 @@ def start() -> str:
     return child.unfiltered
 
 
-def _waves(source: IO[bytes], options: Mapping[str, Any], found: Found, silent_s: float) -> Iterator[np.ndarray]:
+def _waves(source: IO[bytes], options: Mapping[str, Any], facts: Found, silent_s: float) -> Iterator[np.ndarray]:
     request = {"decode": options, "size": source.seek(0, io.SEEK_END)}
     for wave, info in _with_retry(request, _reader(source), silent_s):
-        _fill(found, info)
+        _fill(facts, info)
         if wave is not None:
             yield wave
 
@@ -155,9 +155,9 @@ def _crash(child: DecoderProcess, death: DecoderDiedError) -> errors.DecodeCrash
     return crash
 
 
-def _fill(found: Found, info: Mapping[str, Any]) -> None:
-    for field in fields(found):
-        setattr(found, field.name, info[field.name])
+def _fill(facts: Found, info: Mapping[str, Any]) -> None:
+    for field in fields(facts):
+        setattr(facts, field.name, info[field.name])
 
 
 def _reader(source: IO[bytes]) -> Read:

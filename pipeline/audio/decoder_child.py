@@ -119,19 +119,19 @@ class Child:
             self.say(raised=f"{type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno})")
 
     def _decode(self, source: Any, options: dict[str, Any]) -> dict[str, Any]:
-        pieces, found = decoding.decode(source, **options)
-        self._decoded_s = lambda: found.decoded_s
+        pieces, facts = decoding.decode(source, **options)
+        self._decoded_s = lambda: facts.decoded_s
         for piece in pieces:
             for start in range(0, piece.shape[1], messages.WAVE_SAMPLES):
-                if not self._hand_over(piece[:, start : start + messages.WAVE_SAMPLES], asdict(found)):
-                    return asdict(found)
-        return asdict(found)
+                if not self._hand_over(piece[:, start : start + messages.WAVE_SAMPLES], asdict(facts)):
+                    return asdict(facts)
+        return asdict(facts)
 
-    def _hand_over(self, wave: np.ndarray, found: dict[str, Any]) -> bool:
+    def _hand_over(self, wave: np.ndarray, facts: dict[str, Any]) -> bool:
         """Give the parent a piece of the wave, (2, samples) float32, and tell whether it wants more."""
         samples = wave.shape[1]
         np.frombuffer(self._memory, np.float32, 2 * samples).reshape(2, samples)[:] = wave
-        self.say(wave=samples, found=found)
+        self.say(wave=samples, found=facts)
         return bool(messages.receive(self._requests)["more"])
 
 

@@ -221,9 +221,9 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
 
 def _start(theirs: tuple[int, int, int]) -> subprocess.Popen[bytes]:
     """Start the child; it dies with the thread that does this, so that is one which lasts as long as the process."""
-    found = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
-    environment |= {"PYTHONPATH": found, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-m", _PROGRAM, *map(str, theirs), str(os.getpid())]
     return subprocess.Popen(  # noqa: S603 (our own program)
         command, pass_fds=theirs, env=environment, cwd="/", stdin=subprocess.DEVNULL

@@ -59,8 +59,8 @@ def decode(
 
     All of them are raised by the iterator, the last one at its end.
     """
-    found = Found()
-    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, found), found
+    facts = Found()
+    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, facts), facts
 
 
 def probe(source: IO[bytes]) -> Header:
@@ -94,21 +94,21 @@ def _pieces(
     duration_s: float | None,
     downmix: Downmix,
     on_damage: OnDamage,
-    found: Found,
+    facts: Found,
 ) -> Iterator[np.ndarray]:
     file, audio_end = extent.without_tags(containers.identify(source))
     front = extent.look(file)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    with chain.reading(file, rate_hz, found, downmix) as reader:
+    with chain.reading(file, rate_hz, facts, downmix) as reader:
         asked_s = math.inf if duration_s is None else offset_s + duration_s
         if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
             raise errors.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
-        if reader.ended and found.samples != samples:  # not an excerpt that is complete
+        if reader.ended and facts.samples != samples:  # not an excerpt that is complete
             counts = reader.counts() if isinstance(reader, Chain) else _counts(reader, file, front, audio_end)
             counts = replace(counts, declared_s=counts.declared_s and min(counts.declared_s, asked_s))
-        _judge(counts, on_damage, found)
+        _judge(counts, on_damage, facts)
 
 
 def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) -> float | None:
@@ -144,11 +144,11 @@ def _counts(reader: Reader, file: AudioFile, front: extent.Front, audio_end: int
     return replace(counts, audio_bytes=max(0, audio_end - front.audio_begin(packets.first)), end_bytes=audio_end - packets.end)
 
 
-def _judge(counts: damage.Counts, on_damage: OnDamage, found: Found) -> None:
+def _judge(counts: damage.Counts, on_damage: OnDamage, facts: Found) -> None:
     verdict = damage.judge(counts)
-    found.truncated, found.source_used_ratio = verdict.is_truncated, verdict.used_ratio
-    found.skipped_packets = counts.broken
-    if verdict.is_damaged or (on_damage == "fail" and (found.truncated or found.skipped_packets)):
+    facts.truncated, facts.source_used_ratio = verdict.is_truncated, verdict.used_ratio
+    facts.skipped_packets = counts.broken
+    if verdict.is_damaged or (on_damage == "fail" and (facts.truncated or facts.skipped_packets)):
         raise errors.Damaged(verdict.text)
 
 
@@ -158,33 +158,33 @@ def _samples(seconds: float, rate_hz: int) -> int:
 
 def _kept(reader: Reader | Chain, begin: int, samples: int | None) -> Iterator[np.ndarray]:
     """Yield so many samples from `begin` on, as soon as they come, with what is no number made zero."""
-    found, place = reader.found, 0
+    facts, place = reader.found, 0
     end = None if samples is None else begin + samples
     for block in reader:
         first, stop = max(begin - place, 0), block.shape[1] if end is None else min(end - place, block.shape[1])
         place += block.shape[1]
         if first < stop:
-            found.samples += stop - first
-            if found.samples > MAX_S * reader.rate_hz:
+            facts.samples += stop - first
+            if facts.samples > MAX_S * reader.rate_hz:
                 raise errors.TooLong(_too_long())
-            yield _finite(block[:, first:stop], found)
+            yield _finite(block[:, first:stop], facts)
         if end is not None and place >= end:
             break
-    if not place and found.skipped_packets:
-        raise errors.DecodeError(f"none of its {found.skipped_packets} packets could be decoded")
-    if not found.samples:
+    if not place and facts.skipped_packets:
+        raise errors.DecodeError(f"none of its {facts.skipped_packets} packets could be decoded")
+    if not facts.samples:
         raise errors.EmptyAudio(f"no samples from {begin / reader.rate_hz:g} s on; the file has {place / reader.rate_hz:g} s")
-    if found.nonfinite_samples == 2 * found.samples:
-        raise errors.NonfiniteAudio(f"{found.nonfinite_samples} samples, none of them a number")
+    if facts.nonfinite_samples == 2 * facts.samples:
+        raise errors.NonfiniteAudio(f"{facts.nonfinite_samples} samples, none of them a number")
 
 
 def _too_long() -> str:
     return f"longer than {MAX_S / 3600:g} h; give offset and duration, or cut it"
 
 
-def _finite(wave: np.ndarray, found: Found) -> np.ndarray:
+def _finite(wave: np.ndarray, facts: Found) -> np.ndarray:
     if max(wave.max(), -wave.min()) <= LOUDEST:  # false where one is NaN
         return wave
     is_number = np.abs(wave) <= LOUDEST
-    found.nonfinite_samples += wave.size - int(np.count_nonzero(is_number))
+    facts.nonfinite_samples += wave.size - int(np.count_nonzero(is_number))
     return np.where(is_number, wave, np.float32(0))

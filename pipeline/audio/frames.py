@@ -82,8 +82,8 @@ def run_at(content: bytes, start: int, most: int | None = None) -> Run:
 
 def first_run(content: bytes, start: int, last: int) -> Run | None:
     """Find the first `MIN_FRAMES` frames in a row that begin between two places."""
-    for found in _SYNC.finditer(content, start, min(last + 2, len(content))):
-        run = run_at(content, found.start())
+    for match in _SYNC.finditer(content, start, min(last + 2, len(content))):
+        run = run_at(content, match.start())
         if run.frames >= MIN_FRAMES:
             return run
     return None

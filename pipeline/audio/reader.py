@@ -32,7 +32,7 @@ class Reader:
         self,
         container: Any,
         rate_hz: int,
-        found: Found,
+        facts: Found,
         watched: Watched,
         how: downmix.Downmix = downmix.DEFAULT_DOWNMIX,
         packets: Packets | None = None,
@@ -42,9 +42,9 @@ class Reader:
         codec = chosen.stream.codec_context
         codec.thread_count = 1  # tracks run side by side instead
         codec.options = {"max_samples": str(MAX_FRAME_SAMPLES)}
-        self.container, self.stream, self.rate_hz, self.found, self.watched = container, chosen.stream, rate_hz, found, watched
+        self.container, self.stream, self.rate_hz, self.found, self.watched = container, chosen.stream, rate_hz, facts, watched
         self.channels, self.names, self.how = chosen.channels, chosen.names, how
-        found.codec, found.stream, found.streams = codec.name, chosen.number, chosen.streams
+        facts.codec, facts.stream, facts.streams = codec.name, chosen.number, chosen.streams
         _refuse_form(chosen.channels or 1, codec.sample_rate or rate_hz)  # 0: known with the first frame
         self.packets = packets or Packets()
         self.ended = False

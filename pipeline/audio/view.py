@@ -38,11 +38,11 @@ class _View(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Read at most so many bytes, to the view's end where `size` is negative."""
         left = max(0, self._size - self._position)
-        wanted = left if size < 0 else min(size, left)
-        if not wanted:
+        count = left if size < 0 else min(size, left)
+        if not count:
             return b""
         self._source.seek(self._start + self._position)
-        content = self._changed(self._source.read(wanted))
+        content = self._changed(self._source.read(count))
         self._position += len(content)
         return content
 

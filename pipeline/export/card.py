@@ -23,7 +23,7 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
     """Write the card; it says nothing of when or where, so the same export has the same card."""
     runs = selection.runs()
     splits = {split: _totals(split, done) for split, share in export.settings.splits.items() if share}
-    told = {
+    values = {
         "settings": export.settings,
         "splits": splits,
         "loaded": [split for split, held in splits.items() if held.excerpts] or list(splits),  # `datasets` takes no empty ones
@@ -43,7 +43,7 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 (Markdown; what comes from outside is in code)
     )
-    content = environment.get_template(TEMPLATE).render(told).encode()
+    content = environment.get_template(TEMPLATE).render(values).encode()
     storage.put(f"{export.dest}/README.md", content, scratch=layout.parts_folder(export.dest, "card"))
 
 

@@ -105,16 +105,16 @@ def _decoded(
         return audio.decode(source, rate_hz=rate_hz, offset_s=begin / rate_hz, duration_s=duration_s)[0]
     offset_s = (track["offset_s"] or 0.0) + begin / rate_hz
     how: Downmix = "first-two" if track.get("decode_rules") is None else downmix
-    pieces, found = audio.decode(source, rate_hz=rate_hz, offset_s=offset_s, duration_s=duration_s, downmix=how)
-    return _of_stream(track.get("source_stream") or 0, pieces, found)
+    pieces, facts = audio.decode(source, rate_hz=rate_hz, offset_s=offset_s, duration_s=duration_s, downmix=how)
+    return _of_stream(track.get("source_stream") or 0, pieces, facts)
 
 
-def _of_stream(number: int, pieces: Iterator[np.ndarray], found: audio.Found) -> Iterator[np.ndarray]:
+def _of_stream(number: int, pieces: Iterator[np.ndarray], facts: audio.Found) -> Iterator[np.ndarray]:
     """Yield a mix's pieces, and see that they are of the stream that was separated."""
     for piece in pieces:
-        if found.stream != number:
+        if facts.stream != number:
             raise errors.DecodeError(
-                f"its stems are of audio stream {number}, and today stream {found.stream} is read; separate it again"
+                f"its stems are of audio stream {number}, and today stream {facts.stream} is read; separate it again"
             )
         yield piece
 

@@ -168,13 +168,13 @@ def _wanted(row: Mapping[str, Any], settings: ExportSettings) -> list[int] | Non
 
 def widened(regions: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
     """Return regions, wider by `EDGE_S` at both ends, those that touch then as one."""
-    found: list[tuple[float, float]] = []
+    merged: list[tuple[float, float]] = []
     for region in regions:
         start, end = region["start_s"] - EDGE_S, region["end_s"] + EDGE_S
-        if found and start <= found[-1][1]:
-            start = found.pop()[0]
-        found.append((start, end))
-    return found
+        if merged and start <= merged[-1][1]:
+            start = merged.pop()[0]
+        merged.append((start, end))
+    return merged
 
 
 def _active_before(regions: Sequence[tuple[float, float]]) -> Callable[[np.ndarray], np.ndarray]:

@@ -139,5 +139,5 @@ def new_run(dest: str) -> str:
 
 def _files(dest: str) -> list[str]:
     """List the journal, older files first; a Mac's or NFS's own are hidden."""
-    found = (file.uri for file in storage.find(layout.journal_folder(dest)))
-    return sorted(uri for uri in found if uri.endswith(_ENDINGS) and not uris.name(uri).startswith("."))
+    uris_found = (file.uri for file in storage.find(layout.journal_folder(dest)))
+    return sorted(uri for uri in uris_found if uri.endswith(_ENDINGS) and not uris.name(uri).startswith("."))

@@ -83,8 +83,8 @@ class Selection:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield them in their order."""
-        found = self.database.cursor().sql("SELECT * EXCLUDE place FROM selected ORDER BY place")
-        for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+        relation = self.database.cursor().sql("SELECT * EXCLUDE place FROM selected ORDER BY place")
+        for batch in relation.to_arrow_reader(ROWS_AT_ONCE):
             yield from batch.to_pylist()
 
     def count(self) -> int:
@@ -178,10 +178,10 @@ def _refuse_broken(database: duckdb.DuckDBPyConnection, uri: str) -> None:
         NotRunnableError: With the id.
     """
     for condition, what in _BROKEN:
-        found = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (ours)
-        if found is not None:
+        broken_id = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (ours)
+        if broken_id is not None:
             raise errors.NotRunnableError(
-                f"{uri}: not what a run publishes: track {uris.printable(found)} {what}; "
+                f"{uri}: not what a run publishes: track {uris.printable(broken_id)} {what}; "
                 "sep-batch verify OUT --repair publishes it anew"
             )
 
@@ -198,10 +198,10 @@ def _group_by(name: str | None, schema: pa.Schema) -> str | None:
     """
     if name is None:
         return None
-    found: str | None = next((one for one in schema.names if one.lower() == name.lower()), None)
-    if found is None:
+    column: str | None = next((one for one in schema.names if one.lower() == name.lower()), None)
+    if column is None:
         raise errors.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
-    return found
+    return column
 
 
 def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[str, str], group: str) -> None:

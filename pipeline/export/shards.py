@@ -83,23 +83,23 @@ def lost(planned: Mapping[str, Any], error: Exception) -> dict[str, Any]:
 def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str, Any]) -> dict[str, Any] | None:
     """Add a track to a shard, or nothing of it; return why, where it failed."""
     try:
-        found = list(cuts(track, export))
+        excerpts_of_track = list(cuts(track, export))
     except errors.StorageUnusable:
         raise
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         return _fault(track["id"], error, "decode")
-    for cut in found:
+    for cut in excerpts_of_track:
         shard.add(Excerpt(_key(track["id"], cut), track["id"], track.get("name") or "", cut, track.get("extra") or {}))
     active = dict(row["active_s"])
-    for cut in found:
+    for cut in excerpts_of_track:
         for stem, share in cut.active.items():
             active[stem] = active.get(stem, 0.0) + (share or 0.0) * cut.seconds
     row |= {
-        "excerpts": row["excerpts"] + len(found),
-        "tracks": row["tracks"] + bool(found),
-        "seconds": row["seconds"] + sum(cut.seconds for cut in found),
+        "excerpts": row["excerpts"] + len(excerpts_of_track),
+        "tracks": row["tracks"] + bool(excerpts_of_track),
+        "seconds": row["seconds"] + sum(cut.seconds for cut in excerpts_of_track),
         "active_s": sorted(active.items()),
-        "left_out": row["left_out"] + max(0, len(track["numbers"]) - len(found)),
+        "left_out": row["left_out"] + max(0, len(track["numbers"]) - len(excerpts_of_track)),
     }
     return None
 
@@ -138,8 +138,8 @@ def _key(name: str, cut: Cut) -> str:
 
 
 def _fault(name: str, error: Exception, stage: str) -> dict[str, Any]:
-    told = errors.describe(error, stage)
-    return {"id": name} | {field.name: told[field.name] for field in FAILED if field.name != "id"}
+    description = errors.describe(error, stage)
+    return {"id": name} | {field.name: description[field.name] for field in FAILED if field.name != "id"}
 
 
 def _put(files: Mapping[str, Path], dest: str) -> list[dict[str, Any]]:

@@ -20,12 +20,12 @@ def shares(text: str) -> dict[str, float]:
         UsageError: They are none, or do not sum to 1.
     """
     try:
-        found = [float(share) for share in text.split("/")]
+        values = [float(share) for share in text.split("/")]
     except ValueError:
-        found = []
-    if not 1 <= len(found) <= len(NAMES) or min(found) < 0 or not math.isclose(sum(found), 1, abs_tol=_SUM_SLACK):
+        values = []
+    if not 1 <= len(values) <= len(NAMES) or min(values) < 0 or not math.isclose(sum(values), 1, abs_tol=_SUM_SLACK):
         raise errors.UsageError(f"--split {text}: expected one to three shares that sum to 1, as 0.98/0.01/0.01")
-    return dict(zip(NAMES[len(found) - 1], found, strict=True))
+    return dict(zip(NAMES[len(values) - 1], values, strict=True))
 
 
 def group_of(name: str, group: str | None) -> str:

@@ -65,7 +65,7 @@ def plan_resources(
     """
     if gpus:
         side = max(1, round((cpus - 1) / 2))
-        wanted = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), Pool(side, 1)]
+        pools = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), Pool(side, 1)]
     else:
         largest = max(1, min(cpus, max(nodes or [cpus])))
         on_one = max(1, round(largest * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))
@@ -73,10 +73,10 @@ def plan_resources(
         actors = max(1, on_one * min(cpus, sum(min(there, largest) for there in nodes or [cpus])) // largest)
         side = max(1, cpus // 8)
         separate = Pool(actors, 1 if largest < CPUS_PER_SEPARATE else threads, threads=threads, tasks=1, minimum=actors)
-        wanted = [Pool(side, 1), separate, Pool(side, 1)]
-    taken = sum(pool.actors * pool.cpus for pool in wanted)
+        pools = [Pool(side, 1), separate, Pool(side, 1)]
+    taken = sum(pool.actors * pool.cpus for pool in pools)
     scale = min(1.0, USABLE_CPUS * cpus / taken)
-    analyze, separate, write = (dataclasses.replace(p, cpus=_share(p.cpus * scale)) for p in wanted)
+    analyze, separate, write = (dataclasses.replace(p, cpus=_share(p.cpus * scale)) for p in pools)
     return Resources(analyze, separate, write, device or ("cuda" if gpus else "cpu"), len(nodes or [cpus]))
 
 

@@ -142,16 +142,16 @@ class AudioFiles:
 
     def warnings(self) -> list[str]:
         """Return what a person should know of the files that are not listed, a line each."""
-        told = [*self._odd_names(), *self._archived_files()]
+        lines = [*self._odd_names(), *self._archived_files()]
         if left_out := [*self._left_out(), *self._hidden_or_excluded()]:
-            told.append(f"left out: {', '.join(left_out)}")
+            lines.append(f"left out: {', '.join(left_out)}")
         if self.manifest_count:
             first = self.manifests[0].uri if self.manifests else ""
-            told.append(
+            lines.append(
                 f"{counted(self.manifest_count, 'manifest file')} beside audio, not read: {self._manifest_names()}; "
                 f"to run one, name it: sep-batch run {uris.shown(first)}"
             )
-        return told
+        return lines
 
     def warnings_of_manifests(self) -> list[str]:
         """Return what a person should know where the folder's manifest files are read, which have no audio beside them."""
@@ -170,13 +170,13 @@ class AudioFiles:
         return "; ".join([nothing, *hint, *self._patterns.unmatched()])
 
     def _left_out(self) -> list[str]:
-        told = []
+        lines = []
         if self._others:
-            told.append(f"{counted(self._others.total(), 'other file')} ({self._by_extension()})")
+            lines.append(f"{counted(self._others.total(), 'other file')} ({self._by_extension()})")
         if self._private:
             first = uris.printable(self._first_private, 60) + ", ..." * (self._private > 1)
-            told.append(f"{counted(self._private, 'manifest file')} in names that begin with _ ({first})")
-        return told
+            lines.append(f"{counted(self._private, 'manifest file')} in names that begin with _ ({first})")
+        return lines
 
     def _by_extension(self) -> str:
         common = self._others.most_common(SHOWN_EXTENSIONS)
@@ -202,8 +202,8 @@ class AudioFiles:
     def _archived_files(self) -> list[str]:
         """Say how many of the audio files are in an archive."""
         files, first = counted(self._archived, "audio file"), uris.shown(self._first_archived)
-        told = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; those that are not "
-        return [f"{told}restored first fail as archived"] if self._archived else []
+        line = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; those that are not "
+        return [f"{line}restored first fail as archived"] if self._archived else []
 
     def _manifest_names(self) -> str:
         shown = [uris.printable(info.uri[len(self.folder) :].lstrip("/"), 60) for info in self.manifests[:SHOWN_FILES]]

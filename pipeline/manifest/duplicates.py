@@ -37,9 +37,9 @@ def leave_out(table: pa.Table, by: Content, seen: Seen) -> tuple[pa.Table, list[
         UsageError: etag, where storage gives none of a file's content.
         NotRunnableError: Storage gives nothing at all.
     """
-    keyed, told = _by_etag(table, seen) if by == "etag" else _by_sha256(table, seen)
+    keyed, warnings = _by_etag(table, seen) if by == "etag" else _by_sha256(table, seen)
     kept, repeated = _first_by_name(keyed)
-    return kept.drop_columns(_KEY), [*told, *repeated]
+    return kept.drop_columns(_KEY), [*warnings, *repeated]
 
 
 def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
@@ -50,8 +50,8 @@ def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
         )
     keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
     unsure = len(keyed.filter(pc.is_null(keyed.column(_KEY))).column("uri").unique()) - unanswered.count
-    told = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
-    return keyed, [*told, *unanswered.told("could not be compared, and are listed all the same")]
+    warnings = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
+    return keyed, [*warnings, *unanswered.told("could not be compared, and are listed all the same")]
 
 
 def _content_etag(file: Info) -> tuple[str | None]:
@@ -67,8 +67,8 @@ def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
     hashed, unread = ask(sized.take(pa.array(places)), _sha256, pa.schema([(_KEY, pa.string())]), seen)
     keys = np.full(table.num_rows, None, object)
     keys[places] = hashed.column(_KEY).to_numpy()
-    told = [*unanswered.told("did not say their size"), *unread.told("could not be read, and are listed all the same")]
-    return sized.append_column(_KEY, pa.array(keys, pa.string())), told
+    warnings = [*unanswered.told("did not say their size"), *unread.told("could not be read, and are listed all the same")]
+    return sized.append_column(_KEY, pa.array(keys, pa.string())), warnings
 
 
 def _sha256(file: Info) -> tuple[str]:

@@ -65,20 +65,20 @@ def identify(
         columns = [column.to_pylist() for column in batch.columns]
         for uri, offset, duration, id in zip(*columns, strict=True):
             name: str | None = None
-            found: str | None = None
+            absolute_uri: str | None = None
             problem = problems.get(place) or _problem(uri or "", id, offset, duration, names)
             if not problem:
                 try:
-                    found = resolve(uri)
+                    absolute_uri = resolve(uri)
                 except errors.BadUri as error:
                     problem = str(error)
-            if problem or found is None:
+            if problem or absolute_uri is None:
                 problems[place], is_sound[place] = problem or "no uri", False
             else:
-                name = id or made_id(found, offset, duration)
+                name = id or made_id(absolute_uri, offset, duration)
                 hashes[place] = hash(name.lower())
             named.append(name)
-            resolved.append(found)
+            resolved.append(absolute_uri)
             place += 1
         ids.append(pa.array(named, pa.string()))
         absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))

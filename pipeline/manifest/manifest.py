@@ -81,7 +81,7 @@ def read(
         UsageError: The root is no folder of this machine, or a pattern is none, or is given with what is no folder.
     """
     around = Fence.around(input_root, allow_http=allow_http)
-    told: dict[str, str | bool | list[str] | None] = {
+    read_with: dict[str, str | bool | list[str] | None] = {
         "uri_column": uri_column,
         "id_column": id_column,
         "input_root": input_root,
@@ -98,7 +98,7 @@ def read(
         raise errors.ManifestError(f"manifest {error}") from error
     if not listed.tracks.num_rows:
         raise errors.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
-    return dataclasses.replace(listed, read_with=told)
+    return dataclasses.replace(listed, read_with=read_with)
 
 
 @dataclass(frozen=True)
@@ -172,11 +172,11 @@ def _read_folder(uri: str, how: _How) -> Manifest:
             f"manifest {uris.shown(uri)}: {files.table}, whose log says which of its files count; "
             "expected plain files: have what wrote it export the table as Parquet"
         )
-    found = table_folder.read(uri, files.manifests, how.text_columns, has_uri_column=how.uri_column is not None)
+    parsed = table_folder.read(uri, files.manifests, how.text_columns, has_uri_column=how.uri_column is not None)
     try:
-        listed = how.check(found.parsed, uri, table_folder.base_of(uri), found.sha256)
+        listed = how.check(parsed.parsed, uri, table_folder.base_of(uri), parsed.sha256)
     except errors.ManifestError as error:
-        places = found.places(str(error))
+        places = parsed.places(str(error))
         raise type(error)(f"{error}{'; ' * bool(places)}{places}") from error
     return dataclasses.replace(listed, warnings=(*listed.warnings, *files.warnings_of_manifests()))
 
@@ -191,13 +191,13 @@ def _parsed(uri: str, kind: str, how: _How) -> tuple[Parsed, str]:
     return parsed, hashlib.sha256(content).hexdigest()
 
 
-def _listed(found: Iterable[Info], folder: str) -> pa.Table:
+def _listed(infos: Iterable[Info], folder: str) -> pa.Table:
     """Return a manifest of files, with their etags, so that what has changed is done again.
 
     URIs are relative to the folder on a disk, and whole elsewhere: a key may have empty components.
     """
     below = len(folder) if uris.is_local(folder) else 0
-    rows = [{"uri": one.uri[below:].lstrip("/"), "source_etag": one.etag} for one in found]
+    rows = [{"uri": one.uri[below:].lstrip("/"), "source_etag": one.etag} for one in infos]
     return pa.Table.from_pylist(rows, schema=pa.schema([("uri", pa.string()), ("source_etag", pa.string())]))
 
 
@@ -257,18 +257,18 @@ def check(
     attempts = pa.array(np.zeros(table.num_rows, np.int32))
     tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
     further = segments.further(table, {*own, "source_etag"}, parts)
-    extra, told = _extra(further)
+    extra, warnings = _extra(further)
     if extra is not None:
         tracks = tracks.append_column(EXTRA, extra)
     if problems is not None:
         tracks = tracks.append_column(PROBLEM, problems)
     if named.repeats:
-        told = [_repeated(named.repeats, further), *told]
+        warnings = [_repeated(named.repeats, further), *warnings]
         is_first = np.ones(table.num_rows, np.bool_)
         is_first[list(named.repeats)] = False
         tracks = tracks.filter(pa.array(is_first))
-    told = [*parsed.warnings, *segments.warnings(table, parts), *told]
-    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(told))
+    warnings = [*parsed.warnings, *segments.warnings(table, parts), *warnings]
+    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(warnings))
 
 
 def _without_views(table: pa.Table) -> pa.Table:
@@ -284,12 +284,12 @@ def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None,
     """Return the columns of URIs and of ids."""
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise errors.ManifestError(f"{said}: found more than one column {_told(doubled)}")
-    wanted = (uri_column,) if uri_column else URI_SPELLINGS
-    source = next((name for name in wanted if name in names), None)
+    spellings = (uri_column,) if uri_column else URI_SPELLINGS
+    source = next((name for name in spellings if name in names), None)
     if source is None and {"destinationBucket", "fileSchema"} <= set(names):
         raise errors.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
     if source is None:
-        raise errors.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(wanted)}")
+        raise errors.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(spellings)}")
     if id_column and id_column not in names:
         raise errors.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
     return source, id_column or "id"
@@ -297,10 +297,10 @@ def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None,
 
 def _repeated(repeats: Mapping[int, int], further: pa.Table) -> str:
     """Return a warning of rows that are one track with another: how many, and which of their further columns are lost."""
-    told = f"{len(repeats)} rows repeat another (same uri, offset and duration): one track each"
+    warning = f"{len(repeats)} rows repeat another (same uri, offset and duration): one track each"
     places, firsts = (further.take(pa.array(list(some), pa.int64())) for some in (repeats, repeats.values()))
     differing = [name for name in further.column_names if not _are_equal(places.column(name), firsts.column(name))]
-    return f"{told}; they differ in {_told(differing)}, of which the first row's is kept" if differing else told
+    return f"{warning}; they differ in {_told(differing)}, of which the first row's is kept" if differing else warning
 
 
 def _are_equal(some: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
@@ -324,8 +324,10 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.Chun
     try:
         return table.column(name).cast(kind)
     except pa.ArrowException as error:
-        found, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
-        raise errors.ManifestError(f"{said}: column {uris.printable(name)}: found {found}, expected {kind} ({reason})") from error
+        type_name, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
+        raise errors.ManifestError(
+            f"{said}: column {uris.printable(name)}: found {type_name}, expected {kind} ({reason})"
+        ) from error
 
 
 def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
@@ -336,13 +338,13 @@ def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
         "_sep_file",
         "_sep_place",
     }  # DuckDB's, in index.py
-    found: dict[str, pa.Array] = {}
-    told = []
+    columns: dict[str, pa.Array] = {}
+    warnings = []
     for name in further.column_names:
         shown = uris.printable(name, 60)
         column = parse.carry(further.column(name)) if shown == name else None
         if column is None:
-            told.append(
+            warnings.append(
                 f"column {shown} is left out: the index cannot hold {_kind(further, name) if shown == name else 'its name'}"
             )
             continue
@@ -350,12 +352,14 @@ def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
         while not new or new.lower() in taken:
             new = f"manifest_{new}"
         taken.add(new.lower())
-        found[new] = column
+        columns[new] = column
         if pa.types.is_duration(further.schema.field(name).type):
-            told.append(f"column {name} is carried as whole microseconds: the index holds durations as int64")
+            warnings.append(f"column {name} is carried as whole microseconds: the index holds durations as int64")
         if new != name:
-            told.append(f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}")
-    return pa.StructArray.from_arrays(list(found.values()), names=list(found)) if found else None, told
+            warnings.append(
+                f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}"
+            )
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns)) if columns else None, warnings
 
 
 def _kind(table: pa.Table, name: str) -> str:

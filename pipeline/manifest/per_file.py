@@ -65,9 +65,9 @@ def ask(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> 
     while block := list(itertools.islice(replies, BLOCK_ROWS)):
         columns = zip(schema, zip(*block, strict=True), strict=True)
         blocks.append(pa.table([pa.array(column, field.type) for field, column in columns], schema=schema))
-    found = pa.concat_tables([schema.empty_table(), *blocks]).take(pc.index_in(table.column("uri"), files.column("uri")))
+    answered = pa.concat_tables([schema.empty_table(), *blocks]).take(pc.index_in(table.column("uri"), files.column("uri")))
     for field in schema:
-        column = found.column(field.name)
+        column = answered.column(field.name)
         if field.name not in table.column_names:
             table = table.append_column(field, column)
             continue
@@ -81,14 +81,14 @@ def _replies(
 ) -> Iterator[tuple[Any, ...]]:
     rows = (row for batch in files.to_batches(BLOCK_ROWS) for row in batch.to_pylist())
     in_a_row = 0
-    for *found, error in spread(reply, rows):
+    for *values, error in spread(reply, rows):
         in_a_row = in_a_row + 1 if isinstance(error, errors.FetchTimeout) else 0
         if in_a_row == MOST_IN_A_ROW or isinstance(error, errors.StorageUnusable):
             raise errors.NotRunnableError(f"storage: {error}") from error
         if error is not None:
             unanswered.add(_said(error))
         seen(1)
-        yield tuple(found)
+        yield tuple(values)
 
 
 def _reply(question: Question, count: int, file: dict[str, Any]) -> tuple[Any, ...]:

@@ -62,8 +62,8 @@ def read(uri: str, files: AudioFiles) -> Iterator[list[Info]]:
     """
     inventory = _described(uri)
     for file, size in inventory.files:
-        if (found := storage.info(file).bytes) != size:
-            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)} has {found:,} bytes, expected {size:,}")
+        if (size_now := storage.info(file).bytes) != size:
+            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)} has {size_now:,} bytes, expected {size:,}")
         try:
             with storage.open_ranges(file, size) as opened:
                 for block in _blocks(inventory, opened):
@@ -77,10 +77,10 @@ def is_one(uri: str) -> bool:
     if not uri.lower().endswith(EXTENSION) or storage.info(uri).bytes > MOST_BYTES:
         return False
     try:
-        told = json.loads(storage.read(uri))
+        content = json.loads(storage.read(uri))
     except (ValueError, RecursionError):
         return False
-    return isinstance(told, dict) and not _KEYS.isdisjoint(told)
+    return isinstance(content, dict) and not _KEYS.isdisjoint(content)
 
 
 def _described(uri: str) -> _Inventory:
@@ -88,9 +88,9 @@ def _described(uri: str) -> _Inventory:
     if (size := storage.info(uri).bytes) > MOST_BYTES:
         raise errors.ManifestError(f"{said}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
     try:
-        told = json.loads(storage.read(uri))
-        target, kind, schema = (str(told[name]) for name in ("destinationBucket", "fileFormat", "fileSchema"))
-        files = tuple((str(file["key"]), int(file["size"])) for file in told["files"])
+        content = json.loads(storage.read(uri))
+        target, kind, schema = (str(content[name]) for name in ("destinationBucket", "fileFormat", "fileSchema"))
+        files = tuple((str(file["key"]), int(file["size"])) for file in content["files"])
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise errors.ManifestError(
             f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {parse.reason(error)})"
@@ -112,13 +112,13 @@ def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
     """Yield a file's rows as they come, all columns text: those of `_WANTED` that it has."""
     if inventory.is_csv:
         _refuse_missing(inventory, set(inventory.columns))
-        wanted = [name for name in inventory.columns if name in _WANTED]
+        read_columns = [name for name in inventory.columns if name in _WANTED]
         plain = pa.PythonFile(gzip.GzipFile(fileobj=opened), mode="r")
         batches = pyarrow.csv.open_csv(
             plain,
             read_options=pyarrow.csv.ReadOptions(column_names=list(inventory.columns), block_size=BLOCK_BYTES, use_threads=False),
             convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(inventory.columns, pa.string())
+                include_columns=read_columns, column_types=dict.fromkeys(inventory.columns, pa.string())
             ),
         )
         yield from (pa.Table.from_batches([batch]) for batch in batches)
@@ -139,13 +139,13 @@ def _refuse_missing(inventory: _Inventory, there: set[str]) -> None:
 
 def _audio(block: pa.Table, inventory: _Inventory, files: AudioFiles) -> Iterator[Info]:
     """Return what a block lists, as a listing of its bucket would."""
-    for name, wanted in (("islatest", "true"), ("isdeletemarker", "false")):
+    for name, expected in (("islatest", "true"), ("isdeletemarker", "false")):
         if name in block.column_names:
-            block = block.filter(pc.equal(pc.utf8_lower(block.column(name)), wanted))
+            block = block.filter(pc.equal(pc.utf8_lower(block.column(name)), expected))
     keys = [unquote_plus(key) if inventory.is_csv else key for key in block.column("key").to_pylist()]
     is_audio = [files.sort(key) == "audio" for key in keys]
     for key, row in zip(compress(keys, is_audio), block.filter(pa.array(is_audio, pa.bool_())).to_pylist(), strict=True):
         size, etag = row.get("size"), row.get("etag")
         files.folder = f"s3://{row['bucket']}"
-        found = Info(f"{files.folder}/{key}", int(size) if size else 0, etag.strip('"') if etag else None)
-        yield from files.of([found])
+        info = Info(f"{files.folder}/{key}", int(size) if size else 0, etag.strip('"') if etag else None)
+        yield from files.of([info])

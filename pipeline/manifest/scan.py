@@ -101,8 +101,8 @@ def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterato
 
 
 def _of_list(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
-    table, told = lists.read(uri, how)
-    warnings += [f"{uris.shown(uri)}: {warning}" for warning in told]
+    table, notices = lists.read(uri, how)
+    warnings += [f"{uris.shown(uri)}: {warning}" for warning in notices]
     yield table
 
 
@@ -133,18 +133,18 @@ def _of_audio(
         raise errors.ManifestError(files.nothing(uri))
 
 
-def _batched(found: Iterable[Info]) -> Iterator[list[Info]]:
-    infos = iter(found)
+def _batched(listed: Iterable[Info]) -> Iterator[list[Info]]:
+    infos = iter(listed)
     while batch := list(itertools.islice(infos, BLOCK_ROWS)):
         yield batch
 
 
-def _table(found: list[Info]) -> pa.Table:
+def _table(infos: list[Info]) -> pa.Table:
     columns = (
-        [one.uri for one in found],
-        [made_id(uris.absolute(one.uri), None, None) for one in found],
-        [one.bytes for one in found],
-        [one.etag for one in found],
+        [one.uri for one in infos],
+        [made_id(uris.absolute(one.uri), None, None) for one in infos],
+        [one.bytes for one in infos],
+        [one.etag for one in infos],
     )
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, LISTED, strict=True)], schema=LISTED)
 

@@ -53,10 +53,10 @@ class Fence:
         joined = uris.join(folder, uri)
         if joined != uri:
             uris.check(joined, allow_http=self.allow_http)
-        found = uris.absolute(joined)
-        if uris.is_local(found):
-            self._refuse_outside(found, is_from_here=uris.is_local(folder))
-        return found
+        absolute = uris.absolute(joined)
+        if uris.is_local(absolute):
+            self._refuse_outside(absolute, is_from_here=uris.is_local(folder))
+        return absolute
 
     def _refuse_outside(self, path: str, *, is_from_here: bool) -> None:
         if self.root is None:

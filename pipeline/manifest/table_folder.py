@@ -45,14 +45,14 @@ class TableFolder:
 
     def places(self, message: str) -> str:
         """Return in which files the rows lie that a message names by their numbers; empty where it names none."""
-        told = []
-        for number in dict.fromkeys(int(found) for found in _ROW.findall(message)):
+        names = []
+        for number in dict.fromkeys(int(row) for row in _ROW.findall(message)):
             first = 1
             for name, count in self.rows.items():
                 if first <= number < first + count:
-                    told.append(f"row {number} is row {number - first + 1} of {uris.printable(name)}")
+                    names.append(f"row {number} is row {number - first + 1} of {uris.printable(name)}")
                 first += count
-        return "; ".join(told[:SHOWN_ROWS])
+        return "; ".join(names[:SHOWN_ROWS])
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def base_of(folder: str) -> str:
     return uris.parent(folder) if formats.extension_of(folder) else folder
 
 
-def read(folder: str, found: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool = False) -> TableFolder:
+def read(folder: str, infos: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool = False) -> TableFolder:
     """Read the files of a folder.
 
     Args:
         folder: The folder; the files may lie deeper.
-        found: The files, in the order of their names.
+        infos: The files, in the order of their names.
         text_columns: Columns that are text whatever they look like.
         has_uri_column: As `formats.read` takes it.
 
@@ -85,17 +85,17 @@ def read(folder: str, found: Sequence[Info], text_columns: Collection[str], *, h
         BadUri: A name that no URI may have.
     """
     manifest = f"manifest {uris.shown(folder)}"
-    found, warnings = _without_json(folder, found)
-    kind = _kind(manifest, folder, found)
-    partitions = _partitions(manifest, [_inside(folder, info) for info in found], text_columns)
-    files = list(_parsed(folder, found, text_columns, has_uri_column=has_uri_column))
+    infos, warnings = _without_json(folder, infos)
+    kind = _kind(manifest, folder, infos)
+    partitions = _partitions(manifest, [_inside(folder, info) for info in infos], text_columns)
+    files = list(_parsed(folder, infos, text_columns, has_uri_column=has_uri_column))
     digest = hashlib.sha256("".join(f"{file.digest} {file.name}\n" for file in files).encode()).hexdigest()
     files = [file for file in files if file.table.num_rows] or files[:1]  # an empty file says nothing of its columns' types
     parted = _with_partitions(manifest, files, partitions)
     types, clashes = _common_types(parted, text_columns)
     if clashes and kind in (".csv", ".tsv"):  # as in one file, where one text makes a whole column text
         names = {file.name for file in files}
-        chosen = [info for info in found if _inside(folder, info) in names]
+        chosen = [info for info in infos if _inside(folder, info) in names]
         again = list(_parsed(folder, chosen, [*text_columns, *clashes], has_uri_column=has_uri_column))
         if [file.digest for file in again] != [file.digest for file in files]:
             raise errors.ManifestError(f"{manifest}: its files changed while they were read; run the command again")
@@ -117,14 +117,14 @@ def read(folder: str, found: Sequence[Info], text_columns: Collection[str], *, h
     return TableFolder(Parsed(_joined(manifest, parted, types), problems, tuple(warnings)), digest, rows)
 
 
-def _without_json(folder: str, found: Sequence[Info]) -> tuple[Sequence[Info], list[str]]:
+def _without_json(folder: str, infos: Sequence[Info]) -> tuple[Sequence[Info], list[str]]:
     """Leave .json files out where others are there: Spark and Ray Data write rows in them, many tools something else."""
-    others = [info for info in found if _kind_of(info.uri) != ".json"]
-    if not others or len(others) == len(found):
-        return found, []
-    first = next(_inside(folder, info) for info in found if _kind_of(info.uri) == ".json")
+    others = [info for info in infos if _kind_of(info.uri) != ".json"]
+    if not others or len(others) == len(infos):
+        return infos, []
+    first = next(_inside(folder, info) for info in infos if _kind_of(info.uri) == ".json")
     return others, [
-        f"{len(found) - len(others):,} .json files beside the others are not read, the first: {uris.printable(first)}"
+        f"{len(infos) - len(others):,} .json files beside the others are not read, the first: {uris.printable(first)}"
     ]
 
 
@@ -136,10 +136,10 @@ def _inside(folder: str, info: Info) -> str:
     return info.uri[len(folder) :].lstrip("/")
 
 
-def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
+def _kind(manifest: str, folder: str, infos: Iterable[Info]) -> str:
     """Return the extension that stands for the kind of all files."""
     first = dict[str, str]()
-    for info in found:
+    for info in infos:
         uris.check(info.uri)
         kind = _kind_of(info.uri)
         first.setdefault(_KINDS.get(kind, kind), _inside(folder, info))
@@ -151,9 +151,9 @@ def _kind(manifest: str, folder: str, found: Iterable[Info]) -> str:
     return next(iter(first))
 
 
-def _parsed(folder: str, found: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool) -> Iterator[_File]:
+def _parsed(folder: str, infos: Sequence[Info], text_columns: Collection[str], *, has_uri_column: bool) -> Iterator[_File]:
     rows = 0
-    for info, content in zip(found, _contents(found), strict=True):
+    for info, content in zip(infos, _contents(infos), strict=True):
         name = _inside(folder, info)
         said = f"manifest {uris.shown(folder)}: {uris.printable(name)}"
         try:
@@ -168,11 +168,11 @@ def _parsed(folder: str, found: Sequence[Info], text_columns: Collection[str], *
         yield _File(name, hashlib.sha256(content).hexdigest(), table, parsed.problems, parsed.warnings)
 
 
-def _contents(found: Sequence[Info]) -> Iterator[bytes]:
+def _contents(infos: Sequence[Info]) -> Iterator[bytes]:
     """Yield the bytes of files, many fetched at once where they are small."""
-    mean = max(1, sum(info.bytes for info in found) // max(1, len(found)))
+    mean = max(1, sum(info.bytes for info in infos) // max(1, len(infos)))
     threads = min(THREADS, IN_FLIGHT_BYTES // (AHEAD * mean))
-    all_uris = [info.uri for info in found]
+    all_uris = [info.uri for info in infos]
     return spread(storage.read, all_uris, threads=threads) if threads else map(storage.read, all_uris)
 
 

@@ -38,21 +38,21 @@ class _File:
     last: int
 
     @classmethod
-    def of(cls, found: Info) -> _File:
+    def of(cls, info: Info) -> _File:
         """Read a file's name; one that no run wrote is a run of its own."""
-        name = _NAME.fullmatch(uris.name(found.uri))
+        name = _NAME.fullmatch(uris.name(info.uri))
         if name is None:
-            return cls(found.uri, found.bytes, uris.name(found.uri), 0, 0)
-        return cls(found.uri, found.bytes, name["run"], int(name["first"] or name["last"]), int(name["last"]))
+            return cls(info.uri, info.bytes, uris.name(info.uri), 0, 0)
+        return cls(info.uri, info.bytes, name["run"], int(name["first"] or name["last"]), int(name["last"]))
 
     def covers(self, other: _File) -> bool:
         """Tell whether all rows of another file of the run are in this one."""
         return self != other and self.first < self.last and self.first <= other.first and other.last <= self.last
 
 
-def needed(found: Iterable[Info]) -> list[str]:
+def needed(infos: Iterable[Info]) -> list[str]:
     """Return the journal files that have to be read: those that no merged one covers, by name."""
-    return [file.uri for file in _sorted_out(found)[0]]
+    return [file.uri for file in _sorted_out(infos)[0]]
 
 
 def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
@@ -78,9 +78,9 @@ def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
             start += max(len(alike), 1)
 
 
-def _sorted_out(found: Iterable[Info]) -> tuple[list[_File], list[_File]]:
+def _sorted_out(infos: Iterable[Info]) -> tuple[list[_File], list[_File]]:
     runs: dict[str, list[_File]] = defaultdict(list)
-    for one in found:
+    for one in infos:
         is_hidden = uris.name(one.uri).startswith(".")  # a Mac's or NFS's own
         if one.uri.endswith(".parquet") and uris.parent(one.uri).endswith(f"/{layout.JOURNAL}") and not is_hidden:
             file = _File.of(one)

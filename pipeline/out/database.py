@@ -139,7 +139,7 @@ def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
         JournalChangedError: So it is.
     """
     gone = {uri for uri, path in paths.items() if not Path(path.removeprefix("file://")).exists()}
-    if gone and (removed := gone - {found.uri for found in storage.find(layout.journal_folder(out))}):
+    if gone and (removed := gone - {info.uri for info in storage.find(layout.journal_folder(out))}):
         raise errors.JournalChangedError(f"journal {min(removed)}: merged and removed while it was read; try again")
 
 

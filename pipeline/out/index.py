@@ -43,8 +43,8 @@ def _of(places: np.ndarray, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
 
     def chosen() -> Iterator[pa.RecordBatch]:
         for batch in rows:
-            found = batch.column("_sep_place").to_numpy()
-            is_one = places[np.searchsorted(places, found).clip(max=len(places) - 1)] == found
+            batch_places = batch.column("_sep_place").to_numpy()
+            is_one = places[np.searchsorted(places, batch_places).clip(max=len(places) - 1)] == batch_places
             yield batch.filter(pa.array(is_one)).select(schema.names).cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, chosen())

@@ -25,12 +25,12 @@ _JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # the second is an e
 
 def new_run(out: str) -> str:
     """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
-    return new_run_after(uris.name(found.uri) for found in storage.find(layout.journal_folder(out)))
+    return new_run_after(uris.name(info.uri) for info in storage.find(layout.journal_folder(out)))
 
 
 def new_run_after(names: Iterable[str]) -> str:
     """Return a run's name that is newer than those which files of a journal have."""
-    numbers = [int(found[1]) for name in names if (found := _JOURNAL_FILE.fullmatch(name))]
+    numbers = [int(match[1]) for name in names if (match := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 
 

@@ -154,30 +154,30 @@ def _take(out: str, wait_s: float) -> Lease:
     seen: bytes | None = None
     is_alive: bool | None = None  # as far as it is known
     while True:
-        found, now = newest(out), time.monotonic()
-        if found and found.content != seen:
+        holder, now = newest(out), time.monotonic()
+        if holder and holder.content != seen:
             is_alive = None if seen is None else True
-            seen, changed = found.content, now
-        if found is None or found.is_over or now - changed >= (DEAD_S if found.content else LOOK_S):
-            if lease := _created(out, found.number + 1 if found else 1):
+            seen, changed = holder.content, now
+        if holder is None or holder.is_over or now - changed >= (DEAD_S if holder.content else LOOK_S):
+            if lease := _created(out, holder.number + 1 if holder else 1):
                 return lease
             continue
         # one that may be dead is watched until it is known to be, whether or not somebody waits
         if now - begun >= wait_s:
-            is_alive = _is_fresh(out, found) if is_alive is None else is_alive
-            if is_alive and found.content:
-                raise errors.LeaseHeldError(f"OUT {out}: {found}; --wait SECONDS waits for its end")
+            is_alive = _is_fresh(out, holder) if is_alive is None else is_alive
+            if is_alive and holder.content:
+                raise errors.LeaseHeldError(f"OUT {out}: {holder}; --wait SECONDS waits for its end")
         time.sleep(LOOK_S)
 
 
-def _is_fresh(out: str, found: Found) -> bool:
+def _is_fresh(out: str, holder: Found) -> bool:
     """Tell whether a lease was written less than `DEAD_S` ago, by the storage's own clock; False where that is not known."""
-    if found.modified is None:
+    if holder.modified is None:
         return False
     uri = f"{layout.lease_folder(out)}/{_CLOCK}"
     storage.put(uri, b"now", scratch=layout.parts_folder(out, "lease"))
     now = storage.info(uri).modified
-    return now is not None and -_AHEAD_S <= (now - found.modified).total_seconds() < DEAD_S
+    return now is not None and -_AHEAD_S <= (now - holder.modified).total_seconds() < DEAD_S
 
 
 def _created(out: str, number: int) -> Lease | None:
@@ -196,8 +196,8 @@ def _created(out: str, number: int) -> Lease | None:
 
 
 def _numbers(out: str) -> list[int]:
-    found = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(layout.lease_folder(out)))
-    return [int(match[1]) for match in found if match]
+    matches = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(layout.lease_folder(out)))
+    return [int(match[1]) for match in matches if match]
 
 
 def _uri(out: str, number: int) -> str:
@@ -220,10 +220,10 @@ def _machine() -> str:
 def _born(pid: int) -> int | None:
     """Return when a process began, in ticks since the boot; None where there is none: ids are used again."""
     try:
-        told = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    state, *fields = told.rpartition(") ")[2].split()
+    state, *fields = stat.rpartition(") ")[2].split()
     return None if state in "ZX" else int(fields[18])
 
 

@@ -201,9 +201,9 @@ def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str
         journal: As `make_plan` takes it.
     """
     _register(plan.listed, journal)
-    found = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER).fetchall()]
+    rows = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER).fetchall()]
     journal.unregister("is_now")
-    return found
+    return rows
 
 
 def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> list[str]:

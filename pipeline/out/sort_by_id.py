@@ -30,8 +30,8 @@ def bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
     if ranges < 2:
         return []
     some = "SELECT id FROM rows WHERE hash(id) % $many = 0 GROUP BY id ORDER BY id"
-    found = [id for (id,) in database.sql(some, params={"many": math.ceil(ROWS / IDS_A_RANGE)}).fetchall()]
-    return sorted({found[len(found) * number // ranges] for number in range(1, ranges)}) if found else []
+    ids = [id for (id,) in database.sql(some, params={"many": math.ceil(ROWS / IDS_A_RANGE)}).fetchall()]
+    return sorted({ids[len(ids) * number // ranges] for number in range(1, ranges)}) if ids else []
 
 
 def write(batches: pa.RecordBatchReader, bounds: Sequence[str], folder: Path, path: Path) -> None:
@@ -70,6 +70,6 @@ def _spread(batch: pa.RecordBatch, bounds: Sequence[str]) -> Iterator[tuple[int,
     ids = batch.column("id").to_numpy(zero_copy_only=False)
     numbers = np.searchsorted(np.array(bounds, object), ids, side="right")
     order = np.argsort(numbers, kind="stable")
-    ordered, (found, starts) = batch.take(pa.array(order)), np.unique(numbers[order], return_index=True)
-    for number, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+    ordered, (range_numbers, starts) = batch.take(pa.array(order)), np.unique(numbers[order], return_index=True)
+    for number, start, end in zip(range_numbers, starts, [*starts[1:], len(order)], strict=True):
         yield int(number), ordered.slice(int(start), int(end - start))

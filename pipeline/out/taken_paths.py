@@ -76,7 +76,7 @@ def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
         settings: Settings of the run.
         others: Hashes of the paths of others, ascending.
     """
-    found = dict[str, str]()
+    source_of_path = dict[str, str]()
     for block in plan.blocks():
         ids, sources = (block.column(name).to_pylist() for name in ("id", "uri"))
         for stem in settings.stems:
@@ -85,5 +85,5 @@ def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
             paths = [stem_paths.folded(f"stems/{path}") for path in rendered]
             hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
             places = np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes)
-            found |= {paths[place]: sources[place] for place in places}
-    return found
+            source_of_path |= {paths[place]: sources[place] for place in places}
+    return source_of_path

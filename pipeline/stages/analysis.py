@@ -91,10 +91,10 @@ def of_parts(parts: Sequence[pa.Table], place: int, settings: Settings) -> dict[
         first, windows = value(part, "begin") // window, of_stems[place]["windows"]
         energies[first : first + len(windows)] += windows
     side = sum(of_stems[place]["side"] for of_stems in sums)
-    found = activity.of_energies(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz)
+    active = activity.of_energies(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz)
     return {
         "levels_dbfs": activity.levels(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz),
-        "active_ratio": found.ratio,
-        "active_regions": [{"start_s": start, "end_s": end} for start, end in found.regions],
+        "active_ratio": active.ratio,
+        "active_regions": [{"start_s": start, "end_s": end} for start, end in active.regions],
         "width": min(side / energies.sum(), 1.0) if energies.any() else None,  # rounding may make more of it
     }

@@ -60,7 +60,7 @@ class Analyze:
         begun, settings = time.perf_counter(), self.work.settings
         spec, known = settings.spec, 0
         offset, duration = value(row, "offset_s"), value(row, "duration_s")
-        source, found = storage.open_source(value(row, "uri"))
+        source, info = storage.open_source(value(row, "uri"))
         with source:
             pieces, decoded = audio.decode(
                 source,
@@ -83,8 +83,8 @@ class Analyze:
                     source_codec=decoded.codec,
                     source_stream=decoded.stream,
                     source_streams=decoded.streams,
-                    source_bytes=found.bytes,
-                    source_etag=value(row, "source_etag") or found.etag,
+                    source_bytes=info.bytes,
+                    source_etag=value(row, "source_etag") or info.etag,
                     truncated=decoded.truncated,
                     skipped_packets=decoded.skipped_packets,
                     source_used_ratio=decoded.source_used_ratio,

@@ -27,8 +27,8 @@ def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _told(name: str, found: str) -> str:
-    return ".".join(found.split(".")[:2]) if name == "python" else found
+def _told(name: str, version: str) -> str:
+    return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ class Machine:
         here = socket.gethostname()
         if self.disk is not None and self.host != here:
             raise errors.NotRunnableError(f"{self.disk} is a path of {self.host}, and {here} has joined: --shared-filesystem?")
-        if self.versions and (found := differing(versions(), self.versions)):
-            raise errors.NotRunnableError(f"{here} has {'; '.join(found)}")
+        if self.versions and (differences := differing(versions(), self.versions)):
+            raise errors.NotRunnableError(f"{here} has {'; '.join(differences)}")

@@ -50,9 +50,9 @@ class Separate:
         tensors = model() if callable(model) else weights.load(Path(model))[1]
         self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
         if self.separator.weights_sha256 != work.settings.weights_sha256:
-            found, expected = self.separator.weights_sha256, work.settings.weights_sha256
+            digest, expected = self.separator.weights_sha256, work.settings.weights_sha256
             raise weights.WeightsError(
-                f"{'model' if callable(model) else model}: sha256 of the weights {found}, expected {expected} as on the driver"
+                f"{'model' if callable(model) else model}: sha256 of the weights {digest}, expected {expected} as on the driver"
             )
         self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 

@@ -163,30 +163,30 @@ def ask_once(uri: str) -> Info:
     """Ask once, and raise what the client raises: whoever calls it counts the tries."""
     filesystem, path = filesystem_of(uri, allow_http=True)
     try:
-        found = filesystem.info(path)
+        entry = filesystem.info(path)
     except OSError:
         if uri.startswith(_HEADS):  # a HEAD's answer has no body; this one's tells a missing bucket or a bad key from the rest
             filesystem.cat_file(path, start=0, end=1)
         raise
-    if found["type"] == "directory":
+    if entry["type"] == "directory":
         raise IsADirectoryError(uri)
-    return info_of(uri, found)
+    return info_of(uri, entry)
 
 
-def info_of(uri: str, found: dict[str, Any]) -> Info:
+def info_of(uri: str, entry: dict[str, Any]) -> Info:
     """Return what a client says of an object, in our words."""
-    tag = found.get("ETag") or found.get("etag") or found.get("md5Hash")
-    modified = found.get("LastModified") or found.get("last_modified") or found.get("updated") or found.get("mtime")
+    tag = entry.get("ETag") or entry.get("etag") or entry.get("md5Hash")
+    modified = entry.get("LastModified") or entry.get("last_modified") or entry.get("updated") or entry.get("mtime")
     if isinstance(modified, float):
         try:
             modified = datetime.fromtimestamp(modified, UTC)
         except (ValueError, OverflowError, OSError):  # of the year 0 or 33658, as broken clocks and archives leave it
-            tag, modified = tag or f"{modified} {found['size']}", None
+            tag, modified = tag or f"{modified} {entry['size']}", None
     elif isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
-    if found["size"] is None:
+    if entry["size"] is None:
         raise errors.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
     if tag is None and modified:
-        tag = f"{modified.isoformat()} {found['size']}"
-    is_archived = found.get("StorageClass") in _ARCHIVES or found.get("blob_tier") == "Archive"
-    return Info(uri, int(found["size"]), str(tag).strip('"') if tag is not None else None, modified, is_archived)
+        tag = f"{modified.isoformat()} {entry['size']}"
+    is_archived = entry.get("StorageClass") in _ARCHIVES or entry.get("blob_tier") == "Archive"
+    return Info(uri, int(entry["size"]), str(tag).strip('"') if tag is not None else None, modified, is_archived)

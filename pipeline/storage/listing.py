@@ -72,18 +72,18 @@ def _no_file(entry: os.DirEntry[str]) -> Skipped | None:
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     """Return what a folder holds, in the order of what lies below; nothing where it is gone."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
     try:
-        found = entry.stat()
+        stat = entry.stat()
     except OSError:  # a link to nowhere, or just removed
         return Info(uri, 0, None)
-    return info_of(uri, {"size": found.st_size, "mtime": found.st_mtime})
+    return info_of(uri, {"size": stat.st_size, "mtime": stat.st_mtime})
 
 
 def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
@@ -95,9 +95,9 @@ def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
 
 @reading
 def _all_below(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
-    found = filesystem.find(path, detail=True)
+    entries = filesystem.find(path, detail=True)
     below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
-    return (info_of(f"{uri.rstrip('/')}{key[below:]}", found[key]) for key in sorted(found))
+    return (info_of(f"{uri.rstrip('/')}{key[below:]}", entries[key]) for key in sorted(entries))
 
 
 @reading
@@ -108,8 +108,8 @@ def expand(pattern: str) -> list[Info]:
         return [_info_of_entry(key, Path(key)) for key in sorted(filesystem.glob(path)) if not os.path.isdir(key)]
     scheme = pattern.partition("://")[0]
     with missing_bucket_named(pattern):
-        found = filesystem.glob(path, detail=True)
-    files = [key for key in sorted(found) if found[key]["type"] != "directory"]
+        entries = filesystem.glob(path, detail=True)
+    files = [key for key in sorted(entries) if entries[key]["type"] != "directory"]
     if not files:
         refuse_missing_bucket(pattern)
-    return [info_of(f"{scheme}://{key.lstrip('/')}", found[key]) for key in files]
+    return [info_of(f"{scheme}://{key.lstrip('/')}", entries[key]) for key in files]

@@ -85,9 +85,9 @@ class GcsBucket(Bucket):
 
     def page(self, prefix: str, token: str | None, most: int) -> Page:
         """List some objects."""
-        wanted = {"prefix": prefix, "maxResults": most, "pageToken": token}
+        parameters = {"prefix": prefix, "maxResults": most, "pageToken": token}
         try:
-            page = self.filesystem.call("GET", "b/{}/o", self.name, json_out=True, **wanted)
+            page = self.filesystem.call("GET", "b/{}/o", self.name, json_out=True, **parameters)
         except FileNotFoundError as error:
             raise NoSuchBucketError(self.name) from error
         objects = [{**entry, "key": entry["name"], "size": int(entry["size"])} for entry in page.get("items", ())]

@@ -68,15 +68,15 @@ def read(uri: str) -> bytes:
 def open_source(uri: str) -> tuple[IO[bytes], Info]:
     """Open an object for decoding: whole in memory up to 64 MB, else as a seekable file read by ranges."""
     with missing_bucket_named(uri):
-        found = ask_once(uri)
+        info = ask_once(uri)
     filesystem, path = filesystem_of(uri, allow_http=True)
     _refuse_no_file(uri, filesystem, path)
-    if found.bytes > WHOLE_READ_BYTES:
-        return _ranges(uri, filesystem, path, RANGE_BYTES), found
-    content = filesystem.cat_file(path, start=0, end=found.bytes) if found.bytes else b""  # a range, or s3fs asks for the size
-    if len(content) != found.bytes:
-        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {found.bytes}")
-    return io.BytesIO(content), found
+    if info.bytes > WHOLE_READ_BYTES:
+        return _ranges(uri, filesystem, path, RANGE_BYTES), info
+    content = filesystem.cat_file(path, start=0, end=info.bytes) if info.bytes else b""  # a range, or s3fs asks for the size
+    if len(content) != info.bytes:
+        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {info.bytes}")
+    return io.BytesIO(content), info
 
 
 @reading
@@ -175,10 +175,10 @@ class Ranges(io.RawIOBase):
 @reading
 def _read_range(uri: str, opened: Any, size: int) -> bytes:
     place = opened.tell()
-    wanted = opened.size - place if size < 0 else min(size, opened.size - place)
+    expected = opened.size - place if size < 0 else min(size, opened.size - place)
     with missing_bucket_named(uri):
         content: bytes = opened.read(size)
-    if len(content) < wanted:
+    if len(content) < expected:
         opened.seek(place)
-        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {wanted}")
+        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {expected}")
     return content

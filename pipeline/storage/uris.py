@@ -87,14 +87,14 @@ def target(uri: str) -> str:
         BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was
             empty: to object storage that is another place than s3://bucket/stems. Keys of sources may have them.
     """
-    found = absolute(uri)
-    if check(found) != "file":
-        scheme, _, path = found.partition("://")
+    absolute_uri = absolute(uri)
+    if check(absolute_uri) != "file":
+        scheme, _, path = absolute_uri.partition("://")
         root, *segments = path.split("/")
         if "" in segments:
             expected = "/".join([f"{scheme}://{root}", *filter(None, segments)])
-            raise errors.BadUri(f"{shown(found)}: holds empty path segments (//), expected {shown(expected)}")
-    return found
+            raise errors.BadUri(f"{shown(absolute_uri)}: holds empty path segments (//), expected {shown(expected)}")
+    return absolute_uri
 
 
 def parent(uri: str) -> str:
@@ -128,8 +128,8 @@ def check(uri: str, *, allow_http: bool = False) -> str:
     """
     if len(uri) > MAX_CHARS:
         raise errors.BadUri(f"{shown(uri)}: {len(uri):,} characters, expected at most {MAX_CHARS:,}")
-    if found := _FORBIDDEN.search(uri):
-        raise errors.BadUri(f"{shown(uri)}: holds U+{ord(found[0]):04X}, expected no control characters")
+    if match := _FORBIDDEN.search(uri):
+        raise errors.BadUri(f"{shown(uri)}: holds U+{ord(match[0]):04X}, expected no control characters")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if _WINDOWS.match(uri):
@@ -156,8 +156,8 @@ def _check_remote(uri: str, scheme: str, rest: str) -> None:
         raise errors.BadUri(f"{shown(uri)}: expected the name of a {'host' if scheme in HTTP else 'bucket'} after ://")
     if {".", ".."} & set(key.split("/")):
         raise errors.BadUri(f"{shown(uri)}: holds a component . or .., expected a resolved URI")
-    if found := _NOT_OF_KEY.get(scheme, _QUERY).search(key):
-        kind = "query" if found[0].startswith("?") else "fragment"
+    if match := _NOT_OF_KEY.get(scheme, _QUERY).search(key):
+        kind = "query" if match[0].startswith("?") else "fragment"
         raise errors.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a URI of {scheme}")
 
 

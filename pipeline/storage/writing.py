@@ -127,8 +127,8 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         is_dangling = not Path(error.filename).exists()
-        found = f"{error.filename} is a link to what is not there" if is_dangling else f"{error.filename} is no folder"
-        raise NotADirectoryError(errno.ENOTDIR, found, error.filename) from error
+        problem = f"{error.filename} is a link to what is not there" if is_dangling else f"{error.filename} is no folder"
+        raise NotADirectoryError(errno.ENOTDIR, problem, error.filename) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -189,6 +189,6 @@ def bring(uri: str, folder: Path) -> Path:
     """
     target = folder / hashlib.sha256(uri.encode()).hexdigest()[:16]
     target.mkdir(parents=True, exist_ok=True)
-    for found in find(uri):
-        put(str(target / uris.name(found.uri)), read(found.uri))
+    for info in find(uri):
+        put(str(target / uris.name(info.uri)), read(info.uri))
     return target

@@ -576,7 +576,7 @@ def test_a_deep_check_tells_how_far_it_is(out, monkeypatch):
 
     told = []
     monkeypatch.setattr(verify, "TOLD_EVERY_S", 0)
-    run_verify(str(out), deep=True, told=told.append)
+    run_verify(str(out), deep=True, report_line=told.append)
     assert told == ["6 of 6 stems read"]
 
 
