@@ -9,7 +9,7 @@ from typing import cast, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs.progress.file_counter import Tally
+from sep_batch.jobs.progress.file_counter import FileCounter
 from sep_batch.jobs.setup.stop import Stop
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest import duplicates, lists
@@ -62,7 +62,7 @@ class Asked:
     how: Reading = field(default_factory=Reading)
 
 
-def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: Tally | None = None) -> Made:
+def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: FileCounter | None = None) -> Made:
     """Write a manifest of the audio that the sources hold or name.
 
     Args:
@@ -80,12 +80,12 @@ def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: Tally | 
         expected = " or ".join(get_args(duplicates.Content))
         raise errors.UsageError(f"--dedup {uris.printable(asked.dedup)}: expected {expected}")
     with Stop().on_signals():
-        table, warnings = _listed(sources, asked, tally or Tally())
+        table, warnings = _listed(sources, asked, tally or FileCounter())
         lists.write(table, out)
     return Made(out, table, tuple(warnings))
 
 
-def _listed(sources: Sequence[str], asked: Asked, tally: Tally) -> tuple[pa.Table, list[str]]:
+def _listed(sources: Sequence[str], asked: Asked, tally: FileCounter) -> tuple[pa.Table, list[str]]:
     with tally.step("found") as seen:
         scanned = scan(sources, limit=asked.limit, how=asked.how, seen=seen)
     table, warnings = scanned.table, list(scanned.warnings)

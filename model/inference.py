@@ -26,7 +26,7 @@ CHANNELS_LAST = torch.channels_last
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where a network runs, and in which type it counts."""
 
     device: torch.device
@@ -37,7 +37,7 @@ class Place:
         return tensor.detach().to(self.device, self.dtype)
 
 
-def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Place) -> InferenceUNet:
+def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Target) -> InferenceUNet:
     """Derive the form that runs from a trained network.
 
     Args:
@@ -51,7 +51,7 @@ def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Place
 class InferenceUNet:
     """Maps magnitudes to logits as its `UNet` does, float32 in and out whatever it counts in."""
 
-    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], place: Place) -> None:
+    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], place: Target) -> None:
         batch, _, height, width = shape
         sizes = [(batch, height >> level, width >> level) for level in range(len(unet.encoder) + 1)]
         encoder, decoder = cast("list[EncoderBlock]", unet.encoder), cast("list[DecoderBlock]", unet.decoder)
@@ -77,7 +77,7 @@ class InferenceUNet:
 class _Encoder:
     """An `EncoderBlock`."""
 
-    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], place: Place) -> None:
+    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], place: Target) -> None:
         self._conv = _Convolution(block.conv.weight, _bias(block.conv), size, place, stride=2, padding=3)
         self._scale, self._shift = _scale_and_shift(block.norm, place)
         self._activation = _in_place(block.activation)
@@ -93,7 +93,7 @@ class _Encoder:
 class _Decoder:
     """A `DecoderBlock`, and the joining of its output to the next skip."""
 
-    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], place: Place) -> None:
+    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], place: Target) -> None:
         self._filters = block.conv.weight.shape[1]
         bias = _bias(block.conv)
         if self._filters < FEWEST_FILTERS:
@@ -128,7 +128,7 @@ class _Convolution:
         weight: Tensor,
         bias: Tensor,
         size: tuple[int, int, int],
-        place: Place,
+        place: Target,
         *,
         stride: int,
         padding: int,
@@ -154,7 +154,7 @@ class _Convolution:
         return y.relu_() if self._relu else y
 
 
-def _has_packed_convolutions(place: Place) -> bool:
+def _has_packed_convolutions(place: Target) -> bool:
     """Tell whether oneDNN convolves there with weights in its own layout.
 
     In bfloat16 it needs AVX-512 (BW, VL, DQ) or AVX-NE-CONVERT. Without them torch convolves in bfloat16 itself: the stems are
@@ -186,7 +186,7 @@ def _pixel(transposed: nn.ConvTranspose2d, place: int, *, wide: bool) -> Tensor:
     return functional.pad(kernel, (0, 1 - column, 0, 1 - row)) if wide else kernel
 
 
-def _scale_and_shift(norm: nn.BatchNorm2d, place: Place) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.BatchNorm2d, place: Target) -> tuple[Tensor, Tensor]:
     mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
     scale = norm.weight / torch.sqrt(variance + norm.eps)
     shift = norm.bias - mean * scale

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sep_batch.model import weights
-from sep_batch.model.inference import Place, inference_form
+from sep_batch.model.inference import Target, inference_form
 from sep_batch.model.parts import Part, energies, split_parts
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
@@ -109,7 +109,7 @@ class Separator:
         unets = {stem: UNet(spec) for stem in spec.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
-        place = Place(self.device, _use(precision, self.device))
+        place = Target(self.device, _use(precision, self.device))
         self._unets = [inference_form(unet, shape=shape, place=place) for unet in unets.values()]
 
     @classmethod

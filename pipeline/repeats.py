@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def may_repeat(hashes: np.ndarray) -> np.ndarray:
+def repeated(hashes: np.ndarray) -> np.ndarray:
     """Tell of each hash whether another is equal to it.
 
     Args:

@@ -11,7 +11,7 @@ from itertools import compress
 import numpy as np
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.repeats import may_repeat
+from sep_batch.pipeline.repeats import repeated
 from sep_batch.pipeline.storage import uris
 
 DEFAULT_FILENAME = "{shard}/{id}/{stem}.{ext}"
@@ -104,7 +104,7 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
     hashes = (hash(folded(render(template, id, uri, stems[0], ext))) for id, uri in tracks)
     seen: dict[str, tuple[str, str]] = {}
     clashes = []
-    for id, uri in compress(tracks, may_repeat(np.fromiter(hashes, np.int64))):
+    for id, uri in compress(tracks, repeated(np.fromiter(hashes, np.int64))):
         path = render(template, id, uri, stems[0], ext)
         if (first := seen.setdefault(folded(path), (id, uri)))[0] != id:
             clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")

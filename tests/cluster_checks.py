@@ -11,7 +11,7 @@ from sep_batch.jobs.engine import cluster
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.stages import machine_requirements
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 told: list[str] = []
 
@@ -35,8 +35,8 @@ found = {
     "auto": said(cluster.wait_for_gpus, Options(), told.append),
     "alike": said(cluster.refuse_other_versions, [node for node in nodes if node not in odd]),
     "odd": said(cluster.refuse_other_versions, nodes),
-    "local": said(cluster.refuse_others_disk, nodes, Machine(machine_requirements.versions(), "/data/out")),
-    "shared": said(cluster.refuse_others_disk, nodes, Machine(machine_requirements.versions())),
-    "alone": said(cluster.refuse_others_disk, nodes[:1], Machine(machine_requirements.versions(), "/data/out")),
+    "local": said(cluster.refuse_others_disk, nodes, MachineRequirements(machine_requirements.versions(), "/data/out")),
+    "shared": said(cluster.refuse_others_disk, nodes, MachineRequirements(machine_requirements.versions())),
+    "alone": said(cluster.refuse_others_disk, nodes[:1], MachineRequirements(machine_requirements.versions(), "/data/out")),
 }
 sys.stdout.write(json.dumps(found))

@@ -124,6 +124,19 @@ def test_descriptions_begin_with_a_noun_or_a_verb():
     assert found == []
 
 
+def test_variables_say_what_they_hold():
+    vague, names = {"found", "told", "wanted"}, []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        fields = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}  # `doctor --json` has `found`
+        for node in ast.walk(tree):
+            if isinstance(node, ast.arg) and node.arg in vague:
+                names.append(f"{path.name}:{node.lineno}: {node.arg}")
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in vague and id(node) not in fields:
+                names.append(f"{path.name}:{node.lineno}: {node.id}")
+    assert names == []
+
+
 def test_neither_ray_nor_torch_is_loaded_before_ray_is_told_its_environment():
     program = "import sys, sep_batch.jobs.run, sep_batch.jobs.engine.engine; print({'ray', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"

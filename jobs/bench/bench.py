@@ -43,7 +43,7 @@ from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import analysis, stems
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.storage import uris
 
@@ -235,7 +235,7 @@ def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, 
     """Yield what Separate does, each step over one full batch of patches, which a short mix fills by repeating."""
     spec = settings.spec
     place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
-    separator = Separate(Work(settings, "", "", "", ""), str(place), device=device).separator
+    separator = Separate(RunContext(settings, "", "", "", ""), str(place), device=device).separator
     rest = WithoutUNets(spec, weights.load(place)[1], device=device)
     seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
     samples = separator.batch * spec.patch_samples - spec.frame_length

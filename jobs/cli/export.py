@@ -71,12 +71,12 @@ def export(
         from rich.console import Console
 
         from sep_batch.jobs.export.export import run_export
-        from sep_batch.jobs.progress.file_counter import Tally
+        from sep_batch.jobs.progress.file_counter import FileCounter
 
         exported = run_export(
             out,
             dest,
-            tally=Tally(Console(stderr=True)),
+            tally=FileCounter(Console(stderr=True)),
             to=to,
             where=where,
             stems=tuple(name.strip() for name in stems.split(",") if name.strip()) if stems else None,

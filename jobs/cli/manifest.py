@@ -67,7 +67,7 @@ def manifest(
         from rich.console import Console
 
         from sep_batch.jobs.manifest import Asked, run_manifest
-        from sep_batch.jobs.progress.file_counter import Tally
+        from sep_batch.jobs.progress.file_counter import FileCounter
         from sep_batch.jobs.setup import storage_options as access
         from sep_batch.pipeline import storage
         from sep_batch.pipeline.manifest.lists import Reading
@@ -75,7 +75,7 @@ def manifest(
         storage.use(access.storage_options(endpoint_url, storage_options))
         how = Reading(uri_column, id_column, input_root, allow_http, tuple(include or ()), tuple(exclude or ()))
         asked = Asked(probe=probe, dedup=dedup, limit=limit, how=how)
-        made = run_manifest(sources, out, asked, Tally(Console(stderr=True)))
+        made = run_manifest(sources, out, asked, FileCounter(Console(stderr=True)))
         for warning in made.warnings:
             typer.echo(f"warning: {warning}", err=True)
         for line in made.lines():

@@ -18,7 +18,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.ray_data import can_grow
 from sep_batch.pipeline.stages import machine_requirements
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 JOINING_S = 120.0  # in which machines that were started with the run have joined
 GROWING_S = 1800.0  # in which an autoscaler has brought GPUs
@@ -139,7 +139,7 @@ def _answer(answer: ray.ObjectRef[Mapping[str, str]], ours: dict[str, str]) -> s
     return f"has {', '.join(differing)}" if differing else ""
 
 
-def refuse_others_disk(there: Sequence[Node], machine: Machine) -> None:
+def refuse_others_disk(there: Sequence[Node], machine: MachineRequirements) -> None:
     """Refuse a path of one machine where others work on it too.
 
     Raises:

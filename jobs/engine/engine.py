@@ -16,7 +16,7 @@ from sep_batch.jobs.setup.address import Address, reach
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.resources import Resources, plan_resources
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 logger = logging.getLogger(__name__)
 _LAST_WORDS = (
@@ -89,14 +89,14 @@ def try_ray(address: str | None = None) -> str:
     """
     options, begun = Options(address=address), time.monotonic()
     set_environment(options)
-    with running(options, Machine()) as resources:
+    with running(options, MachineRequirements()) as resources:
         how = "joined" if machine.cluster(options) else "started"
         pools = ", ".join(f"{name.capitalize()} {getattr(resources, name).actors}" for name in ("analyze", "separate", "write"))
         return f"{how} in {time.monotonic() - begun:.0f} s; actors of a run: {pools}, U-Nets on {resources.device}"
 
 
 @contextlib.contextmanager
-def running(options: Options, like: Machine, say: Callable[[str], None] = lambda _: None) -> Iterator[Resources]:
+def running(options: Options, like: MachineRequirements, say: Callable[[str], None] = lambda _: None) -> Iterator[Resources]:
     """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
 
     Args:
@@ -122,7 +122,7 @@ def running(options: Options, like: Machine, say: Callable[[str], None] = lambda
             ray.shutdown()
 
 
-def _shared_out(options: Options, like: Machine, address: Address | None, say: Callable[[str], None]) -> Resources:
+def _shared_out(options: Options, like: MachineRequirements, address: Address | None, say: Callable[[str], None]) -> Resources:
     from sep_batch.pipeline.flow import ray_data
 
     resources = _joined(options, like, say) if address else _own(options)
@@ -160,7 +160,7 @@ def _own(options: Options) -> Resources:
     return plan_resources(max(1, min(cpus, options.cpus or cpus)), gpus, device=options.device)
 
 
-def _joined(options: Options, like: Machine, say: Callable[[str], None]) -> Resources:
+def _joined(options: Options, like: MachineRequirements, say: Callable[[str], None]) -> Resources:
     from sep_batch.jobs.engine import cluster
     from sep_batch.pipeline.flow.ray_data import can_grow
 

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from sep_batch.jobs.engine import engine
 from sep_batch.jobs.export.report import Exported
-from sep_batch.jobs.progress.file_counter import Tally
+from sep_batch.jobs.progress.file_counter import FileCounter
 from sep_batch.jobs.setup import machine
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.stop import Stop, ticking
@@ -27,16 +27,16 @@ from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
 from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.stages import machine_requirements
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import uris
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 PASSES = 3  # the flow, and twice more for what was lost with its process
 MOST_PLAN_FILES = 2000  # each is a task of Ray's; of a large export, one holds several shards
 
 
 @dataclass
-class Drive:
+class ExportDriver:
     """Runs an export to its end.
 
     Attributes:
@@ -55,7 +55,7 @@ class Drive:
     exported: Exported
     stop: Stop
     held: lease.Lease
-    tally: Tally
+    tally: FileCounter
     _seen: set[Key] = field(default_factory=set)
 
     def run_all(self, *, cpus: int | None, address: str | None) -> None:
@@ -93,12 +93,12 @@ class Drive:
         if self.stop.is_asked and left:
             self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
 
-    def _like(self, options: Options) -> Machine:
+    def _like(self, options: Options) -> MachineRequirements:
         """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
         if not machine.cluster(options):
-            return Machine()
+            return MachineRequirements()
         local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
-        return Machine(machine_requirements.versions(), next(local, None))
+        return MachineRequirements(machine_requirements.versions(), next(local, None))
 
     def _pass(self, journal: ShardJournal, seen: Callable[[int], None], per_file: int, cpus: int | None) -> None:
         from sep_batch.pipeline.export.flow import ExportFlow
@@ -151,4 +151,4 @@ class Drive:
             return uri
 
         blocks = iter(lambda: list(itertools.islice(left, per_file)), [])
-        return list(spread(put, enumerate(blocks)))
+        return list(in_threads(put, enumerate(blocks)))

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from sep_batch.jobs.engine import engine
-from sep_batch.jobs.export.driver import Drive
+from sep_batch.jobs.export.driver import ExportDriver
 from sep_batch.jobs.export.options import ExportOptions, settings_of
 from sep_batch.jobs.export.report import Exported
-from sep_batch.jobs.progress.file_counter import Tally
+from sep_batch.jobs.progress.file_counter import FileCounter
 from sep_batch.jobs.setup import outs
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.stop import Stop
@@ -40,7 +40,7 @@ _DIFFERS = {
 }
 
 
-def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: Any) -> Exported:
+def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **options: Any) -> Exported:
     """Export OUT's stems to DEST; what DEST holds of this export already stays.
 
     Args:
@@ -75,7 +75,7 @@ def run_export(out: str, dest: str, *, tally: Tally | None = None, **options: An
             parts = layout.parts_folder(dest, run)
             scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
             export, begun = replace(export, scratch=scratch), time.monotonic()
-            drive = Drive(export, run, selection, exported, stop, held, tally or Tally())
+            drive = ExportDriver(export, run, selection, exported, stop, held, tally or FileCounter())
             drive.run_all(cpus=asked.cpus, address=asked.address)
             exported.took_s = time.monotonic() - begun
             done = export_journal.done(dest)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.jobs.plan.durations import Lengths, lengths
-from sep_batch.jobs.plan.known_sizes import Past
+from sep_batch.jobs.plan.known_sizes import KnownSizes
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
@@ -45,7 +45,7 @@ class Amounts:
     stems_bytes: int
 
 
-def amounts(todo: pa.Table, settings: Settings, past: Past, stft: str = "cpu") -> Amounts:
+def amounts(todo: pa.Table, settings: Settings, past: KnownSizes, stft: str = "cpu") -> Amounts:
     """Reckon how much a plan is.
 
     Args:
@@ -69,7 +69,7 @@ def _longest(durations: Lengths) -> float:
     return max(of_each, default=math.inf if durations.unknown else 0.0)
 
 
-def _packing(settings: Settings, past: Past) -> tuple[float, int, str]:
+def _packing(settings: Settings, past: KnownSizes) -> tuple[float, int, str]:
     """Return bytes a sample of all channels, bytes a stem besides, and in words how that is known."""
     codec, channels, rate_hz = settings.codec, settings.written_channels, settings.written_rate_hz
     pcm = float(channels * codec.bytes_a_value)

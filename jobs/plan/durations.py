@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs.plan.known_sizes import Past
+from sep_batch.jobs.plan.known_sizes import KnownSizes
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.manifest.probe import HEAD_BYTES
 from sep_batch.pipeline.rows import EXTRA
@@ -69,7 +69,7 @@ class _Asked:
         return excerpts
 
 
-def lengths(todo: pa.Table, settings: Settings, past: Past) -> Lengths:
+def lengths(todo: pa.Table, settings: Settings, past: KnownSizes) -> Lengths:
     """Say how long the tracks are.
 
     Args:
@@ -87,7 +87,7 @@ def lengths(todo: pa.Table, settings: Settings, past: Past) -> Lengths:
     return _with_headers(known, asked, unheard, past) if len(unheard) else Lengths(known, np.empty(0))
 
 
-def _with_headers(known: np.ndarray, asked: _Asked, unheard: np.ndarray, past: Past) -> Lengths:
+def _with_headers(known: np.ndarray, asked: _Asked, unheard: np.ndarray, past: KnownSizes) -> Lengths:
     """Read some of the headers, and estimate the rest by them."""
     some = unheard[:: math.ceil(len(unheard) / HEADERS)]
     uris_of = [asked.uris[int(place)].as_py() for place in some]

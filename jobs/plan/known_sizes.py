@@ -30,7 +30,7 @@ _RATES = """
 
 
 @dataclass(frozen=True)
-class Past:
+class KnownSizes:
     """What was measured before.
 
     Attributes:
@@ -44,7 +44,7 @@ class Past:
     stem_bytes_frame: float | None = None
 
 
-def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> Past:
+def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> KnownSizes:
     """Ask OUT's journal.
 
     Args:
@@ -54,7 +54,7 @@ def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: M
         before: Those of OUT's last run; rows of other runs are left aside, since what they took of a track is not known.
     """
     if before is None:
-        return Past()
+        return KnownSizes()
     database, made = journal.database, {"made": sha256_of(before)}
     database.register("todo", todo.select(["id", "uri"]).append_column("place", pa.array(np.arange(todo.num_rows))))
 
@@ -66,8 +66,8 @@ def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: M
         ((bytes_, frames),) = asked(_STEMS)
         ratio = bytes_ / frames if frames else None
     if any(before.get(name) != Settings.model_fields[name].default for name in _SOUND):
-        return Past(stem_bytes_frame=ratio)
+        return KnownSizes(stem_bytes_frame=ratio)
     seconds = np.full(todo.num_rows, np.nan)
     for batch in database.sql(_LENGTHS, params=made).to_arrow_reader():
         seconds[batch["place"]] = batch["audio_s"]
-    return Past(seconds, dict(asked(_RATES)), ratio)
+    return KnownSizes(seconds, dict(asked(_RATES)), ratio)

@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 
 FAILED_SHOWN = 20  # in a run; the index names them all
@@ -29,20 +29,20 @@ LOGGER = logging.getLogger("sep_batch")
 class Watcher:
     """Told of what happens in a run. This one does nothing; each other does what it is for."""
 
-    def watching(self, standing: Standing) -> AbstractContextManager[None]:
+    def watching(self, standing: RunState) -> AbstractContextManager[None]:
         """Watch a run until the block ends."""
         return contextlib.nullcontext()
 
-    def started(self, standing: Standing) -> None:
+    def started(self, standing: RunState) -> None:
         """Take it that the flow starts."""
 
-    def ticked(self, standing: Standing) -> None:
+    def ticked(self, standing: RunState) -> None:
         """Take it that ten seconds have passed; called from a thread of its own."""
 
-    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+    def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
         """Take one failed row."""
 
-    def stopping(self, standing: Standing, why: str) -> None:
+    def stopping(self, standing: RunState, why: str) -> None:
         """Take it that the run is ending early."""
 
     def ended(self, summary: Summary) -> None:
@@ -62,7 +62,7 @@ class Display(Watcher):
         self._console = console
 
     @contextlib.contextmanager
-    def watching(self, standing: Standing) -> Iterator[None]:
+    def watching(self, standing: RunState) -> Iterator[None]:
         """Show it, and leave the terminal as it was."""
         console, lock = self._console, threading.RLock()
         live = Live(
@@ -145,7 +145,7 @@ def _output_kept(console: Console) -> Iterator[None]:
             termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
-def drawn(standing: Standing) -> RenderableType:
+def drawn(standing: RunState) -> RenderableType:
     """Return what a terminal shows: a bar as wide as it is once the tracks are known, and a few lines that wrap."""
     lines = [Text(line) for line in standing.lines()]
     if not standing.todo:
@@ -162,18 +162,18 @@ class Lines(Watcher):
         self._progress, self._failed = progress, 0
 
     @contextlib.contextmanager
-    def watching(self, standing: Standing) -> Iterator[None]:
+    def watching(self, standing: RunState) -> Iterator[None]:
         """Tell the progress once more when the flow is over."""
         yield
         if standing.summary.tried:
             self.ticked(standing)
 
-    def ticked(self, standing: Standing) -> None:
+    def ticked(self, standing: RunState) -> None:
         """Tell the progress in one line."""
         if self._progress:
             LOGGER.info("; ".join(standing.lines()))
 
-    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+    def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
         """Tell a failed track in one line; in a run of many, only the first ones."""
         self._failed += 1
         if self._failed <= FAILED_SHOWN:
@@ -182,7 +182,7 @@ class Lines(Watcher):
         if self._failed == FAILED_SHOWN:
             LOGGER.warning("further failed tracks are only counted")
 
-    def stopping(self, standing: Standing, why: str) -> None:
+    def stopping(self, standing: RunState, why: str) -> None:
         """Tell that the run is ending early, where that is not displayed."""
         if self._progress:
             LOGGER.warning(standing.doing)

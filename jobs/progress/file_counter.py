@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 PLAIN_EVERY_S = 10.0
 
 
-class Tally:
+class FileCounter:
     """Counts the files of one step after another, and shows how many there are."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from sep_batch.jobs.progress.display import Watcher
-from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 
 
@@ -22,7 +22,7 @@ class Events(Watcher):
         self._file: TextIO | None = file
         self._lock = threading.Lock()  # the progress comes from a thread of its own
 
-    def started(self, standing: Standing) -> None:
+    def started(self, standing: RunState) -> None:
         """Write what the run is about to do."""
         summary = standing.summary
         self._write(
@@ -35,7 +35,7 @@ class Events(Watcher):
             device=summary.device,
         )
 
-    def ticked(self, standing: Standing) -> None:
+    def ticked(self, standing: RunState) -> None:
         """Write where the run stands."""
         summary = standing.summary
         self._write(
@@ -51,12 +51,12 @@ class Events(Watcher):
             doing=standing.doing,
         )
 
-    def failed(self, standing: Standing, row: Mapping[str, Any]) -> None:
+    def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
         """Write which track failed of what."""
         kind = {"class": row["error_class"], "stage": row["error_stage"], "transient": row["transient"]}
         self._write("failed", standing.summary.run, id=row["id"], uri=row["uri"], **kind, message=row["error"])
 
-    def stopping(self, standing: Standing, why: str) -> None:
+    def stopping(self, standing: RunState, why: str) -> None:
         """Write why the run is ending early."""
         self._write("stopping", standing.summary.run, why=why)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.pipeline import errors
 
 FORMATS = ("text", "json")
@@ -26,7 +26,7 @@ class Handler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.as_json = False
-        self.standing: Standing | None = None
+        self.standing: RunState | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as one line; of text, a defect's traceback may be more."""

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sep_batch.jobs.progress.display import Display, Lines, Watcher
 from sep_batch.jobs.progress.json_events import Events
-from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.pipeline import errors
 
@@ -28,7 +28,7 @@ class Progress:
 
     def __init__(self, *watchers: Watcher) -> None:
         """Tell these; without any, nothing is shown."""
-        self.standing = Standing()
+        self.standing = RunState()
         self._watchers = watchers
 
     @classmethod

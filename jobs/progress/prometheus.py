@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from sep_batch.jobs.progress.display import Watcher
-from sep_batch.jobs.progress.run_state import Standing
+from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.pipeline import errors
 
 HOST = "127.0.0.1"  # nobody else's business, unless asked for
@@ -36,7 +36,7 @@ class Metrics(Watcher):
         self._address, self._host, self._port = address, host.strip("[]") or HOST, int(port)
 
     @contextlib.contextmanager
-    def watching(self, standing: Standing) -> Iterator[None]:
+    def watching(self, standing: RunState) -> Iterator[None]:
         """Serve them.
 
         Raises:
@@ -60,7 +60,7 @@ class Metrics(Watcher):
 class Counts(Collector):
     """The metrics, as they are when asked for."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: RunState) -> None:
         self._standing = standing
 
     def collect(self) -> Iterator[Metric]:

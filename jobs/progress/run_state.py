@@ -41,7 +41,7 @@ class Tracks:
         return self.known_s + self.unknown * mean_s
 
 
-class Standing:
+class RunState:
     """Where a run stands.
 
     Attributes:

@@ -19,14 +19,14 @@ from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.jobs.setup.stop import Stop, ticking
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import flow, ray_data
-from sep_batch.pipeline.flow.actors import Pools
+from sep_batch.pipeline.flow.actors import ActorWatch
 from sep_batch.pipeline.flow.resources import Resources
 from sep_batch.pipeline.out import layout
-from sep_batch.pipeline.out.finished_ids import Seen
+from sep_batch.pipeline.out.finished_ids import FinishedIds
 from sep_batch.pipeline.out.journal import Journal
 from sep_batch.pipeline.out.plan import blocks_per_file, rows_per_block, write_plan
 from sep_batch.pipeline.rows import each
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import worker_crash
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
@@ -49,7 +49,7 @@ class Driver:
         breaker: Tells a storage's failures from the tracks'.
     """
 
-    work: Work
+    work: RunContext
     model: str
     resources: Resources
     summary: Summary
@@ -97,15 +97,15 @@ class Driver:
         finally:
             self.summary.seconds = time.monotonic() - begun
 
-    def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], Seen]:
+    def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], FinishedIds]:
         """Run one pass, and return its plan's files and what came out of it."""
         rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
         per_file = blocks_per_file(math.ceil(tracks / rows))
         folder = f"{layout.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
-        pools = Pools()
-        begun, seen = time.monotonic(), Seen()
+        pools = ActorWatch()
+        begun, seen = time.monotonic(), FinishedIds()
         dataset = flow.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
         is_stopping = False
         try:

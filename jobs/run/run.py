@@ -33,11 +33,11 @@ from sep_batch.pipeline.out.plan import make_plan, vanished
 from sep_batch.pipeline.out.withdrawal import withdraw
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import machine_requirements
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import uris
 
 if TYPE_CHECKING:
-    from sep_batch.pipeline.stages.context import Work
+    from sep_batch.pipeline.stages.context import RunContext
 
 
 def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
@@ -119,13 +119,15 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     return summary
 
 
-def _work(settings: Settings, summary: Summary, options: Options, access: storage.Options, machine: Machine) -> Work:
-    from sep_batch.pipeline.stages.context import Work
+def _work(
+    settings: Settings, summary: Summary, options: Options, access: storage.Options, machine: MachineRequirements
+) -> RunContext:
+    from sep_batch.pipeline.stages.context import RunContext
 
     run = summary.run or ""
     parts = layout.parts_folder(summary.out, run)
     scratch = parts if uris.is_local(parts) else options.scratch or tempfile.gettempdir()
-    return Work(
+    return RunContext(
         settings,
         summary.out,
         run,
@@ -140,13 +142,13 @@ def _work(settings: Settings, summary: Summary, options: Options, access: storag
     )
 
 
-def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> Machine:
+def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> MachineRequirements:
     """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
     if not machine.cluster(options):
-        return Machine()
+        return MachineRequirements()
     local = pc.invert(pc.match_substring(sources, "://"))
     disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
-    return Machine(machine_requirements.versions(), None if options.shared_filesystem else disk)
+    return MachineRequirements(machine_requirements.versions(), None if options.shared_filesystem else disk)
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
@@ -160,7 +162,7 @@ def _drive(
     todo: Iterator[pa.Table],
     tracks: int,
     bad_rows: pa.Table | None,
-    work: Work,
+    work: RunContext,
     model: str,
     summary: Summary,
     options: Options,

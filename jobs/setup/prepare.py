@@ -28,7 +28,7 @@ from sep_batch.pipeline.out.taken_paths import taken
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import uris
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
         ManifestError: With both URIs.
     """
     pairs = of_another(plan, journal.database)
-    there = spread(_is_there, (other for _, _, other in pairs))
+    there = in_threads(_is_there, (other for _, _, other in pairs))
     for (id, uri, other), is_there in zip(pairs, there, strict=True):
         if is_there:
             raise errors.ManifestError(
@@ -236,7 +236,9 @@ def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[
         UsageError: The source of such a track is still there: its stems would be lost.
     """
     displaced_tracks = taken(plan, journal, settings)
-    for other, is_there in zip(displaced_tracks, spread(_is_there, (other.other_uri for other in displaced_tracks)), strict=True):
+    for other, is_there in zip(
+        displaced_tracks, in_threads(_is_there, (other.other_uri for other in displaced_tracks)), strict=True
+    ):
         if is_there:
             raise errors.UsageError(
                 f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "

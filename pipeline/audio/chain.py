@@ -12,7 +12,7 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import containers, ogg
 from sep_batch.pipeline.audio.containers import AudioFile
 from sep_batch.pipeline.audio.damage import SLACK_S, SLACK_SHARE, Counts, Packets
-from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.decode_guard import DecodeGuard
 from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.audio.reader import Reader
 from sep_batch.pipeline.audio.source_info import Found
@@ -34,7 +34,7 @@ def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> It
         yield Reader(container, rate_hz, facts, watched, downmix)
 
 
-def declared_s(file: AudioFile, watched: Watched) -> float:
+def declared_s(file: AudioFile, watched: DecodeGuard) -> float:
     """Return the length of all links of an Ogg file, 0 where it says nothing; reads the whole file where it is a chain."""
     one_s = ogg.seconds_of_one(watched, file.size)
     seconds = ogg.seconds(watched) if one_s is None else one_s
@@ -56,7 +56,7 @@ class Chain:
 
     def __init__(self, file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> None:
         self.rate_hz, self.found, self.packets, self.ended = rate_hz, facts, Packets(is_ogg=True), False
-        self._downmix, self._watched = downmix, Watched(file.source)
+        self._downmix, self._watched = downmix, DecodeGuard(file.source)
         self._declared_s = ogg.seconds_of_one(self._watched, file.size) or 0.0
         self._is_cut, self._is_mixed, self._audio_bytes = False, False, 0
         self._watched.settle()

@@ -14,7 +14,7 @@ import av.error
 
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import beginning, headers, ogg
-from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.decode_guard import DecodeGuard
 from sep_batch.pipeline.audio.view import view
 
 MAX_BYTES = 256 << 30  # 24 h of stereo float at 192 kHz are 133 GB
@@ -110,21 +110,21 @@ def _refusal(source: IO[bytes], start: beginning.Beginning) -> errors.TrackError
 
 
 @contextmanager
-def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple[Any, Watched]]:
+def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple[Any, DecodeGuard]]:
     """Open a file with FFmpeg, the first link of an Ogg file; what it raises is a `DecodeError`, or what the source raised.
 
     Args:
         file: As `identify` returns it.
         bound_bytes: Most memory that FFmpeg takes at once; by default what a file of this kind needs.
     """
-    watched = Watched(file.source)
+    watched = DecodeGuard(file.source)
     content = ogg.Link(ogg.Pages(watched)) if file.name == "ogg" else watched
     with demuxed(content, file.name, watched, bound_bytes=bound_bytes) as container:
         yield container, watched
 
 
 @contextmanager
-def demuxed(content: Any, name: str, watched: Watched, *, bound_bytes: int | None = None) -> Iterator[Any]:
+def demuxed(content: Any, name: str, watched: DecodeGuard, *, bound_bytes: int | None = None) -> Iterator[Any]:
     """Open bytes that are read through `watched` with one of FFmpeg's demuxers; errors are as of `opened`."""
     announce(name)
     _bound_allocations(bound_bytes or (MOST_ALLOCATED_BYTES if name == "mov" else _ALLOCATED_BYTES))

@@ -25,7 +25,7 @@ def statm() -> int:
     return os.open("/proc/self/statm", os.O_RDONLY)
 
 
-class Watched:
+class DecodeGuard:
     """A seekable file for FFmpeg that ends early where something is wrong, and then says what.
 
     Attributes:

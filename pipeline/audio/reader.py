@@ -15,7 +15,7 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import downmix, streams
 from sep_batch.pipeline.audio.containers import MAX_FRAME_SAMPLES
 from sep_batch.pipeline.audio.damage import Packets
-from sep_batch.pipeline.audio.decode_guard import Watched
+from sep_batch.pipeline.audio.decode_guard import DecodeGuard
 from sep_batch.pipeline.audio.source_info import Found
 from sep_batch.pipeline.audio.streams import MAX_CHANNELS
 
@@ -33,7 +33,7 @@ class Reader:
         container: Any,
         rate_hz: int,
         facts: Found,
-        watched: Watched,
+        watched: DecodeGuard,
         how: downmix.Downmix = downmix.DEFAULT_DOWNMIX,
         packets: Packets | None = None,
     ) -> None:

@@ -72,7 +72,7 @@ def _excerpts(
     for number in track["numbers"]:
         start = round(number * hop_s * rate_hz)
         frames = {name: frames_of(wave.cut(start, samples), settings) for name, wave in waves.items()}
-        active = {name: active_in(found, rate_hz) for name, found in frames.items() if name != MIX}
+        active = {name: active_in(stem_frames, rate_hz) for name, stem_frames in frames.items() if name != MIX}
         if all(active[stem] >= share for stem, share in settings.min_active.items()):
             files = {name: encoded([frames[name]], settings, rate_hz) for name in settings.waves}
             known = {stem: active[stem] for stem in settings.stems}

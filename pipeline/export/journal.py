@@ -20,7 +20,7 @@ from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.journal import new_run_after
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 FLUSH_S = 10.0
 ENDING = ".shards"
@@ -114,7 +114,7 @@ def rows(dest: str) -> Iterator[dict[str, Any]]:
         NotRunnableError: A file of the journal is torn, or none that an export writes.
     """
     files = _files(dest)
-    for uri, content in zip(files, spread(storage.read, files), strict=True):
+    for uri, content in zip(files, in_threads(storage.read, files), strict=True):
         yield from _read(uri, content).to_pylist()
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.cutting import Cut, cuts
-from sep_batch.pipeline.export.formats.base import Excerpt, Place, Writer
+from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder, Writer
 from sep_batch.pipeline.export.formats.choose import writer
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.storage.retries import write_error
@@ -130,7 +130,7 @@ def _scratch(export: Export) -> str:
 
 def _writer(folder: Path, split: str, number: int, export: Export) -> Writer:
     extra = pa.ipc.read_schema(pa.py_buffer(export.extra))
-    return writer(Place(folder, split, number, export.settings, extra))
+    return writer(ShardFolder(folder, split, number, export.settings, extra))
 
 
 def _key(name: str, cut: Cut) -> str:

@@ -20,7 +20,7 @@ NONE_S = 1800.0  # without a single actor of a stage: as long as an autoscaler m
 _LOGGER = logging.getLogger("sep_batch")
 
 
-class Pools:
+class ActorWatch:
     """The actors of one flow."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from sep_batch.pipeline.flow.ray_data import RunningDataset, last_line, logs, wi
 from sep_batch.pipeline.flow.resources import NICENESS, Resources
 from sep_batch.pipeline.out.plan import read_plan
 from sep_batch.pipeline.stages.analyze import Analyze
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.long_tracks import Gathering
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
@@ -57,7 +57,7 @@ def _read(uri: str, options: storage.Options) -> Iterator[pa.Table]:
     yield read_plan(uri)
 
 
-def build(plan: Sequence[str], work: Work, model: str, resources: Resources, *, blocks_per_file: int = 1) -> RunningDataset:
+def build(plan: Sequence[str], work: RunContext, model: str, resources: Resources, *, blocks_per_file: int = 1) -> RunningDataset:
     """Build the flow over a plan's files; it runs when its rows are asked for.
 
     Args:
@@ -88,7 +88,7 @@ def build(plan: Sequence[str], work: Work, model: str, resources: Resources, *, 
     return RunningDataset(rows)
 
 
-def finished_rows(dataset: RunningDataset, work: Work) -> Iterator[pa.Table]:
+def finished_rows(dataset: RunningDataset, work: RunContext) -> Iterator[pa.Table]:
     """Run a flow and yield its finished tracks' rows as they come; long tracks are joined on the way.
 
     Raises:

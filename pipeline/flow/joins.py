@@ -11,7 +11,7 @@ import ray
 
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow.resources import NICENESS
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.long_tracks import join
 
 CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
@@ -24,7 +24,7 @@ _LOST = (  # what a task ends with that was lost with its process, its node, or 
 
 
 @ray.remote(num_cpus=CPUS_PER_JOIN, max_retries=1)
-def join_parts(parts: list[pa.Table], work: Work) -> pa.Table:
+def join_parts(parts: list[pa.Table], work: RunContext) -> pa.Table:
     """Join the parts of a track; return its row."""
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     storage.use(work.storage)

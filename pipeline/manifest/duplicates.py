@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.manifest.per_file import Seen, ask
+from sep_batch.pipeline.manifest.per_file import Seen, ask_files
 from sep_batch.pipeline.storage import Info, uris
 
 Content = Literal["etag", "sha256"]
@@ -48,7 +48,7 @@ def _by_etag(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
         raise errors.UsageError(
             f"--dedup etag: {uris.shown(elsewhere[0].as_py())} is not on S3, so it has no etag of its content; use --dedup sha256"
         )
-    keyed, unanswered = ask(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
+    keyed, unanswered = ask_files(table, _content_etag, pa.schema([(_KEY, pa.string())]), seen)
     unsure = len(keyed.filter(pc.is_null(keyed.column(_KEY))).column("uri").unique()) - unanswered.count
     warnings = [f"{unsure} objects were not put at once, so their etag is none of the content: all are listed"] if unsure else []
     return keyed, [*warnings, *unanswered.told("could not be compared, and are listed all the same")]
@@ -59,12 +59,12 @@ def _content_etag(file: Info) -> tuple[str | None]:
 
 
 def _by_sha256(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
-    sized, unanswered = ask(table, lambda _file: (), pa.schema([]), lambda _count: None)
+    sized, unanswered = ask_files(table, lambda _file: (), pa.schema([]), lambda _count: None)
     sizes = pc.value_counts(sized.group_by(["uri", "size"]).aggregate([]).column("size"))
     shared = sizes.filter(pc.greater(sizes.field("counts"), 1)).field("values")
     places = np.flatnonzero(pc.is_in(sized.column("size"), shared, skip_nulls=True).to_numpy())
     seen(table.num_rows - len(places))
-    hashed, unread = ask(sized.take(pa.array(places)), _sha256, pa.schema([(_KEY, pa.string())]), seen)
+    hashed, unread = ask_files(sized.take(pa.array(places)), _sha256, pa.schema([(_KEY, pa.string())]), seen)
     keys = np.full(table.num_rows, None, object)
     keys[places] = hashed.column(_KEY).to_numpy()
     warnings = [*unanswered.told("did not say their size"), *unread.told("could not be read, and are listed all the same")]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.repeats import may_repeat
+from sep_batch.pipeline.repeats import repeated
 from sep_batch.pipeline.storage import uris
 
 BLOCK_ROWS = 65_536
@@ -83,7 +83,7 @@ def identify(
         ids.append(pa.array(named, pa.string()))
         absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))
     found_ids, found_uris = pa.chunked_array(ids, pa.string()), pa.chunked_array(absolute, pa.string())
-    again = np.flatnonzero(is_sound)[may_repeat(hashes[is_sound])]
+    again = np.flatnonzero(is_sound)[repeated(hashes[is_sound])]
     repeats = _compare(given.set_column(0, "uri", found_uris), found_ids, again, problems)
     return Identities(found_ids, found_uris, repeats, problems)
 

@@ -20,7 +20,7 @@ from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, as_tracks, refu
 from sep_batch.pipeline.manifest.ids import identify
 from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.manifest.patterns import Patterns
-from sep_batch.pipeline.manifest.source_policy import Fence
+from sep_batch.pipeline.manifest.source_policy import SourcePolicy
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM, TRACK
 from sep_batch.pipeline.storage import Info, uris
 
@@ -80,7 +80,7 @@ def read(
         ManifestError: It is not there, not readable, not clear about its tracks, or has none.
         UsageError: The root is no folder of this machine, or a pattern is none, or is given with what is no folder.
     """
-    around = Fence.around(input_root, allow_http=allow_http)
+    around = SourcePolicy.around(input_root, allow_http=allow_http)
     read_with: dict[str, str | bool | list[str] | None] = {
         "uri_column": uri_column,
         "id_column": id_column,
@@ -107,7 +107,7 @@ class _How:
 
     uri_column: str | None
     id_column: str | None
-    around: Fence
+    around: SourcePolicy
     patterns: Patterns
     bad_rows: BadRows
 
@@ -209,7 +209,7 @@ def check(
     id_column: str | None = None,
     *,
     sha256: str = "",
-    around: Fence = source_policy.OPEN,
+    around: SourcePolicy = source_policy.OPEN,
     bad_rows: BadRows = "refuse",
 ) -> Manifest:
     """Check a manifest's table and give its tracks their ids.

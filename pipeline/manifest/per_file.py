@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.storage import Info, uris
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 KNOWN = pa.schema([("size", pa.int64()), ("source_etag", pa.string())])
 BLOCK_ROWS = 10_000  # of answers, as Python's values
@@ -45,7 +45,7 @@ class Unanswered:
         return [f"{self.count} files {what}: {'; '.join(self.first)}{'; ...' * (self.count > SHOWN)}"] if self.count else []
 
 
-def ask(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> tuple[pa.Table, Unanswered]:
+def ask_files(table: pa.Table, question: Question, answers: pa.Schema, seen: Seen) -> tuple[pa.Table, Unanswered]:
     """Add to a manifest what a question gives for each of its files; and size and etag where they were not known.
 
     Args:
@@ -81,7 +81,7 @@ def _replies(
 ) -> Iterator[tuple[Any, ...]]:
     rows = (row for batch in files.to_batches(BLOCK_ROWS) for row in batch.to_pylist())
     in_a_row = 0
-    for *values, error in spread(reply, rows):
+    for *values, error in in_threads(reply, rows):
         in_a_row = in_a_row + 1 if isinstance(error, errors.FetchTimeout) else 0
         if in_a_row == MOST_IN_A_ROW or isinstance(error, errors.StorageUnusable):
             raise errors.NotRunnableError(f"storage: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sep_batch.pipeline import audio, storage
-from sep_batch.pipeline.manifest.per_file import Seen, ask
+from sep_batch.pipeline.manifest.per_file import Seen, ask_files
 from sep_batch.pipeline.storage import Info
 
 PROBED = pa.schema(
@@ -39,7 +39,7 @@ def probe(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
     Raises:
         NotRunnableError: Storage gives nothing at all.
     """
-    probed, unanswered = ask(table, _header, PROBED, seen)
+    probed, unanswered = ask_files(table, _header, PROBED, seen)
     return probed, unanswered.told("could not be probed, and are listed all the same")
 
 

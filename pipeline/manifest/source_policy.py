@@ -14,7 +14,7 @@ from sep_batch.pipeline.storage import uris
 
 
 @dataclass(frozen=True)
-class Fence:
+class SourcePolicy:
     """What sources have to keep to.
 
     Attributes:
@@ -26,7 +26,7 @@ class Fence:
     allow_http: bool = False
 
     @classmethod
-    def around(cls, input_root: str | None, *, allow_http: bool) -> Fence:
+    def around(cls, input_root: str | None, *, allow_http: bool) -> SourcePolicy:
         """Check and resolve the root.
 
         Raises:
@@ -66,4 +66,4 @@ class Fence:
             raise errors.BadUri(f"{uris.shown(path)}: lies outside --input-root {uris.shown(self.root)}")
 
 
-OPEN = Fence()
+OPEN = SourcePolicy()

@@ -19,7 +19,7 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import formats, parse
 from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.storage import Info, uris
-from sep_batch.pipeline.storage.threads import AHEAD, THREADS, spread
+from sep_batch.pipeline.storage.threads import AHEAD, THREADS, in_threads
 
 IN_FLIGHT_BYTES = 256 << 20  # of files that are fetched ahead of the one that is parsed
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -173,7 +173,7 @@ def _contents(infos: Sequence[Info]) -> Iterator[bytes]:
     mean = max(1, sum(info.bytes for info in infos) // max(1, len(infos)))
     threads = min(THREADS, IN_FLIGHT_BYTES // (AHEAD * mean))
     all_uris = [info.uri for info in infos]
-    return spread(storage.read, all_uris, threads=threads) if threads else map(storage.read, all_uris)
+    return in_threads(storage.read, all_uris, threads=threads) if threads else map(storage.read, all_uris)
 
 
 def _partitions(manifest: str, names: Sequence[str], text_columns: Collection[str]) -> dict[str, dict[str, pa.Scalar]]:

@@ -21,7 +21,7 @@ import pyarrow.parquet
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.storage import Info, uris
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 FEWEST = 16  # files that are worth a merged one
 MOST_BYTES = 256 << 20  # of the files that one is made of
@@ -65,7 +65,7 @@ def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
     """
     files, covered = _sorted_out(storage.find(folder))
     check()
-    for _ in spread(storage.remove, [file.uri for file in covered]):
+    for _ in in_threads(storage.remove, [file.uri for file in covered]):
         pass
     path = scratch / "merged.parquet"
     for group in _groups(files):
@@ -107,7 +107,7 @@ def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
 
 def _merge(group: Sequence[_File], path: Path) -> int:
     """Write the rows of files that have the same columns into one; return how many files those are, from the first on."""
-    tables = spread(_read, group)
+    tables = in_threads(_read, group)
     if (first := next(tables)) is None:
         return 0
     count, waiting = 1, [first]

@@ -20,7 +20,7 @@ from sep_batch.pipeline.out.column_types import foreign, united
 from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 IS_DAMAGED = "truncated OR skipped_packets > 0"  # in SQL, of a track that is ok: not all of its file could be decoded
 DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
@@ -101,7 +101,7 @@ def _open(
 ) -> tuple[JournalDatabase, dict[str, str]]:
     """List the journal and make its views; return also the path on this machine of each of its files, by URI."""
     files = compaction.needed(storage.find(layout.journal_folder(out)))
-    paths = dict(zip(files, spread(partial(here, folder=folder), files), strict=True))
+    paths = dict(zip(files, in_threads(partial(here, folder=folder), files), strict=True))
     unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
     if unreadable:
         _refuse_removed(out, paths)

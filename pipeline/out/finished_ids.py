@@ -13,7 +13,7 @@ from sep_batch.pipeline.out.plan import read_plans
 _BYTES = 16  # two of 10 million ids have one digest once in 10^24 catalogs
 
 
-class Seen:
+class FinishedIds:
     """The ids that were seen."""
 
     def __init__(self) -> None:

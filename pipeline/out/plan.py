@@ -21,7 +21,7 @@ import pyarrow.parquet
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.rows import PROBLEM
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 MAX_ATTEMPTS = 3  # over all runs, of a transient failure
 PLAN_BLOCK_ROWS = 64
@@ -248,7 +248,7 @@ def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], fo
         put(uri := f"{folder}/{number:06d}.parquet", out.getvalue())
         return uri
 
-    files += spread(write, enumerate(_even(blocks, rows_per_file)), threads=_FILES_AT_ONCE)
+    files += in_threads(write, enumerate(_even(blocks, rows_per_file)), threads=_FILES_AT_ONCE)
     return files
 
 
@@ -271,7 +271,7 @@ def read_plan(uri: str) -> pa.Table:
 
 def read_plans(uris: Iterable[str]) -> Iterator[pa.Table]:
     """Read a plan's files, in their order, several at once."""
-    return spread(read_plan, uris, threads=_FILES_AT_ONCE)
+    return in_threads(read_plan, uris, threads=_FILES_AT_ONCE)
 
 
 def rows_per_block(todo: int, analyze_actors: int) -> int:

@@ -65,7 +65,7 @@ class Sums:
         shares = (first[..., None, :], whole.unflatten(-1, (count, self._window)), last[..., None, :])
         return torch.cat([torch.linalg.vector_norm(share, dim=-1) for share in shares], dim=-1)  # over one dimension: fast
 
-    def told(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return them as a part's row has them, a stem each."""
         return [{"windows": windows, "side": side} for windows, side in zip(self._windows[:, 1:-1], self._sides, strict=True)]
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.rows import PART, each, fill, value
 from sep_batch.pipeline.stages import stems
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed
 from sep_batch.pipeline.stages.process import prepare_torch
 from sep_batch.pipeline.stages.time_limit import limited
@@ -27,7 +27,7 @@ PATCHES_PER_PART = 20  # 3 min 57 s, 168 MB of spectrum: most songs are one part
 class Analyze:
     """Fetch, decode and STFT: track rows in, parts with their spectrum out; with their wave, where Separate does the STFT."""
 
-    def __init__(self, work: Work, *, niceness: int = 0) -> None:
+    def __init__(self, work: RunContext, *, niceness: int = 0) -> None:
         """Prepare the process.
 
         Args:

@@ -13,7 +13,7 @@ from sep_batch.pipeline import errors, stem_paths, storage
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import Options
 
 Stft = Literal["cpu", "gpu"]  # who does the STFT
@@ -22,7 +22,7 @@ LOOK_S = 2.0  # between two looks for the mark that stops a run
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """What every stage of a run is told.
 
     Attributes:
@@ -49,7 +49,7 @@ class Work:
     on_damage: OnDamage = "keep"
     analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
-    machine: Machine = field(default_factory=Machine)
+    machine: MachineRequirements = field(default_factory=MachineRequirements)
 
     @property
     def stop_uri(self) -> str:

@@ -10,17 +10,17 @@ import pyarrow as pa
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.rows import PART, WRITTEN, fill, value
 from sep_batch.pipeline.stages import time_limit
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 
 
-def failed(row: pa.Table, error: BaseException, stage: str, work: Work) -> pa.Table:
+def failed(row: pa.Table, error: BaseException, stage: str, work: RunContext) -> pa.Table:
     """Return a track's failed row for what a stage caught; its payload is empty, never null."""
     done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
     emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
     return fill(row, PART, **errors.describe(error, stage), **done, **emptied)
 
 
-def worker_crash(row: pa.Table, work: Work) -> pa.Table:
+def worker_crash(row: pa.Table, work: RunContext) -> pa.Table:
     """Return the failed row of a track that a process died of, each time it was tried."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
     crash: errors.TrackError = errors.WorkerCrash("its process died, in each of three passes")

@@ -21,11 +21,11 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed
 
 
-def store(row: pa.Table, work: Work) -> pa.Table:
+def store(row: pa.Table, work: RunContext) -> pa.Table:
     """Store one part's stems, and return its row, whose status is null: a part is no finished track."""
     begun = time.perf_counter()
     for stem, frames in zip(work.settings.stems, payload(row), strict=True):
@@ -72,7 +72,7 @@ class Gathering:
         return [parts[number] for number in range(last + 1)]
 
 
-def join(parts: Sequence[pa.Table], work: Work) -> pa.Table:
+def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
     """Stream a track's stored parts through its encoders, put its stems, and return its one row, ok or failed.
 
     Args:
@@ -92,13 +92,13 @@ def join(parts: Sequence[pa.Table], work: Work) -> pa.Table:
         return fill(failed(last, error, "write", work), WRITTEN)
 
 
-def finish(row: pa.Table, written: list[dict[str, Any]], work: Work, **values: Any) -> pa.Table:
+def finish(row: pa.Table, written: list[dict[str, Any]], work: RunContext, **values: Any) -> pa.Table:
     """Return the row of a track whose stems are all durable."""
     done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None}
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
-def _joined_stem(parts: Sequence[pa.Table], place: int, work: Work) -> dict[str, Any]:
+def _joined_stem(parts: Sequence[pa.Table], place: int, work: RunContext) -> dict[str, Any]:
     measured = stems.joined([value(part, "stems")[place] for part in parts]) | analysis.of_parts(parts, place, work.settings)
     stem, samples, uri = measured["stem"], measured["frames"], work.stem_uri(parts[0], measured["stem"])
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _joined_stem(parts: Sequence[pa.Table], place: int, work: Work) -> dict[str,
     return work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs)
 
 
-def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:
+def _stored(part: pa.Table, stem: str, work: RunContext) -> Iterator[np.ndarray]:
     """Yield a stored part's samples in blocks, (samples, channels).
 
     Raises:
@@ -134,5 +134,5 @@ def _stored(part: pa.Table, stem: str, work: Work) -> Iterator[np.ndarray]:
         raise errors.WriteFailed(f"{uri}: {missing} of {value(part, 'samples')} samples are missing from a stored part")
 
 
-def _part_uri(row: pa.Table, stem: str, work: Work) -> str:
+def _part_uri(row: pa.Table, stem: str, work: RunContext) -> str:
     return f"{work.parts}/{value(row, 'id')}/{value(row, 'part')}.{stem}"

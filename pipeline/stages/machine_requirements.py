@@ -32,7 +32,7 @@ def _told(name: str, version: str) -> str:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineRequirements:
     """What a stage's machine has to be like.
 
     Attributes:

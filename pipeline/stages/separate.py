@@ -14,7 +14,7 @@ from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import PART, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.process import prepare_torch
 from sep_batch.pipeline.stages.time_limit import limited
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class Separate:
     """The U-Nets: parts with a spectrum (or wave) in, parts with their stems out, measured and rounded as they are written."""
 
-    def __init__(self, work: Work, model: str | Callable[[], Mapping[str, np.ndarray]], *, device: str, threads: int = 1) -> None:
+    def __init__(
+        self, work: RunContext, model: str | Callable[[], Mapping[str, np.ndarray]], *, device: str, threads: int = 1
+    ) -> None:
         """Load the model.
 
         Args:
@@ -99,7 +101,7 @@ class Separate:
             device=self.device,
             separate_s=seconds,
             stems=waves.measured(),
-            sums=waves.sums and waves.sums.told(),
+            sums=waves.sums and waves.sums.rows(),
             payload=waves.frames,
         )
 

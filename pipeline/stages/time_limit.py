@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 
 GRACE_S = 60.0  # after the limit, for the word to be left, before the process is ended from C
 _STDERR = 2  # as a number, since sys.stderr may be anything
 T = TypeVar("T")
 
 
-def limited(rows: Iterator[T], ids: list[str], work: Work) -> Iterator[T]:
+def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
     """Yield a stage's rows, each of which may take as long as the limit says.
 
     Args:
@@ -45,12 +45,12 @@ def limited(rows: Iterator[T], ids: list[str], work: Work) -> Iterator[T]:
         del row  # before the next one is made: a part's spectrum is large
 
 
-def was_over(name: str, work: Work) -> bool:
+def was_over(name: str, work: RunContext) -> bool:
     """Tell whether a track's process ended over its limit."""
     return storage.exists(_word(name, work))
 
 
-def _end(ids: list[str], work: Work) -> None:
+def _end(ids: list[str], work: RunContext) -> None:
     faulthandler.dump_traceback(file=_STDERR)
     if len(ids) == 1:
         with contextlib.suppress(errors.TrackError):  # without the word it is a worker_crash
@@ -58,5 +58,5 @@ def _end(ids: list[str], work: Work) -> None:
     os._exit(1)
 
 
-def _word(name: str, work: Work) -> str:
+def _word(name: str, work: RunContext) -> str:
     return f"{work.parts}/over/{name}"

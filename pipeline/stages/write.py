@@ -14,7 +14,7 @@ from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.long_tracks import finish, store
 from sep_batch.pipeline.stages.time_limit import limited
@@ -23,7 +23,7 @@ from sep_batch.pipeline.stages.time_limit import limited
 class Write:
     """Measure, encode and put the stems: parts with waves in, finished rows out; of a longer track, rows of stored parts."""
 
-    def __init__(self, work: Work, *, niceness: int = 0) -> None:
+    def __init__(self, work: RunContext, *, niceness: int = 0) -> None:
         """Prepare the process.
 
         Args:

@@ -19,7 +19,7 @@ from fsspec.asyn import sync
 
 from sep_batch.pipeline.storage.filesystems import filesystem_of
 from sep_batch.pipeline.storage.retries import NO_BUCKET_CODES, NoSuchBucketError, code_of, is_storages
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 PAGE_OBJECTS = 1000  # what S3 and Google give at most, and what S3 removes at once
 
@@ -95,7 +95,7 @@ class GcsBucket(Bucket):
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, each in a request of its own, many at once."""
-        deque(spread(self._remove, keys), maxlen=0)
+        deque(in_threads(self._remove, keys), maxlen=0)
 
     def _remove(self, key: str) -> None:
         with suppress(FileNotFoundError):
@@ -118,7 +118,7 @@ class AzureBucket(Bucket):
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, each in a request of its own, many at once."""
-        deque(spread(self._remove, keys), maxlen=0)
+        deque(in_threads(self._remove, keys), maxlen=0)
 
     def _remove(self, key: str) -> None:
         from azure.core.exceptions import ResourceNotFoundError

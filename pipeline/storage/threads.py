@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(call: Callable[[T], R], over: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+def in_threads(call: Callable[[T], R], over: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
     """Yield what a call returns for each of many, in their order; no more than some hundreds are held at once.
 
     When it is left early, by an error or an interrupt, what has not begun is dropped, and nothing is waited for.

@@ -26,7 +26,7 @@ from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analyze import Analyze
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 
 MODEL = "spleeter:2stems"
@@ -52,7 +52,7 @@ def separation(song: Path) -> Turn:
     folder, out = weights.obtain(MODEL), str(song.parent)
     spec, tensors = weights.load(folder, preset=MODEL)
     settings = Settings(weights_sha256=weights.sha256_of(tensors), spec=spec, stems=spec.stems)
-    work = Work(settings, out=out, run="000001-aaaa", parts=out, scratch=out)
+    work = RunContext(settings, out=out, run="000001-aaaa", parts=out, scratch=out)
     track = pa.Table.from_pylist([{"id": "x", "uri": str(song), "attempts": 0}], schema=rows.TRACK)
     parts, separate = pa.concat_tables(Analyze(work)(track)), Separate(work, str(folder), device="cpu")
 

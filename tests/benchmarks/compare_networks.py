@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from sep_batch.jobs.demo.synthesis import song
 from sep_batch.model import weights
-from sep_batch.model.inference import Place, inference_form
+from sep_batch.model.inference import Target, inference_form
 from sep_batch.model.spec import PRESETS
 from sep_batch.model.spectrogram import magnitude, patch_spectrum
 from sep_batch.model.unet import UNet
@@ -87,7 +87,7 @@ def channels_last(subject: Subject, threads: int, at_once: int) -> list[Run]:
 
 def ours(subject: Subject, threads: int, at_once: int) -> list[Run]:
     """The form that the product runs."""
-    return [inference_form(subject.unet, shape=tuple(subject.magnitudes.shape), place=Place(torch.device("cpu")))] * at_once
+    return [inference_form(subject.unet, shape=tuple(subject.magnitudes.shape), place=Target(torch.device("cpu")))] * at_once
 
 
 def onnxruntime(subject: Subject, threads: int, at_once: int) -> list[Run]:

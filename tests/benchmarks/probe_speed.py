@@ -30,7 +30,7 @@ from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import probe, scan
 from sep_batch.pipeline.storage.filesystems import filesystem_of
-from sep_batch.pipeline.storage.threads import spread
+from sep_batch.pipeline.storage.threads import in_threads
 
 BUCKET, PREFIX = "songs", "in"
 CODECS = {"mp3": codecs.CODECS["mp3"][""], "flac": codecs.CODECS["flac"]["16"]}
@@ -127,7 +127,7 @@ def get_each(names: list[str]) -> None:
         filesystem, path = filesystem_of(f"s3://{BUCKET}/{name}")
         return len(filesystem.cat_file(path, start=0, end=probe.HEAD_BYTES))
 
-    assert all(spread(get, names))
+    assert all(in_threads(get, names))
 
 
 def probe_each(count: int) -> None:

@@ -49,8 +49,8 @@ from sep_batch.pipeline.out import compaction, database, index, layout
 from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal, new_run
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
-from sep_batch.pipeline.stages.context import Work
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.context import RunContext
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 MODEL = "spleeter:2stems"
 ROWS_AT_ONCE = 100_000  # of the manifest, as it is written
@@ -338,11 +338,11 @@ def first_row(_source: str, out: str) -> dict[str, object]:
     folder = f"{out}/_sep/plan/000000-0000"
     files = [found.uri for found in storage.find(folder)]
     settings = prepare.settings_of(wanted, prepare.Model(PRESETS[MODEL], "f" * 64, "."))
-    work = Work(settings, out, "000000-0000", folder, folder)
+    work = RunContext(settings, out, "000000-0000", folder, folder)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     for stage in ("Analyze", "Separate", "Write"):
         setattr(flow, stage, type(stage, (Passing,), {}))
-    with engine.running(wanted, Machine()) as resources:
+    with engine.running(wanted, MachineRequirements()) as resources:
         before, begun = resident_mib(), time.monotonic()
         rows_per_file = read_plan(files[0]).num_rows
         dataset = flow.build(files, work, ".", resources, blocks_per_file=math.ceil(rows_per_file / PLAN_BLOCK_ROWS))
@@ -372,7 +372,7 @@ def fill(source: str, out: str) -> dict[str, object]:
         listed = manifest.read(source)
         name, tracks = new_run(out), listed.tracks
         open_out(out, name, settings, listed, Options(model=MODEL))
-        work = Work(settings, out, name, layout.parts_folder(out, name), layout.parts_folder(out, name))
+        work = RunContext(settings, out, name, layout.parts_folder(out, name), layout.parts_folder(out, name))
         with Journal(out, work.run, check=lambda: None) as journal:
             for start in range(0, tracks.num_rows, FLUSH_ROWS):
                 journal.add(stages.finished(tracks.slice(start, FLUSH_ROWS), work))

@@ -41,7 +41,7 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
-class Place:
+class ShardFolder:
     """Where a shard is written, and how.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from sep_batch.pipeline import errors, extras
-from sep_batch.pipeline.export.formats.base import Place, Writer
+from sep_batch.pipeline.export.formats.base import ShardFolder, Writer
 
 EXTRA = "export"
 LIBRARIES = {"webdataset": "webdataset", "hf": "datasets", "lhotse": "lhotse"}  # of that extra, by --to
@@ -22,7 +22,7 @@ def refuse_missing(to: str) -> None:
         raise errors.NotRunnableError(f"--to {to}: the package {library} is missing; {extras.to_install(EXTRA)}")
 
 
-def writer(place: Place) -> Writer:
+def writer(place: ShardFolder) -> Writer:
     """Return what writes a shard."""
     to = place.settings.to
     if to == "webdataset":

@@ -14,7 +14,7 @@ from typing import Any
 from lhotse import MonoCut, MultiCut, Recording
 from lhotse.shar.writers.tar import TarWriter
 
-from sep_batch.pipeline.export.formats.base import Excerpt, Place, plain
+from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder, plain
 from sep_batch.pipeline.export.settings import MIX
 
 _OBJECTS = ({"width"}, {"array"}, {"storage_type"}, {"id", "sources", "sampling_rate"})  # that Lhotse makes of such a field
@@ -24,7 +24,7 @@ FIELD = "recording"  # Shar's name of what `cut.load_audio` loads
 class Shar:
     """Writes one shard."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ShardFolder) -> None:
         self._place, self._cuts = place, list[dict[str, Any]]()
         self._fields = {name: FIELD if name == MIX else name for name in place.settings.waves}
         self._tars = {name: TarWriter(str(place.path(f"{name}.tar")), shard_size=None) for name in self._fields}

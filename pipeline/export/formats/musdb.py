@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sep_batch.pipeline.export.formats.base import Excerpt, Place
+from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder
 from sep_batch.pipeline.export.settings import MIX
 
 
 class Folders:
     """Writes one shard: some tracks' folders."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ShardFolder) -> None:
         self._place, self._files = place, dict[str, Path]()
 
     def add(self, excerpt: Excerpt) -> None:

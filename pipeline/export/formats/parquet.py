@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline.export import columns
-from sep_batch.pipeline.export.formats.base import Excerpt, Place
+from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder
 
 ROW_GROUP_BYTES = 64 << 20  # of audio; readers take a row group at once
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of `datasets.Audio`
@@ -21,7 +21,7 @@ _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of `datase
 class Table:
     """Writes one shard."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ShardFolder) -> None:
         self._place, self._path = place, place.path("shard")
         self._rows, self._held = list[dict[str, Any]](), 0
         self._schema = _schema(place)
@@ -53,7 +53,7 @@ class Table:
         self._rows, self._held = [], 0
 
 
-def _schema(place: Place) -> pa.Schema:
+def _schema(place: ShardFolder) -> pa.Schema:
     """Return the schema of rows as they are taken."""
     settings, text, number = place.settings, pa.string(), pa.float64()
     kinds = dict(zip(columns.OF_AN_EXCERPT, (text, text, number, number, pa.int32()), strict=True))
@@ -62,7 +62,7 @@ def _schema(place: Place) -> pa.Schema:
     return pa.schema([*map(pa.field, kinds, kinds.values()), *place.extra, *(pa.field(name, kind) for name in settings.waves)])
 
 
-def _features(schema: pa.Schema, place: Place) -> pa.Schema:
+def _features(schema: pa.Schema, place: ShardFolder) -> pa.Schema:
     """Return a schema as `datasets` writes it: without maps, and with its own description of the columns."""
     import datasets
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import webdataset
 
-from sep_batch.pipeline.export.formats.base import Excerpt, Place, plain
+from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder, plain
 
 OWNER = "sep-batch"
 
@@ -18,7 +18,7 @@ OWNER = "sep-batch"
 class Tar:
     """Writes one shard."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ShardFolder) -> None:
         self._place, self._path = place, place.path("shard.tar")
         self._file = self._path.open("wb")
         owner = {"user": OWNER, "group": OWNER, "mode": 0o444, "mtime": 0}

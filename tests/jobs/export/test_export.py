@@ -163,7 +163,7 @@ def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp
     dest = str(tmp_path / "killed") if place == "disk" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
     options = {"shard_size": 2, "split": "0.7/0.3"}
     exported(out, tmp_path / "whole", **options)
-    taken = driver.Drive._take
+    taken = driver.ExportDriver._take
 
     def dies(drive, row, journal):
         taken(drive, row, journal)
@@ -171,7 +171,7 @@ def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(driver.Drive, "_take", dies)
+        killed.setattr(driver.ExportDriver, "_take", dies)
         with pytest.raises(KeyboardInterrupt):
             exported(out, dest, **options)
     told = exported(out, dest, **options)
@@ -481,14 +481,14 @@ def test_a_shard_whose_process_dies_three_times_fails_and_is_tried_again(inline_
 
 
 def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(inline_export, out, tmp_path, monkeypatch):
-    taken = driver.Drive._take
+    taken = driver.ExportDriver._take
 
     def signalled(drive, row, journal):
         taken(drive, row, journal)
         drive.stop.ask("stopped by SIGTERM")
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(driver.Drive, "_take", signalled)
+        stopped.setattr(driver.ExportDriver, "_take", signalled)
         told = exported(out, tmp_path / "d", shard_size=2)
     assert (told.exit_code, told.written) == (7, 1)
     assert not (tmp_path / "d" / "README.md").exists()
@@ -518,9 +518,9 @@ from pathlib import Path
 import pyarrow as pa
 import sep_batch.jobs.export
 from sep_batch.jobs.export.options import ExportOptions, settings_of
-from sep_batch.pipeline.export.formats.base import Place
+from sep_batch.pipeline.export.formats.base import ShardFolder
 from sep_batch.pipeline.export.formats.choose import writer
-writer(Place(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
+writer(ShardFolder(Path(sys.argv[1]), "train", 0, settings_of(ExportOptions(to="parquet"), ("vocals",)), pa.schema([])))
 sys.exit(" ".join({"datasets", "lhotse", "ray", "torch", "webdataset"} & set(sys.modules)) or 0)
 """
     told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

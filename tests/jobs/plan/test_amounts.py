@@ -14,7 +14,7 @@ from catalogs import write_tone
 from sep_batch.jobs.plan import amounts as amounts_module
 from sep_batch.jobs.plan import durations as lengths
 from sep_batch.jobs.plan.amounts import amounts
-from sep_batch.jobs.plan.known_sizes import Past
+from sep_batch.jobs.plan.known_sizes import KnownSizes
 from sep_batch.model.parts import split_parts
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest
@@ -31,7 +31,7 @@ def settings(**changes):
 
 def of(past=None, wanted=None, stft="cpu", **columns):
     tracks = manifest.check(pa.table({"id": [f"t{n}" for n in range(len(columns["uri"]))]} | columns), "m.csv", "/music").tracks
-    return amounts(tracks, wanted or settings(), past or Past(), stft)
+    return amounts(tracks, wanted or settings(), past or KnownSizes(), stft)
 
 
 @pytest.mark.parametrize("column", ["probed_s", "duration", "audio_s"])
@@ -65,7 +65,7 @@ def test_a_size_gives_an_estimate_by_the_kind_of_file():
 
 
 def test_what_out_knows_is_preferred_to_sizes():
-    past = Past(seconds=np.array([70.0, np.nan]), source_bytes_s={"mp3": 2 * MP3_S})
+    past = KnownSizes(seconds=np.array([70.0, np.nan]), source_bytes_s={"mp3": 2 * MP3_S})
     found = of(past, uri=["a.mp3", "b.mp3"], size=[100 * MP3_S] * 2)
     assert (found.audio_s, found.estimated_s) == (120, 50)
 
@@ -108,7 +108,7 @@ def test_mp3_is_its_bitrate_and_flac_a_share_of_pcm_that_out_knows_better():
     assert of(wanted=settings(format="mp3", bitrate=128_000), **seconds).output_bytes == 2 * 10 * 16_000
     flac = of(**seconds)
     assert (flac.output_bytes, "8 songs" in flac.output) == (round(0.38 * 2 * 10 * 176_400), True)
-    measured = of(Past(stem_bytes_frame=1.0), **seconds)
+    measured = of(KnownSizes(stem_bytes_frame=1.0), **seconds)
     assert (measured.output_bytes, "OUT's own" in measured.output) == (2 * 10 * 44_100, True)
 
 
@@ -126,7 +126,7 @@ def test_a_lower_rate_and_one_channel_are_fewer_bytes_and_travel_as_floats():
     )
     assert reshaped.output_bytes == pytest.approx(plain.output_bytes / 4, rel=0.001)
     assert reshaped.stems_bytes == 2 * plain.stems_bytes
-    measured = of(Past(stem_bytes_frame=1.0), wanted=settings(sample_rate_hz=22_050), uri=["a.mp3"], probed_s=[10.0])
+    measured = of(KnownSizes(stem_bytes_frame=1.0), wanted=settings(sample_rate_hz=22_050), uri=["a.mp3"], probed_s=[10.0])
     assert measured.output_bytes == 2 * 10 * 22_050
 
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from sep_batch.jobs.progress import file_counter
-from sep_batch.jobs.progress.file_counter import Tally, line
+from sep_batch.jobs.progress.file_counter import FileCounter, line
 
 
 def test_a_line_says_how_many_how_fast_and_how_long():
@@ -18,7 +18,7 @@ def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(monkeypatch)
     now = iter([0.0, 4.0, 11.0, 12.0, 22.0])
     monkeypatch.setattr(file_counter.time, "monotonic", lambda: next(now))
     out = io.StringIO()
-    with Tally(Console(file=out)).step("probed", 40) as seen:
+    with FileCounter(Console(file=out)).step("probed", 40) as seen:
         for _ in range(4):
             seen(10)
     assert out.getvalue().splitlines() == ["20 of 40 files probed, 2/s, ETA 0:00:11", "40 of 40 files probed, 2/s, ETA 0:00:00"]
@@ -26,12 +26,12 @@ def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(monkeypatch)
 
 def test_on_a_terminal_the_line_is_live_and_gone_at_the_end():
     out = io.StringIO()
-    with Tally(Console(file=out, force_terminal=True, width=100)).step("probed", 40) as seen:
+    with FileCounter(Console(file=out, force_terminal=True, width=100)).step("probed", 40) as seen:
         seen(10)
     assert "10 of 40 files probed" in out.getvalue()
     assert out.getvalue().endswith("\x1b[2K")
 
 
 def test_a_tally_without_a_console_says_nothing():
-    with Tally().step("found") as seen:
+    with FileCounter().step("found") as seen:
         seen(10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sep_batch.jobs.progress.run_state import RECENT_S, Standing
+from sep_batch.jobs.progress.run_state import RECENT_S, RunState
 from sep_batch.jobs.progress.summary import Summary
 
 
@@ -14,7 +14,7 @@ class Run:
 
     def __init__(self, durations_s, start_s=0.0):
         self.now = 100.0
-        self.standing = Standing(lambda: self.now)
+        self.standing = RunState(lambda: self.now)
         self.summary = Summary("out", len(durations_s), run="r", device="cuda", actors=dict.fromkeys(("Analyze", "Separate"), 1))
         self.standing.plan(self.summary, pa.chunked_array([pa.array(durations_s, pa.float64())]))
         self.standing.start("sha")
@@ -36,7 +36,7 @@ def test_before_the_first_track_nothing_is_said_of_speed_and_time_left_only_what
 
 
 def test_before_the_tracks_are_known_one_line_says_what_is_read():
-    standing = Standing(lambda: 0.0)
+    standing = RunState(lambda: 0.0)
     assert standing.lines() == ["reading the manifest, 0:00:00 so far"]
 
 

@@ -29,7 +29,7 @@ from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out import index
-from sep_batch.pipeline.stages.machine_requirements import Machine
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 GOLDEN_DB = 90.0
 TONE_HZ = 2.0  # how far a stem's pitch may lie from its track's: the tones are 30 Hz apart
@@ -51,7 +51,7 @@ def test_a_ray_that_is_not_up_in_time_is_one_line(monkeypatch):
     monkeypatch.setattr(ray, "init", late)
     with (
         pytest.raises(errors.NotRunnableError, match=r"^Ray: The current node timed out during startup\.$"),
-        engine.running(Options(), Machine()),
+        engine.running(Options(), MachineRequirements()),
     ):
         pass
 

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.flow.actors import LOST_S, NONE_S, Pools
+from sep_batch.pipeline.flow.actors import LOST_S, NONE_S, ActorWatch
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def stages(**gone):
 
 
 def test_an_actor_that_is_gone_for_too_long_is_given_up_once_where_others_are_there(killed):
-    pools = Pools()
+    pools = ActorWatch()
     pools.look(stages(a=False, b=True), now=0)
     pools.look(stages(a=False, b=True), now=LOST_S)
     assert not killed
@@ -38,7 +38,7 @@ def test_an_actor_that_is_gone_for_too_long_is_given_up_once_where_others_are_th
 
 
 def test_an_actor_that_comes_back_in_time_is_kept_and_its_next_absence_counts_anew(killed):
-    pools = Pools()
+    pools = ActorWatch()
     pools.look(stages(a=False, b=True), now=0)
     pools.look(stages(a=False, b=False), now=LOST_S)
     for later in (1, LOST_S):
@@ -47,7 +47,7 @@ def test_an_actor_that_comes_back_in_time_is_kept_and_its_next_absence_counts_an
 
 
 def test_the_last_actor_of_a_stage_is_never_given_up_and_the_run_ends_where_none_comes_back(killed):
-    pools = Pools()
+    pools = ActorWatch()
     for now in (0, LOST_S + 1, NONE_S):
         pools.look(stages(a=True), now=now)
     with pytest.raises(errors.NotRunnableError, match="no room for an actor of Separate in 30 min"):
@@ -56,6 +56,6 @@ def test_the_last_actor_of_a_stage_is_never_given_up_and_the_run_ends_where_none
 
 
 def test_a_stage_that_is_done_and_a_flow_that_has_not_begun_need_no_actors():
-    pools = Pools()
+    pools = ActorWatch()
     for now in (0, NONE_S + 1):
         pools.look([], now=now)

@@ -20,7 +20,7 @@ from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import flow, ray_data
 from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out.plan import write_plan
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 
 ROWS, TRACKS = 8, 300  # of a block; in files of 10 blocks, the last one with 60 tracks
 BLOCKS = 10
@@ -91,7 +91,7 @@ def rows_through(one_ray, monkeypatch, tmp_path):
         tracks = pa.table({"id": [f"t{number}" for number in range(TRACKS)]})
         files = write_plan([tracks], storage.put, str(tmp_path / "plan"), rows_per_file=ROWS * blocks_per_file)
         settings = settings_of(Options(), Model(PRESETS["spleeter:2stems"], "f" * 64, "."))
-        work = Work(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
+        work = RunContext(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
         resources = plan_resources(4, 0)
         ray_data.configure(on_gpu=False)
         dataset = flow.build(files, work, ".", resources, blocks_per_file=blocks_per_file)

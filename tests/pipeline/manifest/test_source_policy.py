@@ -7,7 +7,7 @@ import pytest
 
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import source_policy
-from sep_batch.pipeline.manifest.source_policy import Fence
+from sep_batch.pipeline.manifest.source_policy import SourcePolicy
 
 
 @pytest.fixture
@@ -30,19 +30,19 @@ OUTSIDE = ("out.wav", "../musical.wav", "up/musical.wav", "/etc/passwd", "deep/.
 
 @pytest.mark.parametrize("uri", INSIDE)
 def test_what_lies_below_the_root_is_read(music, uri):
-    assert Fence.around(str(music), allow_http=False).resolve(uri, str(music))
+    assert SourcePolicy.around(str(music), allow_http=False).resolve(uri, str(music))
 
 
 @pytest.mark.parametrize("uri", OUTSIDE)
 def test_what_lies_outside_the_root_is_not_whatever_links_lead_there(music, uri):
     with pytest.raises(errors.BadUri, match="lies outside --input-root"):
-        Fence.around(str(music), allow_http=False).resolve(uri, str(music))
+        SourcePolicy.around(str(music), allow_http=False).resolve(uri, str(music))
 
 
 def test_the_root_may_itself_be_a_link(music):
-    around = Fence.around(str(music.parent / "door"), allow_http=False)
+    around = SourcePolicy.around(str(music.parent / "door"), allow_http=False)
     assert around.resolve(str(music / "a.wav"), "/elsewhere")
-    assert Fence.around("/", allow_http=False).resolve("/etc/passwd", "/elsewhere")
+    assert SourcePolicy.around("/", allow_http=False).resolve("/etc/passwd", "/elsewhere")
 
 
 @pytest.mark.parametrize("root", ["absent", "musical.wav", "s3://b/music", "http://host"])
@@ -96,7 +96,7 @@ def test_sources_are_http_only_where_that_is_allowed(tmp_path):
 
 def test_relative_sources_of_a_manifest_on_http_are_on_http():
     table = pa.table({"uri": ["../b/a.wav"]})
-    found = manifest.check(table, "m", "https://host/lists", around=Fence(None, allow_http=True))
+    found = manifest.check(table, "m", "https://host/lists", around=SourcePolicy(None, allow_http=True))
     assert found.tracks.column("uri").to_pylist() == ["https://host/b/a.wav"]
 
 

@@ -29,7 +29,7 @@ def part(waves, begin, *, piece=PATCH):
     for start, end in zip([0, *cuts], [*cuts, samples], strict=True):
         sums.add(torch.from_numpy(waves[..., start:end]))
     track = rows.TRACK.empty_table().from_pylist([{"id": "x"}], rows.TRACK)
-    return rows.fill(track, rows.WRITTEN, begin=begin, samples=waves.shape[-1], sums=sums.told())
+    return rows.fill(track, rows.WRITTEN, begin=begin, samples=waves.shape[-1], sums=sums.rows())
 
 
 def told(waves, *cuts, piece=PATCH):

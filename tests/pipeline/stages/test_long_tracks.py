@@ -21,7 +21,7 @@ from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import analyze, long_tracks
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART, Analyze
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
@@ -43,7 +43,7 @@ def model(tmp_path_factory):
 def work(tmp_path, model):
     settings = Settings(weights_sha256=weights.expected_sha256(model), spec=SPEC, stems=SPEC.stems)
     parts = str(tmp_path / "out" / "_sep" / "parts" / "000001-aaaa")
-    return Work(settings, out=str(tmp_path / "out"), run="000001-aaaa", parts=parts, scratch=parts)
+    return RunContext(settings, out=str(tmp_path / "out"), run="000001-aaaa", parts=parts, scratch=parts)
 
 
 def with_settings(work, **changes):

@@ -20,7 +20,7 @@ from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import context as work_module
 from sep_batch.pipeline.stages import failed_rows, separate, stems
 from sep_batch.pipeline.stages.analyze import Analyze
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
@@ -39,7 +39,7 @@ def model(tmp_path_factory):
 def work(tmp_path, model):
     settings = Settings(weights_sha256=weights.expected_sha256(model), spec=SPEC, stems=SPEC.stems)
     parts = str(tmp_path / "out" / "_sep" / "parts" / RUN)
-    return Work(settings, out=str(tmp_path / "out"), run=RUN, parts=parts, scratch=parts)
+    return RunContext(settings, out=str(tmp_path / "out"), run=RUN, parts=parts, scratch=parts)
 
 
 def with_settings(work, **changes):

@@ -7,19 +7,19 @@ import time
 import pytest
 
 from sep_batch.pipeline.stages import time_limit
-from sep_batch.pipeline.stages.context import Work
+from sep_batch.pipeline.stages.context import RunContext
 
 HANGS = """
 import sys, time
 from sep_batch.pipeline.stages import time_limit
-from sep_batch.pipeline.stages.context import Work
-work = Work(None, out="out", run="r", parts="parts", scratch="parts", limit_s=0.3)
+from sep_batch.pipeline.stages.context import RunContext
+work = RunContext(None, out="out", run="r", parts="parts", scratch="parts", limit_s=0.3)
 list(time_limit.limited(iter(lambda: time.sleep(60), 1), sys.argv[1:], work))
 """
 
 
 def work(limit_s=60.0, folder="."):
-    return Work(None, out="out", run="r", parts=f"{folder}/parts", scratch=f"{folder}/parts", limit_s=limit_s)
+    return RunContext(None, out="out", run="r", parts=f"{folder}/parts", scratch=f"{folder}/parts", limit_s=limit_s)
 
 
 def test_rows_that_come_in_time_come_as_they_are():

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sep_batch.pipeline.storage.threads import AHEAD, spread
+from sep_batch.pipeline.storage.threads import AHEAD, in_threads
 
 
 def test_results_come_in_the_order_of_the_questions():
@@ -13,17 +13,17 @@ def test_results_come_in_the_order_of_the_questions():
         time.sleep(0.02 if number % 7 == 0 else 0)
         return number * 2
 
-    assert list(spread(slow_first, range(200), threads=4)) == [2 * number for number in range(200)]
+    assert list(in_threads(slow_first, range(200), threads=4)) == [2 * number for number in range(200)]
 
 
 def test_calls_wait_together():
     together = threading.Barrier(8, timeout=5)
-    assert len(list(spread(lambda _number: together.wait(), range(8), threads=8))) == 8
+    assert len(list(in_threads(lambda _number: together.wait(), range(8), threads=8))) == 8
 
 
 def test_of_an_endless_list_only_some_are_begun():
     begun = []
-    results = spread(begun.append, iter(range(10**9)), threads=2)
+    results = in_threads(begun.append, iter(range(10**9)), threads=2)
     next(results)
     assert len(begun) <= 2 * AHEAD
     results.close()
@@ -38,5 +38,5 @@ def test_an_error_ends_it_and_what_has_not_begun_never_does():
         raise ValueError(number)
 
     with pytest.raises(ValueError, match="0"):
-        list(spread(fails, range(100), threads=1))
+        list(in_threads(fails, range(100), threads=1))
     assert len(begun) < 5
