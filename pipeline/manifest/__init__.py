@@ -2,7 +2,8 @@
 
 Files:
     manifest: A manifest is read and checked, and its tracks get their ids; what the jobs call.
-    formats: Which formats there are, by extension; a file of one becomes a table.
+    columns: Columns of URI and id, and those that are carried into the index.
+    formats: The formats, by extension; a file of one becomes a table.
     parse: Parquet, CSV and JSON.
     playlists: Plain text and M3U.
     lhotse: Lhotse's recordings and cuts.
@@ -24,6 +25,7 @@ Files:
 """
 
 from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, BadRowsError
-from sep_batch.pipeline.manifest.manifest import URI_SPELLINGS, Manifest, check, read
+from sep_batch.pipeline.manifest.columns import URI_SPELLINGS
+from sep_batch.pipeline.manifest.manifest import Manifest, check, read
 
 __all__ = ["SHOWN", "URI_SPELLINGS", "BadRows", "BadRowsError", "Manifest", "check", "read"]

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +15,14 @@ import pyarrow as pa
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.manifest import formats, parse, segments, source_policy, table_folder
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS, AudioFiles, extension
-from sep_batch.pipeline.manifest.bad_rows import SHOWN, BadRows, as_tracks, refusal
+from sep_batch.pipeline.manifest.bad_rows import BadRows, as_tracks, refusal
+from sep_batch.pipeline.manifest.columns import URI_SPELLINGS, choose_columns, extra_columns, listed, source_column, without_views
 from sep_batch.pipeline.manifest.ids import identify
 from sep_batch.pipeline.manifest.parse import Parsed
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.manifest.source_policy import SourcePolicy
-from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM, TRACK
+from sep_batch.pipeline.rows import EXTRA, PROBLEM, TRACK
 from sep_batch.pipeline.storage import Info, uris
-
-URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
 
 
 @dataclass(frozen=True)
@@ -230,21 +228,21 @@ def check(
     """
     said = f"manifest {uris.shown(uri)}"
     parsed = parsed if isinstance(parsed, Parsed) else Parsed(parsed)
-    table, resolve = _without_views(parsed.table), lambda uri: around.resolve(uri, folder)
-    source, identity = _chosen(table.column_names, uri_column, id_column, said)
+    table, resolve = without_views(parsed.table), lambda uri: around.resolve(uri, folder)
+    source, identity = choose_columns(table.column_names, uri_column, id_column, said)
     try:
         parts = segments.of(table, source)
     except TypeError as error:
         raise errors.ManifestError(f"{said}: {error}") from error
     given = pa.table(
         {
-            "uri": _column(table, source, pa.string(), said),
+            "uri": source_column(table, source, pa.string(), said),
             "offset_s": parts.offsets_s,
             "duration_s": parts.durations_s,
-            "id": _column(table, identity, pa.string(), said),
+            "id": source_column(table, identity, pa.string(), said),
         }
     )
-    etags = _column(table, "source_etag", pa.string(), said)
+    etags = source_column(table, "source_etag", pa.string(), said)
     named, problems = identify(given, resolve, {**parts.problems, **parsed.problems}, parts.names), None
     if named.problems and bad_rows == "refuse":
         raise refusal(said, named.problems)
@@ -257,7 +255,7 @@ def check(
     attempts = pa.array(np.zeros(table.num_rows, np.int32))
     tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
     further = segments.further(table, {*own, "source_etag"}, parts)
-    extra, warnings = _extra(further)
+    extra, warnings = extra_columns(further)
     if extra is not None:
         tracks = tracks.append_column(EXTRA, extra)
     if problems is not None:
@@ -271,36 +269,12 @@ def check(
     return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(warnings))
 
 
-def _without_views(table: pa.Table) -> pa.Table:
-    """Return a table with plain texts and bytes in the place of views, as other libraries write: Arrow cannot slice these."""
-    for place, field in enumerate(table.schema):
-        for view, plain in ((pa.string_view(), pa.string()), (pa.binary_view(), pa.binary())):
-            if field.type == view:
-                table = table.set_column(place, field.with_type(plain), table.column(place).cast(plain))
-    return table
-
-
-def _chosen(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:
-    """Return the columns of URIs and of ids."""
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise errors.ManifestError(f"{said}: found more than one column {_told(doubled)}")
-    spellings = (uri_column,) if uri_column else URI_SPELLINGS
-    source = next((name for name in spellings if name in names), None)
-    if source is None and {"destinationBucket", "fileSchema"} <= set(names):
-        raise errors.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
-    if source is None:
-        raise errors.ManifestError(f"{said}: no uri column; found {_told(names) or 'none'}, expected {' or '.join(spellings)}")
-    if id_column and id_column not in names:
-        raise errors.ManifestError(f"{said}: no column {id_column}; found {_told(names)}")
-    return source, id_column or "id"
-
-
 def _repeated(repeats: Mapping[int, int], further: pa.Table) -> str:
     """Return a warning of rows that are one track with another: how many, and which of their further columns are lost."""
     warning = f"{len(repeats)} rows repeat another (same uri, offset and duration): one track each"
     places, firsts = (further.take(pa.array(list(some), pa.int64())) for some in (repeats, repeats.values()))
     differing = [name for name in further.column_names if not _are_equal(places.column(name), firsts.column(name))]
-    return f"{warning}; they differ in {_told(differing)}, of which the first row's is kept" if differing else warning
+    return f"{warning}; they differ in {listed(differing)}, of which the first row's is kept" if differing else warning
 
 
 def _are_equal(some: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
@@ -312,55 +286,3 @@ def _sha256(sources: pa.ChunkedArray) -> str:
     for number, block in enumerate(sources.chunks):
         digest.update(b"\n" * (number > 0) + "\n".join(map(str, block.to_pylist())).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def _told(names: Sequence[str]) -> str:
-    return ", ".join(uris.printable(name, 60) for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
-def _column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        return pa.chunked_array([pa.nulls(table.num_rows, kind)])
-    try:
-        return table.column(name).cast(kind)
-    except pa.ArrowException as error:
-        type_name, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
-        raise errors.ManifestError(
-            f"{said}: column {uris.printable(name)}: found {type_name}, expected {kind} ({reason})"
-        ) from error
-
-
-def _extra(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
-    """Return a manifest's further columns as one struct, and what a person should know of them."""
-    taken = {name.lower() for name in JOURNAL.names} | {
-        "file_row_number",
-        "file_index",
-        "_sep_file",
-        "_sep_place",
-    }  # DuckDB's, in index.py
-    columns: dict[str, pa.Array] = {}
-    warnings = []
-    for name in further.column_names:
-        shown = uris.printable(name, 60)
-        column = parse.carry(further.column(name)) if shown == name else None
-        if column is None:
-            warnings.append(
-                f"column {shown} is left out: the index cannot hold {_kind(further, name) if shown == name else 'its name'}"
-            )
-            continue
-        new = name
-        while not new or new.lower() in taken:
-            new = f"manifest_{new}"
-        taken.add(new.lower())
-        columns[new] = column
-        if pa.types.is_duration(further.schema.field(name).type):
-            warnings.append(f"column {name} is carried as whole microseconds: the index holds durations as int64")
-        if new != name:
-            warnings.append(
-                f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}"
-            )
-    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns)) if columns else None, warnings
-
-
-def _kind(table: pa.Table, name: str) -> str:
-    return uris.printable(str(table.schema.field(name).type))
