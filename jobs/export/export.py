@@ -56,7 +56,7 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
     asked, stop = ExportOptions(**options), Stop()
     access = storage_options(asked.endpoint_url, asked.storage_options)
     storage.use(access)
-    with stop.on_signals(), outs.errors():
+    with stop.on_signals(), outs.errors(dest=uris.absolute(dest)):
         out, dest = uris.target(out), uris.target(dest)
         outs.refuse_no_out(out)
         engine.look_ahead(Options(gpus=0, cpus=asked.cpus, address=asked.address))

@@ -60,9 +60,17 @@ def _why(error: Exception) -> str:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Say of what storage does not do that it is OUT's."""
+def errors(dest: str | None = None) -> Iterator[None]:
+    """Name the place of the command line that a storage error is about: OUT, or DEST.
+
+    Args:
+        dest: URI of DEST, for commands that have one.
+
+    Raises:
+        NotRunnableError: Storage failed.
+    """
     try:
         yield
     except failures.TrackError as error:
-        raise failures.NotRunnableError(f"OUT {error}") from error
+        place = "DEST" if dest and str(error).startswith(dest) else "OUT"
+        raise failures.NotRunnableError(f"{place} {error}") from error

@@ -49,3 +49,12 @@ def test_a_full_disk_is_exit_5_and_one_line_wherever_it_is_met(place, inline_exp
     assert "No space left on device" in told.output
     again = CliRunner().invoke(app, command)
     assert (again.exit_code, "2 excerpts" in again.output) == (0, True), again.output
+
+
+def test_a_disk_that_is_full_before_the_first_shard_is_told_as_dests(inline_export, tmp_path, monkeypatch):
+    write_out(str(tmp_path / "out"), {"a": {"vocals": wave("xxxx", seed=1)}})
+    whole = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: full() if str(to).endswith("export.json") else whole(path, to))
+    told = CliRunner().invoke(app, ["export", str(tmp_path / "out"), str(tmp_path / "dest"), "--to", "parquet"])
+    assert (told.exit_code, len(told.output.splitlines())) == (5, 1), told.output
+    assert told.output.startswith(f"error: DEST {tmp_path}/dest/_sep/export.json"), told.output
