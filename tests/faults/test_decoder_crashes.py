@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -36,6 +38,16 @@ def catalog(folder, deeds, good, seconds):
     return bad
 
 
+def workers(victim):
+    """Return the processes of Analyze; a decoder that is about to start has its parent's command line for a moment."""
+    named = {one.pid: one for one in victim.named("MapWorker(MapBatches(Analyze")}
+    found = set()
+    for pid, process in named.items():
+        with contextlib.suppress(psutil.Error):
+            found |= {pid} if process.ppid() not in named else set()
+    return found
+
+
 def run(source, out, model, log):
     """Run a catalog in a process of its own; return its exit code, seconds, and the processes that Analyze had."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(planted.FOLDER), *sys.path])}
@@ -43,7 +55,7 @@ def run(source, out, model, log):
     analyze, begun = set(), time.monotonic()
     with Victim(options, log, environment) as victim:
         while victim.popen.poll() is None:
-            analyze |= {one.pid for one in victim.named("MapWorker(MapBatches(Analyze")}
+            analyze |= workers(victim)
             time.sleep(0.2)
         return victim.end(), time.monotonic() - begun, analyze
 
