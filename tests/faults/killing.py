@@ -26,6 +26,7 @@ from sep_batch.pipeline import errors
 TARGETS = ("driver", "worker", "raylet", "term")
 ONE_RUN = Path(__file__).parent / "one_run.py"
 LONGEST_RUN_S = 300
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # outlive a killed driver by minutes, and do nothing of a run's
 MOST_RUNS = 12
 
 
@@ -107,7 +108,10 @@ class Victim:
             self.popen.kill()
             code = -1
         deadline = time.monotonic() + 10
-        while self.below() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            lines = [line_of(one) for one in self.below().values()]
+            if all(not line or line.startswith(AGENTS) for line in lines):
+                break
             time.sleep(0.1)
         for one in self.below().values():
             one.kill()
