@@ -18,7 +18,7 @@ from project_files import ROOT
 
 PACKAGES = ("jobs", "model", "pipeline")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
+MADE = {"build", "demo"}  # at the top only: there is a package jobs/demo
 INSTALL_S = 1500
 
 
@@ -29,12 +29,18 @@ def run(*command, **options):
     return done.stdout
 
 
+def not_copied(folder, names):
+    """Return what is no source of the project's."""
+    hidden = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")(folder, names)
+    return hidden | (MADE & set(names) if Path(folder) == ROOT else set())
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Build an sdist, and a wheel from it; returns their folder."""
     pytest.importorskip("build")
     folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT, folder / "source", ignore=NOT_COPIED)
+    shutil.copytree(ROOT, folder / "source", ignore=not_copied)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "source")
     return folder / "dist"
 
