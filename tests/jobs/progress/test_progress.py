@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import pty
+import re
 import sys
 import termios
 import threading
@@ -64,7 +65,8 @@ def test_the_display_fits_its_terminal(width, stopping):
 def test_no_color_is_honoured_and_elsewhere_nothing_is_displayed(songs, tiny, inline, tmp_path):
     for console in (terminal(80, NO_COLOR="1"), terminal(80)):
         console.print(drawn(big().standing))
-        assert ("\x1b[38" in console.file.getvalue()) == (not console.no_color)
+        # of how many colours depends on what was drawn before: Rich keeps a style's codes
+        assert bool(re.search(r"\x1b\[(3|9)\d", console.file.getvalue())) == (not console.no_color)
     plain = io.StringIO()
     run_job(songs, str(tmp_path / "out"), model=tiny, progress=Progress.on(Console(file=plain)))
     assert not plain.getvalue()
