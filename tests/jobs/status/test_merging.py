@@ -16,6 +16,7 @@ from sep_batch.jobs.status.status import run_status
 from sep_batch.jobs.verify.verify import run_verify
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import compaction, database, index, layout
+from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import retries
 
 RUN = "000001-abcd"
@@ -34,9 +35,9 @@ def out(request, tmp_path):
     out = {"disk": str(tmp_path / "out"), "memory": f"memory://{tmp_path.name}/out"}[request.param]
     for number in range(TRACKS):
         status = {"status": "failed", "error_class": "not_found", "error": "gone"} if number % 2 else {"status": "ok"}
-        row = dict.fromkeys(index.JOURNAL.names) | {"id": f"t{number}", "uri": f"/songs/{number}.wav", "run_id": RUN} | status
+        row = dict.fromkeys(JOURNAL.names) | {"id": f"t{number}", "uri": f"/songs/{number}.wav", "run_id": RUN} | status
         content = pa.BufferOutputStream()
-        pyarrow.parquet.write_table(pa.Table.from_pylist([row], index.JOURNAL), content)
+        pyarrow.parquet.write_table(pa.Table.from_pylist([row], JOURNAL), content)
         storage.put(f"{layout.journal_folder(out)}/{RUN}-{number:06d}.parquet", content.getvalue().to_pybytes())
     storage.put(f"{out}/_sep/run.json", json.dumps({"settings": {}}).encode())
     (tmp_path / "songs.csv").write_text("".join(["id,uri\n", *(f"t{n},/songs/{n}.wav\n" for n in range(TRACKS + 1))]))

@@ -247,7 +247,7 @@ def test_many_small_files_are_fetched_at_once_and_large_ones_one_by_one(tmp_path
     expected = [f"{n}.wav" for n in range(100)]
     assert names(manifest.read(str(tmp_path))) == expected
     monkeypatch.setattr(table_folder, "IN_FLIGHT_BYTES", 1)
-    monkeypatch.setattr(table_folder, "spread", None)
+    monkeypatch.setattr(table_folder, "in_threads", None)
     assert names(manifest.read(str(tmp_path))) == expected
 
 
