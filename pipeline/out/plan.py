@@ -178,8 +178,15 @@ def _register(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> None:
     journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", places))
 
 
+def _is_empty(journal: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a journal has no row: nothing of a million tracks need be held beside it."""
+    return not journal.execute("SELECT 1 FROM newest LIMIT 1").fetchall()
+
+
 def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Table:
     """Give tracks whose ids were made the ids that the journal has of their sources: earlier versions made others."""
+    if _is_empty(journal):
+        return tracks
     _register(tracks, journal)
     ids: np.ndarray | None = None
     for batch in journal.sql(_OLD_IDS).to_arrow_reader(ROWS_AT_ONCE):
@@ -200,6 +207,8 @@ def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str
         plan: Plan of a manifest.
         journal: As `make_plan` takes it.
     """
+    if _is_empty(journal):
+        return []
     _register(plan.listed, journal)
     rows = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER).fetchall()]
     journal.unregister("is_now")

@@ -47,7 +47,7 @@ def taken(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[Take
         journal: OUT's.
         settings: Settings of the run.
     """
-    if not plan.todo:
+    if not plan.todo or not journal.files:
         return []
     journal.database.register("redone", pa.table({"id": plan.column("id")}))
     others = np.fromiter((hash(path) for _, _, path in _others(journal, settings)), np.int64)
