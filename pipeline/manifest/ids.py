@@ -91,6 +91,8 @@ def identify(
 def _compare(given: pa.Table, ids: pa.ChunkedArray, places: np.ndarray, problems: dict[int, str]) -> dict[int, int]:
     """Tell rows that repeat another from those that have another's id, among those whose ids may be alike."""
     repeats = dict[int, int]()
+    if not places.size:  # Arrow copies a column of several blocks to take none of its values
+        return repeats
     kept, folded = dict[str, tuple[int, tuple[object, ...]]](), dict[str, str]()
     sources = zip(*(given.column(name).take(pa.array(places)).to_pylist() for name in _SOURCE), strict=True)
     for place, name, source in zip(places.tolist(), ids.take(pa.array(places)).to_pylist(), sources, strict=True):
