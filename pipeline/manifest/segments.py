@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.pipeline.manifest.parse import reason
+from sep_batch.pipeline.repeats import repeated
 from sep_batch.pipeline.storage import uris
 
+BLOCK_ROWS = 65_536  # as Python's values at once
 NEMO_URI = "audio_filepath"
 _BEGIN = ("offset", "start", "start_s", "start_time", "segment_start")  # as NeMo, Lhotse, MusicCaps, Whisper and Praat name them
 _END = ("end", "end_s", "end_time", "segment_end")
@@ -101,7 +104,8 @@ def ignored(given: pa.Table, table: pa.Table, names: Collection[str]) -> str | N
     """
     if not (seeming := _seeming(table, names)):
         return None
-    keys = given.select(["uri", "offset_s", "duration_s"])
+    again = pa.array(_repeats(given.column("uri")))  # rows of one file each need no comparison, and may be millions
+    keys, table = given.select(["uri", "offset_s", "duration_s"]).filter(again), table.select(seeming).filter(again)
     whole = keys
     for name in seeming:
         whole = whole.append_column(f"their {name}", _comparable(table.column(name)))
@@ -109,6 +113,13 @@ def ignored(given: pa.Table, table: pa.Table, names: Collection[str]) -> str | N
     files = whole.group_by(keys.column_names).aggregate(counts)
     differing = [name for name in seeming if (pc.max(files.column(f"their {name}_count_distinct")).as_py() or 0) > 1]
     return _hint(differing, seeming) if differing else None
+
+
+def _repeats(sources: pa.ChunkedArray) -> np.ndarray:
+    """Tell of each row whether its source may be another's too."""
+    blocks = pa.table([sources], ["uri"]).to_batches(max_chunksize=BLOCK_ROWS)
+    hashes = (hash(uri) for block in blocks for uri in block.column(0).to_pylist())
+    return repeated(np.fromiter(hashes, np.int64, len(sources)))
 
 
 def warnings(table: pa.Table, segments: Segments) -> list[str]:
