@@ -37,7 +37,7 @@ def export(
     mono: Annotated[bool, typer.Option("--mono", help="Write one channel, the mean of both.")] = False,
     codec: Annotated[str | None, typer.Option(help="Audio format of the excerpts. Default: flac; for musdb, wav.")] = None,
     split: Annotated[
-        str, typer.Option(help="Shares of train, validation and test, as 0.8,0.1,0.1, or of train and test, as 0.9,0.1.")
+        str, typer.Option(help="Shares of train, validation and test, as 0.8/0.1/0.1, or of train and test, as 0.9/0.1.")
     ] = "1",
     group_by: Annotated[str | None, typer.Option(help="Column of which no value is in two splits, as artist.")] = None,
     shard_size: Annotated[
