@@ -113,15 +113,15 @@ VAGUE = r"(Of|What|Who|Whose|As of|Where there)\b"  # words with which a descrip
 
 
 def test_descriptions_begin_with_a_noun_or_a_verb():
-    found = []
+    vague = []
     for path in SOURCES:
         text = path.read_text()
-        found += [f"{path.name}: {line[0].strip()}" for line in re.findall(rf"^( +[a-z_, ]+: {VAGUE}.*)", text, re.MULTILINE)]
-        found += [f"{path.name}: its docstring"] if re.match(rf'"""{VAGUE}', text) else []
+        vague += [f"{path.name}: {line[0].strip()}" for line in re.findall(rf"^( +[a-z_, ]+: {VAGUE}.*)", text, re.MULTILINE)]
+        vague += [f"{path.name}: its docstring"] if re.match(rf'"""{VAGUE}', text) else []
     for name, command in commands().items():
         helps = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
-        found += [f"{name}: {text}" for text in helps if text and re.match(VAGUE, text)]
-    assert found == []
+        vague += [f"{name}: {text}" for text in helps if text and re.match(VAGUE, text)]
+    assert vague == []
 
 
 def test_variables_say_what_they_hold():

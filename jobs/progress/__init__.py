@@ -5,6 +5,7 @@ Files:
     run_state: Counts, rates and remaining time of a run.
     summary: The result of a run and its exit code.
     bottleneck: The stage that limits a run, in one sentence.
+    every: A function that is called at intervals while a block runs.
     display: A live display on a terminal, lines elsewhere.
     json_events: `--json`: events as lines of JSON.
     prometheus: `--metrics-port`: metrics for Prometheus.

@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from sep_batch.jobs.progress.every import every
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 
@@ -103,23 +104,14 @@ class _Locked(FileProxy):
             super().flush()
 
 
-@contextlib.contextmanager
-def _refreshing(live: Live, lock: threading.RLock) -> Iterator[None]:
+def _refreshing(live: Live, lock: threading.RLock) -> contextlib.AbstractContextManager[None]:
     """Draw the display anew several times a second, under the lock, until the block ends."""
-    over = threading.Event()
 
     def refresh() -> None:
-        while not over.wait(1 / REFRESHES_HZ):
-            with lock:
-                live.refresh()
+        with lock:
+            live.refresh()
 
-    thread = threading.Thread(target=refresh, daemon=True, name="display")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return every(1 / REFRESHES_HZ, refresh, thread_name="display")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from sep_batch.jobs.progress.display import Display, Lines, Watcher
+from sep_batch.jobs.progress.every import every
 from sep_batch.jobs.progress.json_events import Events
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
@@ -61,7 +61,7 @@ class Progress:
         with contextlib.ExitStack() as stack:
             for watcher in self._watchers:
                 stack.enter_context(watcher.watching(self.standing))
-            stack.enter_context(self._ticking())
+            stack.enter_context(every(EVERY_S, self._tick, thread_name="progress"))
             yield
 
     def wait_for(self, what: str) -> None:
@@ -97,19 +97,6 @@ class Progress:
         for watcher in self._watchers:
             watcher.ended(summary)
 
-    @contextlib.contextmanager
-    def _ticking(self) -> Iterator[None]:
-        over = threading.Event()
-
-        def tick() -> None:
-            while not over.wait(EVERY_S):
-                for watcher in self._watchers:
-                    watcher.ticked(self.standing)
-
-        thread = threading.Thread(target=tick, daemon=True, name="progress")
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def _tick(self) -> None:
+        for watcher in self._watchers:
+            watcher.ticked(self.standing)

@@ -41,11 +41,11 @@ def catalog(folder, deeds, good, seconds):
 def workers(victim):
     """Return the processes of Analyze; a decoder that is about to start has its parent's command line for a moment."""
     named = {one.pid: one for one in victim.named("MapWorker(MapBatches(Analyze")}
-    found = set()
+    pids = set()
     for pid, process in named.items():
         with contextlib.suppress(psutil.Error):
-            found |= {pid} if process.ppid() not in named else set()
-    return found
+            pids |= {pid} if process.ppid() not in named else set()
+    return pids
 
 
 def run(source, out, model, log):
