@@ -1,20 +1,20 @@
-"""Commands: what a person or a scheduler types, a folder each.
+"""Commands: a folder or a file each, and the command line over them.
 
 Files:
-    cli: The command line, one file a command.
-    setup: Steps and checks with which commands begin.
+    cli: The command line, one file per command.
+    setup: First steps and checks of the commands.
     engine: Ray, started on this machine or joined on a cluster.
-    progress: Progress and result of a run, as they are shown.
-    run: `run` and `sync`: tracks are separated.
-    plan: `plan`: what a run would do.
-    status: `status`: how far the runs of an OUT have come.
-    failures: `failures`: what failed, and what to do.
-    verify: `verify`: an OUT is compared with its journal, and repaired.
-    export: `export`: stems become a dataset.
-    submit: `submit`: a command runs on a Ray cluster.
-    doctor: `doctor`: what this machine has and lacks.
-    bench: `bench`: the speed of each step on this machine.
-    demo: `demo`: songs are synthesised and separated.
-    manifest: `manifest`: audio files are listed.
-    models: `models`: weights are listed, fetched, converted and shown.
+    progress: Progress and result of a run, for the terminal and for other programs.
+    run: `run` and `sync`: separate tracks.
+    plan: `plan`: show the work of a run without doing it.
+    status: `status`: show the state of an OUT's runs.
+    failures: `failures`: show the failed tracks of an OUT and the next steps.
+    verify: `verify`: compare an OUT with its journal, and repair it.
+    export: `export`: make a dataset of stems.
+    submit: `submit`: run a command on a Ray cluster.
+    doctor: `doctor`: check this machine.
+    bench: `bench`: measure the speed of each step on this machine.
+    demo: `demo`: synthesise songs and separate them.
+    manifest: `manifest`: list audio files.
+    models: `models`: list, fetch, convert and show models.
 """

@@ -1,4 +1,4 @@
-"""`manifest`: list the audio of folders, prefixes, lists and inventories, and what is asked of it besides."""
+"""`manifest`: list the audio of folders, prefixes, lists and inventories; probe and deduplicate it on request."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sep_batch.pipeline.storage import uris
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenManifest:
     """A manifest that was written.
 
     Attributes:
-        out: Where to.
-        table: Its rows.
+        out: Path or URI of the manifest.
+        table: Rows of the manifest.
         warnings: Warnings, a line each.
     """
 
@@ -34,7 +34,7 @@ class Made:
     warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """Return what there is, in words."""
+        """Return the lines that the command prints."""
         lines = [f"{self.table.num_rows} tracks in {self.out}; next: sep-batch run {self.out}"]
         if PROBED.names[0] in self.table.column_names:
             lines.insert(0, f"{_sum(self.table, 'probed_s') / 3600:.2f} h of audio, {_sum(self.table, 'size') / 1e9:.2f} GB")
@@ -46,55 +46,55 @@ def _sum(table: pa.Table, column: str) -> float:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a manifest is asked for besides its sources.
+class ManifestOptions:
+    """Options of a manifest besides its sources.
 
     Attributes:
         probe: Read each file's header.
-        dedup: etag or sha256: files of one content are one row.
-        limit: Only the first so many files.
-        how: How lists are read.
+        dedup: "etag" or "sha256": keep one row of files with equal content; None keeps all.
+        limit: Number of files to list, the first ones; None lists all.
+        reading: Options for reading lists and folders.
     """
 
     probe: bool = False
     dedup: str | None = None
     limit: int | None = None
-    how: Reading = field(default_factory=Reading)
+    reading: Reading = field(default_factory=Reading)
 
 
-def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: FileCounter | None = None) -> Made:
+def run_manifest(sources: Sequence[str], out: str, options: ManifestOptions, tally: FileCounter | None = None) -> WrittenManifest:
     """Write a manifest of the audio that the sources hold or name.
 
     Args:
         sources: Folders, prefixes, globs, files; lists; the manifest.json of an S3 Inventory.
-        out: Parquet, CSV or JSONL, by its extension.
-        asked: Options.
-        tally: Told of every file; by default nothing is shown.
+        out: Path or URI of the manifest: Parquet, CSV or JSONL, by its extension.
+        options: Options.
+        tally: Counter that shows the progress; by default nothing is shown.
 
     Raises:
-        UsageError, ManifestError, NotRunnableError: As they say; then nothing is written.
+        UsageError, ManifestError, NotRunnableError: An option, a source or the target is refused; nothing is written.
         KeyboardInterrupt: A signal came; nothing is written.
     """
     lists.refuse_target(out)
-    if asked.dedup is not None and asked.dedup not in get_args(duplicates.Content):
+    if options.dedup is not None and options.dedup not in get_args(duplicates.Content):
         expected = " or ".join(get_args(duplicates.Content))
-        raise errors.UsageError(f"--dedup {uris.printable(asked.dedup)}: expected {expected}")
+        raise errors.UsageError(f"--dedup {uris.printable(options.dedup)}: expected {expected}")
     with Stop().on_signals():
-        table, warnings = _listed(sources, asked, tally or FileCounter())
+        table, warnings = _listed(sources, options, tally or FileCounter())
         lists.write(table, out)
-    return Made(out, table, tuple(warnings))
+    return WrittenManifest(out, table, tuple(warnings))
 
 
-def _listed(sources: Sequence[str], asked: Asked, tally: FileCounter) -> tuple[pa.Table, list[str]]:
-    with tally.step("found") as seen:
-        scanned = scan(sources, limit=asked.limit, how=asked.how, seen=seen)
+def _listed(sources: Sequence[str], options: ManifestOptions, tally: FileCounter) -> tuple[pa.Table, list[str]]:
+    with tally.step("found") as advance:
+        scanned = scan(sources, limit=options.limit, how=options.reading, seen=advance)
     table, warnings = scanned.table, list(scanned.warnings)
-    if asked.dedup:
-        with tally.step("compared", table.num_rows) as seen:
-            table, notices = duplicates.leave_out(table, cast("duplicates.Content", asked.dedup), seen)
+    if options.dedup:
+        with tally.step("compared", table.num_rows) as advance:
+            table, notices = duplicates.leave_out(table, cast("duplicates.Content", options.dedup), advance)
         warnings += notices
-    if asked.probe:
-        with tally.step("probed", table.num_rows) as seen:
-            table, notices = probe(table, seen)
+    if options.probe:
+        with tally.step("probed", table.num_rows) as advance:
+            table, notices = probe(table, advance)
         warnings += notices
     return table, warnings

@@ -1,4 +1,4 @@
-"""`models`: list, fetch, convert and show."""
+"""`models`: list, fetch, convert and show models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sep_batch.pipeline import errors
 
 @contextmanager
 def _as_run_errors() -> Iterator[None]:
-    """Turn what the model package raises about weights into errors with an exit code."""
+    """Turn the model package's errors about weights into errors with an exit code."""
     try:
         yield
     except weights.UnknownModelError as error:
@@ -26,21 +26,21 @@ def _as_run_errors() -> Iterator[None]:
 
 
 def listing() -> Iterator[str]:
-    """Yield a line a preset: name, stems, whether its weights are here."""
+    """Yield one line per preset: its name, the state of its weights, its stems."""
     for name, spec in PRESETS.items():
-        here = "here" if weights.is_cached(name) else "not fetched"
-        yield f"{name:22} {here:12} {', '.join(spec.stems)}"
+        state = "fetched" if weights.is_cached(name) else "not fetched"
+        yield f"{name:22} {state:12} {', '.join(spec.stems)}"
 
 
 def fetch(name: str, from_file: Path | None) -> str:
-    """Fetch a preset's weights; say where they are."""
+    """Fetch a preset's weights; return a line with their folder and sha256."""
     with _as_run_errors():
         folder = weights.fetch(name, from_file=from_file, say=lambda line: typer.echo(line, err=True))
     return f"{name}: {folder} (weights_sha256 {weights.expected_sha256(folder)})"
 
 
 def convert(checkpoint: str, config: Path, out: Path) -> str:
-    """Convert a checkpoint; say what was found."""
+    """Convert a checkpoint; return a line with the model's folder, its stems and the sha256 of its weights."""
     try:
         spec = ModelSpec.from_spleeter(json.loads(config.read_text()), name=out.name)
         index, data = (Path(f"{checkpoint}.{end}").read_bytes() for end in ("index", "data-00000-of-00001"))
@@ -52,8 +52,8 @@ def convert(checkpoint: str, config: Path, out: Path) -> str:
         raise errors.UsageError(f"--config {config}: {error}") from error
     except OSError as error:
         raise errors.NotRunnableError(f"{error.filename}: {error.strerror}") from error
-    left = f", {ignored} training leftovers ignored" if ignored else ""
-    return f"{folder}: {', '.join(spec.stems)}{left} (weights_sha256 {weights.expected_sha256(folder)})"
+    remark = f", {ignored} training-only tensors ignored" if ignored else ""
+    return f"{folder}: {', '.join(spec.stems)}{remark} (weights_sha256 {weights.expected_sha256(folder)})"
 
 
 def show(model: str) -> str:

@@ -66,17 +66,17 @@ def manifest(
     with one_line_errors():
         from rich.console import Console
 
-        from sep_batch.jobs.manifest import Asked, run_manifest
+        from sep_batch.jobs.manifest import ManifestOptions, run_manifest
         from sep_batch.jobs.progress.file_counter import FileCounter
         from sep_batch.jobs.setup import storage_options as access
         from sep_batch.pipeline import storage
         from sep_batch.pipeline.manifest.lists import Reading
 
         storage.use(access.storage_options(endpoint_url, storage_options))
-        how = Reading(uri_column, id_column, input_root, allow_http, tuple(include or ()), tuple(exclude or ()))
-        asked = Asked(probe=probe, dedup=dedup, limit=limit, how=how)
-        made = run_manifest(sources, out, asked, FileCounter(Console(stderr=True)))
-        for warning in made.warnings:
+        reading = Reading(uri_column, id_column, input_root, allow_http, tuple(include or ()), tuple(exclude or ()))
+        options = ManifestOptions(probe=probe, dedup=dedup, limit=limit, reading=reading)
+        written = run_manifest(sources, out, options, FileCounter(Console(stderr=True)))
+        for warning in written.warnings:
             typer.echo(f"warning: {warning}", err=True)
-        for line in made.lines():
+        for line in written.lines():
             typer.echo(line)

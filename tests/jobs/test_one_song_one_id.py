@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from catalogs import stems_below, write_tone
 
-from sep_batch.jobs.manifest import Asked, run_manifest
+from sep_batch.jobs.manifest import ManifestOptions, run_manifest
 from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.verify.verify import run_verify
@@ -28,9 +28,9 @@ def ways(folder, work):
         pyarrow.parquet.write_table(pa.table({"uri": [uri]}), content)
         storage.put(f"{folder}/{name}.parquet", content.getvalue().to_pybytes())
     storage.put(f"{folder}/list.txt", b"album/01.wav\n")
-    run_manifest([f"{folder}/album/*.wav"], f"{work}/of-a-glob.parquet", Asked())
-    run_manifest([f"{folder}/album"], f"{work}/of-a-folder.csv", Asked())
-    run_manifest([f"{folder}/list.txt"], f"{work}/of-a-list.jsonl", Asked())
+    run_manifest([f"{folder}/album/*.wav"], f"{work}/of-a-glob.parquet", ManifestOptions())
+    run_manifest([f"{folder}/album"], f"{work}/of-a-folder.csv", ManifestOptions())
+    run_manifest([f"{folder}/list.txt"], f"{work}/of-a-list.jsonl", ManifestOptions())
     return {
         "file": song,
         "folder": f"{folder}/album",
