@@ -1,7 +1,7 @@
 """Ray, started on this machine or joined on a cluster.
 
 Files:
-    engine: Ray is started or joined, and its resources are shared out among the stages.
-    head: The head of a cluster, asked before a driver joins it.
-    cluster: The machines of a cluster, and the GPUs that are waited for.
+    engine: Start or join Ray, and share its resources among the stages.
+    head: Checks of a cluster's head before a driver joins it.
+    cluster: Nodes of a cluster, the wait for GPUs, and checks of the nodes.
 """

@@ -1,6 +1,6 @@
-"""A Ray cluster that a run joins: its machines, the GPUs it waits for, and what it must not be asked to do.
+"""A Ray cluster that a run joins: its nodes, the wait for its GPUs, and checks that refuse an unfit cluster.
 
-Machines may differ: those with GPUs run the U-Nets, all of them decode and encode, and none needs a disk that the others see.
+Nodes may differ: those with GPUs run the U-Nets, those with CPUs decode and encode. No node needs a disk that the others see.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from sep_batch.pipeline.flow.ray_data import can_grow
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
-JOINING_S = 120.0  # in which machines that were started with the run have joined
-GROWING_S = 1800.0  # in which an autoscaler has brought GPUs
-ANSWER_S = 120.0
-_LOOK_S = 1.0
+JOINING_S = 120.0  # time limit for nodes that were started with the run to join
+GROWING_S = 1800.0  # time limit for an autoscaler to add GPUs
+ANSWER_S = 120.0  # time limit for all nodes to report their versions
+_POLL_S = 1.0
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster."""
+    """A node of the cluster."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class Node:
 
 
 def nodes() -> list[Node]:
-    """Return the machines that are alive."""
+    """Return the nodes that are alive."""
     return [
         Node(
             node["NodeID"],
@@ -52,15 +52,15 @@ def nodes() -> list[Node]:
 
 
 def wait_for_gpus(options: Options, say: Say, *, wait_s: float | None = None) -> int:
-    """Wait for --gpus to be there, or for --min-gpus, and return how many are.
+    """Wait until the cluster has --gpus, or at least --min-gpus, and return how many it has.
 
     Args:
         options: Options of the run.
-        say: Told how many there are, while they are waited for.
-        wait_s: For how long; by default as an autoscaler, or machines that have just been started, need.
+        say: Function that shows the progress of the wait.
+        wait_s: Time limit in seconds; by default `GROWING_S` with an autoscaler, else `JOINING_S`.
 
     Raises:
-        NotRunnableError: There are too few.
+        NotRunnableError: The cluster still has too few at the time limit.
     """
     if options.gpus == "auto":
         return _gpus()
@@ -69,13 +69,17 @@ def wait_for_gpus(options: Options, say: Say, *, wait_s: float | None = None) ->
     limit_s = wait_s if wait_s is not None else GROWING_S if can_grow() else JOINING_S
     over = time.monotonic() + limit_s
     with _demand(aim):
-        while (there := _gpus()) < enough:
+        while (available := _gpus()) < enough:
             if time.monotonic() > over:
-                least = f"--min-gpus {enough}" if enough < aim else f"--gpus {aim}"
-                raise errors.NotRunnableError(f"{least}: the cluster has {there} after {limit_s:.0f} s{_told(nodes())}")
-            say(f"waiting for GPUs: {there} of {enough} are here" + (f"; --min-gpus {there} would start now" if there else ""))
-            time.sleep(_LOOK_S)
-    return there
+                flag = "--min-gpus" if enough < aim else "--gpus"
+                raise errors.NotRunnableError(
+                    f"{flag} {enough}: the cluster has {available} GPUs after {limit_s:.0f} s; lower {flag}, or add nodes; "
+                    f"its nodes: {_listed(nodes())}"
+                )
+            hint = f"; --min-gpus {available} would start now" if available else ""
+            say(f"waiting for GPUs: {available} of {enough} available{hint}")
+            time.sleep(_POLL_S)
+    return available
 
 
 def _gpus() -> int:
@@ -84,28 +88,31 @@ def _gpus() -> int:
 
 @contextmanager
 def _demand(gpus: int) -> Iterator[None]:
-    """Have an autoscaler see that so many GPUs are wanted; what is asked of it otherwise outlives a driver that is killed."""
-    asked = [placement_group([{"GPU": 1}]) for _ in range(gpus)] if can_grow() else []
+    """Request GPUs from an autoscaler until the block ends.
+
+    Placement groups end with a driver that is killed; any other request would outlive it.
+    """
+    requests = [placement_group([{"GPU": 1}]) for _ in range(gpus)] if can_grow() else []
     try:
         yield
     finally:
-        for one in asked:
-            remove_placement_group(one)
+        for request in requests:
+            remove_placement_group(request)
 
 
-def _told(there: Sequence[Node]) -> str:
-    return "; its nodes: " + ", ".join(f"{node.name} {node.cpus} CPUs {node.gpus} GPUs" for node in there)
+def _listed(nodes: Sequence[Node]) -> str:
+    return ", ".join(f"{node.name} {node.cpus} CPUs {node.gpus} GPUs" for node in nodes)
 
 
-def refuse_other_versions(there: Iterable[Node]) -> None:
-    """Refuse a cluster whose machines do not have the driver's packages.
+def refuse_other_versions(nodes: Iterable[Node]) -> None:
+    """Refuse a cluster with nodes whose versions differ from the driver's.
 
     Raises:
-        NotRunnableError: Names each machine, what it has, and what the driver has.
+        NotRunnableError: A node differs or does not answer; names each such node, its versions and the driver's.
     """
-    ours, packages = machine_requirements.versions(), machine_requirements.PACKAGES
+    expected, packages = machine_requirements.versions(), machine_requirements.PACKAGES
 
-    def versions() -> Mapping[str, str]:  # goes to the node as it is: sep-batch itself may not be there
+    def versions() -> Mapping[str, str]:  # sent to the node by value: sep-batch may not be installed there
         import contextlib
         import platform
         from importlib import metadata
@@ -116,22 +123,24 @@ def refuse_other_versions(there: Iterable[Node]) -> None:
                 answers[package] = metadata.version(package)
         return answers
 
-    asked = {
+    answers = {
         node: ray.remote(versions)
         .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False))
         .remote()
-        for node in there
+        for node in nodes
     }
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-    answers = {node: _answer(answer, ours) for node, answer in asked.items()}
-    if wrong := [f"{node.name} {what}" for node, what in answers.items() if what]:
-        raise errors.NotRunnableError(f"the cluster's nodes are not as the driver's: {'; '.join(wrong)}")
+    ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER_S)
+    faults = {node: _fault(answer, expected) for node, answer in answers.items()}
+    if named := [f"{node.name} {fault}" for node, fault in faults.items() if fault]:
+        raise errors.NotRunnableError(
+            f"the cluster's nodes do not match the driver: {'; '.join(named)}; install the driver's versions on every node"
+        )
 
 
-def _answer(answer: ray.ObjectRef[Mapping[str, str]], ours: dict[str, str]) -> str:
-    """Say what is wrong with a machine; nothing, where it is as the driver's."""
+def _fault(answer: ray.ObjectRef[Mapping[str, str]], expected: dict[str, str]) -> str:
+    """Return the fault of a node; an empty string if its versions are the driver's."""
     try:
-        differing = machine_requirements.differing(ray.get(answer, timeout=0), ours)
+        differing = machine_requirements.differing(ray.get(answer, timeout=0), expected)
     except ray.exceptions.GetTimeoutError:
         return f"did not answer in {ANSWER_S:.0f} s"
     except ray.exceptions.RayError as error:
@@ -139,15 +148,15 @@ def _answer(answer: ray.ObjectRef[Mapping[str, str]], ours: dict[str, str]) -> s
     return f"has {', '.join(differing)}" if differing else ""
 
 
-def refuse_others_disk(there: Sequence[Node], machine: MachineRequirements) -> None:
-    """Refuse a path of one machine where others work on it too.
+def refuse_others_disk(nodes: Sequence[Node], machine: MachineRequirements) -> None:
+    """Refuse a local path on a cluster that has, or may get, several nodes.
 
     Raises:
-        UsageError: Names it.
+        UsageError: There is one; names the path.
     """
-    if machine.disk is not None and (len(there) > 1 or can_grow()):
-        of = f"{len(there)} nodes{' and may grow' if can_grow() else ''}"
+    if machine.disk is not None and (len(nodes) > 1 or can_grow()):
+        size = f"{len(nodes)} nodes{' and may grow' if can_grow() else ''}"
         raise errors.UsageError(
-            f"{machine.disk} is a path of this machine, and the cluster has {of}: "
-            "expected object storage, or --shared-filesystem where every node sees that path"
+            f"{machine.disk} is a local path, and the cluster has {size}: "
+            "use object storage, or add --shared-filesystem if every node sees that path"
         )

@@ -1,4 +1,4 @@
-"""Ray, started on this machine or joined where it runs, and what it gives shared out among the stages."""
+"""Ray: start it on this machine or join a cluster, and share its resources among the stages."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from sep_batch.pipeline.flow.resources import Resources, plan_resources
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 logger = logging.getLogger(__name__)
-_LAST_WORDS = (
-    "error: this process was ended from outside: killed, as the kernel does where memory is short, or by Ray, where {} is lost; "
+_KILLED = (
+    "error: this process was killed: by the kernel (out of memory), by Ray ({} was lost), or by a signal; "
     "run the same command again to resume"
 )
 
 
 def set_environment(options: Options) -> None:
-    """Set what Ray reads once, when it is first imported.
+    """Set the environment variables that Ray reads once, when it is first imported.
 
-    No usage statistics, no noise, and for a Ray of our own a token, since its ports listen beyond this machine.
+    They turn off usage statistics, progress bars and Ray's log. A Ray that is started here gets a token, because its ports
+    listen beyond this machine.
     """
     if "ray" in sys.modules:
         return
@@ -42,20 +43,20 @@ def set_environment(options: Options) -> None:
 
 
 def look_ahead(options: Options, say: Callable[[str], None] = lambda _: None) -> None:
-    """Refuse what would keep Ray from starting or a cluster from being joined, before any other work; warn of what slows it.
+    """Check before any other work that Ray can start, or the cluster can be joined; warn about what would slow Ray down.
 
     Args:
         options: Options of the run.
-        say: Told what is waited for.
+        say: Function that shows the current step.
 
     Raises:
-        NotRunnableError: Names what is wrong and what to do.
+        NotRunnableError: Ray cannot start, or the cluster cannot be joined; names the fault and the next step.
         UsageError: The address cannot be that of a cluster's head.
     """
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return
     if address := machine.cluster(options):
-        say(f"asking the cluster at {address}")
+        say(f"connecting to the cluster at {address}")
         set_environment(options)
         _located(address)
         return
@@ -78,13 +79,13 @@ def _located(address: Address) -> str:
 
 
 def try_ray(address: str | None = None) -> str:
-    """Start Ray as a run does, or join a cluster, end it again, and say what it had.
+    """Start Ray as a run does, or join a cluster, and shut it down; return a line about its resources.
 
     Args:
-        address: The cluster's, as --address takes it. Default: RAY_ADDRESS.
+        address: Address of the cluster, as --address takes it; by default RAY_ADDRESS.
 
     Raises:
-        NotRunnableError: It does not start, or there is no such cluster.
+        NotRunnableError: Ray does not start, or there is no such cluster.
         UsageError: The address cannot be that of a cluster's head.
     """
     options, begun = Options(address=address), time.monotonic()
@@ -96,36 +97,42 @@ def try_ray(address: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def running(options: Options, like: MachineRequirements, say: Callable[[str], None] = lambda _: None) -> Iterator[Resources]:
-    """Start Ray on this machine, or join a cluster, and share its resources out; ended where it was started here.
+def running(
+    options: Options, requirements: MachineRequirements, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Resources]:
+    """Start Ray on this machine, or join a cluster, and yield the resources of the stages; shut Ray down after the block.
+
+    A Ray that already runs in this process is used as it is, and left running.
 
     Args:
         options: Options of the run.
-        like: Requirements of the machines of a cluster.
-        say: Told what a cluster is waited for.
+        requirements: Requirements for the nodes of a cluster.
+        say: Function that shows the progress of a wait for GPUs.
 
     Raises:
-        NotRunnableError: It cannot be had, has fewer GPUs than asked for, or nodes that are not as the driver's.
-        UsageError: A path of this machine, for a cluster of several.
+        NotRunnableError: Ray cannot be started or joined, has too few GPUs, or has nodes with other versions than the driver.
+        UsageError: A local path is given for a cluster of several nodes.
     """
     address = machine.cluster(options)
     import ray
 
     if ray.is_initialized():
-        yield _shared_out(options, like, address, say)
+        yield _shared_out(options, requirements, address, say)
         return
-    with streams.last_words(_LAST_WORDS.format(f"the cluster at {address}" if address else "a process of Ray's")):
+    with streams.last_words(_KILLED.format(f"the cluster at {address}" if address else "a Ray process")):
         _start(options, address)
         try:
-            yield _shared_out(options, like, address, say)
+            yield _shared_out(options, requirements, address, say)
         finally:
             ray.shutdown()
 
 
-def _shared_out(options: Options, like: MachineRequirements, address: Address | None, say: Callable[[str], None]) -> Resources:
+def _shared_out(
+    options: Options, requirements: MachineRequirements, address: Address | None, say: Callable[[str], None]
+) -> Resources:
     from sep_batch.pipeline.flow import ray_data
 
-    resources = _joined(options, like, say) if address else _own(options)
+    resources = _joined(options, requirements, say) if address else _own(options)
     ray_data.configure(on_gpu=bool(resources.separate.gpus))
     return resources
 
@@ -142,7 +149,7 @@ def _start(options: Options, address: Address | None) -> None:
     try:
         with streams.native_dropped():
             ray.init(address=located, **({} if address else local), **silent)
-    except Exception as error:  # Ray raises a plain Exception where its node is not up in time
+    except Exception as error:  # Ray raises a plain Exception if its node is not up in time
         message = str(error).partition("\n")[0] or type(error).__name__
         raise errors.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
 
@@ -150,27 +157,27 @@ def _start(options: Options, address: Address | None) -> None:
 def _own(options: Options) -> Resources:
     import ray
 
-    there = ray.cluster_resources()
-    cpus, on_hand = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    gpus = on_hand if options.gpus == "auto" else int(options.gpus)
-    if gpus > on_hand:
-        raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {on_hand}")
+    total = ray.cluster_resources()
+    cpus, available = int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    gpus = available if options.gpus == "auto" else int(options.gpus)
+    if gpus > available:
+        raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {available} GPUs; lower --gpus, or use --gpus 0 for the CPU")
     if gpus and not options.device:
         machine.refuse_missing_gpus(gpus)
     return plan_resources(max(1, min(cpus, options.cpus or cpus)), gpus, device=options.device)
 
 
-def _joined(options: Options, like: MachineRequirements, say: Callable[[str], None]) -> Resources:
+def _joined(options: Options, requirements: MachineRequirements, say: Callable[[str], None]) -> Resources:
     from sep_batch.jobs.engine import cluster
     from sep_batch.pipeline.flow.ray_data import can_grow
 
-    cluster.refuse_others_disk(cluster.nodes(), like)
-    there = cluster.wait_for_gpus(options, say)
+    cluster.refuse_others_disk(cluster.nodes(), requirements)
+    available = cluster.wait_for_gpus(options, say)
     nodes = cluster.nodes()
-    cluster.refuse_others_disk(nodes, like)
+    cluster.refuse_others_disk(nodes, requirements)
     cluster.refuse_other_versions(nodes)
     cpus = sum(node.cpus for node in nodes)
-    bound = options.cpus if options.cpus and can_grow() else min(cpus, options.cpus or cpus)
-    gpus = there if options.gpus == "auto" else int(options.gpus)
-    on = [node.cpus for node in nodes if node.cpus]
-    return plan_resources(max(1, bound), gpus, device=options.device, min_gpus=min(there, gpus), nodes=on)
+    cpu_limit = options.cpus if options.cpus and can_grow() else min(cpus, options.cpus or cpus)
+    gpus = available if options.gpus == "auto" else int(options.gpus)
+    node_cpus = [node.cpus for node in nodes if node.cpus]
+    return plan_resources(max(1, cpu_limit), gpus, device=options.device, min_gpus=min(available, gpus), nodes=node_cpus)

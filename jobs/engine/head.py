@@ -1,6 +1,6 @@
-"""The head of a Ray cluster, asked before a driver joins it: is it one, does it take our token, and is it of our versions.
+"""Checks of a Ray cluster's head before a driver joins it: service, token, versions, and a node on this machine.
 
-`ray.init` asks the same, but retries each failure twenty times, and says no more in the end than that it failed.
+`ray.init` makes the same checks, but retries each failure twenty times and then reports only that it failed.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from sep_batch.jobs.setup.address import ANSWER_S, DASHBOARD_PORT, HEAD_PORT, Ad
 from sep_batch.pipeline.storage import uris
 
 NODE_S = 5.0  # time limit for a node that has just been started on this machine
-_LOOK_S = 0.5
-_TOKEN = "in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"  # noqa: S105 (its place)
+_POLL_S = 0.5
+_TOKEN = "in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"  # noqa: S105 (no token)
 
 
 def refuse_unjoinable(address: Address) -> Address:
     """Refuse a cluster that cannot be joined from this machine, within half a minute.
 
     Args:
-        address: An address whose port answers, as `reach` says; or auto.
+        address: Address whose port has passed `reach`; or auto.
 
     Returns:
         The address as Ray takes it: auto as the cluster that Ray finds on this machine, localhost as an IP address.
 
     Raises:
-        NoCluster: Says what is there instead, and what to do.
+        NoCluster: The cluster cannot be joined; names the reason and the next step.
     """
     located = _located(address)
     if located.text != address.text:
@@ -46,7 +46,7 @@ def refuse_unjoinable(address: Address) -> Address:
     except AuthenticationError as error:
         raise _refused_token(located) from error
     except TimeoutError as error:
-        advice = f"is the head overloaded? Or {located.otherwise}"
+        advice = f"check the load of the head; or {located.otherwise}"
         raise NoCluster(f"no cluster at {located}: its head does not answer in {ANSWER_S:.0f} s", advice) from error
     except RayError as error:
         advice = f"expected the port of the cluster's head, {HEAD_PORT} by default; or {located.otherwise}"
@@ -75,7 +75,7 @@ def _located(address: Address) -> Address:
 
 
 def _client(address: Address) -> GcsClient:
-    """Return a client of a head of our versions."""
+    """Return a client of the head; refuse a head with another version of Ray or Python."""
     client = GcsClient(address=address.text)
     versions = usage_lib.get_cluster_metadata(client)
     try:
@@ -94,29 +94,29 @@ def _refuse_no_token(address: Address) -> None:
     try:
         tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
     except AuthenticationError as error:
-        problem = f"the cluster at {address}: RAY_AUTH_MODE is token, but there is no token"
-        raise NoCluster(problem, f"expected the cluster's, {_TOKEN}") from error
+        problem = f"the cluster at {address}: RAY_AUTH_MODE is token, but no token is set"
+        raise NoCluster(problem, f"put the cluster's token {_TOKEN}") from error
 
 
 def _refused_token(address: Address) -> NoCluster:
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
         source = next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), "~/.ray/auth_token")
-        problem = f"the cluster at {address} does not take the token of {source}"
-        return NoCluster(problem, f"expected the one that it was started with, {_TOKEN}")
-    advice = f"set RAY_AUTH_MODE=token, and have the cluster's token {_TOKEN}"
+        problem = f"the cluster at {address} rejects the token of {source}"
+        return NoCluster(problem, f"put the token that the cluster was started with {_TOKEN}")
+    advice = f"set RAY_AUTH_MODE=token, and put the cluster's token {_TOKEN}"
     return NoCluster(f"the cluster at {address} expects a token", advice)
 
 
 def _refuse_no_node(address: Address, nodes: set[str]) -> None:
-    """Refuse a machine that is not a node of the cluster; a node that has just been started is waited for."""
+    """Refuse a machine that is not a node of the cluster; a node that is starting has `NODE_S` to appear."""
     over = time.monotonic() + NODE_S
     while not nodes & services.find_node_ids():
         if time.monotonic() > over:
             host, _ = address.host_port
-            problem = f"the cluster at {address} has no node on this machine, where a driver has to be"
+            problem = f"the cluster at {address} has no node on this machine, and a run must start on one of its nodes"
             advice = (
-                f"run this on one of its {len(nodes)} nodes, have this machine join (ray start --address={address.text}), "
+                f"run this on one of its {len(nodes)} nodes, join this machine to it (ray start --address={address.text}), "
                 f"or submit it: sep-batch submit --address http://{host}:{DASHBOARD_PORT} -- COMMAND; or {address.otherwise}"
             )
             raise NoCluster(problem, advice)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)

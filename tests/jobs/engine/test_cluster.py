@@ -71,8 +71,9 @@ def test_the_nodes_of_a_cluster_are_counted_each_with_its_own_cpus_and_gpus(chec
 
 
 def test_gpus_are_waited_for_with_a_clear_line_and_too_few_are_refused_with_what_there_is(checked):
-    assert checked["told"] == ["waiting for GPUs: 2 of 5 are here; --min-gpus 2 would start now"]
-    assert checked["too many"].startswith("NotRunnableError: --gpus 5: the cluster has 2 after 2 s; its nodes: ")
+    assert checked["told"] == ["waiting for GPUs: 2 of 5 available; --min-gpus 2 would start now"]
+    refusal = "NotRunnableError: --gpus 5: the cluster has 2 GPUs after 2 s; lower --gpus, or add nodes; its nodes: "
+    assert checked["too many"].startswith(refusal)
     assert "gpu-1 0 CPUs 1 GPUs" in checked["too many"]
     assert (checked["some"], checked["auto"]) == (2, 2)
 
@@ -80,14 +81,14 @@ def test_gpus_are_waited_for_with_a_clear_line_and_too_few_are_refused_with_what
 def test_a_node_with_other_versions_is_named_with_what_it_has_and_what_the_driver_has(checked):
     ours = machine_requirements.versions()["sep-batch"]
     assert checked["alike"] is None
-    said = "NotRunnableError: the cluster's nodes are not as the driver's: odd has sep-batch 0.0.1, the driver"
-    assert checked["odd"] == f"{said} {ours}"
+    said = "NotRunnableError: the cluster's nodes do not match the driver: odd has sep-batch 0.0.1, the driver"
+    assert checked["odd"] == f"{said} {ours}; install the driver's versions on every node"
 
 
 def test_a_path_of_one_machine_is_refused_where_others_would_work_on_it(checked):
     assert checked["local"] == (
-        "UsageError: /data/out is a path of this machine, and the cluster has 5 nodes: "
-        "expected object storage, or --shared-filesystem where every node sees that path"
+        "UsageError: /data/out is a local path, and the cluster has 5 nodes: "
+        "use object storage, or add --shared-filesystem if every node sees that path"
     )
     assert (checked["shared"], checked["alone"]) == (None, None)
 

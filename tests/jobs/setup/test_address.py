@@ -232,7 +232,7 @@ def test_a_machine_that_is_no_node_of_the_cluster_is_refused_with_how_to_become_
     at = one_ray.get_runtime_context().gcs_address
     with pytest.raises(address.NoCluster, match="has no node on this machine") as refused:
         engine._located(address.address_of(at))
-    assert f"run this on one of its 1 nodes, have this machine join (ray start --address={at})" in refused.value.advice
+    assert f"run this on one of its 1 nodes, join this machine to it (ray start --address={at})" in refused.value.advice
 
 
 def test_a_ray_of_our_own_joins_no_cluster_that_a_file_names(tmp_path, monkeypatch):
