@@ -1,16 +1,16 @@
-"""Progress and result of a run, as they are shown.
+"""Progress and result of a run: terminal, log, JSON events, metrics.
 
 Files:
-    progress: The progress of a run, and those who are told of it.
+    progress: The progress of a run, passed on to its watchers.
     run_state: Counts, rates and remaining time of a run.
     summary: The result of a run and its exit code.
     bottleneck: The stage that limits a run, in one sentence.
-    every: A function that is called at intervals while a block runs.
+    every: Call a function at intervals while a block runs.
     display: A live display on a terminal, lines elsewhere.
     json_events: `--json`: events as lines of JSON.
     prometheus: `--metrics-port`: metrics for Prometheus.
     log: `--log-format`: log lines on stderr.
     forecast: The forecast of `plan --calibrate`, kept until the run.
     file_counter: A live count of listed files.
-    print_result: One line of JSON, or words.
+    print_result: The result of a command: one line of JSON, or text.
 """

@@ -1,4 +1,4 @@
-"""The bottleneck of a run: how busy the actors of each stage were, and one sentence that says what would help.
+"""The bottleneck of a run: how busy the actors of each stage were, and one sentence with the remedy.
 
 Arithmetic only. The seconds are those of the index (`decode_s`, `separate_s`, `write_s`) summed over the tracks of a run.
 """
@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-COLUMNS = {"Analyze": "decode_s", "Separate": "separate_s", "Write": "write_s"}  # what the index says of each stage
-BUSY = 0.6  # of the time: a stage below it holds nothing up; the first and last tracks leave even the slowest one idle
+COLUMNS = {"Analyze": "decode_s", "Separate": "separate_s", "Write": "write_s"}  # column of the index by stage
+BUSY = 0.6  # smallest busy share of a bottleneck; the first and last tracks leave even the slowest stage idle
 
-_CAUSE = {
-    "Analyze": "fetching, decoding and STFT bound; add CPU nodes, or bring the storage nearer",
-    "Separate": "U-Net bound; add GPUs",
-    "Write": "encoding and storing bound; add CPU nodes{wav}",
+_ON_GPU = {
+    "Analyze": "bound by fetching, decoding and STFT; add CPU nodes, or use storage closer to them",
+    "Separate": "bound by the U-Nets; add GPUs",
+    "Write": "bound by encoding and storing; add CPU nodes{wav}",
 }
 _ON_CPU = {
-    "Analyze": "fetching, decoding and STFT bound, not the U-Nets; more CPUs or nearer storage would shift it",
-    "Separate": "U-Net bound; a GPU would shift it",
-    "Write": "encoding and storing bound, not the U-Nets; more CPUs{wav} would shift it",
+    "Analyze": "bound by fetching, decoding and STFT, not by the U-Nets; add CPUs, or use storage closer to them",
+    "Separate": "bound by the U-Nets; use a GPU",
+    "Write": "bound by encoding and storing, not by the U-Nets; add CPUs{wav}",
 }
 
 
 def busy_shares(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: float) -> dict[str, float]:
-    """Return how much of the time each stage's actors were at work.
+    """Return the share of the time that each stage's actors were busy.
 
     Args:
         stage_s: Seconds of work by stage, summed over the tracks.
@@ -31,7 +31,7 @@ def busy_shares(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s:
         wall_s: Seconds of the flow, without the start of its actors.
 
     Returns:
-        0 to 1 by stage; none where no time passed. Joins of long tracks run beside the actors of Write, so a share is cut at 1.
+        Shares by stage; empty if no time passed. They are cut at 1, because joins of long tracks run beside the actors of Write.
     """
     if wall_s <= 0:
         return {}
@@ -39,14 +39,14 @@ def busy_shares(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s:
 
 
 def bottleneck(shares: Mapping[str, float], device: str) -> str | None:
-    """Name the stage that holds a run up; None where none was busy enough for that.
+    """Return the stage that limits a run; None if no stage was busy enough.
 
-    On GPUs it is the busiest. On a CPU all stages share the same cores and Analyze and Write give way to Separate, so that
-    their seconds are partly waiting: there it is Separate wherever that was busy, and another only where it was not.
+    On GPUs it is the busiest stage. On a CPU all stages share the cores, and Analyze and Write yield to Separate, so part of
+    their seconds is waiting: Separate comes first there, and another stage counts only if Separate was not busy.
 
     Args:
-        shares: As `busy_shares` gives them.
-        device: Torch's name of what Separate ran on.
+        shares: Result of `busy_shares`.
+        device: Torch's name of the device that Separate ran on.
     """
     busy = {stage: share for stage, share in shares.items() if share >= BUSY}
     if device == "cpu" and "Separate" in busy:
@@ -55,17 +55,17 @@ def bottleneck(shares: Mapping[str, float], device: str) -> str | None:
 
 
 def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: float, *, device: str, format: str) -> str | None:
-    """Say what held a run up and what would shift it, in one line.
+    """Return one line that names the bottleneck of a run and its remedy.
 
     Args:
         stage_s: Seconds of work by stage, summed over the tracks.
         actors: Largest number of actors of each stage.
         wall_s: Seconds of the flow, without the start of its actors.
-        device: Torch's name of what Separate ran on.
+        device: Torch's name of the device that Separate ran on.
         format: File format of the stems.
 
     Returns:
-        None where no stage did any work.
+        The line; None if no stage did any work.
     """
     shares = busy_shares(stage_s, actors, wall_s)
     if not any(shares.values()):
@@ -75,6 +75,6 @@ def sentence(stage_s: Mapping[str, float], actors: Mapping[str, int], wall_s: fl
     busy = ", ".join(f"{name} busy {100 * share:.0f} %" for name, share in shown.items())
     busy += " of the time, on the CPUs that all stages share" if on_cpu else ""
     if stage is None:
-        return f"{busy}: no stage held the run up, waiting did; more tracks would tell"
-    wav = "" if format == "wav" else " or --format wav" if on_cpu else ", or use --format wav"
-    return f"{busy}: {(_ON_CPU if on_cpu else _CAUSE)[stage].format(wav=wav)}"
+        return f"{busy}: no single bottleneck; run more tracks to find one"
+    wav = "" if format == "wav" else ", or use --format wav"
+    return f"{busy}: {(_ON_CPU if on_cpu else _ON_GPU)[stage].format(wav=wav)}"

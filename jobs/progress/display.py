@@ -1,4 +1,4 @@
-"""Progress of a run for a person: a live display on a terminal, lines of the log elsewhere."""
+"""Progress of a run as text: a live display on a terminal, lines of the log elsewhere."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from sep_batch.jobs.progress.every import every
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 
-FAILED_SHOWN = 20  # in a run; the index names them all
+FAILED_SHOWN = 20  # failed tracks that a run logs; the index names them all
 REFRESHES_HZ = 4.0
 LOGGER = logging.getLogger("sep_batch")
 
 
 class Watcher:
-    """Told of what happens in a run. This one does nothing; each other does what it is for."""
+    """Receiver of a run's events. This base class ignores all of them."""
 
     def watching(self, standing: RunState) -> AbstractContextManager[None]:
         """Watch a run until the block ends."""
         return contextlib.nullcontext()
 
     def started(self, standing: RunState) -> None:
-        """Take it that the flow starts."""
+        """Handle the start of the flow."""
 
     def ticked(self, standing: RunState) -> None:
-        """Take it that ten seconds have passed; called from a thread of its own."""
+        """Handle the ten-second tick, in a thread of its own."""
 
     def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
-        """Take one failed row."""
+        """Handle one failed row."""
 
     def stopping(self, standing: RunState, why: str) -> None:
-        """Take it that the run is ending early."""
+        """Handle the early end of the run."""
 
     def ended(self, summary: Summary) -> None:
-        """Take what the run did."""
+        """Handle the end of the run."""
 
 
 class Display(Watcher):
-    """A live display of a few lines, that is gone when the run is over; what is printed meanwhile stands above it.
+    """A live display of a few lines; other output appears above it, and it disappears when the run is over.
 
     Each print first erases as many lines as the display had when the print was rendered, so only one thread at a time may
-    render and write: where another frame of fewer lines came in between, lines above the display would be erased. rich's own
-    refreshing thread and its redirection of stdout and stderr do not see to that.
+    render and write: if a frame of fewer lines came in between, lines above the display would be erased. rich's own
+    refreshing thread and its redirection of stdout and stderr do not ensure that.
     """
 
     def __init__(self, console: Console) -> None:
@@ -64,7 +64,7 @@ class Display(Watcher):
 
     @contextlib.contextmanager
     def watching(self, standing: RunState) -> Iterator[None]:
-        """Show it, and leave the terminal as it was."""
+        """Show the display until the block ends, and leave the terminal as it was."""
         console, lock = self._console, threading.RLock()
         live = Live(
             get_renderable=lambda: drawn(standing),
@@ -105,7 +105,7 @@ class _Locked(FileProxy):
 
 
 def _refreshing(live: Live, lock: threading.RLock) -> contextlib.AbstractContextManager[None]:
-    """Draw the display anew several times a second, under the lock, until the block ends."""
+    """Redraw the display several times a second, under the lock, until the block ends."""
 
     def refresh() -> None:
         with lock:
@@ -116,14 +116,14 @@ def _refreshing(live: Live, lock: threading.RLock) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def _output_kept(console: Console) -> Iterator[None]:
-    """Have Ctrl-C drop no output that is on its way to the terminal, until the block ends.
+    """Keep Ctrl-C from dropping output that is on its way to the terminal, until the block ends.
 
     By default a terminal's driver drops it. The next frame would then erase lines above the display instead of the dropped ones.
     """
     try:
         descriptor = console.file.fileno()
         before = termios.tcgetattr(descriptor)
-    except (OSError, ValueError, termios.error):  # it is no terminal of the system's
+    except (OSError, ValueError, termios.error):  # not a terminal of the operating system
         yield
         return
     local_modes = 3
@@ -138,43 +138,43 @@ def _output_kept(console: Console) -> Iterator[None]:
 
 
 def drawn(standing: RunState) -> RenderableType:
-    """Return what a terminal shows: a bar as wide as it is once the tracks are known, and a few lines that wrap."""
+    """Return the display: a bar as wide as the terminal once the tracks are known, and a few lines that wrap."""
     lines = [Text(line) for line in standing.lines()]
     if not standing.todo:
         return Group(*lines)
     bar = ProgressBar(total=standing.todo, completed=standing.summary.tried)
-    return Group(Padding(bar), *lines)  # padded by nothing: a bar alone does not end its line
+    return Group(Padding(bar), *lines)  # with padding of 0: a bar alone does not end its line
 
 
 class Lines(Watcher):
-    """Lines of the log: failed tracks as they come, and where nothing is displayed, the progress."""
+    """Log lines: failed tracks as they occur, and the progress where there is no display."""
 
     def __init__(self, *, progress: bool) -> None:
-        """Take whether the progress is told too."""
+        """With `progress`, log the progress too."""
         self._progress, self._failed = progress, 0
 
     @contextlib.contextmanager
     def watching(self, standing: RunState) -> Iterator[None]:
-        """Tell the progress once more when the flow is over."""
+        """Log the progress once more when the flow is over."""
         yield
         if standing.summary.tried:
             self.ticked(standing)
 
     def ticked(self, standing: RunState) -> None:
-        """Tell the progress in one line."""
+        """Log the progress in one line."""
         if self._progress:
             LOGGER.info("; ".join(standing.lines()))
 
     def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
-        """Tell a failed track in one line; in a run of many, only the first ones."""
+        """Log a failed track in one line; only the first `FAILED_SHOWN` of a run."""
         self._failed += 1
         if self._failed <= FAILED_SHOWN:
-            message = row["error"].strip().splitlines()[-1]  # of a traceback, what it ends with
+            message = row["error"].strip().splitlines()[-1]  # the last line of a traceback
             LOGGER.warning("failed: %s: %s: %s", row["id"], row["error_class"], message, extra={"track": row["id"]})
         if self._failed == FAILED_SHOWN:
             LOGGER.warning("further failed tracks are only counted")
 
     def stopping(self, standing: RunState, why: str) -> None:
-        """Tell that the run is ending early, where that is not displayed."""
+        """Log the early end of the run, where there is no display."""
         if self._progress:
             LOGGER.warning(standing.doing)

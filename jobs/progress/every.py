@@ -1,4 +1,4 @@
-"""A function that is called at intervals, in a thread, while a block runs."""
+"""Call a function at intervals, in a thread, while a block runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def every(seconds: float, function: Callable[[], None], *, thread_name: str) -> Iterator[None]:
-    """Call a function every so many seconds until the block ends; it is not called any more then.
+    """Call a function at intervals until the block ends; no call is running after that.
 
     Args:
-        seconds: Seconds between two calls; the first comes after so many.
-        function: The function; it takes nothing.
+        seconds: Seconds before the first call, and between two calls.
+        function: Function without arguments.
         thread_name: Name of the thread.
     """
     over = threading.Event()

@@ -15,44 +15,44 @@ PLAIN_EVERY_S = 10.0
 
 
 class FileCounter:
-    """Counts the files of one step after another, and shows how many there are."""
+    """Counter of the files of each step, shown while the step runs."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Show on a console, or nowhere."""
         self._console = console
 
     @contextmanager
-    def step(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show a step until the block ends, and yield what is to be told of so many files more.
+    def step(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show a step until the block ends, and yield a function that adds to its number of finished files.
 
         Args:
-            what: Name of the step, as `probed`.
-            total: How many files there are, where that is known.
+            name: Participle that names the step, as `probed`.
+            total: Number of files; None if it is unknown.
         """
         is_live = self._console is not None and self._console.is_terminal
         bar = Bar(BarColumn(16), TextColumn("{task.description}"), console=self._console, transient=True) if is_live else None
         begun = shown = time.monotonic()
         done = 0
 
-        def seen(count: int) -> None:
+        def advance(count: int) -> None:
             nonlocal done, shown
             done += count
             now = time.monotonic()
             if bar:
-                bar.update(bar.task_ids[0], completed=done, description=line(what, done, total, now - begun))
+                bar.update(bar.task_ids[0], completed=done, description=line(name, done, total, now - begun))
             elif self._console and now - shown >= PLAIN_EVERY_S:
                 shown = now
-                self._console.print(line(what, done, total, now - begun), highlight=False, soft_wrap=True)
+                self._console.print(line(name, done, total, now - begun), highlight=False, soft_wrap=True)
 
         with bar or nullcontext():
             if bar:
-                bar.add_task(what, total=total)
-            yield seen
+                bar.add_task(name, total=total)
+            yield advance
 
 
-def line(what: str, done: int, total: int | None, seconds: float) -> str:
-    """Return how many files are done, how fast that goes, and how long the rest will take."""
+def line(name: str, done: int, total: int | None, seconds: float) -> str:
+    """Return a line with the number of finished files, the speed, and the time left."""
     speed = done / seconds if seconds else 0.0
-    left = f" of {total:,} files {what}" if total is not None else f" files {what}"
+    files = f" of {total:,} files {name}" if total is not None else f" files {name}"
     eta = f", ETA {timedelta(seconds=round((total - done) / speed))}" if total is not None and speed else ""
-    return f"{done:,}{left}, {speed:,.0f}/s{eta}"
+    return f"{done:,}{files}, {speed:,.0f}/s{eta}"

@@ -1,4 +1,4 @@
-"""`--json`: what happens in a run, as lines of JSON for schedulers; the README has the table."""
+"""`--json`: the events of a run as lines of JSON, for schedulers; docs/operate.md has their table."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Events(Watcher):
     """Writes each event as one line."""
 
     def __init__(self, file: TextIO) -> None:
-        """Take what they are written to."""
+        """Take the file that events are written to."""
         self._file: TextIO | None = file
-        self._lock = threading.Lock()  # the progress comes from a thread of its own
+        self._lock = threading.Lock()  # ticks come from a thread of their own
 
     def started(self, standing: RunState) -> None:
-        """Write what the run is about to do."""
+        """Write the tracks to do, the settings, the actors and the device."""
         summary = standing.summary
         self._write(
             "start",
@@ -36,7 +36,7 @@ class Events(Watcher):
         )
 
     def ticked(self, standing: RunState) -> None:
-        """Write where the run stands."""
+        """Write the counts, the speed and the time left."""
         summary = standing.summary
         self._write(
             "progress",
@@ -52,21 +52,21 @@ class Events(Watcher):
         )
 
     def failed(self, standing: RunState, row: Mapping[str, Any]) -> None:
-        """Write which track failed of what."""
+        """Write one failed track and its error."""
         kind = {"class": row["error_class"], "stage": row["error_stage"], "transient": row["transient"]}
         self._write("failed", standing.summary.run, id=row["id"], uri=row["uri"], **kind, message=row["error"])
 
     def stopping(self, standing: RunState, why: str) -> None:
-        """Write why the run is ending early."""
+        """Write the reason of an early end."""
         self._write("stopping", standing.summary.run, why=why)
 
     def ended(self, summary: Summary) -> None:
         """Write the summary."""
-        known = summary.as_dict()
-        self._write("summary", known.pop("run"), **known)
+        fields = summary.as_dict()
+        self._write("summary", fields.pop("run"), **fields)
 
     def _write(self, event: str, run: str | None, **fields: Any) -> None:
-        """Write one line; a run goes on without them where nobody reads them any more."""
+        """Write one line; after a failed write the run goes on without events."""
         line = json.dumps({"event": event, "time": datetime.now(UTC).isoformat(), "run": run} | fields)
         with self._lock:
             if self._file is None:

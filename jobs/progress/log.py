@@ -1,4 +1,4 @@
-"""`--log-format`: what is logged, on stderr, as text or as lines of JSON that name run and track."""
+"""`--log-format`: the log on stderr, as text or as lines of JSON that name run and track."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FORMATS = ("text", "json")
 
 
 class Handler(logging.Handler):
-    """Writes records to what stderr is at that moment: a live display puts itself in its place.
+    """Writes records to `sys.stderr` as it is at that moment, because a live display replaces it.
 
     Attributes:
-        as_json: Whether as JSON.
-        standing: State of the run that lines are about; None before there is one.
+        as_json: Write JSON instead of text.
+        standing: State of the run; None before there is one.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class Handler(logging.Handler):
         self.standing: RunState | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record as one line; of text, a defect's traceback may be more."""
+        """Write one record as one line; as text, a traceback takes several."""
         try:
             print(self.json(record) if self.as_json else self.text(record), file=sys.stderr, flush=True)  # noqa: T201
-        except Exception:  # noqa: BLE001 (logging's own rule: what is logged never ends what logs it)
+        except Exception:  # noqa: BLE001 (logging's own rule: a failed log call never ends its caller)
             self.handleError(record)
 
     def text(self, record: logging.LogRecord) -> str:
-        """Return a record for a person."""
+        """Return a record as text."""
         return f"error: {self.format(record)}" if record.levelno >= logging.ERROR else self.format(record)
 
     def json(self, record: logging.LogRecord) -> str:
@@ -51,10 +51,10 @@ class Handler(logging.Handler):
         return json.dumps(fields)
 
     def speak(self, format: str) -> None:
-        """Write text or JSON from now on; as JSON also what Python itself would warn of.
+        """Write text or JSON from now on; with JSON, Python's own warnings are logged too.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: The format is neither.
         """
         if format not in FORMATS:
             raise errors.UsageError(f"--log-format {format}: expected {' or '.join(FORMATS)}")
@@ -64,14 +64,14 @@ class Handler(logging.Handler):
 
 @contextlib.contextmanager
 def shown() -> Iterator[Handler]:
-    """Show what is logged until the block ends: sep-batch's own from info on, of others what they warn of."""
-    handler, ours = Handler(), logging.getLogger("sep_batch")
+    """Show the log until the block ends: sep-batch's records from INFO on, those of libraries from WARNING on."""
+    handler, logger = Handler(), logging.getLogger("sep_batch")
     logging.getLogger().addHandler(handler)
-    before = ours.level
-    ours.setLevel(logging.INFO)
+    level_before = logger.level
+    logger.setLevel(logging.INFO)
     try:
         yield handler
     finally:
-        ours.setLevel(before)
+        logger.setLevel(level_before)
         logging.getLogger().removeHandler(handler)
         logging.captureWarnings(False)  # noqa: FBT003 (logging's own signature)

@@ -1,4 +1,4 @@
-"""The result of a command that only reads: one line of JSON, or words for a person."""
+"""The result of `status`, `failures` or `verify`: one line of JSON, or text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def tell(result: DataclassInstance, words: Iterable[str], *, as_json: bool) -> None:
-    """Print what was found on stdout.
+    """Print a result on stdout.
 
     Args:
-        result: All of it.
-        words: The same for a person, a line each; not made where nobody asks for them.
-        as_json: Print one line of JSON instead.
+        result: Result, as a dataclass.
+        words: Lines of its text; not iterated with `as_json`.
+        as_json: Print one line of JSON instead of the text.
     """
     for line in [json.dumps(asdict(result))] if as_json else words:
         typer.echo(line)

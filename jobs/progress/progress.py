@@ -1,6 +1,6 @@
-"""The progress of a run: keeps where it stands, and tells those who watch it; one of them shows it.
+"""The progress of a run: keeps its state, and passes each event on to its watchers: display, log, JSON events, metrics.
 
-The driver and jobs/run/run.py say what happens. A watcher is told of it at once, and every ten seconds where things stand.
+The driver and jobs/run/run.py report what happens. Watchers get each event at once, and the state of the run every ten seconds.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ EVERY_S = 10.0
 
 
 class Progress:
-    """Keeps where a run stands, and tells its watchers."""
+    """State of a run, and the watchers that receive its events."""
 
     def __init__(self, *watchers: Watcher) -> None:
-        """Tell these; without any, nothing is shown."""
+        """Take the watchers; without any, nothing is shown."""
         self.standing = RunState()
         self._watchers = watchers
 
     @classmethod
     def on(cls, console: Console, *, as_json: bool = False, log_format: str = "text", metrics_port: str | None = None) -> Self:
-        """Show it live on a terminal, as a line of the log every ten seconds elsewhere.
+        """Return progress that is a live display on a terminal, and a log line every ten seconds elsewhere.
 
         Args:
             console: Terminal or file that progress is written to.
             as_json: Write events to stdout instead.
-            log_format: Format of the log; a live display would tear its JSON.
-            metrics_port: Serve metrics there too, as PORT or HOST:PORT.
+            log_format: Format of the log; with JSON there is no live display, which would tear its lines.
+            metrics_port: PORT or HOST:PORT on which to serve metrics; None serves none.
         """
         is_live = console.is_terminal and not console.is_dumb_terminal and not as_json and log_format == "text"
         watchers: list[Watcher] = [Display(console)] if is_live else []
@@ -53,10 +53,10 @@ class Progress:
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
-        """Have the run watched until the block ends.
+        """Run the watchers until the block ends.
 
         Raises:
-            NotRunnableError: A watcher cannot do what it is for.
+            NotRunnableError: A watcher cannot start.
         """
         with contextlib.ExitStack() as stack:
             for watcher in self._watchers:
@@ -64,36 +64,36 @@ class Progress:
             stack.enter_context(every(EVERY_S, self._tick, thread_name="progress"))
             yield
 
-    def wait_for(self, what: str) -> None:
-        """Say what the run waits for, until its first track is finished."""
-        self.standing.waits_for = what
+    def wait_for(self, step: str) -> None:
+        """Record the step that the run waits for until its first track is finished."""
+        self.standing.waits_for = step
 
     def plan(self, summary: Summary, todo: pa.Table) -> None:
-        """Say which tracks are to be done, and what will count them."""
+        """Record the tracks to do, and the summary that counts them."""
         self.standing.plan(summary, todo.column("duration_s"))
 
     def start(self, settings_sha256: str) -> None:
-        """Say that the flow starts."""
+        """Record the start of the flow."""
         self.standing.start(settings_sha256)
         for watcher in self._watchers:
             watcher.started(self.standing)
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Take one finished row, once the summary has counted it."""
-        if row["error_class"] != errors.BadRow.error_class:  # which the time left does not count
+        if row["error_class"] != errors.BadRow.error_class:  # bad rows do not count towards the time left
             self.standing.take(row["duration_s"])
         if row["status"] != "ok":
             for watcher in self._watchers:
                 watcher.failed(self.standing, row)
 
     def stop(self, why: str) -> None:
-        """Say that the run takes nothing in any more."""
+        """Record that the run starts no further tracks, and why."""
         self.standing.stopping = why
         for watcher in self._watchers:
             watcher.stopping(self.standing, why)
 
     def end(self, summary: Summary) -> None:
-        """Say what the run did."""
+        """Pass the result of the run on to the watchers."""
         for watcher in self._watchers:
             watcher.ended(summary)
 

@@ -1,6 +1,6 @@
-"""`--metrics-port`: the run's counts for Prometheus, read from where the run stands whenever it asks.
+"""`--metrics-port`: the metrics of a run for Prometheus, read from the state of the run at each scrape.
 
-Separate has one actor a GPU, so how busy its actors are is how busy the GPUs are with our work.
+Separate has one actor per GPU, so the busy share of its actors is that of the GPUs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sep_batch.jobs.progress.display import Watcher
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.pipeline import errors
 
-HOST = "127.0.0.1"  # nobody else's business, unless asked for
+HOST = "127.0.0.1"  # other machines have access only if the user names a host
 PREFIX = "sep_batch"
 
 
@@ -28,7 +28,7 @@ class Metrics(Watcher):
         """Take PORT or HOST:PORT; 0 is any free port, which the log names.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: The address is neither.
         """
         host, _, port = address.rpartition(":")
         if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
@@ -37,7 +37,7 @@ class Metrics(Watcher):
 
     @contextlib.contextmanager
     def watching(self, standing: RunState) -> Iterator[None]:
-        """Serve them.
+        """Serve the metrics until the block ends.
 
         Raises:
             NotRunnableError: The port is in use, or the host is not this machine's.
@@ -58,7 +58,7 @@ class Metrics(Watcher):
 
 
 class Counts(Collector):
-    """The metrics, as they are when asked for."""
+    """The metrics, with their values at each scrape."""
 
     def __init__(self, standing: RunState) -> None:
         self._standing = standing
@@ -66,8 +66,8 @@ class Counts(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield each metric."""
         summary = self._standing.summary
-        yield InfoMetricFamily(f"{PREFIX}_run", "Which run this is", {"run": summary.run or "", "out": summary.out})
-        yield GaugeMetricFamily(f"{PREFIX}_tracks_planned", "Tracks this run has to do", self._standing.todo)
+        yield InfoMetricFamily(f"{PREFIX}_run", "Name and OUT of the run", {"run": summary.run or "", "out": summary.out})
+        yield GaugeMetricFamily(f"{PREFIX}_tracks_planned", "Tracks to do in this run", self._standing.todo)
         tracks = CounterMetricFamily(f"{PREFIX}_tracks", "Tracks finished in this run", labels=["status", "error_class"])
         tracks.add_metric(["ok", ""], summary.ok)
         for name, count in summary.failed.copy().items():
@@ -75,13 +75,15 @@ class Counts(Collector):
         yield tracks
         damaged = "Tracks finished ok in this run that are truncated or have skipped packets"
         yield CounterMetricFamily(f"{PREFIX}_damaged_tracks", damaged, summary.ok_damaged)
-        yield CounterMetricFamily(f"{PREFIX}_audio_seconds", "Audio separated in this run", summary.audio_s)
-        stages = CounterMetricFamily(f"{PREFIX}_stage_seconds", "Work of each stage on finished tracks", labels=["stage"])
+        yield CounterMetricFamily(f"{PREFIX}_audio_seconds", "Seconds of audio separated in this run", summary.audio_s)
+        stages = CounterMetricFamily(
+            f"{PREFIX}_stage_seconds", "Seconds of work of each stage on finished tracks", labels=["stage"]
+        )
         for stage, seconds in summary.stage_s.items():
             stages.add_metric([stage], seconds)
         yield stages
-        yield self._gauges("actors", "Actors of each stage, at most", summary.actors)
-        yield self._gauges("busy_ratio", "Time each stage's actors were at work; Separate's: the GPUs", self._standing.busy)
+        yield self._gauges("actors", "Largest number of actors of each stage", summary.actors)
+        yield self._gauges("busy_ratio", "Share of the time that each stage's actors were busy", self._standing.busy)
 
     def _gauges(self, name: str, help: str, values: dict[str, int] | dict[str, float]) -> Metric:
         gauges = GaugeMetricFamily(f"{PREFIX}_{name}", help, labels=["stage"])

@@ -1,7 +1,7 @@
-"""Where a run stands: how far it is, how fast, what holds it up, when it will be done. Arithmetic on a clock; shows nothing.
+"""The state of a run: progress, speed, bottleneck, time left. Arithmetic on a clock, without output.
 
-The counts themselves are the summary's. Speed and time left are told from the first finished track on, and of the time since the
-first tracks were under way: the start of Ray and of its actors says nothing about them.
+The summary has the counts. Speed and time left are known from the first finished track on. They count the time since the
+first tracks were under way, because the start of Ray and of its actors would distort them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sep_batch.jobs.progress.bottleneck import bottleneck, busy_shares
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.setup.stop import DRAIN_S
 
-RECENT_S = 300.0  # what the time left is told from
-POINT_S = 1.0  # between two points of it
+RECENT_S = 300.0  # window of the rate behind the time left
+POINT_S = 1.0  # seconds between two points of that window
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Some tracks: the seconds of those whose duration the manifest names, and how many the others are."""
+    """A set of tracks: the seconds of those with a duration in the manifest, and the number of the others."""
 
     known_s: float = 0.0
     unknown: int = 0
@@ -37,19 +37,19 @@ class Tracks:
         return Tracks(self.known_s - other.known_s, self.unknown - other.unknown)
 
     def seconds(self, mean_s: float) -> float:
-        """Return their seconds of audio, taking the unknown ones as so long each."""
+        """Return their seconds of audio, with `mean_s` for each unknown duration."""
         return self.known_s + self.unknown * mean_s
 
 
 class RunState:
-    """Where a run stands.
+    """State of a run.
 
     Attributes:
         summary: Counts of the run.
-        todo: Tracks that it has to do.
-        settings_sha256: Of what it makes.
-        waits_for: The step that the run waits for before its first track is finished.
-        stopping: Why it is ending early, if it is.
+        todo: Number of tracks to do.
+        settings_sha256: Checksum of the run's settings.
+        waits_for: Step that the run waits for before its first track is finished.
+        stopping: Reason of an early end; None without one.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,17 +65,17 @@ class RunState:
         self._points: deque[tuple[float, Tracks]] = deque([(self._begun, Tracks())])
 
     def plan(self, summary: Summary, durations_s: pa.ChunkedArray) -> None:
-        """Take what the run has to do.
+        """Take the tracks to do.
 
         Args:
             summary: Counts of the run, still zero.
-            durations_s: Duration of each track, null where the manifest does not say.
+            durations_s: Duration of each track in seconds; null if the manifest has none.
         """
         self.summary, self.todo = summary, len(durations_s)
         self._planned = Tracks(pc.sum(durations_s).as_py() or 0.0, durations_s.null_count)
 
     def start(self, settings_sha256: str) -> None:
-        """Say that the flow starts, and what it makes."""
+        """Record the start of the flow, and the checksum of its settings."""
         self.settings_sha256 = settings_sha256
         self._started = self._clock()
         self._points = deque([(self._started, Tracks())])
@@ -106,7 +106,7 @@ class RunState:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the recent rate, in audio where durations are known; None where there is no rate yet."""
+        """Seconds left at the recent rate of audio, with the mean for unknown durations; None before there is a rate."""
         if not self.summary.tried:
             return None
         mean_s = self.summary.audio_s / self.summary.ok if self.summary.ok and self.summary.audio_s else 1.0
@@ -118,27 +118,27 @@ class RunState:
 
     @property
     def busy(self) -> dict[str, float]:
-        """How much of that time each stage's actors were at work, in tracks that are finished."""
+        """Share of `worked_s` that each stage's actors were busy, counting finished tracks only."""
         return busy_shares(self.summary.stage_s, self.summary.actors, self.worked_s)
 
     @property
-    def held_up_by(self) -> str | None:
-        """The stage that holds the run up, if one does."""
+    def bottleneck(self) -> str | None:
+        """Stage that limits the run; None if no stage does."""
         return bottleneck(self.busy, self.summary.device)
 
     @property
     def doing(self) -> str:
-        """What the run does now, in words: what it waits for, or what holds it up."""
+        """Current activity in words: the step that the run waits for, or its bottleneck."""
         if self.stopping:
-            return f"{self.stopping}: what is in flight has {DRAIN_S:.0f} s; another signal ends it at once"
+            return f"{self.stopping}: tracks in flight have {DRAIN_S:.0f} s to finish; another signal ends the run at once"
         if not self.summary.tried:
             return f"{self.waits_for}, {_clock_time(self.elapsed_s)} so far"
-        stage = self.held_up_by
-        return f"held up by {stage}, busy {100 * self.busy[stage]:.0f} % of the time" if stage else "no stage holds it up"
+        stage = self.bottleneck
+        return f"bottleneck: {stage}, busy {100 * self.busy[stage]:.0f} % of the time" if stage else "no single bottleneck"
 
     @property
     def counts(self) -> str:
-        """Tracks, failed, and once there is any: hours of audio, x real time, the time left."""
+        """Tracks and failed tracks; from the first finished track on, also hours of audio, x real time, time left."""
         done = f"{self.summary.tried}/{self.todo} tracks, {self.summary.failed.total()} failed"
         if self.x_real_time is None:
             return done
@@ -146,12 +146,12 @@ class RunState:
         return f"{done}, {self.summary.audio_s / 3600:.2f} h, {self.x_real_time:.1f} x real time, ETA {left}"
 
     def lines(self) -> list[str]:
-        """Return all of it in words."""
+        """Return the state in words, one or two lines."""
         return [self.counts, self.doing] if self.todo else [self.doing]
 
     @property
     def _first_s(self) -> float:
-        """When the first tracks were under way, by the clock."""
+        """Time of the clock at which the first tracks were under way."""
         return self._started + self.summary.start_s
 
 

@@ -12,35 +12,37 @@ from sep_batch.jobs.progress.bottleneck import COLUMNS, busy_shares, sentence
 from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.pipeline import errors
 
-NEVER_JUDGED_BELOW = 20  # tracks
+NEVER_JUDGED_BELOW = 20  # finished tracks; with fewer, --max-failures does not apply
 
 
 @dataclass
 class Summary:
-    """What a run did, and the exit code that says so.
+    """Result of a run, and its exit code.
 
     Attributes:
         out: OUT.
-        run: The run's name; None where there was nothing to do.
-        tracks: In the manifest.
+        run: Name of the run; None if there was nothing to do.
+        tracks: Number of tracks in the manifest.
         done_before: Tracks among them that were ok already.
         known_failed: Tracks among them that failed before and were not tried again.
-        ok: Separated in this run.
-        ok_damaged: Tracks among them that are truncated or with broken packets.
-        failed: Failed in this run, by class.
+        ok: Tracks separated in this run.
+        ok_damaged: Tracks among them that are truncated or have broken packets.
+        failed: Tracks failed in this run, by error class.
         audio_s: Seconds of audio separated in this run.
         seconds: Seconds of the flow, the start of its actors included.
         start_s: Seconds among these that the start of the actors took.
         job_s: Seconds of the whole job, from reading the manifest to the published index.
-        forecast_s: Seconds that `plan --calibrate` forecast for this run; None where it did not.
-        stopped: Why the run ended early, if it did.
+        forecast_s: Seconds that `plan --calibrate` forecast for this run; None without a forecast.
+        exit_code: Exit code of the command.
+        stopped: Reason of an early end; None without one.
+        warnings: Warnings, a line each.
         vanished: Ids of tracks of OUT whose source is no longer in the folder that is run; their stems stay.
         stage_s: Seconds of work of each stage, over the tracks of this run.
         actors: Largest number of actors of each stage.
-        device: Torch's name of what the U-Nets ran on.
+        device: Torch's name of the device that the U-Nets ran on.
         format: File format of the stems.
-        stats: Ray Data's own account of the operators.
-        ray_logs: The folder of Ray's logs; None where there are none.
+        stats: Ray Data's own statistics of the operators.
+        ray_logs: Folder of Ray's logs; None if there are none.
     """
 
     out: str
@@ -69,12 +71,12 @@ class Summary:
 
     @property
     def tried(self) -> int:
-        """Tracks that were tried in this run, ok or not; bad rows of the manifest are none."""
+        """Tracks that were tried in this run, ok or not, without bad rows of the manifest."""
         return self.ok + self.failed.total() - self.bad_rows
 
     @property
     def bad_rows(self) -> int:
-        """Rows of the manifest that failed in this run since they name no track."""
+        """Rows of the manifest that failed in this run because they name no track."""
         return self.failed[errors.BadRow.error_class]
 
     def count(self, status: str, error_class: str | None, audio_s: float, *, is_damaged: bool = False) -> None:
@@ -87,18 +89,18 @@ class Summary:
             self.failed[error_class or errors.BUG] += 1
 
     def spend(self, row: Mapping[str, Any]) -> None:
-        """Add what the stages took for one finished row."""
+        """Add the seconds of each stage for one finished row."""
         for stage, column in COLUMNS.items():
             self.stage_s[stage] += row[column] or 0.0
 
     @property
     def bottleneck(self) -> str | None:
-        """What held the run up and what would shift it; None where nothing was done."""
+        """Sentence with the bottleneck and its remedy; None if nothing was done."""
         wall_s = self.seconds - self.start_s
         return sentence(self.stage_s, self.actors, wall_s, device=self.device, format=self.format)
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
-        """Give a run that went to its end its exit code."""
+        """Set the exit code of a run that has come to its end."""
         ended, failed = self.tried + self.bad_rows, self.failed.total()
         if self.exit_code or not failed or self._stop_if_over(max_failures, failed, ended, NEVER_JUDGED_BELOW):
             return
@@ -106,9 +108,9 @@ class Summary:
             self.exit_code = errors.SOME_FAILED
 
     def stop_if_over(self, max_failures: MaxFailures, *, from_tracks: int) -> bool:
-        """Stop the run where too many of the tracks tried have failed; judged from so many tracks on, and without bad rows.
+        """Stop the run if too many of the tracks tried have failed; with fewer than `from_tracks` tried, never.
 
-        Those fail before the first track is tried, and say nothing of how the others will do.
+        Bad rows do not count: they fail before the first track is tried, and do not predict how the others will do.
         """
         return self._stop_if_over(max_failures, self.failed.total() - self.bad_rows, self.tried, from_tracks)
 
@@ -120,11 +122,11 @@ class Summary:
         return True
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it without the operators' account, and what follows from it."""
-        known = {name: value for name, value in vars(self).items() if name != "stats"}
+        """Return the fields without `stats`, and with the busy shares and the bottleneck."""
+        fields = {name: value for name, value in vars(self).items() if name != "stats"}
         busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
-        return known | {"busy": busy, "bottleneck": self.bottleneck}
+        return fields | {"busy": busy, "bottleneck": self.bottleneck}
 
     def to_json(self) -> str:
-        """Return it as one line of JSON."""
+        """Return `as_dict` as one line of JSON."""
         return json.dumps(self.as_dict())

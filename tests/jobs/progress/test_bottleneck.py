@@ -39,35 +39,35 @@ def test_no_time_and_no_actors_give_no_shares():
 
 
 def test_busy_gpus_are_the_unets_and_more_gpus_shift_it():
-    assert told(0.3, 0.93, 0.2) == "Analyze busy 30 %, Separate busy 93 %, Write busy 20 %: U-Net bound; add GPUs"
+    assert told(0.3, 0.93, 0.2) == "Analyze busy 30 %, Separate busy 93 %, Write busy 20 %: bound by the U-Nets; add GPUs"
 
 
 def test_busy_writers_beside_idle_gpus_are_the_encoding():
-    assert told(0.3, 0.07, 0.97).endswith("encoding and storing bound; add CPU nodes, or use --format wav")
+    assert told(0.3, 0.07, 0.97).endswith("bound by encoding and storing; add CPU nodes, or use --format wav")
 
 
 def test_who_writes_wav_already_is_not_told_to():
-    assert told(0.3, 0.07, 0.97, format="wav").endswith("encoding and storing bound; add CPU nodes")
-    assert told(0.2, 0.4, 0.95, "cpu", "wav").endswith("not the U-Nets; more CPUs would shift it")
+    assert told(0.3, 0.07, 0.97, format="wav").endswith("bound by encoding and storing; add CPU nodes")
+    assert told(0.2, 0.4, 0.95, "cpu", "wav").endswith("not by the U-Nets; add CPUs")
 
 
 def test_busy_analyze_beside_idle_gpus_is_fetching_and_decoding():
-    assert told(0.97, 0.07, 0.3).endswith("fetching, decoding and STFT bound; add CPU nodes, or bring the storage nearer")
+    assert told(0.97, 0.07, 0.3).endswith("bound by fetching, decoding and STFT; add CPU nodes, or use storage closer to them")
 
 
 def test_where_no_stage_was_busy_the_start_is_named_and_no_stage():
-    assert "no stage held the run up" in told(0.3, 0.2, 0.1)
+    assert "no single bottleneck" in told(0.3, 0.2, 0.1)
 
 
 def test_on_a_cpu_a_decoder_that_waited_for_the_unets_is_no_bottleneck():
     assert told(0.99, 0.8, 0.9, "cpu") == (
-        "Separate busy 80 % of the time, on the CPUs that all stages share: U-Net bound; a GPU would shift it"
+        "Separate busy 80 % of the time, on the CPUs that all stages share: bound by the U-Nets; use a GPU"
     )
 
 
 def test_on_a_cpu_a_stage_that_was_busy_while_the_unets_were_not_is_named():
-    assert "not the U-Nets; more CPUs or --format wav" in told(0.2, 0.4, 0.95, "cpu")
-    assert "fetching, decoding and STFT bound" in told(0.95, 0.1, 0.2, "cpu")
+    assert "not by the U-Nets; add CPUs, or use --format wav" in told(0.2, 0.4, 0.95, "cpu")
+    assert "bound by fetching, decoding and STFT" in told(0.95, 0.1, 0.2, "cpu")
     assert bottleneck({"Analyze": 0.2, "Separate": 0.4, "Write": 0.3}, "cpu") is None
 
 
@@ -75,7 +75,7 @@ def test_the_start_of_the_actors_is_no_time_that_a_stage_was_idle():
     run = Summary("out", 1, seconds=60.0, start_s=50.0, stage_s={"Analyze": 1.0, "Separate": 9.0, "Write": 1.0})
     run.actors, run.device = dict.fromkeys(COLUMNS, 1), "cuda"
     assert json.loads(run.to_json())["busy"] == pytest.approx({"Analyze": 0.1, "Separate": 0.9, "Write": 0.1})
-    assert run.bottleneck.endswith("U-Net bound; add GPUs")
+    assert run.bottleneck.endswith("bound by the U-Nets; add GPUs")
 
 
 def test_a_run_that_did_nothing_names_nothing():

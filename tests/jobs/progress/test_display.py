@@ -45,7 +45,7 @@ def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_
             os.killpg(run.popen.pid, signal.SIGKILL)
     for waiting in ("starting Ray", "loading the model", "first tracks under way", f"0/{TRACKS} tracks, 0 failed"):
         assert waiting in before
-    assert "stopped by SIGINT: what is in flight has" in run.shown
+    assert "stopped by SIGINT: tracks in flight have" in run.shown
     screen = run.screen
     seen = "\n".join(line.rstrip() for line in screen.lines).strip()
     assert code == errors.STOPPED, seen

@@ -90,13 +90,13 @@ def test_only_failures_give_a_time_left_and_no_speed():
 def test_the_stage_that_holds_things_up_is_named_with_how_busy_it_is():
     run = Run([None] * 2)
     run.finish(30, after_s=10)
-    assert run.standing.doing == "no stage holds it up"
+    assert run.standing.doing == "no single bottleneck"
     run.summary.stage_s |= {"Analyze": 2.0, "Separate": 9.0}
-    assert run.standing.doing == "held up by Separate, busy 90 % of the time"
+    assert run.standing.doing == "bottleneck: Separate, busy 90 % of the time"
     assert run.standing.busy == pytest.approx({"Analyze": 0.2, "Separate": 0.9})
 
 
 def test_a_run_that_is_stopping_says_so_and_how_long_it_takes():
     run = Run([None] * 2)
     run.standing.stopping = "stopped by SIGINT"
-    assert run.standing.doing == "stopped by SIGINT: what is in flight has 25 s; another signal ends it at once"
+    assert run.standing.doing == "stopped by SIGINT: tracks in flight have 25 s to finish; another signal ends the run at once"
