@@ -1,9 +1,9 @@
-"""The command line: one file a command.
+"""The command line: one file per command.
 
 Files:
     main: The entry point: all commands in one app, and its exit code.
     app: The app; errors become one line and an exit code here, and only here.
-    flags: Flags that two commands share.
+    flags: Flags that several commands share.
     run: `run`.
     plan: `plan`.
     dry_run: A plan on the terminal: `plan`, and `run --dry-run`.

@@ -1,4 +1,4 @@
-"""The command line's app, and its edge: errors become one line and an exit code here, and only here."""
+"""The command line's app: errors become one line and an exit code here, and only here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def about(
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[Handler]:
-    """Turn what our own code raises into one line on stderr and its exit code."""
+    """Turn errors of sep-batch into one line on stderr and an exit code."""
     from sep_batch.jobs.progress import log
     from sep_batch.pipeline.errors import STOPPED, BugError, RunError
     from sep_batch.pipeline.storage.uris import printable

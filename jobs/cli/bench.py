@@ -1,4 +1,4 @@
-"""The command `bench`: the speed of each step on this machine."""
+"""The command `bench`: measure the speed of each step on this machine."""
 
 from __future__ import annotations
 

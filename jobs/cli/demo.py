@@ -1,4 +1,4 @@
-"""The command `demo`: songs are synthesised and separated."""
+"""The command `demo`: synthesise songs and separate them."""
 
 from __future__ import annotations
 

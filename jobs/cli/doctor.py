@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine has and lacks."""
+"""The command `doctor`: check this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def doctor(
     address: flags.Address = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Check whether a run would work here, and say what to do about each thing that is missing. Exit code 8 if any is.
+    """Check this machine for runs, and name the next step for each fault. Exit code 8 if a run would not work.
 
     Example: sep-batch doctor s3://bucket/stems
     """

@@ -1,4 +1,4 @@
-"""The command that makes a dataset of stems: export."""
+"""The command `export`: make a dataset of stems."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 @app.command()
 def export(
     out: flags.Out,
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="Folder or prefix for the dataset, of its own.")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="Folder or prefix for the dataset alone, outside OUT.")],
     to: Annotated[str, typer.Option(help="Format of the dataset: webdataset, hf, lhotse, musdb or parquet.")],
     where: Annotated[
-        str | None, typer.Option(help="SQL condition on the columns of the index; only tracks that satisfy it are exported.")
+        str | None,
+        typer.Option(help="SQL condition on columns of the index, as \"genre = 'rock'\". Default: all separated tracks."),
     ] = None,
     stems: Annotated[str | None, typer.Option(help="Stems to export, as vocals,drums. Default: all.")] = None,
     excerpt: Annotated[
@@ -39,29 +40,32 @@ def export(
     split: Annotated[
         str, typer.Option(help="Shares of train, validation and test, as 0.8/0.1/0.1, or of train and test, as 0.9/0.1.")
     ] = "1",
-    group_by: Annotated[str | None, typer.Option(help="Column of which no value is in two splits, as artist.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Column of the index, as artist; tracks with the same value go to the same split.")
+    ] = None,
     shard_size: Annotated[
         int | None, typer.Option(help="Largest number of excerpts in a shard. Default: 500, or 20 whole tracks.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the splits and of the order of tracks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the splits, and of the order and choice of tracks.")] = 0,
     with_mix: Annotated[
         bool, typer.Option("--with-mix", help="Export the mix too, read from the sources; musdb always has it.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Number of tracks, drawn by the seed. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of tracks to export, drawn at random. Default: all.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an export in DEST that was made with other settings.")
     ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another export works on DEST.")] = 0.0,
     cpus: flags.Cpus = None,
     scratch: Annotated[
-        str | None, typer.Option(help="Folder for temporary files of shards where DEST is no disk. Default: the system's.")
+        str | None,
+        typer.Option(help="Folder for temporary files of shards if DEST is object storage. Default: the system's."),
     ] = None,
     address: flags.Address = None,
     endpoint_url: flags.EndpointUrl = None,
     storage_options: flags.StorageOptions = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Make a dataset of the stems in OUT: choose tracks, cut excerpts, make splits. The same command again resumes.
+    """Make a dataset of the stems in OUT: choose tracks, cut excerpts, make splits. Run the same command again to resume.
 
     Example: sep-batch export songs.stems vocals --to webdataset --excerpt 10s --min-active vocals=0.5
     """

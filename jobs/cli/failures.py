@@ -1,4 +1,4 @@
-"""The command `failures`: what failed in an OUT."""
+"""The command `failures`: show the failed tracks of an OUT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 @app.command()
 def failures(
     out: flags.Out,
-    error_class: Annotated[str | None, typer.Option("--class", help="Show one class of errors only, as decode_error.")] = None,
+    error_class: Annotated[str | None, typer.Option("--class", help="Show only this class of errors, as decode_error.")] = None,
     to: Annotated[
         str | None, typer.Option(help="Write a manifest of these tracks for sep-batch run: .parquet, .csv or .jsonl.")
     ] = None,
@@ -21,7 +21,7 @@ def failures(
     storage_options: flags.StorageOptions = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Show the failed tracks of OUT by class and message, and what to do about them.
+    """Show the failed tracks of OUT by class and message, with the next step for each class.
 
     Example: sep-batch failures songs.stems --to failures.parquet
     """

@@ -1,4 +1,4 @@
-"""Flags that several commands have, the panels of `--help`, and the command that flags make up."""
+"""Flags that several commands share, the panels of `--help`, and command lines made of flags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-WHAT, OUTPUT, RESOURCES = "What to separate", "Output", "Resources"
+TRACKS, OUTPUT, RESOURCES = "Tracks and model", "Output", "Resources"
 FAILURES, STORAGE, REPORTING = "Failures and time", "Storage", "Reporting"
 
 EndpointUrl = Annotated[str | None, typer.Option(help="URL of an S3-compatible server other than AWS.", rich_help_panel=STORAGE)]
@@ -24,7 +24,7 @@ StorageOptions = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to join: HOST:PORT of its head, or auto. Default: $RAY_ADDRESS; without it Ray is started here.",
+        help="Ray cluster to join: HOST:PORT of its head, or auto. Default: $RAY_ADDRESS, else Ray is started on this machine.",
         rich_help_panel=RESOURCES,
     ),
 ]
@@ -34,15 +34,15 @@ Out = Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix that a
 
 
 def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[F], F]:
-    """Give a command flags of another one, declared there: names, help and defaults. It takes them as `**flags`.
+    """Give a command flags that another command declares: names, help and defaults. It takes them as `**options`.
 
     Args:
-        command: The other one.
+        command: The other command.
         names: Names of its parameters.
     """
 
     def decorate(function: F) -> F:
-        theirs, ours = (inspect.signature(one, eval_str=True).parameters for one in (command, function))
+        theirs, ours = (inspect.signature(callback, eval_str=True).parameters for callback in (command, function))
         own = [parameter for parameter in ours.values() if parameter.kind is not parameter.VAR_KEYWORD]
         function.__signature__ = inspect.Signature([*own, *(theirs[name] for name in names)])  # type: ignore[attr-defined]
         return function
@@ -51,12 +51,12 @@ def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[
 
 
 def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> str:
-    """Return a command with what was typed for this one.
+    """Return the command line of another command with the flags that were typed for this one.
 
     Args:
         context: Context of this command.
-        command: The other one.
-        without: Parameters that it does not have.
+        command: Name of the other command.
+        without: Parameters that the other command does not have.
     """
     words = ["sep-batch", command]
     for parameter in context.command.params:
@@ -67,6 +67,6 @@ def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> 
         if parameter.param_type_name == "argument":
             words.append(str(value))
         else:
-            for one in value if isinstance(value, list | tuple) else [value]:
-                words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
+            for item in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0]] if item is True else [parameter.opts[0], str(item)]
     return shlex.join(words)

@@ -32,10 +32,10 @@ app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback
 
 
 def main() -> None:
-    """Run the command line, and leave with its exit code.
+    """Run the command line, and exit with its exit code.
 
-    The interpreter is not torn down: all is durable by then, and its teardown was seen to abort, once in some fifteen runs, with
-    threads of the libraries still there. That would make exit code 134 of a run that went well.
+    The interpreter is not torn down: all is durable by then, and about one teardown in fifteen aborted while threads of
+    libraries were still running. A successful run would then exit with 134.
     """
     streams.protect()
     code = 0
@@ -43,7 +43,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 (told as Python tells it)
+    except BaseException:  # noqa: BLE001 (printed as Python prints it)
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The command `manifest`: audio files are listed."""
+"""The command `manifest`: list audio files."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ def manifest(
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Leave out files of a source that match, whatever --include says; repeatable."),
+        typer.Option(
+            metavar="PATTERN", help="Leave out files of a source that match, even if --include matches them; repeatable."
+        ),
     ] = None,
     endpoint_url: flags.EndpointUrl = None,
     storage_options: flags.StorageOptions = None,
 ) -> None:
-    """List the audio below SRC, and what lists name, as a manifest for sep-batch run (uri, id, size, etag).
+    """List the audio below SRC, and the audio that lists name, as a manifest for sep-batch run: uri, id, size, etag.
 
     Example: sep-batch manifest s3://bucket/songs 'more/*.mp3' --probe --dedup sha256 -o songs.parquet
     """

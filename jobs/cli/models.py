@@ -14,7 +14,7 @@ models = typer.Typer(help="List, fetch, convert and show models.", no_args_is_he
 
 @models.command("list")
 def models_list() -> None:
-    """List the presets, and whether their weights are here."""
+    """List the presets, and the state of their weights."""
     from sep_batch.jobs.models import listing
 
     for line in listing():
@@ -24,7 +24,9 @@ def models_list() -> None:
 @models.command("fetch")
 def models_fetch(
     name: Annotated[str, typer.Argument(help="Preset, as spleeter:2stems.")],
-    from_file: Annotated[Path | None, typer.Option("--from", help="Published archive that is already on this machine.")] = None,
+    from_file: Annotated[
+        Path | None, typer.Option("--from", help="Copy of the published archive on this machine; nothing is downloaded.")
+    ] = None,
 ) -> None:
     """Download the weights of a preset into the cache, verify and convert them."""
     with one_line_errors():
@@ -38,7 +40,7 @@ def models_convert(
     checkpoint: Annotated[
         str, typer.Option(help="Prefix of a TensorFlow checkpoint: PREFIX of PREFIX.index and PREFIX.data-00000-of-00001.")
     ],
-    config: Annotated[Path, typer.Option(help="JSON configuration of the model, as Spleeter has it.")],
+    config: Annotated[Path, typer.Option(help="Spleeter's JSON configuration of the model.")],
     out: Annotated[Path, typer.Option(help="Folder for the converted model, which --model takes.")],
 ) -> None:
     """Convert a TensorFlow checkpoint of Spleeter into a folder that --model takes."""

@@ -1,4 +1,4 @@
-"""The command `plan`: what a run would do."""
+"""The command `plan`: show the work of a run without doing it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from sep_batch.jobs.cli.run import run
 @flags.shared_with(run, PLANNED)
 def plan(
     context: typer.Context,
-    manifest: Annotated[str, typer.Argument(help="Tracks to plan for: whatever sep-batch run takes.")],
+    manifest: Annotated[str, typer.Argument(help="Tracks to plan for, in any form that sep-batch run takes.")],
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast how long the run will take.")
     ] = False,
     as_json: flags.AsJson = False,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Show which tracks of MANIFEST a run would separate, why, and how much that is. Writes nothing.
 
     Example: sep-batch plan songs.parquet --gpus 8 --out s3://bucket/stems --calibrate
     """
     with one_line_errors():
-        exit_code = show_plan(context, manifest, calibrate=calibrate, as_json=as_json, **given)
+        exit_code = show_plan(context, manifest, calibrate=calibrate, as_json=as_json, **options)
     raise typer.Exit(exit_code)

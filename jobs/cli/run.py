@@ -1,4 +1,4 @@
-"""The command `run`: tracks are separated."""
+"""The command `run`: separate tracks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from sep_batch.jobs.cli import dry_run as planning
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
-from sep_batch.jobs.cli.flags import FAILURES, OUTPUT, REPORTING, RESOURCES, STORAGE, WHAT
+from sep_batch.jobs.cli.flags import FAILURES, OUTPUT, REPORTING, RESOURCES, STORAGE, TRACKS
 
 if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
@@ -43,7 +43,7 @@ def run(
             "--model",
             "-p",
             help="Preset (sep-batch models list shows them), or folder or URI of a converted model.",
-            rich_help_panel=WHAT,
+            rich_help_panel=TRACKS,
         ),
     ] = "spleeter:2stems",
     gpus: Annotated[
@@ -71,8 +71,8 @@ def run(
     stft: Annotated[
         str,
         typer.Option(
-            help="Stage that computes the STFT: cpu is the decoding stage, gpu is the U-Nets' stage, on whatever "
-            "device they run.",
+            help="Stage that computes the STFT: cpu is the decoding stage (Analyze), gpu is the U-Nets' stage (Separate), which "
+            "may run on a CPU too.",
             rich_help_panel=RESOURCES,
         ),
     ] = "cpu",
@@ -105,7 +105,7 @@ def run(
         typer.Option(
             help="Downmix of sources with more than two channels: itu (BS.775: centre and surrounds at -3 dB, LFE left out), or "
             "first-two (Spleeter's: all channels but the first two are left out).",
-            rich_help_panel=WHAT,
+            rich_help_panel=TRACKS,
         ),
     ] = "itu",
     filename: Annotated[
@@ -113,27 +113,27 @@ def run(
         typer.Option(
             "--filename",
             "-f",
-            help="Template of the stems' paths below OUT/stems, of {id} {stem} {ext} {filename} {foldername} "
-            "{instrument} {codec} "
-            "{shard}.",
+            help="Template of the stems' paths below OUT/stems. Tokens: {id} {stem} {ext} {filename} {foldername} "
+            "{instrument} {codec} {shard}.",
             rich_help_panel=OUTPUT,
         ),
     ] = "{shard}/{id}/{stem}.{ext}",
     stems: Annotated[
         str | None, typer.Option(help="Stems to write, as vocals,drums. Default: all of the model's.", rich_help_panel=OUTPUT)
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=WHAT)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
     offset: Annotated[
-        float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=WHAT)
+        float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=TRACKS)
     ] = 0.0,
     duration: Annotated[
         float | None,
-        typer.Option("--duration", "-d", help="Seconds to separate of each track. Default: to its end.", rich_help_panel=WHAT),
+        typer.Option("--duration", "-d", help="Seconds to separate of each track. Default: to its end.", rich_help_panel=TRACKS),
     ] = None,
     max_failures: Annotated[
         str,
         typer.Option(
-            help="Stop the run when more tracks failed: a number, or a percentage of the tracks tried.", rich_help_panel=FAILURES
+            help="Largest number of failed tracks, or percentage of the tracks tried; above it the run stops.",
+            rich_help_panel=FAILURES,
         ),
     ] = "5%",
     ok_with_failures: Annotated[
@@ -143,17 +143,16 @@ def run(
     retry: Annotated[
         str,
         typer.Option(
-            help="Failed tracks to try again: none, transient (errors that may pass, as of storage), all; or suspect: "
-            "transient ones, and tracks "
-            "that an older version may have decoded wrongly.",
+            help="Failed tracks to retry: none, transient (temporary errors, as of storage), or all. suspect: transient, and "
+            "also finished tracks that an older version may have decoded wrongly.",
             rich_help_panel=FAILURES,
         ),
     ] = "transient",
     damaged: Annotated[
         str,
         typer.Option(
-            help="Damaged files of which at least half could be decoded: keep separates and flags them, fail makes them failed "
-            "tracks. Tracks that are done stay.",
+            help="Damaged files of which at least half could be decoded: keep separates and flags them, fail counts them as "
+            "failed. Tracks that are done stay as they are.",
             rich_help_panel=FAILURES,
         ),
     ] = "keep",
@@ -164,15 +163,15 @@ def run(
     scratch: Annotated[
         str | None,
         typer.Option(
-            help="Folder for temporary files of long tracks where OUT is no disk. Default: the system's.",
+            help="Folder for temporary files of long tracks if OUT is object storage. Default: the system's.",
             rich_help_panel=STORAGE,
         ),
     ] = None,
     deadline: Annotated[
         str | None,
         typer.Option(
-            help="When to stop, finishing the tracks at work: after a duration, as 6h, or at a time of day, as 06:00. A run that "
-            "starts up to 6 h after that time stops at once.",
+            help="Time to stop, after which tracks in flight may finish: a duration, as 6h, or a time of day, as 06:00. A run "
+            "that starts up to 6 h after that time of day stops at once.",
             rich_help_panel=FAILURES,
         ),
     ] = None,
@@ -208,19 +207,21 @@ def run(
     shared_filesystem: Annotated[
         bool,
         typer.Option(
-            "--shared-filesystem", help="Every node of the cluster sees the local paths given.", rich_help_panel=RESOURCES
+            "--shared-filesystem",
+            help="Accept local paths on a cluster of several nodes; every node must see them.",
+            rich_help_panel=RESOURCES,
         ),
     ] = False,
     bad_rows: Annotated[
         str,
         typer.Option(
-            help="Manifest rows without a URI, or with an invalid id or number: refuse the whole manifest, or fail these rows "
-            "(class bad_row) and separate the others.",
+            help="Manifest rows without a URI, or with an invalid id or number: refuse rejects the whole manifest, fail marks "
+            "these rows as failed (class bad_row) and separates the others.",
             rich_help_panel=FAILURES,
         ),
     ] = "refuse",
-    uri_column: Annotated[str | None, typer.Option(help="Name of the manifest's URI column.", rich_help_panel=WHAT)] = None,
-    id_column: Annotated[str | None, typer.Option(help="Name of the manifest's id column.", rich_help_panel=WHAT)] = None,
+    uri_column: Annotated[str | None, typer.Option(help="Name of the manifest's URI column.", rich_help_panel=TRACKS)] = None,
+    id_column: Annotated[str | None, typer.Option(help="Name of the manifest's id column.", rich_help_panel=TRACKS)] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -229,15 +230,15 @@ def run(
             ".gitignore: '*.flac' "
             "and 'live' match the name of a file or folder, 'live/*.wav' and '/live' a path below the source, ** crosses "
             "folders; case matters.",
-            rich_help_panel=WHAT,
+            rich_help_panel=TRACKS,
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="Leave out files of a folder that match, whatever --include says; repeatable.",
-            rich_help_panel=WHAT,
+            help="Leave out files of a folder that match, even if --include matches them; repeatable.",
+            rich_help_panel=TRACKS,
         ),
     ] = None,
     dry_run: Annotated[
@@ -249,7 +250,9 @@ def run(
     metrics_port: Annotated[
         str | None,
         typer.Option(
-            metavar="[HOST:]PORT", help="Serve Prometheus metrics there. Default host: 127.0.0.1.", rich_help_panel=REPORTING
+            metavar="[HOST:]PORT",
+            help="Serve Prometheus metrics on this port; the default host is 127.0.0.1. Default: no metrics.",
+            rich_help_panel=REPORTING,
         ),
     ] = None,
     log_format: Annotated[
@@ -260,7 +263,7 @@ def run(
         typer.Option("--json", help="Print events as lines of JSON, the summary last.", rich_help_panel=REPORTING),
     ] = False,
 ) -> None:
-    """Separate every track of MANIFEST that is not done yet. The same command again resumes.
+    """Separate every track of MANIFEST that is not done yet. Run the same command again to resume.
 
     Example: sep-batch run songs.parquet --gpus 8 --out s3://bucket/stems
     """
@@ -268,14 +271,14 @@ def run(
         from sep_batch.jobs.run.run import run_job
         from sep_batch.jobs.setup.options import as_options
 
-        given = dict(context.params)
+        parameters = dict(context.params)
         if dry_run:
-            planned = {name: given[name] for name in planning.PLANNED}
+            planned = {name: parameters[name] for name in planning.PLANNED}
             raise typer.Exit(planning.show_plan(context, manifest, as_json=as_json, **planned))
         for name in ("manifest", "out", "dry_run", "as_json", "log_format", "metrics_port"):
-            del given[name]
-        telling: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
-        exit_code = separate(run_job, log, manifest, out, as_options(**given), **telling)
+            del parameters[name]
+        reporting: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
+        exit_code = separate(run_job, log, manifest, out, as_options(**parameters), **reporting)
     raise typer.Exit(exit_code)
 
 
@@ -284,13 +287,13 @@ def separate(
     log: Handler,
     source: str,
     out: str | None,
-    asked: dict[str, Any],
+    options: dict[str, Any],
     *,
     as_json: bool,
     log_format: str,
     metrics_port: str | None,
 ) -> int:
-    """Separate, with progress and summary on the terminal; return the exit code."""
+    """Run a job, with its progress and summary on the terminal; return the exit code."""
     from rich.console import Console
 
     from sep_batch.jobs.progress.progress import Progress
@@ -299,6 +302,6 @@ def separate(
     log.speak(log_format)
     progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
     log.standing = progress.standing
-    summary = job(source, out, progress=progress, **asked)
-    show(summary, as_json=as_json, reach=reach(asked["endpoint_url"], asked["storage_options"]))
+    summary = job(source, out, progress=progress, **options)
+    show(summary, as_json=as_json, reach=reach(options["endpoint_url"], options["storage_options"]))
     return summary.exit_code

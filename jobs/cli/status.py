@@ -1,4 +1,4 @@
-"""The command `status`: how far the runs of an OUT have come."""
+"""The command `status`: show the state of an OUT's runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def status(
     storage_options: flags.StorageOptions = None,
     as_json: flags.AsJson = False,
 ) -> None:
-    """Show whether a run works on OUT, from any machine: tracks done, failed and left, speed, and time of the end.
+    """Show the state of OUT, from any machine: active run, tracks done, failed and left, speed, and estimated end.
 
     Example: sep-batch status s3://bucket/stems
     """

@@ -1,4 +1,4 @@
-"""The command that hands others to a running cluster: submit."""
+"""The command `submit`: run a command on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def submit(
         list[str] | None, typer.Option(metavar="NAME", help="Environment variable to pass on to the job; repeatable.")
     ] = None,
     follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow this job's log from its beginning.")] = None,
-    stop: Annotated[str | None, typer.Option(metavar="ID", help="Stop this job in order, and wait for its end.")] = None,
+    stop: Annotated[str | None, typer.Option(metavar="ID", help="Stop this job gracefully, and wait for its end.")] = None,
 ) -> None:
     """Run a command on a Ray cluster, follow its log, and exit with its exit code. Ctrl-C leaves the job running.
 

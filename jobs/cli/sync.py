@@ -1,4 +1,4 @@
-"""The command `sync`: an OUT is brought up to a folder or prefix."""
+"""The command `sync`: separate new and changed files of a folder or prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 from sep_batch.jobs.cli.run import run, separate
 
-NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # of run's, those of a manifest
+NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # parameters of run only
 
 
 @app.command()
@@ -19,9 +19,9 @@ NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", 
 def sync(
     source: Annotated[str, typer.Argument(help="Folder or prefix that holds audio.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix for stems and index.")],
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Separate what is new or has changed below SOURCE; report what is gone, and keep its stems. For a nightly job.
+    """Separate new and changed files below SOURCE; report files that are gone, and keep their stems. For a nightly job.
 
     Example: sep-batch sync s3://bucket/songs s3://bucket/stems --deadline 06:00
     """
@@ -29,6 +29,6 @@ def sync(
         from sep_batch.jobs.run.sync import run_sync
         from sep_batch.jobs.setup.options import as_options
 
-        telling = {name: given.pop(name) for name in ("as_json", "log_format", "metrics_port")}
-        exit_code = separate(run_sync, log, source, out, as_options(**given), **telling)
+        reporting = {name: options.pop(name) for name in ("as_json", "log_format", "metrics_port")}
+        exit_code = separate(run_sync, log, source, out, as_options(**options), **reporting)
     raise typer.Exit(exit_code)

@@ -1,4 +1,4 @@
-"""The command `verify`: an OUT is compared with its journal."""
+"""The command `verify`: compare an OUT with its journal."""
 
 from __future__ import annotations
 
