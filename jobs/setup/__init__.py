@@ -1,4 +1,4 @@
-"""Steps and checks with which commands begin.
+"""First steps and checks of the commands.
 
 Files:
     options: Options of a run, read from flags and checked.
@@ -7,10 +7,10 @@ Files:
     storage_options: Storage options of the command line.
     outs: Marks of an OUT, and its run.json.
     run_json: The fields of run.json, checked.
-    machine: Options that this machine cannot satisfy are refused.
+    machine: Checks of options that this machine must satisfy.
     check: The result of one check.
     check_machine: Checks of Python, CPUs, memory, /dev/shm and open files.
     address: The address of a Ray cluster: its source, its form, its port.
-    stop: The end of a run by a signal (Ctrl-C, SIGTERM, SIGHUP) or a deadline.
-    streams: Stdout and stderr: lost output ends nothing; output of libraries is kept apart.
+    stop: The early end of a run by a signal (Ctrl-C, SIGTERM, SIGHUP) or a deadline.
+    streams: Stdout and stderr: a failed write does not end the process; libraries' own output is kept apart.
 """

@@ -1,4 +1,4 @@
-"""The address of a Ray cluster to join: where it was given, what it may look like, and whether a head's port answers there.
+"""The address of a Ray cluster to join: its source, its form, and a check that the head's port answers.
 
 Each step has a time limit. Ray itself retries an address without a cluster for a quarter of an hour.
 """
@@ -27,7 +27,7 @@ HEAD_PORT, DASHBOARD_PORT = 6379, 8265  # Ray's defaults
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})")
 _URL = re.compile(r"(?P<scheme>[A-Za-z]+)://(?:[^@/]*@)?(?P<host>\[[^\]]*\]|[^:/?]*)")
 _SETTINGS = 4  # type of the frame that each side of HTTP/2 begins with
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))  # RFC 9113, 3.4; no settings of ours
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0))  # RFC 9113, 3.4; without settings
 _FRAME_HEADER_BYTES = 9
 T = TypeVar("T")
 
@@ -51,8 +51,8 @@ class Address:
     """The address of a cluster's head.
 
     Attributes:
-        text: HOST:PORT; or auto, which is what Ray finds on this machine.
-        source: Where it was given: --address, RAY_ADDRESS, or a file of Ray's.
+        text: HOST:PORT; or auto, the cluster that Ray finds on this machine.
+        source: Source of the address: --address, RAY_ADDRESS, or a file of Ray's.
         otherwise: Advice for a run on this machine alone.
     """
 
@@ -61,7 +61,7 @@ class Address:
     otherwise: str
 
     def __str__(self) -> str:
-        """Return it for a message."""
+        """Return the address and its source, for a message."""
         return f"{uris.printable(self.text)} (from {self.source})"
 
     @property
@@ -74,13 +74,13 @@ class Address:
 
 
 def address_of(flag: str | None) -> Address | None:
-    """Return the address of the cluster to join; None for a Ray of our own.
+    """Return the address of the cluster to join; None if Ray starts on this machine.
 
     Args:
         flag: Value of --address. It wins over RAY_ADDRESS, except for auto, as in Ray.
 
     Raises:
-        UsageError: It cannot be the address of a head.
+        UsageError: The text cannot be the address of a head.
     """
     variable = os.environ.get("RAY_ADDRESS")
     is_flag = bool(flag) and not (flag == "auto" and variable)
@@ -88,7 +88,7 @@ def address_of(flag: str | None) -> Address | None:
     if not text or text == "local":
         return None
     check(text, source)
-    change = "leave --address away" if is_flag else "unset RAY_ADDRESS"
+    change = "omit --address" if is_flag else "unset RAY_ADDRESS"
     return Address(text, source, f"{change} to run on this machine alone")
 
 
@@ -108,7 +108,7 @@ def check(text: str, source: str) -> None:
     """Refuse a text that cannot be the address of a cluster's head.
 
     Raises:
-        UsageError: Says what it is, and what to do instead.
+        UsageError: The text cannot be an address; names its kind and the next step.
     """
     parts = _HOST_PORT.fullmatch(text)
     if text in ("auto", "local") or (parts and 0 < int(parts["port"]) < 1 << 16):
@@ -126,10 +126,10 @@ def check(text: str, source: str) -> None:
 
 
 def reach(address: Address) -> None:
-    """Connect to a head's port, and see that a gRPC server answers, which a head is.
+    """Connect to a head's port, and check that a gRPC server answers, as a head does.
 
     Raises:
-        NoCluster: Says what is there instead.
+        NoCluster: No gRPC server answers; names what is there instead.
     """
     with _connected(address) as connection:
         if os.environ.get("RAY_USE_TLS") in ("1", "true"):  # only Ray has the certificates
@@ -137,7 +137,7 @@ def reach(address: Address) -> None:
         try:
             answer = _answer(connection)
         except TimeoutError as error:
-            advice = f"is that the head's port ({HEAD_PORT} by default), and is the head overloaded? Or {address.otherwise}"
+            advice = f"check the head's port ({HEAD_PORT} by default) and the load of the head; or {address.otherwise}"
             raise NoCluster(
                 f"no cluster at {address}: it takes connections, but does not answer in {ANSWER_S:.0f} s", advice
             ) from error
@@ -148,10 +148,10 @@ def reach(address: Address) -> None:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return the result of a call that cannot be interrupted; after the time limit it goes on by itself.
+    """Return the result of a call that cannot be interrupted; after the time limit it goes on in its thread.
 
     Raises:
-        TimeoutError: It takes longer.
+        TimeoutError: The call takes longer than the time limit.
     """
     future = Future[T]()
 
@@ -184,9 +184,7 @@ def _connected(address: Address) -> socket.socket:
             reasons[reason(error, CONNECT_S)] = None
         else:
             return connection
-    advice = (
-        f"is the head up (ray start --head --port={port}), and does a firewall let this machine through? Or {address.otherwise}"
-    )
+    advice = f"start the head (ray start --head --port={port}), or open its firewall to this machine; or {address.otherwise}"
     raise NoCluster(f"no cluster at {address}: {', '.join(reasons)}", advice)
 
 
@@ -209,20 +207,20 @@ def _other_service(address: Address, answer: bytes) -> NoCluster:
     expected = f"expected the port of the cluster's head, {HEAD_PORT} by default"
     if answer.startswith((b"HTTP/", b"<")):
         advice = (
-            f"{expected}; a dashboard is for sep-batch submit --address http://{host}:{port} -- COMMAND; or {address.otherwise}"
+            f"{expected}; to use a dashboard, sep-batch submit --address http://{host}:{port} -- COMMAND; or {address.otherwise}"
         )
         return NoCluster(f"no cluster at {address}: an HTTP server answers, as a dashboard does", advice)
     line = uris.printable(answer.decode("ascii", "replace").partition("\n")[0].strip(), 60)
-    problem = f"another service answers: {line}" if line else "what listens there closes the connection"
+    problem = f"another service answers: {line}" if line else "the service there closes the connection"
     return NoCluster(f"no cluster at {address}: {problem}", f"{expected}; or {address.otherwise}")
 
 
 def reason(error: BaseException, limit_s: float) -> str:
-    """Return in a few words why a connection failed.
+    """Return the reason of a failed connection, in a few words.
 
     Args:
-        error: Exception raised by opening it.
-        limit_s: Time limit that it had, in seconds.
+        error: Exception raised by opening the connection.
+        limit_s: Time limit of the connection, in seconds.
     """
     if isinstance(error, TimeoutError):
         return f"no answer in {limit_s:.0f} s"

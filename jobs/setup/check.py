@@ -1,4 +1,4 @@
-"""One check of `doctor`: what was found, and what to do where it is not as it should be."""
+"""One check of `doctor`: its result, and the next step if there is a fault."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Check:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
         name: Name of the thing that was checked.
-        found: In words.
-        state: ok; note: runs will work, worse than they could; wrong: they will not.
+        found: Result in words.
+        state: ok; note: runs work, but worse than they could; wrong: runs do not work.
         advice: Next step for the user; empty where the check is ok.
     """
 
@@ -23,16 +23,16 @@ class Check:
     advice: str = ""
 
 
-def note(name: str, state: str, advice: str) -> Check:
-    """Return what runs will work with, worse than they could."""
-    return Check(name, state, "note", advice)
+def note(name: str, result: str, advice: str) -> Check:
+    """Return the check of a thing with which runs work, but worse than they could."""
+    return Check(name, result, "note", advice)
 
 
-def wrong(name: str, state: str, advice: str) -> Check:
-    """Return what runs will not work with."""
-    return Check(name, state, "wrong", advice)
+def wrong(name: str, result: str, advice: str) -> Check:
+    """Return the check of a thing with which runs do not work."""
+    return Check(name, result, "wrong", advice)
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error in one line."""
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).splitlines() or [type(error).__name__])[0]

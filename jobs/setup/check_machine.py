@@ -14,45 +14,45 @@ from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.machine import object_store_bytes
 from sep_batch.jobs.setup.options import Options
 
-RUN_BYTES = 4_000_000_000  # of memory that a run took at most on two CPUs, all its processes together
-OPEN_FILES = 8192  # that Ray recommends at least
-RAISED_FILES = 65536  # to which Ray raises the limit itself, where it may
-SLOW_BYTES = 10**10  # above it Ray refuses to have its object store elsewhere than in /dev/shm
-SHM = "/dev/shm"  # noqa: S108 (Ray's, not a file of ours)
+RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its processes together
+OPEN_FILES = 8192  # smallest number that Ray recommends
+RAISED_FILES = 65536  # number to which Ray raises the limit itself, if the system permits it
+SLOW_BYTES = 10**10  # size above which Ray refuses an object store outside /dev/shm
+SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SESSIONS = "Ray's files"
-SOCKET_BYTES = 107  # of the path of a Unix socket
-FULL = 0.95  # of a disk, from which on Ray spills no objects to it
-START_BYTES = 1_000_000  # that the files of a Ray that has just been started take
+SOCKET_BYTES = 107  # longest path of a Unix socket
+FULL = 0.95  # used share of a disk from which on Ray spills no objects to it
+START_BYTES = 1_000_000  # size of Ray's files right after its start
 DEFAULTS = Options()
-_UNBOUNDED = 1 << 60  # version 1 says no bound as the largest number of pages
+_UNBOUNDED = 1 << 60  # version 1 of control groups writes "no limit" as the largest number of pages
 
 
 def python() -> Check:
-    """Tell which Python this is."""
+    """Return the version of Python, and the platform."""
     return Check("Python", f"{platform.python_version()}, {platform.system()}, {platform.machine()}")
 
 
 def cpus() -> Check:
-    """Tell how many CPUs there are, and how many of them may be used."""
-    seen, quota = len(os.sched_getaffinity(0)), _quota()
-    description = f"{seen} of {os.cpu_count()}" if seen != os.cpu_count() else f"{seen}"
-    if quota is None or quota >= seen:
+    """Check the number of CPUs, and the container's limit on their use."""
+    usable, quota = len(os.sched_getaffinity(0)), _quota()
+    description = f"{usable} of {os.cpu_count()}" if usable != os.cpu_count() else f"{usable}"
+    if quota is None or quota >= usable:
         return Check("CPUs", description)
-    bound = max(1, math.floor(quota))
-    return note("CPUs", f"{description}, of which this container may use {quota:g}", f"run with --cpus {bound}, or give it more")
+    advice = f"run with --cpus {max(1, math.floor(quota))}, or raise the container's CPU limit"
+    return note("CPUs", f"{description}, of which this container may use {quota:g}", advice)
 
 
 def memory() -> Check:
-    """Tell how much memory there is, the container's bound counted, and how much of it is free."""
+    """Check the memory of the machine, or the container's limit, and how much of it is free."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     bound = min(total, _memory_bound() or total)
     free = min(bound, _available() or total)
-    description = f"{_gb(bound)}{', the bound of this container' if bound < total else ''}, {_gb(free)} free"
+    description = f"{_gb(bound)}{', the limit of this container' if bound < total else ''}, {_gb(free)} free"
     if bound < RUN_BYTES:
-        return wrong("memory", description, f"a run takes some {_gb(RUN_BYTES)}: give it more")
+        return wrong("memory", description, f"a run takes about {_gb(RUN_BYTES)}: use a larger machine or container")
     if free < RUN_BYTES:
-        return note("memory", description, f"a run takes some {_gb(RUN_BYTES)}: end what takes the rest")
+        return note("memory", description, f"a run takes about {_gb(RUN_BYTES)}: end other programs")
     return Check("memory", description)
 
 
@@ -60,7 +60,7 @@ def shm(options: Options = DEFAULTS) -> Check:
     """Check that Ray's object store has room in shared memory.
 
     Args:
-        options: Options of the run, whose GPUs say how large the object store is.
+        options: Options of the run; the number of GPUs sets the size of the object store.
     """
     store, total, free = object_store_bytes(options), 0, 0
     if os.path.isdir(SHM):
@@ -71,23 +71,24 @@ def shm(options: Options = DEFAULTS) -> Check:
         return Check(SHM, room)
     size = math.ceil(1.2 * store / 1e9)
     larger = f"docker run --shm-size {size}g; in Kubernetes an emptyDir of medium Memory on {SHM}"
-    advice = f"delete what fills it (ls -lS {SHM})" if total >= store else larger
+    advice = f"delete files in it (ls -lS {SHM} lists the largest first)" if total >= store else larger
     if store > SLOW_BYTES and not os.environ.get("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"):
         return wrong(SHM, f"{room}: Ray will not start", advice)
-    return note(SHM, f"{room}: it goes to the disk of {ray_folder()}, which is slow", advice)
+    return note(SHM, f"{room}: it uses the disk of {ray_folder()}, which is slow", advice)
 
 
 def sessions() -> Check:
-    """Check that Ray can write its sessions: sockets with paths that are short enough, logs, and objects that are spilled."""
+    """Check that Ray can write its session's files: sockets, whose paths must be short, logs, and spilled objects."""
     folder = ray_folder()
     if fault := _too_long(folder):
         return fault
-    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return wrong(SESSIONS, f"{folder} cannot be written to: {there} is not ours", "set RAY_TMPDIR to a folder that can be")
-    disk = shutil.disk_usage(there)
+    existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        problem = f"{folder} cannot be written to: {existing} is not a writable folder"
+        return wrong(SESSIONS, problem, "set RAY_TMPDIR to a writable folder")
+    disk = shutil.disk_usage(existing)
     room = f"{folder}, {_gb(disk.free)} of {_gb(disk.total)} free"
-    advice = f"free some, or set RAY_TMPDIR to a folder on another disk, of at most {_most_bytes()} bytes"
+    advice = f"free disk space, or set RAY_TMPDIR to a folder on another disk, with a name of at most {_most_bytes()} bytes"
     if disk.free < START_BYTES:
         return wrong(SESSIONS, f"{room}: Ray will not start", advice)
     if disk.free < (1 - FULL) * disk.total:
@@ -96,7 +97,7 @@ def sessions() -> Check:
 
 
 def _too_long(folder: str) -> Check | None:
-    """Return what is wrong with a folder whose name makes the paths of Ray's sockets too long."""
+    """Return a fault if the folder's name makes the paths of Ray's sockets too long."""
     most, length = _most_bytes(), len(os.fsencode(os.path.dirname(folder)))
     if length <= most:
         return None
@@ -108,18 +109,18 @@ def _too_long(folder: str) -> Check | None:
 
 
 def _most_bytes() -> int:
-    """Return how long the name of RAY_TMPDIR may be."""
+    """Return the largest length of the name in RAY_TMPDIR, in bytes."""
     return SOCKET_BYTES - len(f"/ray/session_2026-11-30_06-38-41_123456_{os.getpid()}/sockets/plasma_store")
 
 
 def open_files() -> Check:
-    """Tell how many files a process may have open."""
+    """Check how many files a process may have open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(soft, min(hard, RAISED_FILES)) if hard != resource.RLIM_INFINITY else max(soft, RAISED_FILES)
     if soft == resource.RLIM_INFINITY or most >= OPEN_FILES:
         return Check("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{most:,}, as Ray raises the limit")
     advice = f"ulimit -Hn {RAISED_FILES} as root, docker run --ulimit nofile={RAISED_FILES}, or limits.conf"
-    return note("open files", f"at most {most:,}, Ray wants {OPEN_FILES:,}", advice)
+    return note("open files", f"at most {most:,}, Ray recommends {OPEN_FILES:,}", advice)
 
 
 def _gb(size: int) -> str:
@@ -127,7 +128,7 @@ def _gb(size: int) -> str:
 
 
 def _quota() -> float | None:
-    """Return how many CPUs the control group may use; None where it is not bound."""
+    """Return how many CPUs the control group may use; None without a limit."""
     bounds = []
     for folder in _folders("cpu"):
         if (words := _words(folder / "cpu.max")) and words[0] != "max":
@@ -139,13 +140,13 @@ def _quota() -> float | None:
 
 
 def _memory_bound() -> int | None:
-    """Return how many bytes the control group may use; None where it is not bound."""
+    """Return how many bytes the control group may use; None without a limit."""
     files = (_words(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
     return min((int(words[0]) for words in files if words and words[0] != "max" and int(words[0]) < _UNBOUNDED), default=None)
 
 
 def _folders(controller: str) -> list[Path]:
-    """Return where bounds of a controller's may stand: this process's own control group and those around it."""
+    """Return the folders that may hold a controller's limits: this process's control group and its parents."""
     folders = []
     for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []:
         _, controllers, path = line.split(":", 2)

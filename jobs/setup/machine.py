@@ -8,59 +8,59 @@ from sep_batch.jobs.setup.address import Address, address_of
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 
-OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: what it works on, what is ready for it, what it gave
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: its current input, its next input, and its output
 
 
 def cluster(options: Options) -> Address | None:
-    """Return the address of the cluster to join; None for a Ray of our own.
+    """Return the address of the cluster to join; None if Ray starts on this machine.
 
     Raises:
-        UsageError: It cannot be the address of a head.
+        UsageError: The text cannot be the address of a head.
     """
     return address_of(options.address)
 
 
 def refuse_unfit(options: Options) -> None:
-    """Refuse what this machine cannot do; a cluster is looked at once it is joined.
+    """Refuse options that this machine cannot satisfy; a cluster is checked once it is joined.
 
     Raises:
-        NotRunnableError: Fewer GPUs than asked for.
-        UsageError: A precision that the CPU does not have; a wait for GPUs that will not come.
+        NotRunnableError: This machine has fewer GPUs than --gpus.
+        UsageError: The CPU does not have the precision; or --min-gpus is given without a cluster.
     """
     if cluster(options):
         return
     if options.min_gpus is not None:
-        raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected a cluster to wait for, by --address or RAY_ADDRESS")
-    asked = None if options.gpus == "auto" else int(options.gpus)
-    if asked and not options.device:
-        refuse_missing_gpus(asked)
+        raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected a cluster, given by --address or RAY_ADDRESS")
+    gpus = None if options.gpus == "auto" else int(options.gpus)
+    if gpus and not options.device:
+        refuse_missing_gpus(gpus)
     _refuse_precision(options)
 
 
-def refuse_missing_gpus(asked: int) -> None:
+def refuse_missing_gpus(gpus: int) -> None:
     """Refuse more GPUs than torch can use on this machine.
 
     Raises:
-        NotRunnableError: Names what was found.
+        NotRunnableError: There are fewer; names how many torch can use.
     """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked > count:
+    if gpus > count:
         raise errors.NotRunnableError(
-            f"--gpus {asked}: found {count} that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
-            "ask for fewer, or --gpus 0 for the CPU"
+            f"--gpus {gpus}: found {count} GPUs that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
+            "lower --gpus, or use --gpus 0 for the CPU"
         )
 
 
-def gpus_wanted(options: Options) -> int:
-    """Return how many GPUs a run on this machine will take, without asking torch: auto is what the driver lists."""
+def gpu_count(options: Options) -> int:
+    """Return the number of GPUs of a run on this machine, without torch: auto counts those that NVIDIA's driver lists."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if options.gpus == "auto" else int(options.gpus)
 
 
 def object_store_bytes(options: Options) -> int:
-    """Return the size of the object store of a Ray of our own."""
-    return OBJECT_STORE_BYTES * max(1, gpus_wanted(options))
+    """Return the size of the object store of a Ray that starts on this machine."""
+    return OBJECT_STORE_BYTES * max(1, gpu_count(options))
 
 
 def _refuse_precision(options: Options) -> None:

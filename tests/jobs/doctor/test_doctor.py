@@ -120,7 +120,7 @@ def test_a_small_shared_memory_is_noted_with_how_to_make_it_larger(monkeypatch):
     has_shm(monkeypatch, total=64 << 20, free=64 << 20)
     small = check_machine.shm()
     assert small.state == "note"
-    assert "0.1 GB of 0.1 GB free, Ray's object store takes 0.8 GB: it goes to the disk of " in small.found
+    assert "0.1 GB of 0.1 GB free, Ray's object store takes 0.8 GB: it uses the disk of " in small.found
     assert "--shm-size 2g" in small.advice
     has_shm(monkeypatch, total=OBJECT_STORE_BYTES, free=OBJECT_STORE_BYTES)
     assert check_machine.shm().state == "ok"
@@ -129,7 +129,7 @@ def test_a_small_shared_memory_is_noted_with_how_to_make_it_larger(monkeypatch):
 def test_a_shared_memory_that_is_full_is_noted_with_how_to_see_what_fills_it(monkeypatch):
     has_shm(monkeypatch, total=16 << 30, free=64 << 20)
     full = check_machine.shm()
-    assert (full.state, full.advice) == ("note", "delete what fills it (ls -lS /dev/shm)")
+    assert (full.state, full.advice) == ("note", "delete files in it (ls -lS /dev/shm lists the largest first)")
 
 
 def test_more_gpus_need_more_shared_memory_and_ray_refuses_to_go_without(monkeypatch):
@@ -228,7 +228,7 @@ def test_the_bounds_of_a_container_count_not_those_of_its_host(kind, group):
     group(own, **files)
     cpus, memory = check_machine.cpus(), check_machine.memory()
     assert (cpus.state, "of which this container may use 2.5" in cpus.found, "--cpus 2," in cpus.advice) == ("note", True, True)
-    assert (memory.state, "2.0 GB, the bound of this container" in memory.found) == ("wrong", True)
+    assert (memory.state, "2.0 GB, the limit of this container" in memory.found) == ("wrong", True)
 
 
 def test_without_bounds_the_machine_counts(group):

@@ -133,9 +133,9 @@ def test_a_server_of_http_2_may_be_a_head():
 
 def test_a_closed_port_is_refused(closed):
     assert refusal(closed) == (
-        f"no cluster at {closed} (from --address): connection refused; is the head up (ray start --head "
-        f"--port={closed.partition(':')[2]}), and does a firewall let this machine through? "
-        "Or leave --address away to run on this machine alone"
+        f"no cluster at {closed} (from --address): connection refused; start the head (ray start --head "
+        f"--port={closed.partition(':')[2]}), or open its firewall to this machine; "
+        "or omit --address to run on this machine alone"
     )
 
 
@@ -153,7 +153,7 @@ def test_packets_that_are_dropped_are_waited_for_for_a_limited_time(monkeypatch)
             connection = waiting.enter_context(socket.socket())
             connection.settimeout(0)
             connection.connect_ex(full.getsockname())
-        assert ": no answer in 0 s; is the head up" in refusal(f"127.0.0.1:{full.getsockname()[1]}")
+        assert ": no answer in 0 s; start the head" in refusal(f"127.0.0.1:{full.getsockname()[1]}")
 
 
 def test_a_host_that_has_no_address_is_named(monkeypatch):
@@ -188,14 +188,14 @@ def test_an_http_server_is_taken_for_a_dashboard(answer):
     with service(answer) as at:
         told = refusal(at)
     assert "an HTTP server answers, as a dashboard does; expected the port of the cluster's head, 6379 by default" in told
-    assert f"a dashboard is for sep-batch submit --address http://{at} -- COMMAND" in told
+    assert f"to use a dashboard, sep-batch submit --address http://{at} -- COMMAND" in told
 
 
 def test_another_service_is_told_by_its_first_line():
     with service(b"-ERR unknown command 'PRI'\r\n") as at:
         assert "another service answers: -ERR unknown command 'PRI'; expected the port" in refusal(at)
     with service(b"") as at:
-        assert "what listens there closes the connection" in refusal(at)
+        assert "the service there closes the connection" in refusal(at)
 
 
 def test_what_speaks_tls_is_left_to_ray(mute, monkeypatch):
@@ -283,7 +283,7 @@ def test_a_closed_port_is_told_at_once_in_one_line(name, closed, commands, tmp_p
     assert code == (8 if name == "doctor" else 5), output
     (line,) = [line for line in output.splitlines() if "connection refused" in line]
     assert f"no cluster at {closed} (from --address)" in line
-    assert "Or leave --address away to run on this machine alone" in line
+    assert "or omit --address to run on this machine alone" in line
     assert took_s < LIMIT_S
     assert not (tmp_path / "stems").exists()
     assert not (tmp_path / "dataset").exists()
@@ -295,7 +295,7 @@ def test_a_mute_port_is_told_in_half_a_minute(name, mute, commands, monkeypatch)
     code, output, took_s = call(*commands[name])
     assert code == (8 if name == "doctor" else 5), output
     assert f"no cluster at {mute} (from RAY_ADDRESS): it takes connections, but does not answer in 10 s" in output
-    assert "Or unset RAY_ADDRESS to run on this machine alone" in output
+    assert "or unset RAY_ADDRESS to run on this machine alone" in output
     assert took_s < LIMIT_S
 
 
