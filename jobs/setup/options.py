@@ -20,7 +20,7 @@ from sep_batch.pipeline.stages.context import Stft
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"
-_FIELDS = {  # of `Options`
+_FIELDS = {  # fields of `Options` whose names differ from the parameters of `run`
     **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
     "sample_rate": "sample_rate_hz",
 }
@@ -39,7 +39,7 @@ class MaxFailures:
         """Read `100` or `5%`.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: The text is neither.
         """
         try:
             bound = float(text.removesuffix("%"))
@@ -50,51 +50,50 @@ class MaxFailures:
         return cls(bound, text.endswith("%"))
 
     def is_exceeded(self, failed: int, tried: int) -> bool:
-        """Tell whether so many failures of so many tracks are too many."""
+        """Return whether this many failures are too many for this many tracks."""
         return failed > (self.bound * tried / 100 if self.is_percent else self.bound)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for besides manifest and OUT; the same words as the command line's flags.
+    """Options of a run besides manifest and OUT, named as the flags of the command line.
 
     Attributes:
         model: A preset, or a folder or URI of a converted model.
-        gpus: "auto", or how many; 0 runs the U-Nets on the CPU.
-        cpus: Bound on the CPUs used; None is all.
+        gpus: Number of GPUs, or "auto" for all; 0 runs the U-Nets on the CPU.
+        cpus: Largest number of CPUs used; None is all.
         format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
         bit_depth: 16, 24 or float.
         precision: Compute precision of the U-Nets: float32, tf32, bfloat16, float16.
         stft: Stage that computes the STFT: "cpu" is Analyze; "gpu" is Separate, on whatever device it runs.
-        analysis: Whether the index tells levels, activity and width of stems.
+        analysis: Write levels, activity and width of the stems into the index.
         bitrate: Bits per second of a lossy format.
-        sample_rate_hz: That stems are written at; None is the model's, or what the format takes instead of it.
+        sample_rate_hz: Sample rate of the stems; None is the model's, or the one that the format takes instead.
         mono: Write the mean of both channels.
         downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
         filename: Template of the stems' paths below OUT/stems.
-        stems: Those to write; None is all.
-        limit: Only the first tracks of the manifest.
-        offset_s: Skipped at the start of each track, where its row says nothing else.
-        duration_s: Separated of each track, where its row says nothing else.
-        max_failures: Number or percent of the tracks tried, over which the run is stopped.
-        ok_with_failures: Exit code 0 though some tracks failed.
-        retry: Failed tracks that are tried again: none, transient or all; suspect: transient ones, and tracks that are done but
-            were decoded by older rules that may have been wrong.
+        stems: Stems to write; None is all.
+        limit: Number of tracks to separate, the first of the manifest; None is all.
+        offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
+        duration_s: Seconds to separate of each track whose row has no duration of its own; None is to its end.
+        max_failures: Number of failed tracks, or percentage of the tracks tried, above which the run stops.
+        ok_with_failures: Exit with 0 although some tracks failed.
+        retry: Failed tracks to retry: none, transient or all; suspect: transient ones, and tracks that are done but were decoded
+            by older rules that may have been wrong.
         damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
-        scratch: Folder for temporary files of long tracks, where OUT is object storage.
-        deadline: When the run shall end: a duration as 6h, or a time of day as 06:00; a run that begins up to 6 h after it ends
-            at once.
-        wait_s: How long to wait where another run works on OUT.
-        time_limit_s: How long a stage may be at work on one part of a track.
-        input_root: The folder below which local sources have to lie.
-        allow_http: Whether http and https are read.
+        scratch: Folder for temporary files of long tracks if OUT is object storage.
+        deadline: Time to stop: a duration as 6h, or a time of day as 06:00; a run that begins up to 6 h after it ends at once.
+        wait_s: Seconds to wait while another run works on OUT.
+        time_limit_s: Time limit for one part of a track in one stage, in seconds.
+        input_root: Folder below which local sources must lie.
+        allow_http: Read sources at http and https URLs.
         endpoint_url: URL of the S3 server.
-        storage_options: A JSON file of fsspec's options by URI prefix; it may hold secrets.
+        storage_options: Path of a JSON file with fsspec options by URI prefix; it may hold secrets.
         address: Address of a running Ray cluster.
-        min_gpus: Number of a cluster's GPUs that suffices to start; the others take part once they are there.
-        shared_filesystem: Whether every node of the cluster sees the paths that are given.
-        bad_rows: "refuse": a manifest with rows that cannot be meant is refused; "fail": these rows fail as `bad_row`.
+        min_gpus: Number of the cluster's GPUs that suffices to start; the others take part once they are available.
+        shared_filesystem: Accept local paths on a cluster of several nodes, because every node sees them.
+        bad_rows: "refuse": a manifest with invalid rows is refused; "fail": these rows fail as `bad_row`.
         uri_column: The manifest's column of URIs.
         id_column: The manifest's column of ids.
         include: Patterns of a folder's files, of which a track matches at least one.
@@ -168,7 +167,7 @@ def as_options(**flags: Any) -> dict[str, Any]:
 
 
 def _bitrate(text: str | None) -> int | None:
-    """Read 128k, 320000."""
+    """Return bits per second, read from text as 128k or 320000."""
     if text is None:
         return None
     number, factor = (text[:-1], 1000) if text.lower().endswith("k") else (text, 1)
@@ -178,10 +177,10 @@ def _bitrate(text: str | None) -> int | None:
 
 
 def check(options: Options) -> None:
-    """Refuse what cannot be meant.
+    """Refuse invalid options.
 
     Raises:
-        UsageError: Names the flag, what was found and what was expected.
+        UsageError: An option is invalid; names the flag, its value and the values that it takes.
     """
     MaxFailures.parse(options.max_failures)
     stem_paths.check(options.filename)
@@ -203,7 +202,7 @@ def check(options: Options) -> None:
         address.check(options.address, "--address")
     if options.offset_s < 0:
         raise errors.UsageError(f"--offset {options.offset_s}: expected 0 or more")
-    for name, asked, known in (
+    for name, choice, choices in (
         ("--precision", options.precision, Precision),
         ("--stft", options.stft, Stft),
         ("--downmix", options.downmix, Downmix),
@@ -211,8 +210,8 @@ def check(options: Options) -> None:
         ("--damaged", options.damaged, OnDamage),
         ("--bad-rows", options.bad_rows, BadRows),
     ):
-        if asked not in get_args(known):
-            raise errors.UsageError(f"{name} {asked}: expected one of {', '.join(get_args(known))}")
+        if choice not in get_args(choices):
+            raise errors.UsageError(f"{name} {choice}: expected one of {', '.join(get_args(choices))}")
     _check_format(options)
 
 
@@ -221,13 +220,13 @@ def _check_format(options: Options) -> None:
         raise errors.UsageError(f"--format {options.format}: expected one of {', '.join(codecs.CODECS)}")
     lossy = codecs.is_lossy(options.format)
     if lossy and options.bit_depth != "16":
-        raise errors.UsageError(f"--bit-depth {options.bit_depth}: {options.format} has none, it takes a --bitrate")
+        raise errors.UsageError(f"--bit-depth {options.bit_depth}: {options.format} has no bit depth; use --bitrate")
     if not lossy and options.bit_depth not in codecs.CODECS[options.format]:
         raise errors.UsageError(
             f"--bit-depth {options.bit_depth}: {options.format} takes {' or '.join(codecs.CODECS[options.format])}"
         )
     if options.bitrate and not lossy:
-        raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} is lossless, it takes a --bit-depth")
+        raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} is lossless; use --bit-depth")
     codec = codecs.CODECS[options.format]["" if lossy else options.bit_depth]
     if options.bitrate and options.bitrate not in codec.bitrates:
         raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} takes {_listed(codec.bitrates)} bits per second")

@@ -17,13 +17,13 @@ from sep_batch.pipeline.storage import uris
 
 
 def refuse_no_out(out: str) -> None:
-    """Refuse what no run wrote to.
+    """Refuse a folder or prefix that no run wrote to.
 
     Args:
         out: A path or URI, absolute.
 
     Raises:
-        NotRunnableError: Says what was found there.
+        NotRunnableError: No run wrote to it; names what was found there.
     """
     if not storage.is_folder(out):
         kind = "a file" if storage.exists(out) else "not found"
@@ -34,10 +34,10 @@ def refuse_no_out(out: str) -> None:
 
 
 def last_run(out: str) -> dict[str, Any]:
-    """Read what the last run wrote of itself into OUT; where none has come to that yet, objects that say nothing.
+    """Return OUT's run.json, which its last run wrote; with empty objects if no run has written it yet.
 
     Raises:
-        NotRunnableError: It is not what a run writes.
+        NotRunnableError: Its content is not valid.
     """
     uri, nothing = f"{out}/{layout.RUN_JSON}", dict[str, Any](settings={}, manifest={}, versions={})
     if not storage.exists(uri):
@@ -46,12 +46,13 @@ def last_run(out: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(storage.read(uri))
         RunJson.model_validate(content)
     except (ValueError, RecursionError) as error:
-        raise failures.NotRunnableError(f"{uri}: not what a run writes ({_why(error)}); remove it to start OUT anew") from error
+        problem = f"{uri}: not valid ({_why(error)})"
+        raise failures.NotRunnableError(f"{problem}; remove this file, and the next run writes a new one") from error
     return nothing | content
 
 
 def _why(error: Exception) -> str:
-    """Say in a few words what is wrong with a text of JSON."""
+    """Return the fault of a JSON text, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -61,7 +62,7 @@ def _why(error: Exception) -> str:
 
 @contextmanager
 def errors(dest: str | None = None) -> Iterator[None]:
-    """Name the place of the command line that a storage error is about: OUT, or DEST.
+    """Turn storage errors into errors that name the argument of the command line: OUT, or DEST.
 
     Args:
         dest: URI of DEST, for commands that have one.
@@ -72,5 +73,5 @@ def errors(dest: str | None = None) -> Iterator[None]:
     try:
         yield
     except failures.TrackError as error:
-        place = "DEST" if dest and str(error).startswith(dest) else "OUT"
-        raise failures.NotRunnableError(f"{place} {error}") from error
+        argument = "DEST" if dest and str(error).startswith(dest) else "OUT"
+        raise failures.NotRunnableError(f"{argument} {error}") from error

@@ -1,4 +1,4 @@
-"""The first steps of a run and of a plan, which are the same for both: catalog, model, settings, OUT as it is.
+"""The first steps that a run and a plan share: catalog, model, settings, and checks against OUT.
 
 Nothing here writes to OUT.
 """
@@ -33,13 +33,13 @@ from sep_batch.pipeline.storage.threads import in_threads
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is to be separated, and where to.
+    """Tracks to separate, and the OUT for their stems.
 
     Attributes:
         listed: The manifest.
-        tracks: Its tracks, as far as they are wanted.
+        tracks: Tracks of the manifest, up to --limit.
         out: OUT.
-        access: How storage is reached; it may hold secrets.
+        access: Options of storage; they may hold secrets.
     """
 
     listed: manifest.Manifest
@@ -50,7 +50,7 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Model:
-    """A model's description, the sha256 of its weights, and the folder where they lie; None where they are not here."""
+    """A model's description, the sha256 of its weights, and their folder; None if they are not on this machine."""
 
     spec: ModelSpec
     weights_sha256: str
@@ -58,10 +58,10 @@ class Model:
 
 
 def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
-    """Check the machine, set how storage is reached, and read the manifest.
+    """Check the machine, set the options of storage, and read the manifest.
 
     Raises:
-        RunError: Something cannot be meant, is not there, or is not clear.
+        RunError: An option, the machine, the manifest or OUT is not fit for a run.
     """
     machine.refuse_unfit(options)
     access = storage_options(options.endpoint_url, options.storage_options)
@@ -78,22 +78,22 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
             bad_rows=options.bad_rows,
         )
     except manifest.BadRowsError as error:
-        hint = "correct them, or have these rows fail and the others separated: --bad-rows fail"
+        hint = "correct them, or use --bad-rows fail, which fails these rows and separates the others"
         raise errors.ManifestError(f"{error}; {hint}") from error
     try:
-        where = uris.target(out or default_out(listed.uri))
+        target = uris.target(out or default_out(listed.uri))
     except errors.BadUri as error:
         raise errors.NotRunnableError(f"OUT {error}") from error
-    _refuse_sources_in_out(listed.tracks["uri"], where)
-    refuse_missing_packages(listed.tracks["uri"], where)
-    return Catalog(listed, listed.tracks.slice(0, options.limit), where, access)
+    _refuse_sources_in_out(listed.tracks["uri"], target)
+    refuse_missing_packages(listed.tracks["uri"], target)
+    return Catalog(listed, listed.tracks.slice(0, options.limit), target, access)
 
 
 def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
     """Refuse sources in the folders that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
 
     Raises:
-        UsageError: With the first of them.
+        UsageError: There is such a source; names the first.
     """
     for folder in ("stems", "_sep"):
         at = pc.index(pc.starts_with(sources, f"{out}/{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
@@ -105,10 +105,10 @@ def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
 
 
 def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
-    """Make sure that this machine has the packages that sources and OUT need.
+    """Refuse sources and an OUT whose storage needs a package that is not installed.
 
     Raises:
-        NotRunnableError: It has not; names one.
+        NotRunnableError: A package is missing; names it.
     """
     first = (pc.index(pc.starts_with(sources, f"{scheme}://"), pa.scalar(True)).as_py() for scheme in uris.OBJECT_STORES)  # noqa: FBT003
     try:
@@ -119,22 +119,22 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
 
 
 def default_out(source: str) -> str:
-    """Return where stems go by default: beside the source, `songs.parquet` -> `songs.stems`, so `songs.csv.gz` too.
+    """Return the default OUT, beside the source: `songs.parquet` -> `songs.stems`, and `songs.csv.gz` -> `songs.stems`.
 
     Raises:
-        UsageError: It is a bucket, beside which there is nothing.
+        UsageError: The source is a whole bucket, and no folder can lie beside it.
     """
     if source == uris.place(source):
-        raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
+        raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, so OUT has no default; name a folder or prefix")
     return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 
 
 def obtain_model(name: str) -> Model:
-    """Have a model's weights verified, fetched where they are not here.
+    """Return a model with verified weights, fetched if they are not on this machine.
 
     Raises:
-        UsageError: No such model.
-        NotRunnableError: Its weights cannot be had, or are not what they should be.
+        UsageError: There is no such model.
+        NotRunnableError: Its weights cannot be fetched or read, or do not have the expected content.
     """
     try:
         if not uris.is_local(name):
@@ -150,10 +150,10 @@ def obtain_model(name: str) -> Model:
 
 
 def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
-    """Return a model without fetching a published one: where its weights are not here, they are taken for those of OUT.
+    """Return a model without fetching a published one: if its weights are not cached, those of OUT are assumed.
 
     Args:
-        name: As `--model` takes it.
+        name: Value of `--model`.
         before: OUT's settings, as its last run wrote them.
     """
     if name in PRESETS and not weights.is_cached(name):
@@ -192,7 +192,7 @@ def settings_of(options: Options, model: Model) -> Settings:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Ids and URIs of tracks that are no bad rows, as often as they are gone through; few of them are Python's at a time."""
+    """Iterable of the ids and URIs of tracks, without bad rows; repeatable, with few Python objects at a time."""
 
     tracks: pa.Table
 
@@ -205,35 +205,35 @@ class _Pairs:
 
 
 def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
-    """Refuse tracks whose stems would have one path.
+    """Refuse tracks whose stems would have the same path.
 
     Raises:
-        UsageError: With the first few pairs.
+        UsageError: There are such tracks; names the first pairs.
     """
     stem_paths.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
 
 
 def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
-    """Refuse tracks of the manifest that have the ids of other songs, which are done and still there: theirs would be lost.
+    """Refuse a track with the id of another song that is done and whose source is still there: its stems would be lost.
 
     Raises:
-        ManifestError: With both URIs.
+        ManifestError: There is such a track; names both URIs.
     """
     pairs = of_another(plan, journal.database)
     there = in_threads(_is_there, (other for _, _, other in pairs))
     for (id, uri, other), is_there in zip(pairs, there, strict=True):
         if is_there:
             raise errors.ManifestError(
-                f"id {id} is {uris.shown(uri)} in the manifest, and in OUT {uris.shown(other)}, which is still there: "
-                "give two songs two ids, or two OUTs"
+                f"id {id} is {uris.shown(uri)} in the manifest, but {uris.shown(other)} in OUT, and that source is still there: "
+                "give each song its own id, or use another --out"
             )
 
 
 def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[str]:
-    """Return the ids of tracks that are not about to be separated, but whose stems will be written over; their sources are gone.
+    """Return the ids of tracks whose stems the run overwrites without separating them; their sources are gone.
 
     Raises:
-        UsageError: The source of such a track is still there: its stems would be lost.
+        UsageError: The source of such a track is still there, and its stems would be lost.
     """
     displaced_tracks = taken(plan, journal, settings)
     for other, is_there in zip(
@@ -242,14 +242,14 @@ def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[
         if is_there:
             raise errors.UsageError(
                 f"--filename {uris.printable(settings.filename)}: {uris.shown(other.uri)} gives {uris.printable(other.path)}, "
-                f"where OUT has a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
-                "use a template that holds {id}, or another --out"
+                f"which OUT holds as a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
+                "use a template with {id}, or another --out"
             )
     return [other.other_id for other in displaced_tracks]
 
 
 def _is_there(uri: str) -> bool:
-    """Tell whether a source is there; where it cannot be asked for, it is taken for gone."""
+    """Return whether a source is there; one that cannot be checked counts as gone."""
     try:
         return storage.exists(uri)
     except errors.TrackError:
@@ -257,21 +257,21 @@ def _is_there(uri: str) -> bool:
 
 
 def refuse_other_settings(out: str, settings: Settings, before: dict[str, Any], *, overwrite: bool) -> None:
-    """Refuse to go on with other settings than those OUT was made with, where that was not asked for.
+    """Refuse settings that differ from OUT's, unless --overwrite is given.
 
     Args:
         out: OUT.
         settings: Settings of this run.
         before: Content of the last run's run.json, as `outs.last_run` returns it.
-        overwrite: Whether that was asked for.
+        overwrite: Accept other settings.
 
     Raises:
-        SettingsDifferError: With their flags, and both values of each.
+        SettingsDifferError: Settings differ; names their flags, with both values of each.
     """
     settings_before = before["settings"]
     if settings_before and (differing := settings.differences(settings_before)) and not overwrite:
         own = shlex.join(setting_flags.words(before)) or "no flags, the defaults"
         raise errors.SettingsDifferError(
             f"OUT {out} holds stems made with other settings: {'; '.join(setting_flags.differences(differing))}; "
-            f"run with OUT's own ({own}), use another --out, or separate all again with --overwrite"
+            f"run with OUT's own ({own}), use another --out, or add --overwrite to separate all tracks again"
         )

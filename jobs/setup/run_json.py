@@ -1,4 +1,4 @@
-"""Checks of what a run wrote of itself into OUT: it is read back from storage, so it may be anybody's."""
+"""Checks of run.json: it is read back from storage, where anybody may have changed it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.manifest.bad_rows import BadRows
 
-_STRICT = ConfigDict(strict=True, extra="allow")  # later versions may say more
+_STRICT = ConfigDict(strict=True, extra="allow")  # later versions may add fields
 
 
 class _Settings(BaseModel):
@@ -47,7 +47,7 @@ class _Manifest(BaseModel):
 
 
 class RunJson(BaseModel):
-    """What a run writes of itself, as far as anything reads it."""
+    """Fields of run.json that commands read."""
 
     model_config = _STRICT
 

@@ -1,4 +1,4 @@
-"""Settings in the words of `run`'s flags: those that OUT was made with, and how settings differ."""
+"""Settings as flags of `run`: those that OUT was made with, and differences between settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items(
 
 
 def flag_of(setting: str) -> str:
-    """Return the flag of `run` that decides a setting; for one of another version of sep-batch its name, and that it has none.
+    """Return the flag of `run` that decides a setting; for a setting of another version of sep-batch, its name and a remark.
 
     Args:
         setting: Name of a field of `Settings`; fields of the model's description as `spec.name`.
@@ -33,9 +33,9 @@ def flag_of(setting: str) -> str:
 
 
 def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """Return a line for each setting that differs, the model's first: its flag, OUT's value, and the value that was asked for.
+    """Return a line for each setting that differs, the model's first: its flag, OUT's value, and this run's value.
 
-    Of two models with different names only the names are given, and no list of stems where both have all of their model's.
+    For two models with different names only the names are listed. Stems are left out if both settings have all of their model's.
 
     Args:
         differing: As `Settings.differences` returns it.
@@ -50,7 +50,7 @@ def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def words(run_json: Mapping[str, Any]) -> list[str]:
-    """Return the flags that give a run the settings of OUT; those whose defaults OUT was made with are left out.
+    """Return the flags that give a run the settings of OUT, without flags whose value is the default.
 
     Args:
         run_json: Content of the last run's run.json, as `outs.last_run` returns it.
@@ -63,7 +63,7 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
             continue
         if name == _SPEC:
             spec = value if isinstance(value, dict) else {}
-            model = run_json.get("model") or spec.get("name")  # runs of older versions did not write what --model was
+            model = run_json.get("model") or spec.get("name")  # older versions did not record --model
             flags += [MODEL, str(model)] if model not in (None, DEFAULT_MODEL) else []
         elif name == "stems":
             flags += ["--stems", _text(value)] if isinstance(value, list) and value != spec.get("stems") else []
@@ -75,7 +75,7 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
 
 
 def source_words(run_json: Mapping[str, Any]) -> list[str]:
-    """Return the flags without which a run may not read the rows and sources of OUT's last run."""
+    """Return the flags that permit a run to read the rows and sources of OUT's last run."""
     read_with = run_json["manifest"].get("read_with", {})
     flags = ["--allow-http"] if read_with.get("allow_http") else []
     flags += ["--bad-rows", "fail"] if read_with.get("bad_rows") == "fail" else []

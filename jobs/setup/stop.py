@@ -1,4 +1,4 @@
-"""Ending a run early, in order: a signal or a deadline asks for it, what is in flight may finish. A second signal is at once."""
+"""Orderly early end of a run, by a signal or a deadline: tracks in flight may finish. A second signal ends the run at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from sep_batch.pipeline import errors
 
-DRAIN_S = 25.0  # for what is in flight; schedulers kill 30 s after their signal
+DRAIN_S = 25.0  # for tracks in flight; schedulers kill 30 s after their signal
 TICK_S = 0.5
-WAITING = 1_000  # rows that the flow is ahead of the driver; a row is a few kB, and a journal write may take minutes
-PASSED_S = 6 * 3600  # of a deadline's time of day: one that was longer ago is tomorrow's
+WAITING = 1_000  # rows that the flow may be ahead of the driver; a row is a few kB, and a journal write may take minutes
+PASSED_S = 6 * 3600  # a deadline's time of day that passed longer ago than this means tomorrow's
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal is gone
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -27,35 +27,35 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Whether and why a run shall end early."""
+    """Request for an early end of a run, with its reason."""
 
     def __init__(self, deadline_s: float | None = None) -> None:
         """Take the seconds after which the run shall end, None for as long as it takes."""
         self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
-        self._asked = float("inf")
+        self._asked_at = float("inf")
         self._is_draining = False
         self.why: str | None = None
 
     def ask(self, why: str) -> None:
-        """Ask the run to end; what is in flight may finish for `DRAIN_S` from now."""
+        """Ask the run to end; tracks in flight may finish for `DRAIN_S` from now."""
         if self.why is None:
-            self.why, self._asked = why, time.monotonic()
+            self.why, self._asked_at = why, time.monotonic()
 
     @property
     def is_asked(self) -> bool:
-        """Tell whether the run shall take nothing in any more."""
+        """True once the run shall start no further tracks."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.ask("stopped at its deadline")
         return self.why is not None
 
     @property
     def is_over(self) -> bool:
-        """Tell whether what is in flight has had its time."""
-        return self.is_asked and time.monotonic() >= self._asked + DRAIN_S
+        """True once the time for tracks in flight is over."""
+        return self.is_asked and time.monotonic() >= self._asked_at + DRAIN_S
 
     @contextlib.contextmanager
     def draining(self) -> Iterator[None]:
-        """Have the first signal ask for the end, within the block; outside of it every signal interrupts at once."""
+        """Let the first signal ask for the end within the block; outside of it every signal interrupts at once."""
         self._is_draining = True
         try:
             yield
@@ -64,17 +64,17 @@ class Stop:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take SIGTERM, SIGINT and SIGHUP, where this is the main thread; what is ignored, as under nohup, stays so."""
+        """Handle SIGTERM, SIGINT and SIGHUP in the main thread; signals that are ignored, as under nohup, stay ignored."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        asked = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._signalled) for number in asked}
+        numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        former_handlers = {number: signal.signal(number, self._signalled) for number in numbers}
         try:
             yield
         finally:
-            for number, former in before.items():
-                signal.signal(number, former)
+            for number, handler in former_handlers.items():
+                signal.signal(number, handler)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if self.why is not None or not self._is_draining:
@@ -83,7 +83,7 @@ class Stop:
 
 
 def ticking(rows: Iterator[T]) -> Generator[T | None]:
-    """Yield what an iterator gives as it comes, and None every `TICK_S` while nothing comes.
+    """Yield the items of an iterator as they come, and None every `TICK_S` while none comes.
 
     The iterator runs in a thread of its own, at most `WAITING` items ahead. When this generator is closed, the thread takes no
     further item and ends.
@@ -102,7 +102,7 @@ def ticking(rows: Iterator[T]) -> Generator[T | None]:
                 if is_closed.is_set():
                     return
             put(None, StopIteration())
-        except BaseException as error:  # noqa: BLE001 (raised again by whoever waits)
+        except BaseException as error:  # noqa: BLE001 (raised again by the thread that waits)
             put(None, error)
 
     threading.Thread(target=run, daemon=True, name="flow").start()
@@ -129,11 +129,11 @@ def seconds_until(text: str, now: datetime) -> float:
 
     Args:
         text: A duration, as 6h, 90m, 1h30m, or a time of day, as 06:00.
-        now: Without a time zone: of this machine's.
+        now: The time now; without a time zone, it is in this machine's.
 
     Raises:
-        UsageError: It is neither.
-        DeadlinePassedError: The time of day was less than `PASSED_S` ago: the run was begun late, and is not for tomorrow.
+        UsageError: The text is neither.
+        DeadlinePassedError: The time of day was less than `PASSED_S` ago: the run began late, and is not meant for tomorrow.
     """
     if clock := _CLOCK.fullmatch(text):
         return _seconds_until_clock(text, now, int(clock[1]), int(clock[2]))
@@ -143,19 +143,19 @@ def seconds_until(text: str, now: datetime) -> float:
 
 
 def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> float:
-    """Return the seconds to the next time that the clock on the wall shows this; a day may have 23 or 25 hours."""
+    """Return the seconds to the next time that a clock shows this time of day; a day may have 23 or 25 hours."""
     today = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
     seconds = [(today + timedelta(days=days)).timestamp() - now.timestamp() for days in (-1, 0, 1)]
     passed_s, left_s = -max(number for number in seconds if number <= 0), min(number for number in seconds if number > 0)
     if passed_s >= PASSED_S:
         return left_s
     raise errors.DeadlinePassedError(
-        f"--deadline {text} was {_span(passed_s)} ago: nothing was begun. A time less than {PASSED_S // 3600} h ago is not taken "
-        f"for tomorrow's; to work until {text} tomorrow, give a duration: --deadline {_span(left_s)}"
+        f"--deadline {text} was {_span(passed_s)} ago: nothing was started. A time less than {PASSED_S // 3600} h ago does not "
+        f"mean tomorrow's; to run until {text} tomorrow, use --deadline {_span(left_s)}"
     )
 
 
 def _span(seconds: float) -> str:
-    """Return hours and minutes as a deadline takes them: 5m, 23h55m."""
+    """Return hours and minutes in the form that --deadline takes: 5m, 23h55m."""
     hours, minutes = divmod(int(seconds) // 60, 60)
     return f"{hours}h{minutes}m" if hours else f"{minutes}m"

@@ -11,14 +11,14 @@ from sep_batch.pipeline.storage import uris
 
 
 def storage_options(endpoint_url: str | None, file: str | None) -> storage.Options:
-    """Read how storage is reached.
+    """Return the options of storage by URI prefix.
 
     Args:
-        endpoint_url: URL of the S3 server, for all S3 URIs that the file says nothing of.
-        file: JSON, fsspec's options by URI prefix.
+        endpoint_url: URL of the S3 server, for all S3 URIs without options in the file.
+        file: Path of a JSON file with fsspec options by URI prefix.
 
     Raises:
-        UsageError: The endpoint is no URL or holds credentials, or the file is not what it should be; neither is shown.
+        UsageError: The endpoint is no URL or holds credentials, or the file is not valid; the message shows no secrets.
     """
     options: dict[str, dict[str, Any]] = {}
     if endpoint_url:
@@ -26,7 +26,7 @@ def storage_options(endpoint_url: str | None, file: str | None) -> storage.Optio
             raise errors.UsageError(f"--endpoint-url {uris.shown(endpoint_url)}: expected http://... or https://...")
         if "@" in endpoint_url:
             shown = uris.shown(endpoint_url)
-            raise errors.UsageError(f"--endpoint-url {shown}: holds credentials, expected them in the environment")
+            raise errors.UsageError(f"--endpoint-url {shown}: holds credentials; put them in the environment instead")
         options["s3://"] = {"endpoint_url": endpoint_url}
     if file is None:
         return options

@@ -1,7 +1,7 @@
-"""Stdout and stderr: what cannot be written is lost and ends nothing, and what libraries write past Python is kept apart.
+"""Stdout and stderr: a failed write does not end the process, and libraries' own writes to stderr are kept apart.
 
-A run that has done its work has done it, whether or not somebody reads on: `sep-batch run ... | head`, a terminal that is gone, a
-full disk behind `> log`. So its exit code tells of the run, and not of its words.
+The exit code reports the run and not its output: a reader that stops early (`sep-batch run ... | head`), a closed terminal or a
+full disk behind `> log` lose text, but do not make a run fail.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STDOUT, STDERR = 1, 2
 
 
 def protect() -> None:
-    """Have Python write to stdout and stderr so that no error of theirs ends the process, and no text is refused.
+    """Replace stdout and stderr by streams that accept any text and whose errors do not end the process.
 
-    Stderr gets a descriptor of its own, so that what libraries write past Python can be told apart. Descriptors 0 to 2 that are
-    closed are opened on nothing, or the next file that is opened would take their place.
+    Python's stderr gets a descriptor of its own, so that libraries' writes to descriptor 2 can be dropped alone. Descriptors 0
+    to 2 that are closed are opened on the null device; otherwise the next opened file would get their numbers.
     """
     for number in (0, STDOUT, STDERR):
         with contextlib.suppress(OSError):
@@ -45,52 +45,52 @@ def _text(descriptor: int, former: TextIO | None, notices: TextIO | None) -> Tex
 
 
 class _Lossy(io.FileIO):
-    """A file descriptor to write to, of which errors lose what was written."""
+    """A file descriptor for writing that drops text on errors."""
 
     def __init__(self, descriptor: int, notices: TextIO | None) -> None:
-        """Take the descriptor, and where to say once that text is lost, unless its reader left."""
+        """Take the descriptor, and the stream for one notice of lost text; there is none if the reader left."""
         super().__init__(descriptor, "w")
-        self._told = notices
+        self._notices = notices
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """Write some of it, and return how much was taken or lost."""
+        """Write or drop some of the content, and return its number of bytes."""
         count: int | None = None
         try:
             while (count := super().write(content)) is None:  # a pipe that does not block, and is full
                 select.select([], [self], [])
         except OSError as error:
-            if self._told and error.errno not in (errno.EPIPE, errno.EIO):
-                print(f"stdout: {error.strerror}: some of the output is lost", file=self._told)
-            self._told = None
+            if self._notices and error.errno not in (errno.EPIPE, errno.EIO):
+                print(f"stdout: {error.strerror}: some of the output is lost", file=self._notices)
+            self._notices = None
             return memoryview(content).nbytes
         return count
 
 
 @contextlib.contextmanager
 def last_words(text: str) -> Iterator[None]:
-    """Have a line be written to stderr where the process ends within the block without leaving it: where it is killed.
+    """Write a line to stderr if the process ends within the block without leaving it, as when it is killed.
 
-    A shell waits for it, since nothing of a process runs after that; signals of the terminal are not its own.
+    A shell waits for that and writes the line, because a killed process runs no code. It ignores the terminal's signals.
     """
     try:
         stderr: int | None = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # it is no file
+    except (AttributeError, OSError, ValueError):  # stderr is not a file
         stderr = None
     command = ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r _ || printf "%s\\n" "$0" >&2', text]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr) as shell:  # noqa: S603 (ours)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr) as shell:  # noqa: S603 (a fixed command)
         try:
             yield
         finally:
-            with contextlib.suppress(BrokenPipeError):  # somebody ended the shell
+            with contextlib.suppress(BrokenPipeError):  # the shell was ended by others
                 shell.communicate(b"left\n")
 
 
 @contextlib.contextmanager
 def native_dropped() -> Iterator[None]:
-    """Drop what libraries, as Ray, write to stderr past Python until the block ends, where it can be told apart."""
+    """Drop what libraries, as Ray, write to descriptor 2 until the block ends, if Python's stderr has one of its own."""
     try:
         is_apart = sys.stderr.fileno() != STDERR
-    except (AttributeError, OSError, ValueError):  # it is no file
+    except (AttributeError, OSError, ValueError):  # stderr is not a file
         is_apart = False
     if not is_apart:
         yield

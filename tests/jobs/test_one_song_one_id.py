@@ -112,7 +112,7 @@ def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, t
     run_job(manifest_of(tmp_path / "1.parquet", first), str(out), model=tiny)
     before = stems_below(out)
     other = manifest_of(tmp_path / "2.parquet", second)
-    with pytest.raises(errors.ManifestError, match=r"id song is .*2.wav in the manifest, and in OUT .*1.wav, .*still there"):
+    with pytest.raises(errors.ManifestError, match=r"id song is .*2.wav in the manifest, but .*1.wav in OUT, .*still there"):
         run_job(other, str(out), model=tiny)
     with pytest.raises(errors.ManifestError):
         run_job(other, str(out), model=tiny, bit_depth="24", overwrite=True)

@@ -243,7 +243,7 @@ def check_deadline(catalog, tiny, tmp, inline):
     passed = time.strftime("%H:%M")
     told = call("run", catalog, "-o", tmp / "late", "-p", tiny, "--deadline", passed)
     assert (told.exit_code, (tmp / "late").exists()) == (7, False)
-    assert re.search(rf"--deadline {passed} was [01]m ago: nothing was begun", told.output)
+    assert re.search(rf"--deadline {passed} was [01]m ago: nothing was started", told.output)
 
 
 def check_wait(catalog, tiny, tmp, inline):
@@ -477,7 +477,7 @@ MISTAKES = {
     "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of cpu, gpu"),
     "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
     "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),
-    "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has none"),
+    "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has no bit depth"),
     "gpus no number": (lambda tmp: [tmp, "--gpus", "all"], 2, "expected auto or a number"),
     "unknown token": (lambda tmp: [tmp, "-f", "{artist}/{stem}.{ext}"], 2, "expected tokens {id}"),
     "no stem token": (lambda tmp: [tmp, "-f", "{id}.{ext}"], 2, "no {stem}"),

@@ -214,7 +214,7 @@ def test_every_mistake_is_the_line_and_the_exit_code_of_run(arguments, code, wor
     assert (planned.output, len(planned.output.splitlines())) == (ran.output, 1)
 
 
-@pytest.mark.parametrize(("out", "words"), [("torn", "not what a run writes"), ("ftp://host/out", "scheme 'ftp'")])
+@pytest.mark.parametrize(("out", "words"), [("torn", "run.json: not valid ("), ("ftp://host/out", "scheme 'ftp'")])
 def test_an_out_that_cannot_be_read_is_one_line_and_exit_5(out, words, catalog, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "torn" / "_sep").mkdir(parents=True)

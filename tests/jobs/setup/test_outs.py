@@ -50,12 +50,12 @@ def test_a_value_that_no_run_writes_is_named(tmp_path, place, value, named):
     told = json.loads(json.dumps(SOUND))
     inner = told if len(place) == 1 else told[place[0]]
     inner[place[-1]] = value
-    with pytest.raises(errors.NotRunnableError, match=rf"run.json: not what a run writes \({named}: "):
+    with pytest.raises(errors.NotRunnableError, match=rf"run.json: not valid \({named}: "):
         outs.last_run(written(tmp_path, json.dumps(told)))
 
 
 @pytest.mark.parametrize("text", ["[1]", "null", "{", "[" * 100_000, '"x"', "{}"])
 def test_a_text_that_no_run_writes_is_one_line(tmp_path, text):
-    with pytest.raises(errors.NotRunnableError, match="not what a run writes") as caught:
+    with pytest.raises(errors.NotRunnableError, match="run.json: not valid") as caught:
         outs.last_run(written(tmp_path, text))
     assert len(str(caught.value).splitlines()) == 1

@@ -231,7 +231,7 @@ def test_what_is_no_out_is_exit_5_in_one_line(ran, path):
 
 def test_a_journal_file_or_a_run_json_that_cannot_be_read_is_exit_5_in_one_line(ran):
     (ran / "_sep" / "run.json").write_text("[1]")
-    assert "not what a run writes" in call("status", ran).output
+    assert "run.json: not valid (" in call("status", ran).output
     (ran / "_sep" / "run.json").write_text('{"settings": {}}')
     next((ran / "_sep" / "journal").glob("*")).write_bytes(b"PAR1")
     told = call("status", ran)
