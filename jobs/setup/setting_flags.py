@@ -87,7 +87,7 @@ def _difference(name: str, theirs: Any, ours: Any) -> str:
     before, now = (printable(_text(value), cut) for value in (theirs, ours))
     if name == _SHA256:
         before, now = f"weights of sha256 {before}", f"weights of sha256 {now}"
-    return f"{flag_of(name)}: OUT has {before}, asked for {now}"
+    return f"{flag_of(name)}: OUT has {before}, this run has {now}"
 
 
 def _text(value: Any) -> str:

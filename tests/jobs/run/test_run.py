@@ -127,7 +127,7 @@ def test_retry_all_tries_permanent_failures_again(catalog, tiny, inline):
 def test_other_settings_are_refused_with_their_names(catalog, tiny, inline):
     run_job(str(catalog), model=tiny)
     with pytest.raises(
-        errors.SettingsDifferError, match="--bit-depth: OUT has 16, asked for float; --format: OUT has flac"
+        errors.SettingsDifferError, match="--bit-depth: OUT has 16, this run has float; --format: OUT has flac"
     ) as refused:
         run_job(str(catalog), model=tiny, format="wav", bit_depth="float")
     assert refused.value.exit_code == 6
@@ -290,7 +290,7 @@ def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings
     monkeypatch.setattr(driver.Driver, "_give_up", lambda *_: None)  # as if the process had died
     run_job(str(catalog), model=tiny, bit_depth="24", overwrite=True)
     monkeypatch.setattr(flow, "finished_rows", whole)
-    with pytest.raises(errors.SettingsDifferError, match="--bit-depth: OUT has 24, asked for 16"):
+    with pytest.raises(errors.SettingsDifferError, match="--bit-depth: OUT has 24, this run has 16"):
         run_job(str(catalog), model=tiny)
     again = run_job(str(catalog), model=tiny, bit_depth="24")
     assert (again.done_before, again.ok) == (1, 2)

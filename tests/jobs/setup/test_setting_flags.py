@@ -17,23 +17,23 @@ from sep_batch.model import weights
 from sep_batch.pipeline.settings import Settings
 
 FLAGS = {  # of each setting: flags that change it, and the lines of the refusal of a run without them
-    "stems": (["--stems", "vocals"], ["--stems: OUT has vocals, asked for vocals,accompaniment"]),
-    "format": (["--format", "wav"], ["--format: OUT has wav, asked for flac"]),
-    "bit_depth": (["--bit-depth", "24"], ["--bit-depth: OUT has 24, asked for 16"]),
+    "stems": (["--stems", "vocals"], ["--stems: OUT has vocals, this run has vocals,accompaniment"]),
+    "format": (["--format", "wav"], ["--format: OUT has wav, this run has flac"]),
+    "bit_depth": (["--bit-depth", "24"], ["--bit-depth: OUT has 24, this run has 16"]),
     "bitrate": (
         ["--format", "mp3", "--bitrate", "192k"],
-        ["--bitrate: OUT has 192000, asked for none", "--format: OUT has mp3, asked for flac"],
+        ["--bitrate: OUT has 192000, this run has none", "--format: OUT has mp3, this run has flac"],
     ),
     "filename": (
         ["--filename", "it's {id}/{stem}.{ext}"],
-        ["--filename: OUT has it's {id}/{stem}.{ext}, asked for {shard}/{id}/{stem}.{ext}"],
+        ["--filename: OUT has it's {id}/{stem}.{ext}, this run has {shard}/{id}/{stem}.{ext}"],
     ),
-    "offset_s": (["--offset", "0.05"], ["--offset: OUT has 0.05, asked for 0"]),
-    "duration_s": (["--duration", "5"], ["--duration: OUT has 5, asked for none"]),
-    "precision": (["--precision", "bfloat16"], ["--precision: OUT has bfloat16, asked for float32"]),
-    "sample_rate_hz": (["--sample-rate", "22050"], ["--sample-rate: OUT has 22050, asked for none"]),
-    "mono": (["--mono"], ["--mono: OUT has yes, asked for no"]),
-    "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, asked for itu"]),
+    "offset_s": (["--offset", "0.05"], ["--offset: OUT has 0.05, this run has 0"]),
+    "duration_s": (["--duration", "5"], ["--duration: OUT has 5, this run has none"]),
+    "precision": (["--precision", "bfloat16"], ["--precision: OUT has bfloat16, this run has float32"]),
+    "sample_rate_hz": (["--sample-rate", "22050"], ["--sample-rate: OUT has 22050, this run has none"]),
+    "mono": (["--mono"], ["--mono: OUT has yes, this run has no"]),
+    "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, this run has itu"]),
 }
 OF_MODEL = {"weights_sha256", "spec"}
 
@@ -80,7 +80,7 @@ def test_a_refusal_names_each_setting_that_differs_with_both_values_and_the_flag
 def test_other_models_are_told_by_their_names_and_not_by_all_they_hold(catalog, tiny_models, inline):
     assert call("run", catalog, "--model", tiny_models["4stems"]).exit_code == 0
     differing, own = refused(catalog, "--model", tiny_models["2stems"])
-    assert differing == ["--model: OUT has 4stems, asked for 2stems"]
+    assert differing == ["--model: OUT has 4stems, this run has 2stems"]
     assert "nothing to do" in call("run", catalog, *own).output
 
 
@@ -93,26 +93,26 @@ def test_one_model_with_other_weights_is_told_by_their_sha256(catalog, tiny_mode
     folder, _ = weights.convert(*files, other, tmp_path / "other")
     differing, _ = refused(catalog, "--model", folder)
     before, now = (weights.expected_sha256(place)[:12] for place in (tiny_models["2stems"], folder))
-    assert differing == [f"--model: OUT has weights of sha256 {before}..., asked for weights of sha256 {now}..."]
+    assert differing == [f"--model: OUT has weights of sha256 {before}..., this run has weights of sha256 {now}..."]
 
 
 def test_one_model_of_another_description_is_told_by_what_differs():
     differing = {"spec.bins": (1536, 1024), "duration_s": (None, 5.5)}
-    lines = ["--model (bins): OUT has 1536, asked for 1024", "--duration: OUT has none, asked for 5.5"]
+    lines = ["--model (bins): OUT has 1536, this run has 1024", "--duration: OUT has none, this run has 5.5"]
     assert setting_flags.differences(differing) == lines
 
 
 def test_a_setting_of_another_version_is_named_without_a_flag():
     (line,) = setting_flags.differences({"speed": (2, None)})
-    assert line == "speed (no setting of this version of sep-batch): OUT has 2, asked for none"
+    assert line == "speed (no setting of this version of sep-batch): OUT has 2, this run has none"
 
 
 def test_plan_tells_what_differs_in_the_same_words(catalog, tiny, inline):
     assert call("run", catalog, "--model", tiny, "--duration", "5").exit_code == 0
     told = call("plan", catalog, "--model", tiny, "--mono")
     assert told.exit_code == 6
-    assert "setting --duration: OUT has 5, asked for none\n" in told.output
-    assert "setting --mono: OUT has no, asked for yes\n" in told.output
+    assert "setting --duration: OUT has 5, this run has none\n" in told.output
+    assert "setting --mono: OUT has no, this run has yes\n" in told.output
 
 
 def test_status_shows_outs_settings_as_flags_and_as_an_object(catalog, tiny, inline):
