@@ -143,8 +143,8 @@ def run(
     retry: Annotated[
         str,
         typer.Option(
-            help="Failed tracks to retry: none, transient (temporary errors, as of storage), or all. suspect: transient, and "
-            "also finished tracks that an older version may have decoded wrongly.",
+            help="Failed tracks to retry: none; transient (temporary errors, as of storage); all; or suspect (transient, "
+            "and finished tracks that an older version may have decoded wrongly).",
             rich_help_panel=FAILURES,
         ),
     ] = "transient",

@@ -151,7 +151,7 @@ def _seconds_until_clock(text: str, now: datetime, hour: int, minute: int) -> fl
         return left_s
     raise errors.DeadlinePassedError(
         f"--deadline {text} was {_span(passed_s)} ago: nothing was started. A time less than {PASSED_S // 3600} h ago does not "
-        f"mean tomorrow's; to run until {text} tomorrow, use --deadline {_span(left_s)}"
+        f"mean tomorrow; to run until {text} tomorrow, use --deadline {_span(left_s)}"
     )
 
 
