@@ -52,7 +52,7 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     summary = run_job(str(songs), out, model=tiny, max_failures="100%")
     assert said(out) == KEPT
     assert (summary.ok, summary.ok_damaged, summary.failed) == (2, 1, {"damaged": 1})
-    assert "of those separated, 1 damaged: truncated or with skipped packets" in lines(summary)
+    assert "1 of the separated tracks are damaged: truncated or with skipped packets" in lines(summary)
     assert "failed: 1 damaged" in lines(summary)
 
     rows = {row["id"].partition("-")[0]: row for row in index.read(out).to_pylist()}
