@@ -51,7 +51,7 @@ def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: in
 
     Raises:
         UsageError: The options name a cluster.
-        NotRunnableError: No track has a known or estimated duration, or no track was finished in the time.
+        NotRunnableError: No track has a known or estimated duration, or in the measured run no track finished or one failed.
     """
     if address := cluster(options):
         raise errors.UsageError(
@@ -100,8 +100,8 @@ def _refuse_unmeasured(summary: Summary, took_s: float) -> None:
     if summary.exit_code == errors.STOPPED and took_s < MEASURED_S:
         raise KeyboardInterrupt  # stopped by a signal, not by the deadline
     if not summary.ok or summary.failed:
-        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-        raise errors.NotRunnableError(f"--calibrate: no track was separated in {took_s:.0f} s{f' ({counts})' if counts else ''}")
+        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()) or "0 failed"
+        raise errors.NotRunnableError(f"--calibrate: {summary.ok} tracks separated in {took_s:.0f} s, {counts}")
 
 
 def slope(ends: Sequence[tuple[float, float]]) -> float | None:
