@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.plan.plan import Planned
 from sep_batch.jobs.progress.forecast import Forecast
@@ -87,7 +87,7 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
     for difference in setting_flags.differences(planned.differing):
         yield f"setting {difference}"
     if planned.reasons.get("known_failed"):
-        yield ONCE_MENDED
+        yield RETRY_HINT
     if planned.amounts is None:
         yield "nothing to separate" if planned.reasons.get("bad_row") else "nothing to do"
         if not planned.reasons.get("bad_row"):

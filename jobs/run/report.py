@@ -7,7 +7,7 @@ import shlex
 
 import typer
 
-from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.pipeline.errors import WorkerCrash
@@ -59,7 +59,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
 
 def _known_failed(summary: Summary) -> list[str]:
     """Return how to retry the tracks that failed in earlier runs and were not tried in this one."""
-    return [ONCE_MENDED] if summary.known_failed else []
+    return [RETRY_HINT] if summary.known_failed else []
 
 
 def _vanished(summary: Summary) -> list[str]:

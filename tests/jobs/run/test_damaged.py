@@ -64,8 +64,8 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     assert "2 tracks, 0.0 h of audio; 1 of them damaged: truncated or with skipped packets" in call("status", out).output
     assert json.loads(call("status", out, "--json").stdout)["ok_damaged"] == 1
     told = call("failures", out).output
-    assert "damaged: less than half came out" in told
-    assert "1 more are ok and damaged: truncated or with skipped packets" in told
+    assert "damaged: less than half was decoded" in told
+    assert "1 more are ok but damaged: see truncated and skipped_packets in the index" in told
     assert json.loads(call("failures", out, "--class", "damaged", "--json").stdout)["failed"] == 1
 
 
