@@ -42,7 +42,7 @@ class ExportDriver:
     Attributes:
         export: Settings and folders that every worker is given.
         run: Name of this run of the export.
-        selection: Rows that the plan is made from, anew for every pass: the plan is never held in memory.
+        selection: Rows that the plan is made from, again for every pass: the plan is never held in memory.
         exported: Counts; updated with every finished shard.
         stop: Request to end the export early.
         held: DEST's lease.
