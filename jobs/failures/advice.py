@@ -1,10 +1,10 @@
-"""Advice for each class of failure, one line each, and for tracks with permanent errors."""
+"""Advice for each class of failure, one line each, and for tracks that are not retried any more."""
 
 from __future__ import annotations
 
 RETRY_HINT = (
-    "tracks with permanent errors are not retried until their files change: a run of a folder sees that itself, a manifest "
-    "has to be made again with sep-batch manifest; --retry all retries them now"
+    "tracks with permanent errors, or three failed tries, are not retried until their files change: a run of a folder sees "
+    "that itself, a manifest has to be made again with sep-batch manifest; --retry all retries them now"
 )
 ADVICE = {
     "bad_row": "invalid rows of the manifest: correct them, then run the same command again; the error names the row",
