@@ -1,7 +1,7 @@
-"""`bench`: the speed of each step on this machine.
+"""`bench`: measure the speed of each step on this machine.
 
 Files:
-    bench: `bench`: each step, a whole run, the bottleneck.
+    bench: `bench`: speed of each step and of a whole run, and the bottleneck.
 """
 
 from sep_batch.jobs.bench.bench import run_bench

@@ -1,4 +1,4 @@
-"""`bench`: how fast each step is here, on one thread and one device; how fast a whole run is; and what holds it up.
+"""`bench`: measure the speed of each step on one thread and one device, and of a whole run; name its bottleneck.
 
 from sep_batch.jobs.bench import run_bench
 measured = run_bench(seconds=240, gpus=0)
@@ -47,17 +47,17 @@ from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.storage import uris
 
-REPEATS = 5  # of every step, one after another, so that a slow moment of the machine hits them all
+REPEATS = 5  # rounds over all steps, so that a slow moment of the machine affects all of them
 RATE_HZ = 44_100
-SONG_S = 12.0  # synthesised; longer tracks repeat it
+SONG_S = 12.0  # duration of the synthesised song; longer tracks repeat it
 TRACK_S = 60.0
-EXCERPT_S = 30.0  # of audio that the steps on a CPU are measured with, at most
+EXCERPT_S = 30.0  # longest audio for the steps on a CPU
 MP3_BITRATE = 192_000
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to measure: what to call, how much audio and how many bytes go through it, and the device it is on."""
+    """One step to measure: a function, the seconds of audio and the bytes that it processes, and its device."""
 
     name: str
     audio_s: float
@@ -68,13 +68,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a step was: the median of the repeats.
+    """Speed of a step, the median of the repeats.
 
     Attributes:
-        name: The step's.
+        name: Name of the step.
         x_real_time: Seconds of audio a second.
-        mb_s: Megabytes a second, where that says something.
-        device: Torch's name of what it ran on; where that is the CPU, on one thread.
+        mb_s: Megabytes a second; only of the step `put`.
+        device: Torch's name of the device; a step on "cpu" runs on one thread.
     """
 
     name: str
@@ -85,24 +85,24 @@ class Rate:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured: the steps on `device`, and the run."""
+    """Speeds of the steps on `device`, and the summary of the run."""
 
     device: str
     rates: tuple[Rate, ...]
     run: Summary
 
     def to_json(self) -> str:
-        """Return it as one line of JSON."""
+        """Return the measurements as one line of JSON."""
         rates = [dataclasses.asdict(rate) for rate in self.rates]
         run = json.loads(self.run.to_json())
         return json.dumps({"device": self.device, "rates": rates, "x_real_time": _speed(self.run), "run": run})
 
 
 class WithoutUNets(Separator):
-    """All of a Separator but its networks: each stem is estimated as the whole."""
+    """A Separator without its networks: the estimate of each stem is the magnitude of the mix."""
 
     def estimates(self, magnitudes: Tensor) -> Tensor:
-        """Return (stems, batch, channels, T, F), the magnitudes again for every stem."""
+        """Return the magnitudes once for every stem, (stems, batch, channels, T, F)."""
         return magnitudes.expand(len(self.spec.stems), *magnitudes.shape).clone()
 
 
@@ -121,11 +121,16 @@ def run_bench(
 
     Args:
         seconds: Seconds of audio in the catalog.
-        out: Folder or prefix that a folder for catalog and stems is made in, and removed again; by default a temporary one.
-        model: As `run` takes it; so are the rest.
+        out: Folder or prefix in which a folder for catalog and stems is created, and removed again; by default a temporary one.
+        model: Name or folder of the model.
+        gpus: Number of GPUs, or "auto".
+        cpus: Number of CPUs; None is all.
+        format: File format of the stems.
+        precision: Compute precision of the U-Nets.
+        stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate.
 
     Raises:
-        RunError: An argument cannot be meant, or the run did not go well.
+        RunError: An argument is invalid, or the run failed.
     """
     if not 1 <= seconds < float("inf"):
         raise errors.UsageError(f"--seconds {seconds:g}: expected 1 or more")
@@ -141,14 +146,14 @@ def run_bench(
         _refuse_failed(summary)
         console.print(f"measuring each step {REPEATS} times", soft_wrap=True)
         settings = Settings.load(json.loads(storage.read(f"{summary.out}/{layout.RUN_JSON}"))["settings"])
-        device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # a cluster's may not be here
+        device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # the run may have used a cluster's
         rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))
     return Measured(device, rates, summary)
 
 
 @contextmanager
 def _folder(out: str | None) -> Iterator[str]:
-    """Give a folder of our own, and remove it with all that is in it."""
+    """Yield a new folder, and remove it at the end with its content."""
     if out is None:
         with tempfile.TemporaryDirectory(prefix="sep-batch-bench-") as folder:
             yield folder
@@ -164,11 +169,11 @@ def _folder(out: str | None) -> Iterator[str]:
 
 
 def write_catalog(folder: str, seconds: float) -> int:
-    """Write tracks of about a minute, MP3 and FLAC in turn, and return how many: at least one of each.
+    """Write tracks of about a minute, MP3 and FLAC in turn, at least one of each; return their number.
 
     Args:
-        folder: They go to `catalog` below it.
-        seconds: Seconds of all together.
+        folder: The tracks go to `catalog` below it.
+        seconds: Seconds of audio in all tracks together.
     """
     tracks = max(2, round(seconds / TRACK_S))
     wave = np.sum(list(_played(seconds / tracks).values()), axis=0)
@@ -180,7 +185,7 @@ def write_catalog(folder: str, seconds: float) -> int:
 
 
 def _played(seconds: float) -> dict[str, np.ndarray]:
-    """Return a song's stems, (2, samples) float32 each; the song is repeated where that is longer."""
+    """Return the stems of a song, (2, samples) float32 each; the song repeats after `SONG_S`."""
     song, samples = synthesis.song(1, min(seconds, SONG_S), RATE_HZ), round(seconds * RATE_HZ)
     return {name: np.resize(wave.T, (samples, 2)).T for name, wave in song.items()}
 
@@ -190,24 +195,24 @@ def _encoded(wave: np.ndarray, codec: codecs.Codec) -> bytes:
 
 
 def _refuse_failed(summary: Summary) -> None:
-    """Refuse to say how fast a run was that did not go well; with its own exit code."""
+    """Raise an error with the exit code of a run that failed: its speed means nothing."""
     if summary.exit_code:
         counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-        error = errors.RunError(f"the run did not go well: {summary.stopped or counts}")
+        error = errors.RunError(f"the run failed, so nothing was measured: {summary.stopped or counts}")
         error.exit_code = summary.exit_code
         raise error
 
 
 def steps(settings: Settings, model: str, device: str, folder: str, seconds: float, *, stft: str) -> Iterator[Step]:
-    """Yield what is measured, in the order in which a track meets it, by the code that a run calls.
+    """Yield the steps to measure, in the order of the pipeline; each calls the code of a run.
 
     Args:
-        settings: The run's.
-        model: As `run` takes it; its weights are here already.
+        settings: Settings of the run.
+        model: Name or folder of the model; its weights are in the cache already.
         device: Device of the U-Nets, masks and inverse STFT.
-        folder: Where `put` writes to.
+        folder: Folder or prefix that the step `put` writes to.
         seconds: Seconds of audio for the steps on a CPU.
-        stft: As `run` takes it.
+        stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate.
     """
     played = list(_played(seconds).values())
     mix = np.sum(played, axis=0)
@@ -232,30 +237,30 @@ def _decoding(content: bytes, settings: Settings) -> Callable[[], object]:
 
 
 def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, stft: str) -> Iterator[Step]:
-    """Yield what Separate does, each step over one full batch of patches, which a short mix fills by repeating."""
+    """Yield the steps of Separate, each over one full batch of patches; a short mix is repeated to fill it."""
     spec = settings.spec
-    place = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
-    separator = Separate(RunContext(settings, "", "", "", ""), str(place), device=device).separator
-    rest = WithoutUNets(spec, weights.load(place)[1], device=device)
+    weights_folder = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
+    separator = Separate(RunContext(settings, "", "", "", ""), str(weights_folder), device=device).separator
+    rest = WithoutUNets(spec, weights.load(weights_folder)[1], device=device)
     seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
     samples = separator.batch * spec.patch_samples - spec.frame_length
     (part,) = split_parts([torch.from_numpy(np.resize(mix.T, (samples, 2)).T)], spec, separator.batch)
     batch = torch.from_numpy(part.payload).unflatten(0, (separator.batch, -1)).to(device).transpose(1, 2)
     magnitudes = magnitude(batch[..., : spec.bins])
-    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, _seen(spec)))).to(device)
+    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, _samples_seen(spec)))).to(device)
     if stft == "gpu":
         yield Step("STFT", seconds, lambda: _done(spectrum_of(waves, spec)), device=device)
     yield Step("U-Nets", seconds, lambda: _done(separator.estimates(magnitudes)), device=device)
     yield Step("masks + inverse", seconds, lambda: _inverse(rest, part, settings), device=device)
 
 
-def _seen(spec: ModelSpec) -> int:
-    """Return how many samples the frames of a patch see."""
+def _samples_seen(spec: ModelSpec) -> int:
+    """Return the number of samples that the frames of a patch cover."""
     return spec.patch_samples + spec.frame_length - spec.hop
 
 
 def _done(result: Tensor) -> None:
-    """Wait until a device has computed something."""
+    """Wait until the device has computed a result."""
     if result.is_cuda:
         torch.cuda.synchronize()
 
@@ -280,7 +285,7 @@ def _put(contents: Mapping[str, bytes]) -> None:
 
 
 def measure(measured: Sequence[Step]) -> tuple[Rate, ...]:
-    """Call every step in turn, again and again, and return its median rate; the first round only warms up."""
+    """Run every step in turn, `REPEATS` times after a warm-up round, and return its median rate."""
     rounds = [[_seconds(step) for step in measured] for _ in range(1 + REPEATS)]
     medians = [statistics.median(taken) for taken in zip(*rounds[1:], strict=True)]
     return tuple(
@@ -300,9 +305,9 @@ def _speed(run: Summary) -> float:
 
 
 def show(measured: Measured, *, as_json: bool) -> None:
-    """Print what was measured on stdout: one line of JSON, or a table and a sentence."""
+    """Print the measurements on stdout: one line of JSON, or a table and the bottleneck."""
     if as_json:
-        print(measured.to_json())  # noqa: T201 (its one line, as long as it is)
+        print(measured.to_json())  # noqa: T201 (one line of any length)
         return
     run, console = measured.run, Console(highlight=False)
     table = Table("step", "on", box=None, pad_edge=False, header_style="bold")

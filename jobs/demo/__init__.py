@@ -1,8 +1,8 @@
-"""`demo`: songs are synthesised and separated.
+"""`demo`: synthesise songs and separate them.
 
 Files:
     demo: `demo`: synthesise, run, show.
-    synthesis: Songs made of arithmetic, with known stems.
+    synthesis: Synthesised songs with known stems.
 """
 
 from sep_batch.jobs.demo.demo import run_demo

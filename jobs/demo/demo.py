@@ -1,4 +1,4 @@
-"""`demo`: a catalog made of nothing, separated for real: synthesise, run, and show what there is to hear."""
+"""`demo`: synthesise a catalog, separate it, and show the index and the files to listen to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import lists
 from sep_batch.pipeline.out import index
 
-WIDTH = 100  # of the table where there is no terminal
+WIDTH = 100  # width of the table without a terminal
 BROKEN_BYTES = 40_000
 VOCALS, ACCOMPANIMENT = "vocals", "accompaniment"
 
@@ -31,7 +31,7 @@ WAV = codecs.Codec("wav", "pcm_s16le", "s16")
 
 
 class Song(NamedTuple):
-    """One file of the catalog; `seed` decides its key, tempo and tune."""
+    """One file of the catalog; `seed` determines its key, tempo and melody."""
 
     file: str
     artist: str
@@ -56,14 +56,14 @@ OUT = "catalog.stems"
 
 
 def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
-    """Synthesise a catalog, separate it, and show the index; what is already there is not made again.
+    """Synthesise a catalog, separate it, and show the index. Existing files and stems are kept.
 
     Args:
-        folder: Where catalog, manifest and stems go.
-        model: As `run --model` takes it.
+        folder: Folder for catalog, manifest and stems.
+        model: Name or folder of the model.
 
     Returns:
-        The run's exit code; the broken track of the catalog does not change it.
+        Exit code of the run; the broken track of the catalog does not change it.
 
     Raises:
         RunError: The folder cannot be written to, or the run could not start.
@@ -86,13 +86,13 @@ def run_demo(folder: Path, *, model: str = DEFAULT_MODEL) -> int:
 
 
 def write_catalog(folder: Path) -> int:
-    """Write the songs, one file that is broken, and the manifest of both.
+    """Write the songs, one broken file, and their manifest.
 
     Args:
         folder: Folder of the manifest; the audio goes to `catalog` below it.
 
     Returns:
-        How many audio files were written; those already there are left alone.
+        Number of audio files written; existing ones are kept.
     """
     missing = [song for song in SONGS if not storage.exists(f"{folder}/catalog/{song.file}")]
     for song in missing:
@@ -110,10 +110,10 @@ def write_catalog(folder: Path) -> int:
 
 
 def render(song: Song) -> bytes:
-    """Play a song's mix and encode it.
+    """Synthesise the mix of a song and encode it.
 
     Args:
-        song: Arguments of the song, and its file format.
+        song: Parameters of the song, and its file format.
     """
     from sep_batch.jobs.demo import synthesis
 
@@ -124,24 +124,24 @@ def render(song: Song) -> bytes:
 
 
 def _noise_as_mp3() -> bytes:
-    """Return an MPEG sync and then bytes that hold no other: a file that calls itself MP3 and is not."""
+    """Return an MPEG sync word followed by random bytes without another one: a file that is no valid MP3."""
     return b"\xff\xfb\x90\x64" + np.random.default_rng(0).integers(0, 255, BROKEN_BYTES, np.uint8).tobytes()
 
 
 def _show(folder: Path) -> None:
-    """Print the index, where to listen, and what to type next."""
+    """Print the index, a file to listen to, and the next command."""
     rows = index.read(f"{folder}/{OUT}").to_pylist()
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     console.print(_table(rows))
-    if heard := next((stem for row in rows for stem in row["stems"] or () if stem["stem"] == VOCALS), None):
-        console.print(f"Listen to {folder}/{OUT}/{heard['uri']}; all stems are in {folder}/{OUT}/stems", soft_wrap=True)
+    if vocals := next((stem for row in rows for stem in row["stems"] or () if stem["stem"] == VOCALS), None):
+        console.print(f"Listen to {folder}/{OUT}/{vocals['uri']}; all stems are in {folder}/{OUT}/stems", soft_wrap=True)
     console.print("Next: sep-batch run YOUR_FOLDER", soft_wrap=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out the index, a line a track."""
+    """Return the index as a table with one line per track."""
     table = Table("id", "status", "error_class", box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in ("audio_s", f"{VOCALS}\nrms_dbfs", f"{ACCOMPANIMENT}\nrms_dbfs"):
         table.add_column(name, justify="right")

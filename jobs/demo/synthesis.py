@@ -1,7 +1,7 @@
-"""Songs made of arithmetic: a sung voice over chords, bass and drums. Their stems are known, and nobody owns them.
+"""Synthesised songs: a sung voice over chords, bass and drums. Their stems are known, and free of any copyright.
 
-A wave of one instrument is (samples,), a mix (2, samples), float64 until `song` hands it out as float32. Times are in seconds,
-pitches in semitones of MIDI (69 is 440 Hz). Same arguments, same song.
+A wave of one instrument is (samples,), a mix (2, samples); all are float64 until `song` returns float32. Times are in seconds,
+pitches are MIDI note numbers (69 is 440 Hz). The same arguments give the same song.
 
 from sep_batch.jobs.demo.synthesis import song
 truth = song(seed=1, seconds=10.0)
@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SCALE = (0, 2, 4, 5, 7, 9, 11)  # semitones above the key
-PROGRESSIONS = ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4), (0, 2, 3, 4))  # degrees of the scale, a bar each
-RHYTHMS = ((1, 0.5, 0.5, 1.25), (0.5, 0.5, 1, 1.25), (1.5, 0.5, 1.25), (0.5, 0.5, 0.5, 0.5, 1.25))  # beats; then a breath
+PROGRESSIONS = ((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4), (0, 2, 3, 4))  # degrees of the scale, one per bar
+RHYTHMS = ((1, 0.5, 0.5, 1.25), (0.5, 0.5, 1, 1.25), (1.5, 0.5, 1.25), (0.5, 0.5, 0.5, 0.5, 1.25))  # beats; a breath follows
 KIT = ((0, "kick"), (2, "snare"), (3, "kick"), (4, "kick"), (6, "snare"), *((eighth, "hat") for eighth in range(8)))
 REGISTER = 64  # pitch of the voice's lowest key note, in C
 COMPASS = (-3, 7)  # steps of the scale below and above it
 VIBRATO_HZ, VIBRATO_SEMITONES = 5.3, 1.0
-TRACT = 1.15  # formants against the tenor's: a shorter throat
-TILT, TILT_FROM_HZ = 1.5, 500  # a soft voice: levels fall from there on by this power of frequency
+TRACT = 1.15  # factor on the tenor's formants, for a shorter vocal tract
+TILT, TILT_FROM_HZ = 1.5, 500  # a soft voice: above this frequency, levels fall by this power of it
 CONTROL = 64  # samples between two points of the voice's spectral envelope
-TOP_HZ = 10_000  # of the voice's harmonics
-PEAK = 0.8  # of the mix
+TOP_HZ = 10_000  # highest harmonic of the voice
+PEAK = 0.8  # peak of the mix
 
 # Frequency in Hz, level in dB, bandwidth in Hz of five formants. Source: Csound Manual, "Formant Values", tenor.
 VOWELS = {
@@ -40,14 +40,14 @@ VOWELS = {
 
 
 class Score(NamedTuple):
-    """What all players read.
+    """Score that all instruments follow.
 
     Attributes:
-        degrees: The chords' roots as steps of the scale, a bar each.
+        degrees: Roots of the chords as steps of the scale, one per bar.
         key: Semitones above C.
         beat_s: Length of a beat; a bar has four.
         samples: Length of every wave.
-        rate_hz: Sampling rate.
+        rate_hz: Sample rate.
     """
 
     degrees: tuple[int, ...]
@@ -67,12 +67,12 @@ class Note(NamedTuple):
 
 
 def song(seed: int, seconds: float, rate_hz: int = 44_100) -> dict[str, np.ndarray]:
-    """Write and play a song in a key and at a tempo of its own.
+    """Compose and synthesise a song; key, tempo and melody depend on the seed.
 
     Args:
-        seed: Decides everything else.
-        seconds: Length.
-        rate_hz: Sampling rate.
+        seed: Seed of the random choices.
+        seconds: Duration of the song.
+        rate_hz: Sample rate.
 
     Returns:
         vocals and accompaniment, each (2, samples) float32; their sum is the mix and peaks at `PEAK`.
@@ -89,7 +89,7 @@ def song(seed: int, seconds: float, rate_hz: int = 44_100) -> dict[str, np.ndarr
 
 
 def melody(score: Score, rng: np.random.Generator) -> list[Note]:
-    """Write a tune: in each bar from a tone of the chord on in steps, with a breath at the end."""
+    """Compose a melody: each bar starts near a tone of its chord, moves in steps, and ends with a breath."""
     notes = []
     for bar, root in enumerate(score.degrees):
         beat, step = 4.0 * bar, root + int(rng.choice((0, 2, 4))) - 1
@@ -101,12 +101,12 @@ def melody(score: Score, rng: np.random.Generator) -> list[Note]:
 
 
 def voice(notes: Sequence[Note], score: Score, rng: np.random.Generator) -> np.ndarray:
-    """Sing: glottal pulses, summed harmonic by harmonic at the levels that vowels' formants give them, and breath.
+    """Synthesise the voice: harmonics at the levels of the vowels' formants, and breath noise.
 
     Args:
-        notes: In order, not overlapping.
-        score: For length and rate.
-        rng: Decides the breath.
+        notes: Notes in order, not overlapping.
+        score: Score with length and sample rate.
+        rng: Random generator for the breath.
 
     Returns:
         (samples,).
@@ -124,7 +124,7 @@ def voice(notes: Sequence[Note], score: Score, rng: np.random.Generator) -> np.n
 
 
 def chords(score: Score) -> np.ndarray:
-    """Pluck triads in eighths, a string after the other, spread from left to right: (2, samples)."""
+    """Synthesise plucked triads in eighths, one string after the other, spread from left to right: (2, samples)."""
     wave = np.zeros((2, score.samples))
     for eighth in range(8 * len(score.degrees)):
         for string, third in enumerate((0, 2, 4, 7)):
@@ -135,7 +135,7 @@ def chords(score: Score) -> np.ndarray:
 
 
 def bass(score: Score) -> np.ndarray:
-    """Pluck the chords' roots on every beat: (samples,)."""
+    """Synthesise the plucked roots of the chords on every beat: (samples,)."""
     wave = np.zeros(score.samples)
     for beat in range(4 * len(score.degrees)):
         tone = _pluck(36 + score.key + _semitones(score.degrees[beat // 4]), score.beat_s, 6, score.rate_hz)
@@ -144,7 +144,7 @@ def bass(score: Score) -> np.ndarray:
 
 
 def drums(score: Score, rng: np.random.Generator) -> np.ndarray:
-    """Beat kick, snare and hi-hat as `KIT` says, bar after bar: (samples,)."""
+    """Synthesise kick, snare and hi-hat in the pattern of `KIT`, bar after bar: (samples,)."""
     hit = score._replace(samples=score.rate_hz // 4)
     time = np.arange(hit.samples) / hit.rate_hz
     sounds = {
@@ -161,7 +161,7 @@ def drums(score: Score, rng: np.random.Generator) -> np.ndarray:
 
 
 def _semitones(step: int) -> int:
-    """Return how far a step of the scale is from its key."""
+    """Return the semitones from the key to a step of the scale."""
     return 12 * (step // 7) + SCALE[step % 7]
 
 
@@ -171,14 +171,14 @@ def _hz(pitch: Any) -> Any:
 
 
 def _curve(time: np.ndarray, notes: Sequence[Note], fractions: Sequence[float], values: np.ndarray | list[float]) -> np.ndarray:
-    """Draw straight lines between values, (points,) or (notes, points), at these fractions of every note."""
+    """Interpolate linearly between values, (points,) or (notes, points), at these fractions of every note."""
     at = np.array([[note.start_s + fraction * note.length_s for fraction in fractions] for note in notes])
     curve: np.ndarray = np.interp(time, at.ravel(), np.broadcast_to(values, at.shape).ravel())
     return curve
 
 
 def _sung_hz(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
-    """Return the voice's pitch: it slides into notes from below, and vibrato grows while they are held."""
+    """Return the voice's pitch in Hz: it slides into notes from below, and vibrato grows while they are held."""
     pitches = np.array([[note.pitch] for note in notes]) - [0.8, 0, 0]
     depth = _curve(time, notes, (0.0, 0.3, 0.6, 0.98), [0, 0, VIBRATO_SEMITONES, VIBRATO_SEMITONES])
     sung = _curve(time, notes, (0.0, 0.15, 0.98), pitches) + depth * np.sin(2 * np.pi * VIBRATO_HZ * time)
@@ -186,7 +186,7 @@ def _sung_hz(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
 
 
 def _formants(notes: Sequence[Note], time: np.ndarray) -> np.ndarray:
-    """Return frequency, level and bandwidth of five formants over time, (3, 5, n); vowels melt into each other."""
+    """Return frequency, level and bandwidth of five formants over time, (3, 5, n); vowels change gradually."""
     table = np.array([VOWELS[note.vowel] for note in notes])
     return np.array([[_curve(time, notes, (0.2, 0.8), table[:, kind, [n]]) for n in range(5)] for kind in range(3)])
 
@@ -199,7 +199,7 @@ def _resonance(at_hz: np.ndarray, centre_hz: np.ndarray, level_db: np.ndarray, w
 
 @lru_cache(maxsize=64)
 def _pluck(pitch: float, length_s: float, harmonics: int, rate_hz: int) -> np.ndarray:
-    """Return a string's tone, not to be written to; the higher a harmonic, the sooner it is gone."""
+    """Return a string's tone, which must not be written to (it is cached); higher harmonics decay faster."""
     time, root_hz = np.arange(round(length_s * rate_hz)) / rate_hz, _hz(pitch)
     numbers = np.arange(1, harmonics + 1)[:, None]
     tones = np.sin(2 * np.pi * root_hz * numbers * time) * np.exp(-time * (2 + 1.5 * numbers)) / numbers
@@ -215,13 +215,13 @@ def _hiss(score: Score, low_hz: float, high_hz: float, rng: np.random.Generator)
 
 
 def _add(wave: np.ndarray, sound: np.ndarray, start_s: float, rate_hz: int) -> None:
-    """Add a sound to a wave from a time on; what reaches over its end is dropped."""
-    place = wave[..., round(start_s * rate_hz) :][..., : sound.shape[-1]]
-    place += sound[..., : place.shape[-1]]
+    """Add a sound to a wave from a time on, cut at the end of the wave."""
+    section = wave[..., round(start_s * rate_hz) :][..., : sound.shape[-1]]
+    section += sound[..., : section.shape[-1]]
 
 
 def _in_a_room(wave: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Add a short echo, another on each side."""
+    """Add a short echo, different on each side."""
     time = np.arange(rate_hz // 2) / rate_hz
     echo = 0.01 * rng.standard_normal((2, time.size)) * np.exp(-time / 0.12)
     echo[:, 0] = 1

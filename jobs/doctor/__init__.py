@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has and lacks.
+"""`doctor`: check if a run would work on this machine.
 
 Files:
     doctor: `doctor`: all checks, and the exit code.

@@ -12,26 +12,26 @@ from pathlib import Path
 from sep_batch.jobs.setup.check import Check, first_line, note, wrong
 
 DRIVER = Path("/proc/driver/nvidia")
-TOLERANCE = 1e-4  # between a GPU's and the CPU's results, against the largest
+TOLERANCE = 1e-4  # largest difference between a GPU's and the CPU's results, relative to the largest value
 
 
 def torch_build() -> Check:
-    """Tell which torch this is, and whether it and torchaudio fit together."""
+    """Check that torch and torchaudio can be imported together, and report their versions."""
     try:
         import torch
         import torchaudio
     except (ImportError, OSError) as error:
-        advice = "install both anew, as the README says, with constraints.txt: they must fit together"
+        advice = "reinstall both in matching versions, with constraints.txt as in the README"
         return wrong("torch", f"cannot be imported: {first_line(error)}", advice)
     capability = torch.backends.cpu.get_cpu_capability()
     versions = f"{torch.__version__}, torchaudio {torchaudio.__version__}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
     if platform.machine() == "x86_64" and not capability.startswith("AVX"):
-        return note("torch", versions, "a CPU without AVX2: the U-Nets take several times as long on it; take another, or a GPU")
+        return note("torch", versions, "without AVX2 the U-Nets take several times as long: use another CPU, or a GPU")
     return Check("torch", versions)
 
 
 def gpus() -> Iterator[Check]:
-    """Tell which GPUs torch can use, and whether each computes what the CPU does."""
+    """Check that torch can use the GPUs, and that each gives the results of the CPU."""
     import torch
 
     listed, driver, cuda = _driver()
@@ -58,29 +58,30 @@ def _gpu(number: int) -> Check:
         off = computed_off(f"cuda:{number}")
     except RuntimeError as error:
         built = ", ".join(torch.cuda.get_arch_list())
-        return wrong(name, f"does not compute: {first_line(error)}", f"torch is built for {built}: see nvidia-smi for the rest")
+        return wrong(name, f"does not compute: {first_line(error)}", f"torch is built for {built}; compare with nvidia-smi")
     if not off < TOLERANCE:
-        return wrong(name, f"{description}: computes something else than the CPU, {off:.1e} off", "take it out of the machine")
-    return Check(name, f"{description}, computes what the CPU does")
+        advice = "replace this GPU, or hide it with CUDA_VISIBLE_DEVICES"
+        return wrong(name, f"{description}: results differ from the CPU's by {off:.1e}", advice)
+    return Check(name, f"{description}, results agree with the CPU's")
 
 
 def computed_off(device: str) -> float:
-    """Return how far a small convolution and Fourier transform on a device are off the CPU's, against the largest value."""
+    """Return the difference of a small convolution and Fourier transform to the CPU's, relative to the largest value."""
     import torch
 
-    wave = torch.arange(2.0 * 64 * 64).remainder(7).reshape(1, 2, 64, 64)  # small whole numbers, which TF32 holds exactly
+    wave = torch.arange(2.0 * 64 * 64).remainder(7).reshape(1, 2, 64, 64)  # small integers, exact in TF32
     kernel = torch.arange(4.0 * 2 * 5 * 5).remainder(5).sub(2).reshape(4, 2, 5, 5)
 
-    def compute(place: str) -> torch.Tensor:
-        spread = torch.nn.functional.conv2d(wave.to(place), kernel.to(place), padding=2)
-        return torch.view_as_real(torch.fft.rfft(spread)).cpu()
+    def compute(target: str) -> torch.Tensor:
+        convolved = torch.nn.functional.conv2d(wave.to(target), kernel.to(target), padding=2)
+        return torch.view_as_real(torch.fft.rfft(convolved)).cpu()
 
-    here, there = compute("cpu"), compute(device)
-    return float((here - there).abs().max() / here.abs().max())
+    expected, result = compute("cpu"), compute(device)
+    return float((expected - result).abs().max() / expected.abs().max())
 
 
 def _driver() -> tuple[int, str | None, int | None]:
-    """Return how many GPUs the driver lists, its version, and the newest CUDA that it runs, as 13000."""
+    """Return the number of GPUs that the driver lists, its version, and the newest CUDA that it supports, as 13000."""
     about = DRIVER / "version"
     match = re.search(r"Kernel Module\D*([\d.]+)", about.read_text()) if about.exists() else None
     version = ctypes.c_int(0)
@@ -102,7 +103,7 @@ def _why_no_cuda() -> str:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
         return first_line(error)
-    return "torch says nothing of why"
+    return "torch gives no reason"
 
 
 def _cuda_advice(cuda: int | None) -> str:
@@ -110,11 +111,11 @@ def _cuda_advice(cuda: int | None) -> str:
 
     built = torch.version.cuda
     if built is None:
-        return "this torch is built without CUDA: install PyPI's, with constraints.txt"
+        return "this torch is built without CUDA: install the build from PyPI, with constraints.txt"
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}: unset it, or name GPUs that are there"
+        return f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}: unset it, or name existing GPUs"
     if cuda is None:
-        return "libcuda.so.1 is not here: in a container, docker run --gpus all with NVIDIA's container toolkit"
+        return "libcuda.so.1 is missing: in a container, use docker run --gpus all with NVIDIA's container toolkit"
     if cuda // 1000 < int(built.partition(".")[0]):
-        return f"bring a driver for CUDA {built} or later, or a torch that is built for CUDA {_dotted(cuda)} or earlier"
-    return "see what nvidia-smi says; after an update of the driver the machine has to be restarted"
+        return f"install a driver for CUDA {built} or later, or a torch that is built for CUDA {_dotted(cuda)} or earlier"
+    return "run nvidia-smi; after an update of the driver, restart the machine"

@@ -1,4 +1,4 @@
-"""Checks of `doctor`: codecs, weights and Ray. Each is tried, not only looked for."""
+"""Checks of `doctor`: codecs, weights and Ray. Each is run, not only searched for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio.codecs import CODECS, Codec
 from sep_batch.pipeline.audio.encoding import encode
 
-LEVEL = 0.1  # by which a lossy codec may change the level of a tone
-_READ = {  # what music comes in beside what stems are written as, with the rate that the encoder takes
+LEVEL = 0.1  # largest relative change of a tone's level by a lossy codec
+_READ = {  # codecs of sources that stems are not written with, with the sample rate for the test
     "alac": (Codec("mp4", "alac", "s16p"), 44_100),
 }
 
@@ -27,7 +27,7 @@ def ray_start(address: str | None = None) -> Check:
     """Start Ray as a run does, or join a cluster.
 
     Args:
-        address: The cluster's, as --address takes it. Default: RAY_ADDRESS.
+        address: Address of the cluster, as --address takes it. Default: RAY_ADDRESS.
     """
     ray = version("ray")
     try:
@@ -41,27 +41,27 @@ def ray_start(address: str | None = None) -> Check:
 
 
 def last_cluster(address: str | None = None) -> Iterator[Check]:
-    """Check the cluster that Ray's file of the last one names, where runs do not join any; a stale file misleads `auto`.
+    """Check the cluster in Ray's file of the last cluster, unless runs join another; a stale file misleads `auto`.
 
     Args:
-        address: As --address takes it.
+        address: Address of the cluster, as --address takes it.
     """
     if (last := clusters.last_cluster()) is None or clusters.address_of(address):
         return
     try:
         clusters.reach(last)
         yield note(
-            "Ray's file", f"a cluster is at {last}", "runs here start a Ray of their own beside it; --address auto joins it"
+            "Ray's file", f"a cluster is at {last}", "runs on this machine start their own Ray; --address auto joins that cluster"
         )
     except clusters.NoCluster as error:
         yield note("Ray's file", error.problem, f"only --address auto and Ray's own tools read it: delete {last.source}")
 
 
 def decoder() -> Check:
-    """Start the decoder's process, and tell what its sandbox holds on this kernel."""
+    """Start the decoder's process, and report the limits of its sandbox on this kernel."""
     unfiltered = audio.start()
     if unfiltered:
-        return note("decoder", f"a process of its own, with limits, {unfiltered}", "take files only from where you trust them")
+        return note("decoder", f"a process of its own, with limits, {unfiltered}", "decode only files from trusted sources")
     return Check("decoder", "a process of its own: no network, no files, no processes, 3 GiB of memory at most")
 
 
@@ -73,7 +73,7 @@ def codecs() -> Check:
         return wrong(
             "codecs",
             "; ".join(faults),
-            "install their libraries anew: pip install --force-reinstall av soundfile",
+            "reinstall their libraries: pip install --force-reinstall av soundfile",
         )
     return Check("codecs", f"a second of each was written and read: {', '.join(names)}")
 
@@ -85,20 +85,20 @@ def _formats() -> Iterator[tuple[str, tuple[Codec, int]]]:
 
 
 def _codec_fault(codec: Codec, rate_hz: int) -> str | None:
-    """Return what is wrong with a second that was written and read again; None where nothing is."""
+    """Encode and decode one second; return a description of the fault, None without one."""
     tone = 0.5 * np.sin(2 * np.pi * 440 / rate_hz * np.arange(rate_hz, dtype=np.float32))
     wave = np.stack([tone, -tone])
     try:
         written = encode(wave, codec, rate_hz=rate_hz, bitrate=128_000 if codec.samples.startswith("flt") else None)
         pieces, _ = audio.decode(io.BytesIO(written), rate_hz=rate_hz)
         level = float(np.std(np.concatenate(list(pieces), axis=1)) / np.std(wave))
-    except Exception as error:  # noqa: BLE001 (the libraries' own kinds are not known here; whatever it is, it is the fault)
+    except Exception as error:  # noqa: BLE001 (any exception of the libraries is the fault)
         return first_line(error)
     return None if abs(level - 1) < LEVEL else f"read at {level:.2f} of the level that was written"
 
 
 def cache() -> Check:
-    """Tell whether models and forecasts can be kept, in the user's cache folder."""
+    """Check that models and forecasts can be stored in the user's cache folder."""
     try:
         return Check("cache", f"{weights.writable_cache()}: can be written to")
     except weights.WeightsError as error:
@@ -109,12 +109,12 @@ def cache() -> Check:
 
 
 def default_weights() -> Check:
-    """Tell whether the default model's weights are here, and are what was published."""
+    """Check that the default model's weights are in the cache and have the published checksum."""
     folder = weights.cached(DEFAULT_MODEL)
     fetch = f"sep-batch models fetch {DEFAULT_MODEL}"
     if not weights.is_cached(DEFAULT_MODEL):
         return note(
-            "weights", f"{DEFAULT_MODEL} is not in {folder}", f"a run fetches it; so does {fetch}, without a network --from"
+            "weights", f"{DEFAULT_MODEL} is not in {folder}", f"a run fetches it; to fetch it now: {fetch}, offline with --from"
         )
     try:
         _, tensors = weights.load(folder)

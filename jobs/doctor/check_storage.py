@@ -1,4 +1,4 @@
-"""Checks of `doctor`: every operation of a run on storage, and the credentials that are used."""
+"""Checks of `doctor`: the storage operations of a run, and the credentials that are used."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.storage import retries, uris
 
 CONTENT = b"written by sep-batch doctor\n"
-FREE_BYTES = 10_000_000_000  # some 200 songs of four minutes, two stems each, as FLAC
-CLOCKS_S = 60.0  # that two may be apart: a lease is dead after 90 s
+FREE_BYTES = 10_000_000_000  # about 200 songs of four minutes, two stems each, as FLAC
+CLOCKS_S = 60.0  # largest difference of two clocks: a lease is dead after 90 s
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a profile in --storage-options"
 _GCS_CREDENTIALS = (
     "set GOOGLE_APPLICATION_CREDENTIALS, run gcloud auth application-default login, or name a token in --storage-options"
@@ -25,19 +25,19 @@ _AZURE_CREDENTIALS = (
     "AZURE_STORAGE_CONNECTION_STRING, or the same in --storage-options"
 )
 _DISK = {
-    errno.EROFS: "it is mounted read-only: mount it for writing, or take another folder",
-    errno.ENOSPC: "the disk is full: free some, or take another folder",
-    errno.EDQUOT: "the quota is full: free some, or take another folder",
+    errno.EROFS: "it is mounted read-only: mount it writable, or use another folder",
+    errno.ENOSPC: "the disk is full: free some space, or use another folder",
+    errno.EDQUOT: "the quota is full: free some space, or use another folder",
 }
-_UNREACHED = "does the server answer at all? See --endpoint-url, AWS_ENDPOINT_URL_S3, proxies, firewalls"
+_UNREACHED = "check that the server can be reached: --endpoint-url, AWS_ENDPOINT_URL_S3, proxies, firewalls"
 
 
 def checks(uri: str, options: storage.Options) -> Iterator[Check]:
-    """Tell whether a run could read from a URI and write to it.
+    """Check that a run can read from a folder or prefix and write to it.
 
     Args:
         uri: A folder or prefix.
-        options: How storage is reached; none of it is shown.
+        options: Options of storage; none of them is shown.
     """
     try:
         scheme = uris.check(uri)
@@ -47,7 +47,7 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
     try:
         uris.target(uri)
     except errors.BadUri as error:
-        yield note("storage", str(error), "songs may lie there; as --out it is refused")
+        yield note("storage", str(error), "use it for sources only: --out refuses it")
     target = uris.absolute(uri)
     if scheme == "s3":
         yield _credentials(target, options)
@@ -62,9 +62,9 @@ def checks(uri: str, options: storage.Options) -> Iterator[Check]:
 
 
 def _credentials(uri: str, options: storage.Options) -> Check:
-    """Say where credentials for S3 come from, and never what they are."""
-    given = max((prefix for prefix in options if uri.startswith(prefix)), key=len, default="")
-    if {"key", "profile", "anon"} & set(options.get(given, {})):
+    """Report the source of the credentials for S3, but never the credentials."""
+    longest = max((prefix for prefix in options if uri.startswith(prefix)), key=len, default="")
+    if {"key", "profile", "anon"} & set(options.get(longest, {})):
         return Check("credentials", "those of --storage-options")
     import botocore.exceptions
     import botocore.session
@@ -79,7 +79,7 @@ def _credentials(uri: str, options: storage.Options) -> Check:
 
 
 def _nearest(path: str) -> str:
-    """Return a path, or of the folders that would hold it the first that is there: a run makes the rest."""
+    """Return a path if it exists, else its nearest existing parent; a run creates the rest."""
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     return path
@@ -91,7 +91,8 @@ def _space(folder: str, folder_to_make: str) -> Check:
         f", where a run will make {folder_to_make}" if folder_to_make != folder else ""
     )
     if free < FREE_BYTES:
-        return note("disk", description, "two stems take some 12 MB a minute of music as FLAC: free some, or take another --out")
+        advice = "two FLAC stems take about 12 MB a minute of music: free some space, or use another --out"
+        return note("disk", description, advice)
     return Check("disk", description)
 
 
@@ -108,43 +109,40 @@ def _tried(target: str) -> Iterator[Check]:
         listed = [uris.name(info.uri) for info in storage.find(folder)]
         fault = fault or (None if listed == ["written"] else f"it lists {listed}, expected what was written")
         step = "create"
-        alone = storage.create(f"{folder}/created", b"1") and not storage.create(f"{folder}/created", b"2")
+        is_exclusive = storage.create(f"{folder}/created", b"1") and not storage.create(f"{folder}/created", b"2")
         step = "remove"
         storage.remove(folder)
     except errors.TrackError as error:
         yield wrong("storage", f"{step}: {error}", advice(error, step, target))
         return
     if fault:
-        yield wrong("storage", f"{uris.shown(target)}: {fault}", "no run is safe on it; take another")
+        yield wrong("storage", f"{uris.shown(target)}: {fault}", "do not use this storage: a run could lose data on it")
         return
     yield Check("storage", f"{uris.shown(target)}: written, read, listed, removed")
-    if not alone:
-        yield note(
-            "storage", "an object that is there can be created again", "keep two runs off one OUT: both would hold its lease"
-        )
+    if not is_exclusive:
+        yield note("storage", "an existing object can be created again", "start no two runs on one OUT: both would get its lease")
     yield from clock
 
 
 def _clock(modified: datetime | None) -> list[Check]:
-    """Compare storage's clock, as the object that was just written tells it, with this machine's."""
-    apart = abs((datetime.now(UTC) - modified).total_seconds()) if modified else 0.0
-    if apart < CLOCKS_S:
+    """Compare the storage's clock, which set the time of the new object, with this machine's."""
+    difference_s = abs((datetime.now(UTC) - modified).total_seconds()) if modified else 0.0
+    if difference_s < CLOCKS_S:
         return []
-    return [
-        note("clock", f"storage's is {apart:.0f} s apart from this machine's", "have both set by NTP: S3 refuses from 15 min on")
-    ]
+    advice = "set both by NTP: S3 refuses requests from a difference of 15 min on"
+    return [note("clock", f"the clocks of storage and this machine differ by {difference_s:.0f} s", advice)]
 
 
 def advice(error: errors.TrackError, step: str, uri: str) -> str:
-    """Return what to do about what storage said.
+    """Return the next step after an error of storage.
 
     Args:
         error: The exception.
         step: The step that failed: write, read, list, create or remove.
-        uri: Where.
+        uri: Folder or prefix that was tested.
     """
     cause = error.__cause__ or error
-    if isinstance(cause, errors.TrackError):  # one of ours was made another of ours
+    if isinstance(cause, errors.TrackError):  # a TrackError raised from another one
         cause = cause.__cause__ or cause
     if isinstance(cause, ImportError):
         return "install it on every machine, then run this again"
@@ -154,14 +152,14 @@ def advice(error: errors.TrackError, step: str, uri: str) -> str:
         return _unusable(uri, cause)
     if retries.is_denied(cause):
         return f"give this user, or these credentials, the right to {step} there"
-    return _DISK.get(getattr(cause, "errno", None) or 0, "take another folder" if uris.is_local(uri) else _UNREACHED)
+    return _DISK.get(getattr(cause, "errno", None) or 0, "use another folder" if uris.is_local(uri) else _UNREACHED)
 
 
 def _unusable(uri: str, cause: Exception) -> str:
     if retries.code_of(cause) not in retries.NO_BUCKET_CODES:
         return _DISK.get(getattr(cause, "errno", None) or 0, _credentials_of(uri))
-    other = "; where the server is not AWS, give --endpoint-url" if uri.startswith("s3://") else ""
-    return f"make the bucket, or correct its name{other}"
+    endpoint = "; for a server other than AWS, set --endpoint-url" if uri.startswith("s3://") else ""
+    return f"create the bucket, or correct its name{endpoint}"
 
 
 def _credentials_of(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""`doctor`: would a run work here? Each check is ok, or says what to do about it.
+"""`doctor`: check if a run would work on this machine. A check that is not ok gives the next step.
 
 from sep_batch.jobs.doctor import run_doctor
 checks = list(run_doctor("s3://bucket/stems"))
@@ -22,7 +22,7 @@ from sep_batch.jobs.setup.check import Check, first_line, note, wrong
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.pipeline import errors, storage
 
-NOT_TRIED = note("storage", "not tried", "sep-batch doctor URI tries one: where songs lie, or where stems shall go")
+NOT_TRIED = note("storage", "not tested", "sep-batch doctor URI tests the storage of sources or stems")
 _BEFORE = (
     *(
         check_machine.python,
@@ -42,25 +42,25 @@ _BEFORE = (
     ),
 )
 _COLOURS = {"ok": "green", "note": "yellow", "wrong": "bold red"}
-_WIDTH = 12  # of names
+_WIDTH = 12  # width of the column of names
 
 
 def run_doctor(
     uri: str | None = None, *, endpoint_url: str | None = None, options_file: str | None = None, address: str | None = None
 ) -> Iterator[Check]:
-    """Check this machine, and storage where a URI names it.
+    """Check this machine, and the storage of a URI.
 
     Args:
-        uri: A folder or prefix that runs will read from or write to.
-        endpoint_url: URL of the S3 server.
-        options_file: JSON, fsspec's options by URI prefix.
-        address: Address of a Ray cluster to join, as `run` takes it. Default: RAY_ADDRESS.
+        uri: Folder or prefix that runs will read from or write to; None tests no storage.
+        endpoint_url: URL of an S3-compatible server other than AWS.
+        options_file: JSON file with fsspec options by URI prefix.
+        address: Address of a Ray cluster to join. Default: RAY_ADDRESS.
 
     Yields:
-        Each check as it is done.
+        Each check when it is done.
 
     Raises:
-        UsageError: The file of options is not what it should be, or the address is none.
+        UsageError: The file of options or the address is invalid.
     """
     if address:
         clusters.check(address, "--address")
@@ -77,13 +77,13 @@ def _done(each: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
     try:
         result = each()
         yield from [result] if isinstance(result, Check) else result
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is what was found, and the other checks go on)
+    except Exception as error:  # noqa: BLE001 (any exception is a finding; the other checks go on)
         name = getattr(each, "func", each).__name__.replace("_", " ")
-        yield wrong(name, f"{type(error).__name__}: {first_line(error)}", "open an issue: this check did not expect it")
+        yield wrong(name, f"{type(error).__name__}: {first_line(error)}", "open an issue: this check has a defect")
 
 
 def show(checks: Iterable[Check], *, as_json: bool) -> int:
-    """Print checks as they come, and return the exit code: 0, or 8 where one is wrong."""
+    """Print checks as they come, and return the exit code: 0, or 8 if one is wrong."""
     done, console = [], Console(highlight=False)
     for check in checks:
         done.append(check)

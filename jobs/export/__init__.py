@@ -1,10 +1,10 @@
-"""`export`: stems become a dataset.
+"""`export`: write stems as a dataset.
 
 Files:
-    export: `export`: holds DEST, lays out shards, runs the driver.
-    options: Options of an export, and the checks of their values.
+    export: `export`: hold DEST's lease, lay out shards, run the driver.
+    options: Options of an export, and checks of their values.
     driver: Passes over the shards that are left.
-    report: The result in words.
+    report: Result as text and JSON.
 """
 
 from sep_batch.jobs.export.export import run_export

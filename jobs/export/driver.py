@@ -1,4 +1,4 @@
-"""Has the shards of an export written: passes over what is left of its plan, its journal, its counts."""
+"""Driver of an export: passes the shards that are left through the flow, and journals the rows that come out."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import in_threads
 
-PASSES = 3  # the flow, and twice more for what was lost with its process
-MOST_PLAN_FILES = 2000  # each is a task of Ray's; of a large export, one holds several shards
+PASSES = 3  # shards lost with their process are run again twice
+MOST_PLAN_FILES = 2000  # each is a Ray task; in a large export a file holds several shards
 
 
 @dataclass
@@ -40,13 +40,13 @@ class ExportDriver:
     """Runs an export to its end.
 
     Attributes:
-        export: Settings and places that every worker is given.
-        run: The export's name.
-        selection: The rows that the plan is made of, again for every pass: it is never held.
-        exported: Filled as shards are done.
-        stop: Whether it shall end early.
+        export: Settings and folders that every worker is given.
+        run: Name of this run of the export.
+        selection: Rows that the plan is made from, again for every pass: the plan is never held in memory.
+        exported: Counts; updated with every finished shard.
+        stop: Request to end the export early.
         held: DEST's lease.
-        tally: Told of every shard.
+        tally: Progress counter of shards.
     """
 
     export: Export
@@ -56,36 +56,36 @@ class ExportDriver:
     stop: Stop
     held: lease.Lease
     tally: FileCounter
-    _seen: set[Key] = field(default_factory=set)
+    _finished: set[Key] = field(default_factory=set)
 
     def run_all(self, *, cpus: int | None, address: str | None) -> None:
-        """Write all shards that are not done; failed tracks' shards are done again.
+        """Write all shards that are not done; write shards with failed tracks again.
 
         Raises:
-            BugError: A track's failure is a defect of ours.
+            BugError: A track failed because of a defect of sep-batch.
             NotRunnableError: The flow could not run, or a storage is unusable.
             LeaseHeldError: Another export has taken DEST over.
         """
         before = done(self.export.dest)
-        self._seen = {key for key, shard in before.items() if not shard.failed}
-        self.exported.done_before = len(self._seen)
-        left = self.exported.shards - len(self._seen)
+        self._finished = {key for key, shard in before.items() if not shard.failed}
+        self.exported.done_before = len(self._finished)
+        left = self.exported.shards - len(self._finished)
         if not left:
             return
         options = Options(gpus=0, cpus=cpus, address=address)
         engine.set_environment(options)
         journal = ShardJournal(self.export.dest, self.run, self.held.check)
         with (
-            engine.running(options, self._like(options)),
+            engine.running(options, self._requirements(options)),
             self.stop.on_signals(),
-            self.tally.step("written", left) as seen,
+            self.tally.step("written", left) as count_written,
             self.stop.draining(),
         ):
             try:
                 for number in range(PASSES):
                     if left and not self.stop.is_asked:
-                        self._pass(journal, seen, 1 if number else math.ceil(left / MOST_PLAN_FILES), cpus)
-                        left = self.exported.shards - len(self._seen)
+                        self._pass(journal, count_written, 1 if number else math.ceil(left / MOST_PLAN_FILES), cpus)
+                        left = self.exported.shards - len(self._finished)
                 if left and not self.stop.is_asked:
                     self._give_up(journal)
             finally:
@@ -93,14 +93,14 @@ class ExportDriver:
         if self.stop.is_asked and left:
             self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
 
-    def _like(self, options: Options) -> MachineRequirements:
-        """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
+    def _requirements(self, options: Options) -> MachineRequirements:
+        """Return the requirements of a cluster's machines; none without a cluster, where this machine is the only one."""
         if not machine.cluster(options):
             return MachineRequirements()
         local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
         return MachineRequirements(machine_requirements.versions(), next(local, None))
 
-    def _pass(self, journal: ShardJournal, seen: Callable[[int], None], per_file: int, cpus: int | None) -> None:
+    def _pass(self, journal: ShardJournal, count_written: Callable[[int], None], per_file: int, cpus: int | None) -> None:
         from sep_batch.pipeline.export.flow import ExportFlow
 
         flow = ExportFlow(self._written_plan(per_file), self.export, cpus=cpus)
@@ -110,7 +110,7 @@ class ExportDriver:
                     journal.tick()
                     if row is not None:
                         self._take(row, journal)
-                        seen(1)
+                        count_written(1)
                     if self.stop.is_asked:
                         return
         finally:
@@ -119,7 +119,7 @@ class ExportDriver:
     def _take(self, row: dict[str, Any], journal: ShardJournal) -> None:
         if row["unusable"]:
             raise errors.NotRunnableError(f"storage: {row['unusable']}")
-        self._seen.add((row["split"], row["shard"]))
+        self._finished.add((row["split"], row["shard"]))
         journal.add(row)
         self.exported.take(row)
         for fault in row["failed"]:
@@ -127,17 +127,17 @@ class ExportDriver:
                 raise errors.BugError(f"a defect of sep-batch, on track {fault['id']}:\n{fault['error']}")
 
     def _give_up(self, journal: ShardJournal) -> None:
-        """Fail the shards that came out of none of the passes."""
+        """Fail the shards that no pass finished."""
         for planned in self._left():
             error = errors.WorkerCrash(f"its shard's process died in each of {PASSES} passes")
             self._take(lost(planned, error), journal)
 
     def _left(self) -> Iterator[dict[str, Any]]:
         shards = excerpts.lay_out(self.selection.rows(), self.export.settings)
-        return (shard for shard in shards if (shard["split"], shard["shard"]) not in self._seen)
+        return (shard for shard in shards if (shard["split"], shard["shard"]) not in self._finished)
 
     def _written_plan(self, per_file: int) -> list[str]:
-        """Write the plan of what is left, so many shards a file; return the files."""
+        """Write the plan of the shards that are left, `per_file` in each file; return the URIs of the files."""
         schema, left = excerpts.schema(self.selection.extra), self._left()
         folder = layout.plan_folder(self.export.dest, self.run)
         scratch = layout.parts_folder(self.export.dest, self.run)
@@ -146,7 +146,7 @@ class ExportDriver:
             number, shards = block
             content = io.BytesIO()
             pyarrow.parquet.write_table(pa.Table.from_pylist(shards, schema=schema), content)
-            uri = f"{folder}/{number:06d}.plan"  # no rows of the dataset
+            uri = f"{folder}/{number:06d}.plan"  # not .parquet: a reader of DEST would take it for a part of the dataset
             storage.put(uri, content.getvalue(), scratch=scratch)
             return uri
 

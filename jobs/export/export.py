@@ -1,4 +1,4 @@
-"""`export`: OUT's stems as a dataset to train with: chosen, cut into excerpts, split, in a form that a library reads.
+"""`export`: write OUT's stems as a training dataset: chosen, cut into excerpts, split, in a format that a library reads.
 
 from sep_batch.jobs.export import run_export
 exported = run_export("songs.stems", "songs.dataset", to="webdataset", excerpt="10s", min_active=("vocals=0.5",))
@@ -36,47 +36,47 @@ from sep_batch.pipeline.storage import uris
 
 _DIFFERS = {
     "index_sha256": "the index of OUT",
-    "rules": "the index of OUT, or names and groups of columns, which the sep-batch that made it wrote by other rules",
+    "rules": "the index of OUT, or names and groups of columns, which another version of sep-batch wrote by other rules",
 }
 
 
 def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **options: Any) -> Exported:
-    """Export OUT's stems to DEST; what DEST holds of this export already stays.
+    """Export OUT's stems to DEST. Shards of the same export that DEST has already are not written again.
 
     Args:
         out: OUT, a path or URI.
         dest: DEST, a path or URI.
-        tally: Shows how far it is; by default nothing is shown.
+        tally: Progress counter of shards; by default nothing is shown.
         options: The fields of `ExportOptions`.
 
     Raises:
-        RunError: It could not start, a systemic fault ended it, or a defect of ours did.
+        RunError: The export could not start, or a fault of a storage, of Ray or of sep-batch ended it.
         KeyboardInterrupt: A signal came before shards were written.
     """
-    asked, stop = ExportOptions(**options), Stop()
-    access = storage_options(asked.endpoint_url, asked.storage_options)
+    chosen, stop = ExportOptions(**options), Stop()
+    access = storage_options(chosen.endpoint_url, chosen.storage_options)
     storage.use(access)
     with stop.on_signals(), outs.errors(dest=uris.absolute(dest)):
         out, dest = uris.target(out), uris.target(dest)
         outs.refuse_no_out(out)
-        engine.look_ahead(Options(gpus=0, cpus=asked.cpus, address=asked.address))
-        choose.refuse_missing(asked.to)
-        made = outs.last_run(out)["settings"]
-        settings = settings_of(asked, tuple(made.get("stems", ())), mono=bool(made.get("mono")))
+        engine.look_ahead(Options(gpus=0, cpus=chosen.cpus, address=chosen.address))
+        choose.refuse_missing(chosen.to)
+        out_settings = outs.last_run(out)["settings"]
+        settings = settings_of(chosen, tuple(out_settings.get("stems", ())), mono=bool(out_settings.get("mono")))
         packing.refuse_unwritable(settings)
         reserved = columns.reserved(settings.stems)
-        base = Export(settings, out, dest, "", downmix=made.get("downmix") or DEFAULT_DOWNMIX, storage=access)
+        base = Export(settings, out, dest, "", downmix=out_settings.get("downmix") or DEFAULT_DOWNMIX, storage=access)
         _refuse_dest(out, dest)
-        query = Asked(asked.where, asked.group_by, asked.seed, asked.limit, made.get("offset_s") or 0.0, reserved)
-        with selected(out, query) as selection, lease.hold(dest, wait_s=asked.wait_s) as held:
-            export, exported = _planned(selection, settings, asked, base)
-            run = _open_dest(selection, export, overwrite=asked.overwrite)
+        query = Asked(chosen.where, chosen.group_by, chosen.seed, chosen.limit, out_settings.get("offset_s") or 0.0, reserved)
+        with selected(out, query) as selection, lease.hold(dest, wait_s=chosen.wait_s) as held:
+            export, exported = _planned(selection, settings, chosen, base)
+            run = _open_dest(selection, export, overwrite=chosen.overwrite)
             held.tell(run=run)
             parts = layout.parts_folder(dest, run)
-            scratch = parts if uris.is_local(dest) else asked.scratch or tempfile.gettempdir()
+            scratch = parts if uris.is_local(dest) else chosen.scratch or tempfile.gettempdir()
             export, begun = replace(export, scratch=scratch), time.monotonic()
             drive = ExportDriver(export, run, selection, exported, stop, held, tally or FileCounter())
-            drive.run_all(cpus=asked.cpus, address=asked.address)
+            drive.run_all(cpus=chosen.cpus, address=chosen.address)
             exported.took_s = time.monotonic() - begun
             done = export_journal.done(dest)
             exported.end(done)
@@ -88,31 +88,32 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
     return exported
 
 
-def _planned(selection: Selection, settings: ExportSettings, asked: ExportOptions, export: Export) -> tuple[Export, Exported]:
-    """Lay the export out once, to know how much it is and what it is made of; nothing of it is held."""
+def _planned(selection: Selection, settings: ExportSettings, options: ExportOptions, export: Export) -> tuple[Export, Exported]:
+    """Lay the export out once, for its amounts and the checksum of its rows; no row is held in memory."""
     settings = settings.model_copy(update={"group_by": selection.group_by})
     amounts = excerpts.amounts(selection.rows(), selection.extra, settings)
-    exported = Exported(export.out, export.dest, asked.to, amounts, settings, warnings=_warnings(selection, settings))
+    exported = Exported(export.out, export.dest, options.to, amounts, settings, warnings=_warnings(selection, settings))
     exported.in_index, exported.ok_in_index = selection.in_index()
     extra = selection.extra.serialize().to_pybytes()
     return replace(export, settings=settings.at(amounts.sha256), extra=extra, renamed=dict(selection.renamed)), exported
 
 
 def _refuse_dest(out: str, dest: str) -> None:
-    """Refuse a DEST in which an export would do harm.
+    """Refuse a DEST whose content an export would damage.
 
     Raises:
-        UsageError: It lies in OUT, or is another OUT.
-        NotRunnableError: It holds files that no export wrote.
+        UsageError: DEST lies in OUT, or is another OUT.
+        NotRunnableError: DEST holds files that no export wrote.
     """
     if f"{_without_links(dest)}/".startswith(f"{_without_links(out)}/"):
-        raise errors.UsageError(f"DEST {dest}: lies in OUT {out}, expected a place of its own")
+        raise errors.UsageError(f"DEST {dest}: lies in OUT {out}; choose another folder or prefix")
     if any(storage.exists(f"{dest}/{name}") for name in (layout.INDEX_FILE, layout.RUN_JSON)):
-        raise errors.UsageError(f"DEST {dest}: is the OUT of a run, expected a place of its own")
+        raise errors.UsageError(f"DEST {dest}: is the OUT of a run; choose another folder or prefix")
     if not storage.exists(f"{dest}/{layout.EXPORT_JSON}"):
-        held = next((info.uri for info in storage.find(dest) if not info.uri.startswith(f"{dest}/_sep/")), None)
-        if held is not None:
-            raise errors.NotRunnableError(f"DEST {dest}: holds files that no export wrote, as {uris.name(held)}; expected none")
+        file = next((info.uri for info in storage.find(dest) if not info.uri.startswith(f"{dest}/_sep/")), None)
+        if file is not None:
+            problem = f"holds files that no export wrote, such as {uris.name(file)}"
+            raise errors.NotRunnableError(f"DEST {dest}: {problem}; choose an empty folder or prefix")
 
 
 def _without_links(uri: str) -> str:
@@ -120,7 +121,7 @@ def _without_links(uri: str) -> str:
 
 
 def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
-    """Write what this export is about, clear what dead ones left, and return its name.
+    """Write DEST's export.json, remove parts and plans that interrupted exports left, and return the name of this run.
 
     Raises:
         SettingsDifferError: DEST holds an export with other settings, or of another state of the index.
@@ -132,7 +133,7 @@ def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
             raise errors.SettingsDifferError(
                 f"DEST {dest} holds an export that differs in: {names}; use another DEST, or --overwrite"
             )
-        # the rows first: an export that is killed meanwhile has none that vouches for shards which are gone
+        # the journal first: if the export is killed here, no row names shards that are gone
         for name in (layout.JOURNAL, *before.get("splits", {}), "README.md", layout.EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
     run = export_journal.new_run(dest)
@@ -144,9 +145,9 @@ def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
 
 
 def _differing(before: dict[str, Any], selection: Selection, settings: ExportSettings) -> list[str]:
-    """Return the names of the settings that DEST's export has otherwise.
+    """Return the names of the settings that differ from those of DEST's export.
 
-    One of before rules had numbers is gone on with where these make no difference to it.
+    An export without a number of its rules is older; it is resumed if today's rules make no difference to it.
     """
     differing = settings.differing(before)
     if "rules" not in differing or "rules" in before:
@@ -166,7 +167,7 @@ def _before(dest: str) -> dict[str, Any] | None:
 
 
 def _checked(content: Any) -> dict[str, Any]:
-    """Return what an export wrote of itself; its splits are folders of DEST, so they are no other names than those."""
+    """Return the content of an export.json. Its splits name folders of DEST that may be removed, so only known names pass."""
     splits = dict(content).get("splits", {})
     if unknown := set(splits) - set(itertools.chain(*NAMES)):
         raise ValueError(f"split {uris.printable(str(min(unknown, key=str)), 60)!r}")
@@ -174,11 +175,11 @@ def _checked(content: Any) -> dict[str, Any]:
 
 
 def _warnings(selection: Selection, settings: ExportSettings) -> tuple[str, ...]:
-    """Say which columns get other names, and where the index does not know what is asked."""
+    """Return warnings about columns that are renamed, and about tracks without activity in the index."""
     renamed = "" if settings.to == "musdb" else ", ".join(f"{old} is {new}" for old, new in selection.renamed.items())
     unanalysed = selection.unanalysed() if settings.min_active else 0
     return (
-        *[f"columns whose names the dataset has of its own are written by others: {renamed}"] * bool(renamed),
-        *[f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to find it; this takes longer"]
+        *[f"columns are renamed, since the dataset has columns of the same names: {renamed}"] * bool(renamed),
+        *[f"{unanalysed:,} tracks have no activity in the index: all their excerpts are read to measure it, which takes longer"]
         * bool(unanalysed),
     )

@@ -1,4 +1,4 @@
-"""The result of an export, in words and as JSON."""
+"""Result of an export, as text and JSON."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from sep_batch.pipeline.export.journal import Done
 from sep_batch.pipeline.export.settings import ExportSettings
 from sep_batch.pipeline.export.verified import SourceChanged
 
-SHOWN = 20  # failed tracks
-_NOT_TOLD = ("amounts", "settings", "in_index", "ok_in_index")  # in JSON
+SHOWN = 20  # failed tracks that are listed
+_NOT_IN_JSON = ("amounts", "settings", "in_index", "ok_in_index")
 
 
 @dataclass
 class Exported:
-    """What an export did, and the exit code that says so.
+    """Result and exit code of an export.
 
     Attributes:
-        out, dest, to: From where, where to, and in which form.
-        amounts: How much was chosen and planned.
+        out, dest, to: OUT, DEST, and the format of the dataset.
+        amounts: Amounts that were chosen and planned.
         settings: Settings of the export.
-        in_index, ok_in_index: Tracks of the index, and of these those that are ok.
-        done_before: Shards among them that were done already.
-        written: Shards among them that were written now.
-        excerpts: That DEST holds, by split.
-        seconds: Seconds of audio, of each stem, that were written now.
-        took_s: Seconds that writing took, the start of Ray included.
-        failed: Tracks that are not in DEST, or not whole, though they should be, by class, each once.
-        first_failed: The first of them: id, class, and what was found.
+        in_index, ok_in_index: Number of tracks in the index, and of the ok ones among them.
+        done_before: Number of shards that were done already.
+        written: Number of shards that were written now.
+        excerpts: Number of excerpts or tracks in DEST, by split.
+        seconds: Seconds of audio of each stem that were written now.
+        took_s: Seconds that writing took, including the start of Ray.
+        failed: Number of tracks that failed and are missing or incomplete in DEST, by class; each track counts once.
+        first_failed: Id, class and error of the first `SHOWN` of them.
         warnings: Warnings, a line each.
-        left_out: Which tracks and excerpts are not in DEST for another reason than a failure, and which splits are empty.
-        stopped: Why it ended early, if it did.
+        left_out: Lines about tracks and excerpts that are not in DEST although they did not fail, and about empty splits.
+        stopped: Reason why the export ended early, None otherwise.
     """
 
     out: str
@@ -73,7 +73,7 @@ class Exported:
                 self.first_failed.append({name: fault[name] for name in ("id", "error_class", "error")})
 
     def end(self, done: Mapping[tuple[str, int], Done]) -> None:
-        """Count what DEST holds, and say how it went."""
+        """Count what DEST holds, and set the exit code and the lines about what was left out."""
         excerpts: Counter[str] = Counter()
         for (split, _), shard in sorted(done.items()):
             excerpts[split] += shard.excerpts
@@ -87,18 +87,18 @@ class Exported:
 
     @property
     def shards(self) -> int:
-        """Shards that the export is laid out in."""
+        """Number of shards of the export."""
         return self.amounts.shards
 
     def to_json(self) -> str:
-        """Return it as one line of JSON."""
-        known = {name: value for name, value in vars(self).items() if not name.startswith("_") and name not in _NOT_TOLD}
+        """Return the result as one line of JSON."""
+        fields = {name: value for name, value in vars(self).items() if not name.startswith("_") and name not in _NOT_IN_JSON}
         amounts = {name: getattr(self.amounts, name) for name in ("tracks", "planned", "shards")}
-        return json.dumps(amounts | known)
+        return json.dumps(amounts | fields)
 
     def words(self) -> Iterator[str]:
-        """Return it for a person, a line each."""
-        held = ", ".join(f"{number:,} {split}" for split, number in self.excerpts.items()) or "nothing"
+        """Yield the lines of the result."""
+        excerpts = ", ".join(f"{number:,} {split}" for split, number in self.excerpts.items()) or "nothing"
         amounts = self.amounts
         yield f"{amounts.tracks:,} tracks chosen, {amounts.planned:,} excerpts or tracks planned in {amounts.shards:,} shards"
         speed = self.seconds / self.took_s if self.took_s else 0.0
@@ -106,26 +106,26 @@ class Exported:
             f"{self.written:,} shards written, {self.done_before:,} done before; "
             f"{self.seconds / 3600:.2f} h of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
         )
-        yield f"{self.dest} holds, as {self.to}: {held}"
+        yield f"{self.dest} holds, as {self.to}: {excerpts}"
         yield from self.left_out
         if self.failed:
             counts = ", ".join(f"{number} {name}" for name, number in self.failed.most_common())
-            yield f"failed tracks, which are not in it, or not whole: {counts}; the same command again tries them again"
-            yield from (f"  {one['id']}: {one['error_class']}: {_last(one['error'])}" for one in self.first_failed)
+            yield f"failed tracks, missing or incomplete in DEST: {counts}; run the same command again to retry them"
+            yield from (f"  {track['id']}: {track['error_class']}: {_last(track['error'])}" for track in self.first_failed)
             yield from self._next()
         if self.stopped:
             yield self.stopped
 
     def _left_out(self, quiet: int) -> Iterator[str]:
-        """Say what is not in DEST, and why.
+        """Yield lines about tracks and excerpts that are not in DEST, with the reasons.
 
         Args:
-            quiet: Excerpts that were read and are not active enough.
+            quiet: Number of excerpts that were read and are not active enough.
         """
         amounts, settings = self.amounts, self.settings
         if not amounts.tracks:
-            asked = f", none of which satisfies --where {settings.where}" if settings.where and self.ok_in_index else ""
-            yield f"no track is chosen: the index of OUT has {self.in_index:,} tracks, {self.ok_in_index:,} of them ok{asked}"
+            where = f", none of which satisfies --where {settings.where}" if settings.where and self.ok_in_index else ""
+            yield f"no track is chosen: the index of OUT has {self.in_index:,} tracks, {self.ok_in_index:,} of them ok{where}"
             return
         if settings.excerpt_s is not None and amounts.short == amounts.tracks:
             yield f"no track is as long as {settings.excerpt_s:g} s: the longest has {amounts.longest_s:.1f} s"
@@ -140,13 +140,13 @@ class Exported:
                 yield f"split {split} is empty: its share is {share:g} of {amounts.tracks:,} tracks; try another --seed"
 
     def _next(self) -> Iterator[str]:
-        """Say what helps failed tracks."""
+        """Yield the next commands for failed tracks."""
         if self.failed.keys() - {SourceChanged.error_class}:
             yield f"next: sep-batch verify {shlex.quote(self.out)}"
         if self.failed[SourceChanged.error_class]:
-            yield "next: sep-batch run of the folder, or of a manifest made anew: it separates changed sources again"
+            yield "next: sep-batch run with the folder, or with a manifest made again: it separates changed sources again"
 
 
 def _last(text: str) -> str:
-    """Return of a traceback what it ends with."""
+    """Return the last line of a traceback."""
     return text.strip().rpartition("\n")[2]

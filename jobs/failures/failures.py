@@ -1,4 +1,4 @@
-"""`failures`: what failed in an OUT, by class and message, what to do about it, and a manifest of it to run again.
+"""`failures`: failed tracks of an OUT by class and message, with advice, and a manifest of them to run again.
 
 from sep_batch.jobs.failures import run_failures
 report = run_failures("songs.stems", to="failures.parquet")
@@ -32,8 +32,8 @@ _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, error),
     trim(regexp_replace(coalesce(error, ''), '\\s+', ' ', 'g')) AS error,
     string_split(trim(coalesce(error, '')), chr(10))[-1] AS last_line
     FROM newest WHERE status = 'failed' AND ($class IS NULL OR error_class = $class)"""
-_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({database.IS_DAMAGED})) FROM newest"  # noqa: S608 (ours)
-_ALIKE = (  # what differs between two messages that say the same, and what stands for it
+_TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({database.IS_DAMAGED})) FROM newest"  # noqa: S608 (no user input)
+_ALIKE = (  # patterns of the parts that differ between messages of one kind, and their replacements
     (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
     (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
     (r"\b[0-9a-fA-F]{8,}\b|\b[0-9]+", "N"),  # digests and numbers
@@ -45,22 +45,22 @@ _GROUPS = """SELECT error_class, error_stage, coalesce(transient, false) AS tran
     GROUP BY ALL ORDER BY tracks DESC, error_class, alike"""
 _WHOLE = """SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_newest
     WHERE _sep_place IN (SELECT _sep_place FROM failed) ORDER BY id"""
-_AGAIN = ("uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "error")
-_SUPERSEDED = ("manifest_error_class", "manifest_error")  # as these two are carried where such a manifest is run
+_COLUMNS = ("uri", "id", "offset_s", "duration_s", "source_etag", "error_class", "error")
+_SUPERSEDED = ("manifest_error_class", "manifest_error")  # names of the last two columns in the index of a run of such a manifest
 
 
 def run_failures(out: str, *, error_class: str | None = None, to: str | None = None, reach: str = "") -> Report:
-    """Say what failed in an OUT, and the next command to type.
+    """Return the failed tracks of an OUT, and the next command.
 
     Args:
         out: OUT, a path or URI.
-        error_class: Only this class.
-        to: Where to write a manifest of what failed: .parquet, .csv or .jsonl.
-        reach: Flags without which no command reaches OUT, as `report.reach` returns them.
+        error_class: Class of failures to return; None is all.
+        to: File for a manifest of the failed tracks: .parquet, .csv or .jsonl.
+        reach: Flags that a command needs to reach OUT, as `jobs.run.report.reach` returns them.
 
     Raises:
-        UsageError: No such class, or a manifest that cannot be written so.
-        NotRunnableError: OUT is none, its storage or journal cannot be read, or the manifest was not taken.
+        UsageError: There is no such class, or the manifest cannot be written in this format or place.
+        NotRunnableError: No run wrote to this place, its storage or journal cannot be read, or the manifest cannot be stored.
     """
     if error_class is not None and error_class not in ADVICE:
         raise failures.UsageError(f"--class {error_class}: expected one of {', '.join(ADVICE)}")
@@ -76,12 +76,12 @@ def run_failures(out: str, *, error_class: str | None = None, to: str | None = N
     if to and table is not None:
         _write(table, to)
     failed = sum(group.tracks for group in groups)
-    following = _next(out, run_json, error_class, to) + reach if failed else None
-    return Report(out, tracks, failed, groups, to, damaged, following)
+    next_command = _next(out, run_json, error_class, to) + reach if failed else None
+    return Report(out, tracks, failed, groups, to, damaged, next_command)
 
 
 def _next(out: str, run_json: dict[str, Any], error_class: str | None, to: str | None) -> str:
-    """Return the command that writes a manifest of what failed, or where it is written, the one that runs it in OUT."""
+    """Return the command that writes a manifest of the failed tracks, or, if it is written, the one that runs it in OUT."""
     if to is None:
         only = ["--class", error_class] if error_class else []
         return shlex.join(["sep-batch", "failures", out, *only, "--to", "failures.parquet"])
@@ -91,7 +91,7 @@ def _next(out: str, run_json: dict[str, Any], error_class: str | None, to: str |
 
 @listing
 def _failed(out: str, error_class: str | None, *, with_manifest: bool) -> tuple[int, int, list[Group], pa.Table | None]:
-    """Return how many tracks the journal has, how many are ok and damaged, what failed in groups, and a manifest of it."""
+    """Return the number of all tracks, the number of damaged ok tracks, the groups of failed tracks, and their manifest."""
     with database.opened(out) as journal:
         sql = journal.database.execute
         sql(_FAILED, {"class": error_class})
@@ -102,10 +102,10 @@ def _failed(out: str, error_class: str | None, *, with_manifest: bool) -> tuple[
 
 
 def _alike(out: str) -> str:
-    """Return SQL for a message without what is its track's own: two that are alike say the same."""
+    """Return SQL for a message without the parts that only its track has; messages with the same result form a group."""
     text = f"replace(replace(if(error_class = 'bug', last_line, error), uri, '/…'), '{_escaped(out)}', '/…')"
-    for pattern, stands in _ALIKE:
-        text = f"regexp_replace({text}, '{pattern}', '{stands}', 'g')"
+    for pattern, replacement in _ALIKE:
+        text = f"regexp_replace({text}, '{pattern}', '{replacement}', 'g')"
     return f"if(contains(error, id), regexp_replace({text}, '\\b' || replace(id, '.', '\\.') || '\\b', '…', 'g'), {text})"
 
 
@@ -114,16 +114,16 @@ def _escaped(text: str) -> str:
 
 
 def _manifest(journal: JournalDatabase) -> pa.Table:
-    """Return what failed as a manifest: the tracks as they are, why they failed, and their manifest's own columns."""
+    """Return a manifest of the failed tracks: source, id and error of each, and the extra columns of its own manifest."""
     table = journal.database.sql(_WHOLE).to_arrow_table()
     errors = journal.database.sql("SELECT error FROM failed ORDER BY id").to_arrow_table()
     own = [name for name in table.column_names if name not in (*JOURNAL.names, *_SUPERSEDED)]
-    return table.set_column(table.column_names.index("error"), "error", errors.column("error")).select([*_AGAIN, *own])
+    return table.set_column(table.column_names.index("error"), "error", errors.column("error")).select([*_COLUMNS, *own])
 
 
 @contextmanager
-def _of_target() -> Iterator[None]:
-    """Say of what is wrong with a manifest's place that it is `--to`'s."""
+def _target_errors() -> Iterator[None]:
+    """Name `--to` in errors about the manifest's path."""
     try:
         yield
     except (failures.UsageError, failures.NotRunnableError) as error:
@@ -133,23 +133,23 @@ def _of_target() -> Iterator[None]:
 
 
 def _refuse_target(to: str, out: str) -> None:
-    with _of_target():
-        place = uris.target(to)
+    with _target_errors():
+        target = uris.target(to)
         lists.refuse_target(to)
-        there = storage.read(place) if storage.exists(place) else b""
-    if f"{place}/".startswith(f"{out}/"):
-        raise failures.UsageError(f"--to {to}: lies in OUT; expected a place of its own")
-    if there and b"error_class" not in there:  # the name of a column, in all three formats
-        raise failures.UsageError(f"--to {to}: is there, and not of this command; expected a place of its own")
+        content = storage.read(target) if storage.exists(target) else b""
+    if f"{target}/".startswith(f"{out}/"):
+        raise failures.UsageError(f"--to {to}: lies in OUT; choose another path")
+    if content and b"error_class" not in content:  # this column's name is in files of all three formats
+        raise failures.UsageError(f"--to {to}: exists, and this command did not write it; choose another path")
 
 
 def _write(table: pa.Table, to: str) -> None:
-    """Write a manifest; one that its format cannot hold is refused."""
+    """Write a manifest; refuse columns that its format cannot hold."""
     texts = (field.name for field in table.schema if pa.types.is_string(field.type))
     broken = next((name for name in texts if _has_lines(table.column(name))), None)
     if broken and to.lower().endswith(".csv"):
-        raise failures.UsageError(f"--to {to}: column {broken} holds texts of several lines, which CSV cannot; take .parquet")
-    with _of_target():
+        raise failures.UsageError(f"--to {to}: column {broken} has texts of several lines, which CSV cannot hold; use .parquet")
+    with _target_errors():
         lists.write(table, to)
 
 

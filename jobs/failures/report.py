@@ -1,11 +1,11 @@
-"""The report of `failures`, in words and as JSON."""
+"""Report of `failures`, as text and JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sep_batch.jobs.failures.advice import ADVICE, ONCE_MENDED
+from sep_batch.jobs.failures.advice import ADVICE, RETRY_HINT
 from sep_batch.jobs.progress.print_result import tell
 from sep_batch.pipeline.errors import BUG
 from sep_batch.pipeline.manifest import SHOWN
@@ -14,14 +14,14 @@ from sep_batch.pipeline.storage.uris import printable
 
 @dataclass(frozen=True)
 class Group:
-    """Tracks that failed alike.
+    """Failed tracks with the same class, stage and kind of message.
 
     Attributes:
-        error_class, stage, transient: Theirs.
-        message: Their messages as one, with `…` and `N` where they differ.
-        tracks: How many.
-        retried: Tracks among them that the same command tries again.
-        id, uri, error: One of them, as an example.
+        error_class, stage, transient: Class and stage of the failure, and if it is transient.
+        message: Common message, with `…` and `N` in place of the parts that differ.
+        tracks: Number of tracks.
+        retried: Number of tracks that the same command retries.
+        id, uri, error: Id, URI and error of one of the tracks.
     """
 
     error_class: str
@@ -37,16 +37,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """What failed.
+    """Failed tracks of an OUT.
 
     Attributes:
         out: OUT.
-        tracks: Ever run in it.
-        failed: Tracks among them that failed and were asked for.
-        groups: The largest first.
-        to: Where the manifest of them was written.
-        ok_damaged: Tracks that are ok, and truncated or with skipped packets.
-        next: The command to type next, with OUT's own flags; None where nothing failed.
+        tracks: Number of tracks in the journal.
+        failed: Number of failed tracks, of the class that was selected.
+        groups: Groups of these tracks, the largest first.
+        to: File that the manifest of these tracks was written to.
+        ok_damaged: Number of ok tracks that are truncated or with skipped packets.
+        next: Next command, with OUT's own flags; None if nothing failed.
     """
 
     out: str
@@ -59,12 +59,12 @@ class Report:
 
 
 def show(report: Report, *, as_json: bool) -> None:
-    """Print a report: one line of JSON, or words for a person."""
+    """Print a report as one line of JSON, or as text."""
     tell(report, lines(report), as_json=as_json)
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yield the report in words."""
+    """Yield the lines of the report."""
     yield f"{report.out}: {report.failed:,} of {report.tracks:,} tracks failed"
     if report.groups:
         yield from _table(report.groups[:SHOWN])
@@ -73,11 +73,11 @@ def lines(report: Report) -> Iterator[str]:
     for name in dict.fromkeys(group.error_class for group in report.groups):
         yield f"{name}: {ADVICE.get(name, 'a class of another version of sep-batch')}"
     if report.ok_damaged:
-        yield f"{report.ok_damaged:,} more are ok and damaged: truncated or with skipped packets, as the index says of each"
+        yield f"{report.ok_damaged:,} more are ok but damaged: see truncated and skipped_packets in the index"
     if retried := sum(group.retried for group in report.groups):
-        yield f"the same run again tries {retried:,} of them"
+        yield f"the same command run again retries {retried:,} of them"
     if retried < report.failed:
-        yield ONCE_MENDED
+        yield RETRY_HINT
     if report.to:
         yield f"{report.failed:,} tracks in {report.to}" + ("" if report.failed else "; nothing to run again")
     if report.next:
@@ -85,7 +85,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _table(groups: list[Group]) -> Iterator[str]:
-    """Yield two lines a group: what they share, and one of them."""
+    """Yield a header, and two lines for each group: its common fields, and one track."""
     widths = [max(len(text) for text in column) for column in zip(*map(_cells, groups), strict=True)]
     head = ("tracks", "class", "stage", "transient")
     widths = [max(width, len(name)) for width, name in zip(widths, head, strict=True)]
@@ -94,7 +94,7 @@ def _table(groups: list[Group]) -> Iterator[str]:
         yield _row(_cells(group), widths) + printable(
             group.message if group.tracks > 1 or group.error_class == BUG else group.error
         )
-        yield " " * (widths[0] + 2) + f"as {group.id}: {printable(group.uri) or 'no URI'}"
+        yield " " * (widths[0] + 2) + f"e.g. {group.id}: {printable(group.uri) or 'no URI'}"
 
 
 def _cells(group: Group) -> tuple[str, str, str, str]:

@@ -1,6 +1,6 @@
 """Amounts of a plan: seconds of audio, known or estimated; bytes of stems; memory of its largest part.
 
-Arithmetic only, but for the headers that jobs/plan/durations.py may read.
+Only arithmetic, except for the file headers that jobs/plan/durations.py may read.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 
-FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # stems of 8 songs; of 24 bits, what excerpts of them take more
+FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # measured on the stems of 8 songs; for 24 bits, scaled by excerpts of them
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much a plan is.
+    """Audio, output and memory of a plan.
 
     Attributes:
-        audio_s: Seconds to separate, as far as anything is known.
-        estimated_s: Seconds among these that are estimated from sizes, or the mean of the other tracks.
-        unknown: Tracks of which nothing is known, and which are counted nowhere.
+        audio_s: Seconds of audio to separate, known or estimated.
+        estimated_s: Seconds among these that are estimated from file sizes or the mean of the other tracks.
+        unknown: Number of tracks of unknown duration; no other field counts them.
         output_bytes: Bytes of the stems.
-        output: How that was reckoned, in words.
-        stft: Stage that computes the STFT: "cpu" is Analyze, whose parts travel as spectra; "gpu" is Separate, parts are waves.
-        part_bytes: Bytes of the largest part, as it travels from Analyze to Separate.
-        stems_bytes: Bytes of the same part's stems, as they travel to Write.
+        output: Basis of `output_bytes`, as text.
+        stft: Stage that computes the STFT: "cpu" is Analyze, parts are spectra; "gpu" is Separate, parts are waves.
+        part_bytes: Bytes of the largest part between Analyze and Separate.
+        stems_bytes: Bytes of the same part's stems between Separate and Write.
     """
 
     audio_s: float
@@ -46,31 +46,31 @@ class Amounts:
 
 
 def amounts(todo: pa.Table, settings: Settings, past: KnownSizes, stft: str = "cpu") -> Amounts:
-    """Reckon how much a plan is.
+    """Compute the amounts of a plan.
 
     Args:
-        todo: The tracks that are left to do.
+        todo: Tracks that are left to do.
         settings: Settings of the run.
-        past: Durations and sizes that OUT's journal knows.
-        stft: Stage that computes the STFT.
+        past: Durations and sizes from OUT's journal.
+        stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate.
     """
     durations = lengths(todo, settings, past)
     audio_s, estimated_s = float(durations.known.sum() + durations.estimated.sum()), float(durations.estimated.sum())
     tracks, longest = len(durations.known) + len(durations.estimated), _longest(durations)
-    bytes_frame, fixed, words = _packing(settings, past)
+    bytes_frame, fixed, basis = _packing(settings, past)
     frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
     part, waves = _part_bytes(longest, settings, stft)
     output = round(stems * (frames * bytes_frame + fixed * tracks))
-    return Amounts(audio_s, estimated_s, durations.unknown, output, words, stft, part, waves)
+    return Amounts(audio_s, estimated_s, durations.unknown, output, basis, stft, part, waves)
 
 
 def _longest(durations: Lengths) -> float:
-    of_each = [float(some.max()) for some in (durations.known, durations.estimated) if len(some)]
-    return max(of_each, default=math.inf if durations.unknown else 0.0)
+    longest = [float(seconds.max()) for seconds in (durations.known, durations.estimated) if len(seconds)]
+    return max(longest, default=math.inf if durations.unknown else 0.0)
 
 
 def _packing(settings: Settings, past: KnownSizes) -> tuple[float, int, str]:
-    """Return bytes a sample of all channels, bytes a stem besides, and in words how that is known."""
+    """Return bytes per sample of all channels, additional bytes per stem, and the basis of both as text."""
     codec, channels, rate_hz = settings.codec, settings.written_channels, settings.written_rate_hz
     pcm = float(channels * codec.bytes_a_value)
     if settings.bitrate:
@@ -79,20 +79,20 @@ def _packing(settings: Settings, past: KnownSizes) -> tuple[float, int, str]:
         empty = encode(np.zeros((channels, 1), np.float32), codec, rate_hz=rate_hz)
         return pcm, len(empty) - round(pcm), f"wav of {settings.bit_depth} bits, exact" if codec.bits == 24 else "wav, exact"
     if past.stem_bytes_frame:
-        return past.stem_bytes_frame, 0, f"flac at {past.stem_bytes_frame / pcm:.2f} of PCM, as OUT's own"
+        return past.stem_bytes_frame, 0, f"flac at {past.stem_bytes_frame / pcm:.2f} of PCM, measured on OUT's own stems"
     ratio = FLAC_OF_PCM[settings.bit_depth]
-    return ratio * pcm, 0, f"flac at {ratio} of PCM, as 8 songs gave"
+    return ratio * pcm, 0, f"flac at {ratio} of PCM, measured on 8 songs"
 
 
 def _part_bytes(longest_s: float, settings: Settings, stft: str) -> tuple[int, int]:
-    """Return the bytes of a plan's largest part: on its way to Separate, and its stems."""
+    """Return the bytes of a plan's largest part between Analyze and Separate, and of its stems after that."""
     spec = settings.spec
     most = PATCHES_PER_PART * spec.patch_samples
     samples = round(min(2 * most, longest_s * spec.sample_rate_hz))  # the second part of a track is as large as a later one
     frames, most_frames = math.ceil((samples + spec.frame_length) / spec.hop), PATCHES_PER_PART * spec.patch_frames
     if not samples:
         frames = 0
-    elif frames > most_frames:  # later parts have with them the last patch of the part before
+    elif frames > most_frames:  # later parts carry the last patch of the part before
         frames = max(most_frames, min(frames - most_frames, most_frames) + spec.patch_frames)
     if stft == "gpu":
         length = frames * spec.hop + spec.frame_length - spec.hop if frames else 0

@@ -1,8 +1,8 @@
-"""A forecast's measurement: a run of a minute over synthesised tracks, as long as the plan's, with the same model and stems.
+"""Measurement for a forecast: a run of a minute over synthesised tracks, as long as the plan's, with the same model and stems.
 
-What a run takes is its start and then a rate; a short run's own speed would say too little of a long one. So the rate is the
-slope of finished audio over time, which neither the start nor the end of the measurement is part of; and the start is longer by
-what the plan's longer tracks take to come through the first time.
+The duration of a run is its start plus audio / rate. A short run is mostly start, so its mean speed does not predict a long run.
+The rate is therefore the slope of finished audio over time, which excludes the start and the end of the measurement. The start
+is corrected by the additional latency of the plan's first part, which may be longer than the measured tracks.
 """
 
 from __future__ import annotations
@@ -31,32 +31,36 @@ from sep_batch.pipeline.out import index
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 
-MEASURED_S = 60.0  # after which the run takes no more in
+MEASURED_S = 60.0  # deadline of the measured run
 LEAST_TRACKS = 4  # for a slope
 MOST_TRACKS = 5000
-MOST_BYTES = 16 << 30  # of stems in the temporary folder, and at most half of what is free there
+MOST_BYTES = 16 << 30  # stems in the temporary folder; also at most half of the free space there
 SHORTEST_S = 1.0
-LONGEST_PATCHES = 4.875  # of five: as small a share of them is empty as of a song of four minutes
-_OF_MANIFEST = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
+LONGEST_PATCHES = 4.875  # fill five patches, with as small a share of padding as a song of four minutes
+_DEFAULTED = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
 
 
 def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:
-    """Measure how fast this machine is, and say what a plan will take it.
+    """Measure the speed of this machine, and return the forecast of a plan.
 
     Args:
         options: Options of the run.
         settings: Settings of the run.
-        planned: How much it is.
-        tracks: To do.
+        planned: Amounts of the plan.
+        tracks: Number of tracks to do.
 
     Raises:
-        UsageError: It will run on a cluster.
-        NotRunnableError: Nothing is known of the tracks' length, or nothing was done in the time.
+        UsageError: The options name a cluster.
+        NotRunnableError: No track has a known or estimated duration, or in the measured run no track finished or one failed.
     """
     if address := cluster(options):
-        raise errors.UsageError(f"--calibrate measures this machine, not the cluster at {address}; leave the address away")
+        raise errors.UsageError(
+            f"--calibrate measures this machine, not the cluster at {address}; leave out --address, or unset RAY_ADDRESS"
+        )
     if not planned.audio_s:
-        raise errors.NotRunnableError("--calibrate: nothing is known of the tracks' length")
+        raise errors.NotRunnableError(
+            "--calibrate: the durations of all tracks are unknown; make a manifest with sep-batch manifest --probe"
+        )
     mean_s, patch_s = planned.audio_s / (tracks - planned.unknown), settings.spec.patch_samples / settings.spec.sample_rate_hz
     track_s = max(SHORTEST_S, min(LONGEST_PATCHES * patch_s, mean_s))
     with tempfile.TemporaryDirectory(prefix="sep-batch-calibrate-") as folder:
@@ -73,41 +77,41 @@ def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: in
 
 
 def longer_way_s(rows: Sequence[Mapping[str, Any]], longer_s: float, rate: float) -> float:
-    """Return how much longer the plan's first part is on its way through the stages than a measured one, with none behind it yet.
+    """Return the additional latency in seconds of the plan's first part, which passes the stages alone, over a measured one's.
 
     Args:
         rows: Finished rows of the measured tracks.
-        longer_s: Seconds of audio that the plan's parts have more.
-        rate: Seconds of audio a second, which the first part's counts with too.
+        longer_s: Seconds of audio by which the plan's parts are longer.
+        rate: Seconds of audio a second, at which the forecast already counts the first part.
     """
-    way: float = sum(row[column] for row in rows for column in COLUMNS.values()) / sum(row["audio_s"] for row in rows)
-    return longer_s * max(0.0, way - 1 / rate)
+    latency: float = sum(row[column] for row in rows for column in COLUMNS.values()) / sum(row["audio_s"] for row in rows)
+    return longer_s * max(0.0, latency - 1 / rate)
 
 
 def _run(folder: str, options: Options) -> Summary:
-    """Run for `MEASURED_S`, with what is wanted but for what is said of the manifest and of OUT."""
-    defaults = {name: getattr(Options, name) for name in _OF_MANIFEST}
-    asked = dataclasses.replace(options, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
-    given = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
-    return run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **given)
+    """Run for `MEASURED_S` with the plan's options, except those about its manifest and OUT."""
+    defaults = {name: getattr(Options, name) for name in _DEFAULTED}
+    measured = dataclasses.replace(options, **defaults, deadline=f"{MEASURED_S:.0f}s", max_failures="0")
+    fields = {field.name: getattr(measured, field.name) for field in dataclasses.fields(measured)}
+    return run_job(f"{folder}/tracks.parquet", f"{folder}/stems", **fields)
 
 
 def _refuse_unmeasured(summary: Summary, took_s: float) -> None:
     if summary.exit_code == errors.STOPPED and took_s < MEASURED_S:
-        raise KeyboardInterrupt  # a signal, not the end of the time
+        raise KeyboardInterrupt  # stopped by a signal, not by the deadline
     if not summary.ok or summary.failed:
-        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common())
-        raise errors.NotRunnableError(f"--calibrate: no track was done in {took_s:.0f} s{f' ({counts})' if counts else ''}")
+        counts = ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()) or "0 failed"
+        raise errors.NotRunnableError(f"--calibrate: {summary.ok} tracks separated in {took_s:.0f} s, {counts}")
 
 
 def slope(ends: Sequence[tuple[float, float]]) -> float | None:
     """Return seconds of audio a second.
 
     Args:
-        ends: When each track was finished, in order, and its seconds of audio.
+        ends: Time at which each track was finished, in order, and its seconds of audio.
 
     Returns:
-        The slope of the line through what was finished by when; None where too few tracks say nothing.
+        Slope of the regression line of finished audio over time; None for fewer than `LEAST_TRACKS` tracks.
     """
     if len(ends) < LEAST_TRACKS or ends[0][0] == ends[-1][0]:
         return None
@@ -119,11 +123,11 @@ def slope(ends: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _write_manifest(folder: str, track_s: float, settings: Settings) -> None:
-    """Write one MP3 and one FLAC, and a manifest that names them in turn, more often than the time lasts."""
+    """Write one MP3 and one FLAC, and a manifest that repeats them in turn, more often than can be done in the time."""
     write_catalog(folder, 2 * track_s)
     pcm = track_s * settings.spec.sample_rate_hz * settings.spec.channels * settings.codec.bytes_a_value * len(settings.stems)
-    room = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
-    count = max(LEAST_TRACKS, min(MOST_TRACKS, int(room / pcm)))
+    most_bytes = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
+    count = max(LEAST_TRACKS, min(MOST_TRACKS, int(most_bytes / pcm)))
     uris = [f"catalog/{('0000.mp3', '0001.flac')[number % 2]}" for number in range(count)]
     table = pa.table({"uri": uris, "id": [f"{number:04}" for number in range(count)]})
     pyarrow.parquet.write_table(table, f"{folder}/tracks.parquet")

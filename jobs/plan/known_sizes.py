@@ -12,8 +12,8 @@ import pyarrow as pa
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.settings import Settings, sha256_of
 
-_SOUND = ("offset_s", "duration_s")  # the settings that change how long a track is
-_PACKED = ("format", "bit_depth", "bitrate", "sample_rate_hz", "mono")  # and those that change how small its stems are
+_SOUND = ("offset_s", "duration_s")  # settings that change the duration of a track
+_PACKED = ("format", "bit_depth", "bitrate", "sample_rate_hz", "mono")  # settings that change the size of its stems
 _STEMS = """
     SELECT sum(s.bytes), sum(s.frames)
     FROM (SELECT unnest(stems) AS s FROM newest WHERE status = 'ok' AND settings_sha256 = $made)
@@ -31,12 +31,12 @@ _RATES = """
 
 @dataclass(frozen=True)
 class KnownSizes:
-    """What was measured before.
+    """Durations and sizes that earlier runs measured.
 
     Attributes:
-        seconds: (tracks,) of each whole track that is left to do, NaN where it is not known; None where none is.
+        seconds: Duration of each whole track that is left to do, (tracks,), NaN where unknown; None where all are unknown.
         source_bytes_s: Bytes a second, by the source's extension.
-        stem_bytes_frame: Bytes a sample of all channels, of stems as today's settings ask for them; None where there are none.
+        stem_bytes_frame: Bytes per sample of all channels, of stems with this plan's settings; None where there are none.
     """
 
     seconds: np.ndarray | None = None
@@ -45,29 +45,29 @@ class KnownSizes:
 
 
 def past(journal: JournalDatabase, todo: pa.Table, settings: Settings, before: Mapping[str, Any] | None) -> KnownSizes:
-    """Ask OUT's journal.
+    """Read durations and sizes from OUT's journal.
 
     Args:
-        journal: Open.
-        todo: The tracks that are left to do.
-        settings: Today's.
-        before: Those of OUT's last run; rows of other runs are left aside, since what they took of a track is not known.
+        journal: OUT's journal, open.
+        todo: Tracks that are left to do.
+        settings: Settings of the plan.
+        before: Settings of OUT's last run; rows with other settings are ignored, since their offset and duration are unknown.
     """
     if before is None:
         return KnownSizes()
     database, made = journal.database, {"made": sha256_of(before)}
     database.register("todo", todo.select(["id", "uri"]).append_column("place", pa.array(np.arange(todo.num_rows))))
 
-    def asked(sql: str) -> list[tuple[Any, ...]]:
+    def query(sql: str) -> list[tuple[Any, ...]]:
         return list(database.sql(sql, params=made).fetchall())
 
     ratio = None
     if all(before.get(name) == settings.canonical().get(name) for name in _PACKED):
-        ((bytes_, frames),) = asked(_STEMS)
+        ((bytes_, frames),) = query(_STEMS)
         ratio = bytes_ / frames if frames else None
     if any(before.get(name) != Settings.model_fields[name].default for name in _SOUND):
         return KnownSizes(stem_bytes_frame=ratio)
     seconds = np.full(todo.num_rows, np.nan)
     for batch in database.sql(_LENGTHS, params=made).to_arrow_reader():
         seconds[batch["place"]] = batch["audio_s"]
-    return KnownSizes(seconds, dict(asked(_RATES)), ratio)
+    return KnownSizes(seconds, dict(query(_RATES)), ratio)

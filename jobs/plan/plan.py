@@ -1,4 +1,4 @@
-"""`plan`: what a run would do and why, how much that is, and with a calibration what it will take. OUT is only read.
+"""`plan`: show what a run would do and why, its amounts, and with a calibration its duration. OUT is only read.
 
 from sep_batch.jobs.plan import run_plan
 planned = run_plan("songs.parquet", out="songs.stems")
@@ -31,21 +31,21 @@ from sep_batch.pipeline.storage.retries import listing
 
 @dataclass(frozen=True)
 class Planned:
-    """What a run would do.
+    """Plan of a run.
 
     Attributes:
-        manifest: Its URI.
+        manifest: URI of the manifest.
         out: OUT.
-        tracks: Tracks of the manifest.
-        todo: Tracks that a run would separate.
-        reasons: Tracks by why they are to be done, or are not.
-        examples: An id of each reason; of a source that changed, with what changed; of a bad row, with what is wrong.
-        differing: OUT's settings that differ from today's: theirs, and ours.
+        tracks: Number of tracks in the manifest.
+        todo: Number of tracks that a run would separate.
+        reasons: Number of tracks by the reason why a run would separate them or not.
+        examples: Id of one track by reason, with the changed columns of a changed source, or the problem of a bad row.
+        differing: Settings that differ from OUT's, each as (OUT's value, this plan's value).
         warnings: Warnings, a line each.
-        amounts: How much is to be done; None where there is nothing.
-        forecast: Forecast of the run; None where that was not asked for, or there is nothing to do.
-        refused: Why a run would not begin; None where it would.
-        exit_code: The run's, where it would not begin.
+        amounts: Audio, output and memory of the run; None if there is nothing to do.
+        forecast: Forecast of the run; None without a calibration, or if there is nothing to do.
+        refused: Error with which a run would refuse to start; None if it would start.
+        exit_code: Exit code of a run that would refuse to start, else 0.
     """
 
     manifest: str
@@ -63,16 +63,16 @@ class Planned:
 
 
 def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **options: Any) -> Planned:
-    """Say what `run` would do. Nothing is written but, with a calibration, the forecast into the user's cache.
+    """Return what `run` would do. Nothing is written except, with a calibration, the forecast in the user's cache.
 
     Args:
-        source: As `run` takes it.
-        out: As `run` takes it.
-        calibrate: Measure this machine for a minute, and forecast what the run will take.
+        source: A manifest, a folder, or an audio file; a path or URI.
+        out: OUT, a path or URI; by default beside the source, `songs.parquet` -> `songs.stems`.
+        calibrate: Measure this machine for a minute, and forecast the duration of the run.
         options: The fields of `Options`.
 
     Raises:
-        RunError: The run could not be planned: no manifest, no such model, or OUT cannot be read.
+        RunError: The run cannot be planned: no manifest, no such model, or OUT cannot be read.
     """
     run_options = Options(**options)
     check(run_options)
@@ -96,11 +96,11 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
 
 @listing
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, options: Options) -> Planned:
-    """Set the catalog beside OUT's journal."""
+    """Compare the catalog with OUT's journal."""
     with database.opened(catalog.out) as journal:
         plan = make_plan(catalog.tracks, journal.database, settings.sha256, options.retry)
         todo = plan.tracks
-        much = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
+        todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)
     return Planned(
@@ -111,7 +111,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         dict[str, int](plan.counts.most_common()),
         examples,
         settings.differences(before) if before is not None else {},
-        amounts=much,
+        amounts=todo_amounts,
         refused=str(refusal) if refusal else None,
         exit_code=refusal.exit_code if refusal else 0,
     )
@@ -130,15 +130,16 @@ def _warnings(options: Options, model: prepare.Model, out: str) -> list[str]:
     warnings = []
     if model.folder is None:
         warnings.append(
-            f"the weights of {options.model} are not here yet, the run fetches them; taken for those of OUT, if it has any"
+            f"the weights of {options.model} are not on this machine yet; the run fetches them, and this plan assumes that they "
+            "are the ones that OUT was made with"
         )
     if (holder := lease.newest(out)) and not holder.is_over:
-        warnings.append(f"OUT {out}: {holder}; what it has in hand is planned as not done")
+        warnings.append(f"OUT {out}: {holder}; its unfinished tracks are planned as not done")
     return warnings
 
 
 def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], options: Options) -> errors.RunError | None:
-    """Return what a run would refuse to begin with."""
+    """Return the error with which a run would refuse to start."""
     try:
         engine.look_ahead(options)
         prepare.refuse_collisions(catalog.tracks, settings)
@@ -152,19 +153,19 @@ def _examples(plan: Plan, journal: JournalDatabase) -> dict[str, str]:
     examples = dict[str, str]()
     for reason in plan.counts:
         track = plan.first(reason)
-        how = ", ".join(changes(track, journal.database)) if reason == "source_changed" else track.get(PROBLEM)
-        examples[reason] = track["id"] + (f" ({how})" if how else "")
+        detail = ", ".join(changes(track, journal.database)) if reason == "source_changed" else track.get(PROBLEM)
+        examples[reason] = track["id"] + (f" ({detail})" if detail else "")
     return examples
 
 
-def _forecast(options: Options, settings: Settings, planned: Planned, much: Amounts) -> Forecast:
+def _forecast(options: Options, settings: Settings, planned: Planned, todo_amounts: Amounts) -> Forecast:
     from sep_batch.jobs.plan.calibrate import calibrate
 
     logger = logging.getLogger("sep_batch")
     logger.warning("measuring this machine for a minute, on synthesised tracks")
-    measured = calibrate(options, settings, much, planned.todo)
+    measured = calibrate(options, settings, todo_amounts, planned.todo)
     try:
         forecast.keep(measured, planned.out, settings.sha256)
     except (errors.TrackError, weights.WeightsError) as error:
-        logger.warning("the run will not know of this forecast: %s", error)
+        logger.warning("the forecast could not be stored, so the run will not show it: %s", error)
     return measured

@@ -1,4 +1,4 @@
-"""The plan in words and as JSON, with the next command."""
+"""Plan as text and JSON, with the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.plan.plan import Planned
 from sep_batch.jobs.progress.forecast import Forecast
@@ -25,22 +25,22 @@ WORDS: dict[Reason, str] = {
     "settings_differ": "to do: made with other settings",
     "failed_before": "to do: failed before",
     "deleted": "to do: its stems were broken",
-    "replaced": "to do: a run that was to replace its stems did not get to it",
-    "suspect": "to do: done by older decoding rules, perhaps wrong",
+    "replaced": "to do: stems withdrawn by a run that did not replace them",
+    "suspect": "to do: decoded by older rules, perhaps wrong",
     "bad_row": "bad row of the manifest, fails without being tried",
     "done": "done",
-    "done_suspect": "done by older decoding rules, perhaps wrong; done again by --retry suspect",
+    "done_suspect": "done, decoded by older rules, perhaps wrong; --retry suspect redoes it",
     "known_failed": "failed before, not tried again",
 }
 
 
 def show(planned: Planned, command: str, *, as_json: bool) -> None:
-    """Print a plan: one line of JSON, or a table and words for a person.
+    """Print a plan as one line of JSON, or as a table and text.
 
     Args:
         planned: The plan.
-        command: Which does it.
-        as_json: The former.
+        command: Command line of the run that the plan is for.
+        as_json: Print JSON.
     """
     for warning in planned.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -53,7 +53,7 @@ def show(planned: Planned, command: str, *, as_json: bool) -> None:
 
 
 def to_json(planned: Planned) -> str:
-    """Return it as one line of JSON."""
+    """Return a plan as one line of JSON."""
     fields = asdict(planned)
     if planned.forecast:
         fields["forecast"] |= {"seconds": planned.forecast.seconds, "machine_hours": planned.forecast.machine_hours}
@@ -74,8 +74,8 @@ def _show(planned: Planned, command: str) -> None:
 def _table(planned: Planned) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tracks", justify="right")
-    table.add_column("why", no_wrap=True)
-    table.add_column("for example", overflow="fold")
+    table.add_column("reason", no_wrap=True)
+    table.add_column("example", overflow="fold")
     for reason, words in WORDS.items():
         if reason in planned.reasons:
             table.add_row(f"{planned.reasons[reason]:,}", words, planned.examples[reason])
@@ -83,11 +83,11 @@ def _table(planned: Planned) -> Table:
 
 
 def lines(planned: Planned, command: str) -> Iterator[str]:
-    """Yield what is said below the table."""
+    """Yield the lines below the table."""
     for difference in setting_flags.differences(planned.differing):
         yield f"setting {difference}"
     if planned.reasons.get("known_failed"):
-        yield ONCE_MENDED
+        yield RETRY_HINT
     if planned.amounts is None:
         yield "nothing to separate" if planned.reasons.get("bad_row") else "nothing to do"
         if not planned.reasons.get("bad_row"):
@@ -100,15 +100,15 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
         yield f"next: {command}"
 
 
-def _amounts(much: Amounts) -> Iterator[str]:
-    line = f"audio: {much.audio_s / 3600:.2f} h"
-    line += f", {much.estimated_s / 3600:.2f} h of it estimated from sizes" if much.estimated_s else ""
-    yield line + (f"; nothing is known of {much.unknown:,} tracks" if much.unknown else "")
-    yield f"output: {_bytes(much.output_bytes)}, {much.output}"
-    form = "wave" if much.stft == "gpu" else "spectrum"
+def _amounts(amounts: Amounts) -> Iterator[str]:
+    line = f"audio: {amounts.audio_s / 3600:.2f} h"
+    line += f", {amounts.estimated_s / 3600:.2f} h of it estimated" if amounts.estimated_s else ""
+    yield line + (f"; the durations of {amounts.unknown:,} tracks are unknown" if amounts.unknown else "")
+    yield f"output: {_bytes(amounts.output_bytes)}, {amounts.output}"
+    form = "wave" if amounts.stft == "gpu" else "spectrum"
     yield (
-        f"memory: the largest part is {_bytes(much.part_bytes)} of {form} on its way to the U-Nets, "
-        f"and {_bytes(much.stems_bytes)} of stems after them"
+        f"memory: the largest part is {_bytes(amounts.part_bytes)} of {form} on its way to the U-Nets, "
+        f"and {_bytes(amounts.stems_bytes)} of stems after them"
     )
 
 

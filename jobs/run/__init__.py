@@ -1,12 +1,12 @@
-"""`run` and `sync`: tracks are separated.
+"""`run` and `sync`: separate tracks.
 
 Files:
-    run: `run`: holds OUT, runs the driver, publishes the index.
+    run: `run`: hold OUT's lease, run the driver, publish the index.
     driver: Passes over the plan; rows from the flow go to the journal.
     finished: Finished rows: journal, summary and progress.
-    breaker: The circuit breaker: a storage that fails ends the run.
-    sync: `sync`: a run over a folder or prefix, night after night.
-    report: The summary in words.
+    breaker: Circuit breaker: a storage that fails ends the run.
+    sync: `sync`: repeated runs over a folder or prefix.
+    report: Summary of a run as text.
 """
 
 from sep_batch.jobs.run.run import run_job

@@ -1,4 +1,4 @@
-"""The driver of a run: passes over the plan, the journal, the counts. It asks the flow for rows and never touches audio."""
+"""Driver of a run: passes the plan through the flow and journals the rows that come out. It never touches audio."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import worker_crash
 
 JUDGED_FROM = 200  # tracks tried before --max-failures can stop a run midway
-PASSES = 3  # the flow, and twice more for what was lost with its process or node: a row a block, and then each alone
+PASSES = 3  # tracks lost with a process or node are run again: in the second pass one a block, in the third one at a time
 
 
 @dataclass
@@ -38,15 +38,15 @@ class Driver:
     """Runs a plan to its end.
 
     Attributes:
-        work: Settings and places of the run, which every stage is given.
-        model: Where Separate finds its weights.
-        resources: The pools.
-        summary: Filled as rows come.
-        max_failures: The bound over which the run is stopped.
-        journal: Takes the rows.
-        progress: Told of every row.
-        stop: Whether the run shall end early.
-        breaker: Tells a storage's failures from the tracks'.
+        work: Settings and folders of the run, which every stage is given.
+        model: Folder of the weights.
+        resources: Actor pools of the stages.
+        summary: Counts; updated with every finished row.
+        max_failures: Bound on failed tracks; above it the run is stopped.
+        journal: Writer of the journal.
+        progress: Progress display and log; gets every finished row.
+        stop: Request to end the run early.
+        breaker: Filter that holds back rows whose failure may be the storage's fault.
     """
 
     work: RunContext
@@ -60,15 +60,15 @@ class Driver:
     breaker: Breaker
 
     def run(self, todo: Iterable[pa.Table], tracks: int, bad_rows: pa.Table | None = None) -> None:
-        """Run the flow; then over what was lost with its process a row a block, and over what was lost again each track alone.
+        """Run the flow in up to `PASSES` passes; each one after the first takes the tracks that the previous one lost.
 
         Args:
-            todo: The tracks that are left to do, in tables of whatever size; they are asked for once, and not held.
-            tracks: How many those are.
-            bad_rows: Rows of the manifest that fail without being tried, as `Plan.bad_rows` has them.
+            todo: Tracks that are left to do, in tables of any size; iterated once, not held in memory.
+            tracks: Number of these tracks.
+            bad_rows: Rows of the manifest that fail without being tried, as in `Plan.bad_rows`.
 
         Raises:
-            BugError: A row is a defect of ours.
+            BugError: A row failed because of a defect of sep-batch.
             NotRunnableError: The flow could not run, or a storage is unusable.
             LeaseHeldError: Another run has taken OUT over.
         """
@@ -85,10 +85,10 @@ class Driver:
                 self._end_early()
                 return
             for number in range(PASSES):
-                plan, seen = self._pass(todo, left, number)
+                plan, finished_ids = self._pass(todo, left, number)
                 if self.summary.stopped:
                     return
-                left, todo = left - seen.distinct, seen.lost(plan)
+                left, todo = left - finished_ids.distinct, finished_ids.lost(plan)
                 if not left:
                     break
             else:
@@ -98,14 +98,14 @@ class Driver:
             self.summary.seconds = time.monotonic() - begun
 
     def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], FinishedIds]:
-        """Run one pass, and return its plan's files and what came out of it."""
+        """Run one pass; return the URIs of its plan files and the ids that finished."""
         rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
         per_file = blocks_per_file(math.ceil(tracks / rows))
         folder = f"{layout.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
         resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
         pools = ActorWatch()
-        begun, seen = time.monotonic(), FinishedIds()
+        begun, finished_ids = time.monotonic(), FinishedIds()
         dataset = flow.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
         is_stopping = False
         try:
@@ -114,10 +114,10 @@ class Driver:
                     pools.look(dataset.actors())
                     if batch is not None:
                         self._take(self.breaker.take(batch))
-                        if not seen and not number:  # what the stages took for it is known, so the rest was their start
+                        if not finished_ids and not number:  # start: time to the first rows, less their stages' time
                             self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
-                        seen.add(batch.column("id").to_pylist())
-                    elif not seen:
+                        finished_ids.add(batch.column("id").to_pylist())
+                    elif not finished_ids:
                         self.progress.wait_for(
                             "loading the model" if dataset.is_loading("Separate") else "first tracks under way"
                         )
@@ -129,23 +129,23 @@ class Driver:
                         is_stopping = True
         finally:
             dataset.stop()
-        if self.stop.is_asked and len(seen) < tracks:
+        if self.stop.is_asked and len(finished_ids) < tracks:
             self._end_early()
         self.summary.stats += dataset.stats()
-        return plan, seen
+        return plan, finished_ids
 
     def _end_early(self) -> None:
         self.summary.stopped = f"{self.stop.why}; run the same command again to resume"
         self.summary.exit_code = errors.STOPPED
 
     def _give_up(self, lost: Iterable[pa.Table], left: int, tracks: int) -> None:
-        """Fail the tracks that came out of none of the passes."""
-        if left == tracks > 1:  # that is no poisonous track, and none shall be marked as one
+        """Fail the tracks that no pass finished."""
+        if left == tracks > 1:  # every track was lost, so no single one is the cause, and none is marked as failed
             raise errors.NotRunnableError(
                 f"none of {tracks} tracks came out of the flow in {PASSES} passes; Ray's logs: {self.summary.ray_logs}"
             )
-        for some in lost:
-            self._take([worker_crash(row, self.work) for row in each(some)])
+        for table in lost:
+            self._take([worker_crash(row, self.work) for row in each(table)])
 
     def _put(self, uri: str, content: bytes) -> None:
         storage.put(uri, content, scratch=self.work.scratch)

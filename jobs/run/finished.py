@@ -1,4 +1,4 @@
-"""Finished rows: the journal takes them, the summary counts them, the progress tells of them."""
+"""Finished rows: write them to the journal, count them in the summary, pass them to the progress."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
 
 AT_ONCE = FLUSH_ROWS
 _FAILURE = ("error_class", "error_stage", "error", "transient")
-_TOLD = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
+_REPORTED = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
 
 
 def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progress: Progress) -> None:
-    """Journal, count and tell of finished rows.
+    """Journal, count and report finished rows.
 
     Raises:
-        BugError: A row is a defect of ours.
+        BugError: A row failed because of a defect of sep-batch.
     """
     if not finished:
         return
     rows = pa.concat_tables(finished, promote_options="permissive")
     journal.add(rows)
-    for row in rows.select(_TOLD).to_pylist():
+    for row in rows.select(_REPORTED).to_pylist():
         is_damaged = bool(row["truncated"] or row["skipped_packets"])
         summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
         summary.spend(row)
@@ -39,10 +39,10 @@ def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progr
 
 
 def fail(bad_rows: pa.Table, settings_sha256: str, journal: Journal, summary: Summary, progress: Progress) -> None:
-    """Take rows of the manifest that cannot be meant, as failed ones.
+    """Journal, count and report bad rows of the manifest as failed tracks.
 
     Args:
-        bad_rows: TRACK's columns and `problem`, as `Plan.bad_rows` has them.
+        bad_rows: Columns of TRACK and `problem`, as in `Plan.bad_rows`.
         settings_sha256: SHA-256 of the run's settings.
         journal: The run's journal.
         summary: The run's summary.
@@ -53,7 +53,7 @@ def fail(bad_rows: pa.Table, settings_sha256: str, journal: Journal, summary: Su
 
 
 def _failed(rows: pa.Table, settings_sha256: str, run: str) -> pa.Table:
-    same = {
+    constants = {
         **failures.describe(failures.BadRow(), failures.BadRow.stage),
         "attempts": 1,
         "settings_sha256": settings_sha256,
@@ -65,11 +65,11 @@ def _failed(rows: pa.Table, settings_sha256: str, run: str) -> pa.Table:
     for field in JOURNAL:
         if field.name == "error":
             columns[field.name] = pa.array(errors, field.type)
-        elif field.name in same:
-            columns[field.name] = pa.array([same[field.name]] * rows.num_rows, field.type)
+        elif field.name in constants:
+            columns[field.name] = pa.array([constants[field.name]] * rows.num_rows, field.type)
         else:
-            is_given = field.name in rows.column_names
-            columns[field.name] = rows.column(field.name) if is_given else pa.nulls(rows.num_rows, field.type)
+            is_present = field.name in rows.column_names
+            columns[field.name] = rows.column(field.name) if is_present else pa.nulls(rows.num_rows, field.type)
     if EXTRA in rows.column_names:
         columns[EXTRA] = rows.column(EXTRA)
     return pa.table(columns)

@@ -1,4 +1,4 @@
-"""The result of a run in words, with the next command."""
+"""Summary of a run as text, with the next command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 import typer
 
-from sep_batch.jobs.failures.advice import ONCE_MENDED
+from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.pipeline.errors import WorkerCrash
@@ -16,12 +16,12 @@ SHOWN = 5
 
 
 def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
-    """Log a run's warnings, and print its summary in a few words; as JSON it was the last of the events.
+    """Log a run's warnings and print its summary.
 
     Args:
         summary: Summary of the run.
-        as_json: Whether it was told as events.
-        reach: Flags without which no command reaches OUT.
+        as_json: Print no summary: the last JSON event was it.
+        reach: Flags that a command needs to reach OUT, as `reach` returns them.
     """
     for warning in summary.warnings:
         logging.getLogger("sep_batch").warning("warning: %s", warning)
@@ -31,7 +31,7 @@ def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
 
 
 def lines(summary: Summary, reach: str = "") -> list[str]:
-    """Return the summary in words, and the next command to type."""
+    """Return the lines of the summary and the next command."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
         lines = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
@@ -44,7 +44,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     if summary.bottleneck:
         lines.append(summary.bottleneck)
     if summary.ok_damaged:
-        lines.append(f"of those separated, {summary.ok_damaged} damaged: truncated or with skipped packets")
+        lines.append(f"{summary.ok_damaged} of the separated tracks are damaged: truncated or with skipped packets")
     if summary.failed:
         lines.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
@@ -58,22 +58,22 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
 
 
 def _known_failed(summary: Summary) -> list[str]:
-    """Say how tracks that failed before and were not tried are tried again."""
-    return [ONCE_MENDED] if summary.known_failed else []
+    """Return how to retry the tracks that failed in earlier runs and were not tried in this one."""
+    return [RETRY_HINT] if summary.known_failed else []
 
 
 def _vanished(summary: Summary) -> list[str]:
-    """Say which sources are gone."""
+    """Return a line about tracks whose source is gone."""
     if not (gone := summary.vanished):
         return []
     first = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-    return [f"{len(gone)} tracks of OUT are no longer in the listing of the folder, their stems stay: {first}"]
+    return [f"{len(gone)} tracks of OUT are no longer in the listing of the folder; their stems stay: {first}"]
 
 
 def reach(endpoint_url: str | None, storage_options: str | None) -> str:
-    """Return the flags that a command needs to reach the storage of a run that had these."""
-    given = (("--endpoint-url", endpoint_url), ("--storage-options", storage_options))
-    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in given if value)
+    """Return the flags with which another command reaches the storage of this run, each after a space."""
+    flags = (("--endpoint-url", endpoint_url), ("--storage-options", storage_options))
+    return "".join(f" {flag} {shlex.quote(value)}" for flag, value in flags if value)
 
 
 def _next(command: str, summary: Summary, reach: str) -> str:

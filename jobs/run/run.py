@@ -1,4 +1,4 @@
-"""`run`: separate every track of a manifest that is not done yet. Holds OUT, has the driver run the flow, publishes the index.
+"""`run`: separate every track of a manifest that is not done yet. Holds OUT's lease, runs the driver, publishes the index.
 
 from sep_batch.jobs.run import run_job
 summary = run_job("songs.parquet", out="songs.stems")
@@ -45,25 +45,25 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
     Args:
         source: A manifest, a folder, or an audio file; a path or URI.
-        out: Where to; by default beside the source, `songs.parquet` -> `songs.stems`.
-        progress: Told of what happens; by default nothing is shown.
+        out: Folder or prefix for stems and index; by default beside the source, `songs.parquet` -> `songs.stems`.
+        progress: Progress display and log; by default nothing is shown.
         options: The fields of `Options`.
 
     Returns:
-        What was done. Its exit code is as in the README's table.
+        Summary of the run, with its exit code; the README lists the codes.
 
     Raises:
-        RunError: The run could not start, a systemic fault ended it, or a defect of ours did.
+        RunError: The run could not start, or a fault of a storage, of Ray or of sep-batch ended it.
         KeyboardInterrupt: A signal came before the flow ran, or a second one while it ended.
     """
     run_options = Options(**options)
     check(run_options)
-    now = datetime.now()  # noqa: DTZ005 (a deadline is a time of this machine's clock)
+    now = datetime.now()  # noqa: DTZ005 (a deadline is in local time)
     stop = Stop(seconds_until(run_options.deadline, now) if run_options.deadline else None)
-    shown = progress or Progress()
-    with stop.on_signals(), shown.showing():
-        summary = _run(source, out, run_options, stop, shown)
-    shown.end(summary)
+    progress = progress or Progress()
+    with stop.on_signals(), progress.showing():
+        summary = _run(source, out, run_options, stop, progress)
+    progress.end(summary)
     return summary
 
 
@@ -78,7 +78,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     model = prepare.obtain_model(options.model)
     settings = prepare.settings_of(options, model)
     prepare.refuse_collisions(tracks, settings)
-    progress.wait_for("looking at what OUT holds")
+    progress.wait_for("reading OUT's journal")
     with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
         before = outs.last_run(out)
         prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
@@ -108,9 +108,9 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
             if plan.todo:
-                like = _machine(options, out, plan.column("uri"))
-                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, like)
-                del catalog, tracks, plan  # gigabytes, of ten million tracks; the driver asks for them once, and writes them down
+                requirements = _machine(options, out, plan.column("uri"))
+                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, requirements)
+                del catalog, tracks, plan  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
                 _drive(todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
             elif bad_rows is not None:
                 _fail(bad_rows, settings, summary, progress, writer)
@@ -143,7 +143,7 @@ def _work(
 
 
 def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> MachineRequirements:
-    """Return what the machines of a cluster have to be like; of a Ray of our own there is only this one."""
+    """Return the requirements of a cluster's machines; none without a cluster, where this machine is the only one."""
     if not machine.cluster(options):
         return MachineRequirements()
     local = pc.invert(pc.match_substring(sources, "://"))
@@ -152,7 +152,7 @@ def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> MachineReq
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
-    """End a run that has nothing to separate: the bad rows of its manifest fail, and Ray does not start."""
+    """Fail the bad rows of a manifest that has nothing to separate, without starting Ray."""
     with writer:
         progress.start(settings.sha256)
         finished.fail(bad_rows, settings.sha256, writer, summary, progress)
@@ -186,8 +186,8 @@ def _drive(
 
 
 def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, options: Options) -> None:
-    """Write OUT's run.json, and clear what dead runs left."""
-    described = {
+    """Write OUT's run.json, and remove parts and plans that interrupted runs left."""
+    run_json = {
         "run": run,
         "model": options.model if options.model in PRESETS else uris.absolute(options.model),
         "settings": settings.canonical(),
@@ -203,13 +203,13 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
     }
     storage.remove(f"{out}/{layout.PARTS}")
     storage.remove(f"{out}/{layout.PLAN}")
-    content = json.dumps(described, indent=2, sort_keys=True).encode()
+    content = json.dumps(run_json, indent=2, sort_keys=True).encode()
     storage.put(f"{out}/{layout.RUN_JSON}", content, scratch=layout.parts_folder(out, run))
 
 
 @contextlib.contextmanager
 def _published(out: str, run: str, held: lease.Lease) -> Iterator[None]:
-    """Publish the index at the end and remove what only the run needed; not where OUT was taken over, nor in a hurry."""
+    """At the end publish the index and remove plan and parts; not after a second signal, nor if another run took OUT over."""
     is_hurried = False
     try:
         yield

@@ -1,4 +1,4 @@
-"""`sync`: the nightly job. What is new below a folder or prefix, or has changed, is separated; what is gone is told, and kept.
+"""`sync`: for a nightly job. Separate new and changed files below a folder or prefix; report the missing ones, keep their stems.
 
 from sep_batch.jobs.run import run_sync
 summary = run_sync("s3://bucket/songs", "s3://bucket/stems")
@@ -19,20 +19,20 @@ from sep_batch.pipeline.storage import uris
 
 
 def run_sync(source: str, out: str, *, progress: Progress | None = None, **options: Any) -> Summary:
-    """Bring OUT up to a folder or prefix. Its listing is the manifest: a file's etag, or time, says whether it has changed.
+    """Separate the new and changed files of a folder or prefix; its listing is the manifest, with etags or times of change.
 
     Args:
         source: A folder or prefix that holds audio.
-        out: Where to.
-        progress: As `run_job` takes it.
-        options: As `run_job` takes them.
+        out: Folder or prefix for stems and index.
+        progress: Progress display and log; by default nothing is shown.
+        options: The fields of `Options`.
 
     Returns:
-        What was done, as `run_job` does. What failed for good on another night changes no exit code.
+        Summary of the run. Tracks that failed for good in an earlier run do not change its exit code.
 
     Raises:
-        ManifestError: The source is no folder, or holds no audio: perhaps a mistake, and no reason to call OUT up to date.
-        RunError: As `run_job`.
+        ManifestError: The source is no folder, or holds no audio: that is probably a mistake, and OUT is not called up to date.
+        RunError: The run could not start, or a fault of a storage, of Ray or of sep-batch ended it.
     """
     storage.use(storage_options(options.get("endpoint_url"), options.get("storage_options")))
     _refuse_without_audio(uris.absolute(source), Patterns(options.get("include", ()), options.get("exclude", ())))
@@ -40,14 +40,13 @@ def run_sync(source: str, out: str, *, progress: Progress | None = None, **optio
 
 
 def _refuse_without_audio(source: str, patterns: Patterns) -> None:
-    """Refuse what lists no audio, so that a manifest is not run either: no listing would say what of it is gone."""
-    said = f"SOURCE {uris.shown(source)}"
+    """Refuse a source without audio files. A manifest is refused too: it has no listing that shows which files are gone."""
     files = AudioFiles(source, patterns, with_manifests=True)
     try:
         if not storage.is_folder(source):
-            raise errors.ManifestError(f"{said}: expected a folder or prefix that holds audio, and is there")
+            raise errors.ManifestError(f"SOURCE {uris.shown(source)}: expected an existing folder or prefix that holds audio")
         if next(files.below(), None) is None:
-            hint = f"; they are for sep-batch run {uris.shown(source)}" * bool(files.manifests)
+            hint = f"; run them with sep-batch run {uris.shown(source)}" * bool(files.manifests)
             raise errors.ManifestError(f"SOURCE: {files.nothing()}{hint}")
     except errors.TrackError as error:
         raise errors.ManifestError(f"SOURCE {error}") from error

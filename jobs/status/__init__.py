@@ -1,8 +1,8 @@
-"""`status`: how far the runs of an OUT have come.
+"""`status`: show the progress of the runs of an OUT.
 
 Files:
-    status: `status`: from journal and lease alone.
-    report: The status in words.
+    status: `status`: state of OUT, from its journal and lease.
+    report: Status as text and JSON.
 """
 
 from sep_batch.jobs.status.status import run_status

@@ -1,4 +1,4 @@
-"""The report of `status`, in words and as JSON."""
+"""Report of `status`, as text and JSON."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from typing import Any
 from sep_batch.jobs.progress.print_result import tell
 from sep_batch.pipeline.out import lease
 
-RATE_S = 300.0  # of a run, the last, that its rate is taken over
+RATE_S = 300.0  # the rate is measured over so many seconds before the newest row
 
 
 @dataclass
 class Status:
-    """What is known of an OUT.
+    """State of an OUT. Tracks are counted, not listed.
 
     Attributes:
         out: OUT.
-        state: running; silent: neither ended nor heard of for long; ended; gone: its process died on this machine; none: there
-            was never one.
-        run: The run that works on OUT; where none does, the last that wrote to its journal.
-        host, pid: Where the lease's holder is, or was.
-        since: When it took the lease.
-        heartbeat_s: Seconds since its last sign of life, or its end; by the storage's clock and this one's.
-        done: Tracks that are ok.
-        audio_s: Theirs.
-        ok_damaged: Tracks among them that are truncated or with skipped packets.
-        failed: Tracks by class.
+        state: State of the newest run: running; silent: not ended, and no heartbeat for `lease.DEAD_S`; ended; gone: its process
+            died on this machine; none: no run has held the lease.
+        run: The run that works on OUT; without one, the last run in the journal.
+        host, pid: Host and process of the newest lease's holder.
+        since: Time at which it took the lease.
+        heartbeat_s: Seconds since its last heartbeat, or its end; from the storage's clock to this machine's.
+        done: Tracks with status ok.
+        audio_s: Seconds of audio of these tracks.
+        ok_damaged: Tracks of `done` that are truncated or with skipped packets.
+        failed: Failed tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
-        replaced: Tracks whose stems a run is to replace, or was; the run at work or the next one separates them again.
-        suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` does them again.
-        tried, tried_failed: Tracks that ended in the run, and of these those that failed.
-        began, last: When its first and its last track were done; by the workers' clocks.
-        planned: Tracks that the run set out to do; where none works on OUT, those of the manifest, up to the limit.
-        listed: Tracks of the manifest of the last run.
-        limit: The last run's `--limit`: it took only the first tracks of its manifest.
-        pending: Tracks among these that are left to do; None where that is not known.
-        unknown: Why it is not known.
-        tracks_a_minute: Speed of the running run, over its last `RATE_S` seconds.
-        audio_s_a_minute: The same of audio that was separated.
-        eta_s: Seconds until nothing is pending, at that rate.
-        model, format, version, manifest: Inputs of the last run: a model's name, sep-batch's version, a URI.
-        settings: OUT's settings, as its last run wrote them; what has its default may be left out.
-        flags: Flags of `run` that give it these settings; none where all are the defaults.
+        replaced: Tracks whose stems are withdrawn and not yet replaced; the run at work or the next one separates them.
+        suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` redoes them.
+        tried, tried_failed: Tracks that finished in this run, ok or failed, and the failed ones among them.
+        began, last: Times at which the run's first and last tracks finished, by the workers' clocks.
+        planned: Tracks in the plan of the run at work; without one, tracks of the manifest, up to the limit.
+        listed: Tracks in the manifest of the last run.
+        limit: `--limit` of the last run, which takes only the first tracks of the manifest.
+        pending: Tracks of `planned` that are left to do; None if unknown.
+        unknown: Reason why `pending` is unknown.
+        tracks_a_minute: Speed of the run at work, over `RATE_S` seconds.
+        audio_s_a_minute: Seconds of audio separated a minute, over the same time.
+        eta_s: Seconds until nothing is pending, at this speed.
+        model, format, version, manifest: Model name, file format, sep-batch version and manifest URI of the last run.
+        settings: OUT's settings, as the last run recorded them; defaults may be missing.
+        flags: Flags of `run` that give these settings; none if all are the defaults.
     """
 
     out: str
@@ -83,17 +83,17 @@ class Status:
 
     @property
     def is_at_work(self) -> bool:
-        """Tell whether a run works on OUT, or perhaps does."""
+        """Return True if a run works on OUT, or may do so."""
         return self.state in ("running", "silent")
 
 
 def show(status: Status, *, as_json: bool) -> None:
-    """Print a status: one line of JSON, or words for a person."""
+    """Print a status as one line of JSON, or as text."""
     tell(status, lines(status, datetime.now(UTC)), as_json=as_json)
 
 
 def lines(status: Status, now: datetime) -> Iterator[str]:
-    """Yield the status in words."""
+    """Yield the lines of the status."""
     yield f"{status.out}: {_state(status, now)}"
     damaged = f"; {status.ok_damaged:,} of them damaged: truncated or with skipped packets" if status.ok_damaged else ""
     yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio{damaged}")
@@ -102,11 +102,11 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
         "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")
     )
     if status.marked:
-        yield _line("marked", f"{status.marked:,} by verify --repair; the next run separates them again")
+        yield _line("marked", f"{status.marked:,} have broken stems (verify --repair); the next run separates them again")
     if status.replaced:
-        yield _line("replaced", f"{status.replaced:,} have no stems now: a run that is to replace them has not got to them yet")
+        yield _line("replaced", f"{status.replaced:,} have their old stems withdrawn and no new ones yet; a run separates them")
     if status.suspect:
-        yield _line("suspect", f"{status.suspect:,} done by older decoding rules, perhaps wrong; done again by --retry suspect")
+        yield _line("suspect", f"{status.suspect:,} done, decoded by older rules, perhaps wrong; --retry suspect redoes them")
     yield _line("pending", _pending(status))
     if status.tracks_a_minute and status.audio_s_a_minute is not None:
         speed = status.audio_s_a_minute / 60
@@ -122,7 +122,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
         yield _line("run", f"{status.run}: {counts}; {times}")
     if status.manifest:
         yield _line("settings", f"{shlex.join(status.flags)}; all others are the defaults" if status.flags else "the defaults")
-        yield _line("made of", f"{status.manifest} with {status.model} as {status.format}, sep-batch {status.version}")
+        yield _line("source", f"{status.manifest} with {status.model} as {status.format}, sep-batch {status.version}")
 
 
 def _line(name: str, text: str) -> str:
@@ -130,42 +130,42 @@ def _line(name: str, text: str) -> str:
 
 
 def _state(status: Status, now: datetime) -> str:
-    """Say whether a run is at work, and how that is known."""
-    where = f"{status.host}, pid {status.pid}"
+    """Return the state of the run and its last heartbeat."""
+    process = f"{status.host}, pid {status.pid}"
     since = f"since {status.since}"
     if status.since:
         since = f"since {_at(status.since)} ({_span(_age_s(status.since, now))})"
-    heard = _heard(status.heartbeat_s or 0.0)
+    heartbeat = _heartbeat(status.heartbeat_s or 0.0)
     run = f"run {status.run}" if status.run else "a run that has no name yet"
     if status.state == "running":
-        return f"running {since}: {run} on {where}; {heard}"
+        return f"running {since}: {run} on {process}; {heartbeat}"
     if status.state == "silent":
         return (
-            f"perhaps running, {since}: {run} on {where}; {heard}. If it lives, its storage is behind; if not, "
-            f"the next run takes over once it has seen no sign of life for {lease.DEAD_S:g} s"
+            f"perhaps running {since}: {run} on {process}; {heartbeat}, expected every {lease.BEAT_S:g} s. Its process died, or "
+            f"does not reach storage; the next run takes over after it has waited {lease.DEAD_S:g} s for a heartbeat"
         )
     if status.state == "gone":
-        return f"not running: {where} is gone without an end ({heard}); the same command again resumes"
+        return f"not running: the run on {process} died ({heartbeat}); run the same command again to resume"
     ended = f", the last ended {_span(status.heartbeat_s or 0.0)} ago" if status.state == "ended" else ""
     return f"not running{ended}"
 
 
-def _heard(seconds: float) -> str:
+def _heartbeat(seconds: float) -> str:
     if seconds < -1:
-        return f"heartbeat by a storage whose clock is {_span(-seconds)} ahead of this one"
+        return f"heartbeat {_span(-seconds)} in the future: the clocks of storage and this machine differ"
     return f"heartbeat {_span(seconds)} ago"
 
 
 def _pending(status: Status) -> str:
     if status.pending is None:
-        return f"not known: {status.unknown}"
+        return f"unknown: {status.unknown}"
     limit = ""
     if status.limit is not None and status.listed is not None and status.limit < status.listed:
         limit = f"; --limit {status.limit} leaves out {status.listed - status.limit:,} of the manifest's {status.listed:,} tracks"
     if status.is_at_work:
-        return f"{status.pending:,} of the {status.planned:,} tracks that this run set out to do{limit}"
-    which = "first " if limit else ""
-    return f"{status.pending:,} of the manifest's {which}{status.planned:,} tracks, for the next run{limit}"
+        return f"{status.pending:,} of the {status.planned:,} tracks of this run{limit}"
+    first = "first " if limit else ""
+    return f"{status.pending:,} of the manifest's {first}{status.planned:,} tracks, for the next run{limit}"
 
 
 def _at(time: str) -> str:
@@ -177,7 +177,7 @@ def _age_s(time: str, now: datetime) -> float:
 
 
 def _span(seconds: float) -> str:
-    """Return a time in words: 8 s, 26 min, 3 h 5 min, 2 d 4 h."""
+    """Return a time span as text: 8 s, 26 min, 3 h 5 min, 2 d 4 h."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 100:
         return f"{max(0, seconds):.0f} s"

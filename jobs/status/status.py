@@ -1,4 +1,4 @@
-"""`status`: what the run on an OUT is doing, and what OUT holds. From its journal and lease alone, so from any machine.
+"""`status`: state of an OUT and of the run that works on it. Reads only OUT and the manifest, from any machine that reaches them.
 
 from sep_batch.jobs.status import run_status
 status = run_status("s3://bucket/stems")
@@ -23,25 +23,25 @@ from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
 _TRACKS = f"""SELECT status, error_class, count(*), coalesce(sum(audio_s), 0), count(*) FILTER ({database.IS_DAMAGED})
-    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (a condition of ours)
-_SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (ours)
+    FROM newest GROUP BY status, error_class ORDER BY count(*) DESC, error_class"""  # noqa: S608 (no user input)
+_SUSPECT = f"SELECT count(*) FROM newest AS was WHERE {SUSPECT}"  # noqa: S608 (no user input)
 _TRIED = """CREATE TABLE tried AS SELECT id, status, audio_s, finished_at, run_id
-    FROM rows WHERE status IN ('ok', 'failed') AND error_class IS DISTINCT FROM 'bad_row'"""  # the others were not tried
+    FROM rows WHERE status IN ('ok', 'failed') AND error_class IS DISTINCT FROM 'bad_row'"""  # bad rows are not tried
 _LAST_RUN = "SELECT max(run_id) FROM rows WHERE status IN ('ok', 'failed')"
-_OF_RUN = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
+_RUN_COUNTS = """SELECT count(DISTINCT id), count(DISTINCT id) FILTER (status = 'failed'),
     strftime(min(finished_at), $iso), strftime(max(finished_at), $iso) FROM tried WHERE run_id = $run"""
 _RECENT = """SELECT count(*), coalesce(sum(audio_s) FILTER (status = 'ok'), 0), epoch(max(finished_at) - min(finished_at))
     FROM tried WHERE run_id = $run AND finished_at > $last::TIMESTAMPTZ - to_seconds($seconds)"""
 
 
 def run_status(out: str) -> Status:
-    """Tell what the run on an OUT is doing, and what OUT holds; nothing is written, and no run is disturbed.
+    """Return the state of an OUT and of the run that works on it. Nothing is written, and no run is disturbed.
 
     Args:
         out: OUT, a path or URI.
 
     Raises:
-        NotRunnableError: OUT is none, or its storage or journal cannot be read.
+        NotRunnableError: No run wrote to this place, or its storage or journal cannot be read.
     """
     try:
         out = uris.target(out)
@@ -53,11 +53,11 @@ def run_status(out: str) -> Status:
 
 @listing
 def _status(out: str) -> Status:
-    """Read lease, journal and plan; anew where a run removed some of them meanwhile."""
+    """Read lease, journal and plan; read them again if a run removed some of them meanwhile."""
     status, run_json = Status(out), last_run(out)
-    _tell_lease(status)
+    _read_lease(status)
     with ThreadPoolExecutor(1) as pool:
-        listed = None if status.is_at_work else pool.submit(_listed, run_json)  # meanwhile
+        listed = None if status.is_at_work else pool.submit(_listed, run_json)  # while the journal is read
         with database.opened(out) as journal:
             _count(status, journal)
             if listed is None:
@@ -71,8 +71,8 @@ def _status(out: str) -> Status:
     return status
 
 
-def _tell_lease(status: Status) -> None:
-    """Say who holds the lease, and how he does."""
+def _read_lease(status: Status) -> None:
+    """Fill in the holder of the newest lease, its state and its heartbeat."""
     if (newest := lease.newest(status.out)) is None:
         return
     status.heartbeat_s = newest.silent_s
@@ -84,7 +84,7 @@ def _tell_lease(status: Status) -> None:
 
 
 def _count(status: Status, journal: JournalDatabase) -> None:
-    """Count OUT's tracks, and those of its run."""
+    """Count the tracks of OUT, and those of its newest run."""
     sql = journal.database.execute
     for state, error_class, count, audio_s, damaged in sql(_TRACKS).fetchall():
         if state == "ok":
@@ -100,12 +100,12 @@ def _count(status: Status, journal: JournalDatabase) -> None:
     sql(_TRIED)
     if not status.is_at_work:
         (status.run,) = sql(_LAST_RUN).fetchall()[0]
-    of_run = sql(_OF_RUN, {"run": status.run, "iso": "%Y-%m-%dT%H:%M:%S.%fZ"}).fetchall()[0]
-    status.tried, status.tried_failed, status.began, status.last = of_run
+    counts = sql(_RUN_COUNTS, {"run": status.run, "iso": "%Y-%m-%dT%H:%M:%S.%fZ"}).fetchall()[0]
+    status.tried, status.tried_failed, status.began, status.last = counts
 
 
 def _count_down(status: Status, journal: JournalDatabase) -> None:
-    """Say what the run at work has left to do, how fast it is, and how long it will take."""
+    """Fill in the pending tracks of the run at work, its speed and its remaining time."""
     status.planned = _planned(layout.plan_folder(status.out, status.run)) if status.run else None
     if status.planned is None:
         status.unknown = "the run has no plan yet"
@@ -115,38 +115,38 @@ def _count_down(status: Status, journal: JournalDatabase) -> None:
         return
     values = {"run": status.run, "last": status.last, "seconds": RATE_S}
     count, audio_s, seconds = journal.database.execute(_RECENT, values).fetchall()[0]
-    if seconds:  # between the first of them and the last lie one track fewer
+    if seconds:  # from the first of these tracks to the last, one track fewer was finished
         status.tracks_a_minute = 60 * (count - 1) / seconds
         status.audio_s_a_minute = 60 * audio_s * (count - 1) / count / seconds
         status.eta_s = 60 * status.pending / status.tracks_a_minute
 
 
 def _planned(folder: str) -> int | None:
-    """Return how many tracks a run set out to do, None where its plan is not there: all files but the last hold equally many.
+    """Return the number of tracks in a run's plan, None without a plan. All files but the last have the same number of rows.
 
     Raises:
-        NotFound: The run has ended meanwhile, and has removed its plan.
+        NotFound: The run ended meanwhile and removed its plan.
     """
-    files = [info.uri for info in storage.find(f"{folder}/0")]  # of its first pass
+    files = [info.uri for info in storage.find(f"{folder}/0")]  # plan of the first pass
     ends = [pyarrow.parquet.read_metadata(io.BytesIO(storage.read(uri))).num_rows for uri in (*files[:1], *files[-1:])]
     return (len(files) - 1) * ends[0] + ends[1] if files else None
 
 
 def _listed(run_json: dict[str, Any]) -> manifest.Manifest | str:
-    """Return the manifest of the last run, or why it is not known what that was."""
-    before = run_json["manifest"]
-    if "uri" not in before:
-        return "no run has said of which manifest"
+    """Return the manifest of the last run, or the reason why it is unknown."""
+    recorded = run_json["manifest"]
+    if "uri" not in recorded:
+        return "no run has recorded its manifest"
     try:
-        listed = manifest.read(before["uri"], **before.get("read_with", {}))
+        listed = manifest.read(recorded["uri"], **recorded.get("read_with", {}))
     except errors.RunError as error:
         return str(error)
-    same = listed.sha256 == before.get("sha256")
-    return listed if same else f"manifest {uris.shown(listed.uri)} has changed since"
+    same = listed.sha256 == recorded.get("sha256")
+    return listed if same else f"manifest {uris.shown(listed.uri)} has changed since the last run"
 
 
 def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest | str, run_json: dict[str, Any]) -> None:
-    """Say what the last run's command would have to do if it were run again: of its manifest, and no more than its `--limit`."""
+    """Fill in the tracks that the last run's command, with its manifest and `--limit`, would separate if run again."""
     if isinstance(listed, str):
         status.unknown = listed
         return

@@ -1,4 +1,4 @@
-"""Checks of a command before it is submitted: it parses here, and names nothing that only this machine has."""
+"""Checks of a command before it is submitted: it must parse, and name nothing that exists only on this machine."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import uris
 
-HERE_ONLY = ("demo", "models", "submit")  # commands about the machine they are typed on
-PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters that say where a catalog or its stems lie
-WRITTEN = ("out", "to", "dest")  # those to which a command writes, or wrote
-_FORM = ("export", "to")  # the form of a dataset; of other commands, `to` is a place
-FILES = ("storage_options", "scratch", "input_root")  # those that name something on the nodes
+HERE_ONLY = ("demo", "models", "submit")  # commands that work on the local machine only
+PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters with the path or URI of a catalog or stems
+WRITTEN = ("out", "to", "dest")  # those among them that a command writes to, or wrote to
+_FORMAT = ("export", "to")  # the format of a dataset; `to` of other commands is a path
+FILES = ("storage_options", "scratch", "input_root")  # parameters with a path on the nodes
 
 
 def check(context: typer.Context, words: Sequence[str]) -> None:
-    """Refuse what the cluster would refuse, or could not know, before it is submitted.
+    """Refuse a command that the cluster would refuse, or that needs a path of this machine.
 
     Args:
-        context: Context of the command line that these words are for.
-        words: A command with its flags, `sep-batch` left out.
+        context: Context of the `submit` command line.
+        words: Command to submit with its flags, without `sep-batch`.
 
     Raises:
-        UsageError: It names a path of this machine, or a value that cannot be meant.
-        click.UsageError: It has a typo, as the command itself would say.
+        UsageError: The command names a path of this machine, or an invalid value.
+        click.UsageError: The command line does not parse.
     """
     parsed = _parsed(context, words)
-    given = parsed.params
-    if given.get("address"):
+    parameters = parsed.params
+    if parameters.get("address"):
         raise errors.UsageError("--address after the command: expected before it; the job joins the cluster that it runs on")
-    Patterns(given.get("include") or (), given.get("exclude") or ())
-    if {"format", "stems", "bitrate"} <= set(given):
+    Patterns(parameters.get("include") or (), parameters.get("exclude") or ())
+    if {"format", "stems", "bitrate"} <= set(parameters):
         fields = {field.name for field in dataclasses.fields(options.Options)}
-        read = options.as_options(**given)
+        read = options.as_options(**parameters)
         options.check(options.Options(**{name: value for name, value in read.items() if name in fields}))
     for name, shown, text in _named(parsed):
         if not uris.is_local(text):
-            _refuse_unread(name, shown, text, allow_http=bool(given.get("allow_http")))
+            _refuse_unread(name, shown, text, allow_http=bool(parameters.get("allow_http")))
         else:
-            _refuse_local(name, shown, text, is_shared=bool(given.get("shared_filesystem")))
+            _refuse_local(name, shown, text, is_shared=bool(parameters.get("shared_filesystem")))
 
 
 def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
     root = context.find_root()
     name, command, rest = root.command.resolve_command(root, list(words))  # type: ignore[attr-defined]  # it is a group
     if name in HERE_ONLY:
-        raise errors.UsageError(f"{name}: works on the machine it is typed on, expected run, sync or another that a cluster does")
+        raise errors.UsageError(f"{name}: works only on the local machine; expected run, sync or another command for a cluster")
     return command.make_context(name, rest, parent=root)
 
 
 def _named(parsed: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield each text that a command takes and that may be a place: its parameter, that as it is typed, and the text."""
+    """Yield the arguments of a command that may be paths or URIs: parameter name, name on the command line, and value."""
     for parameter in parsed.command.params:
-        if (parsed.info_name, parameter.name) == _FORM:
+        if (parsed.info_name, parameter.name) == _FORMAT:
             continue
         value = parsed.params.get(parameter.name)
         is_flag = parameter.param_type_name == "option"
@@ -77,7 +77,7 @@ def _refuse_unread(name: str, shown: str, text: str, *, allow_http: bool) -> Non
         uris.check(text, allow_http=allow_http)
         if name in WRITTEN:
             uris.target(text)
-    except errors.BadUri as error:  # one with credentials would be there for all to read
+    except errors.BadUri as error:  # credentials in a URI would be readable in the cluster's list of jobs
         raise errors.UsageError(f"{shown} {error}") from error
 
 
@@ -89,5 +89,5 @@ def _refuse_local(name: str, shown: str, text: str, *, is_shared: bool) -> None:
         )
     is_path = name in (*PLACES, *FILES) or (name == "model" and os.path.exists(text))
     if is_path and not text.startswith(("/", "file:///")):
-        said = f"{shown} {uris.shown(text)}"
-        raise errors.UsageError(f"{said}: relative to a folder of this machine; expected the nodes' own path, from / on")
+        path = f"{shown} {uris.shown(text)}"
+        raise errors.UsageError(f"{path}: relative to a folder of this machine; expected an absolute path on the nodes")

@@ -1,6 +1,6 @@
-"""Ray's client of a cluster's job API: where the cluster is, whether it answers, and what goes wrong as one line each.
+"""Ray's client of a cluster's job API: the cluster's address, a test of its answer, and errors of one line.
 
-Of Ray it needs no more than the client: its extra `default` is for the cluster's nodes.
+Only Ray's client is needed here; Ray's extra `default` is for the nodes of the cluster.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-REACH_S = 10.0  # time limit of a connection and of the first answer; Ray's client sets none
-REACH_LIMIT_S = 20.0  # of both, and of the look-up of the host's name
-_PORT = 8265  # of Ray's dashboard, where an address names none
+REACH_S = 10.0  # time limit for the connection and for the first answer; Ray's client sets none
+REACH_LIMIT_S = 20.0  # time limit for both and the DNS look-up
+_PORT = 8265  # default port of Ray's dashboard
 _ADDRESS = re.compile(r"(?:(https?)://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::([0-9]{1,5}))?(/[A-Za-z0-9._/-]*)?")
-_TOKEN = "in RAY_AUTH_TOKEN, or in a file that RAY_AUTH_TOKEN_PATH names"  # noqa: S105 (where it is, not what)
+_TOKEN = "in RAY_AUTH_TOKEN, or in a file that RAY_AUTH_TOKEN_PATH names"  # noqa: S105 (no secret)
 
 
 class NoAnswer(errors.NotRunnableError):
-    """The cluster's head does not answer, or answers that it cannot now; it may at another time."""
+    """The cluster's head does not answer, or reports a temporary error; a retry may succeed."""
 
 
 def url_of(address: str | None) -> str:
-    """Return the URL of a cluster's dashboard: as it is given, else as the environment names it, else on this machine.
+    """Return the URL of a cluster's dashboard: from --address, else from the environment, else this machine's.
 
     Raises:
-        UsageError: It is no URL of a dashboard.
+        UsageError: The address is not the URL of a dashboard.
     """
     name, text = _named(address)
     match = _ADDRESS.fullmatch(text)
@@ -52,31 +52,31 @@ def url_of(address: str | None) -> str:
 
 
 def source_of(address: str | None) -> str:
-    """Return where the URL of a cluster's dashboard was given, for a message."""
+    """Return the source of the URL of a cluster's dashboard, for messages."""
     name, _ = _named(address)
     return f"from {name}" if address or name != "--address" else "the default; --address http://HOST:8265 names another"
 
 
 def _named(address: str | None) -> tuple[str, str]:
-    """Return the address that wins, and its name."""
-    given = {"--address": address} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
-    return next(((name, text) for name, text in given.items() if text), ("--address", DEFAULT_ADDRESS))
+    """Return the name of the flag or variable that takes precedence, and its address."""
+    addresses = {"--address": address} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    return next(((name, text) for name, text in addresses.items() if text), ("--address", DEFAULT_ADDRESS))
 
 
 def reach(url: str, source: str = "") -> None:
-    """Ask whether anything answers, for a limited time.
+    """Test for at most `REACH_LIMIT_S` that an HTTP server answers.
 
     Args:
         url: URL of a dashboard.
-        source: Where it was given, for messages.
+        source: Source of the URL, for messages, as `source_of` returns it.
 
     Raises:
-        NoAnswer: Nothing answers, or something that is no HTTP server.
+        NoAnswer: Nothing answers, or not by HTTP.
     """
     try:
         within(REACH_LIMIT_S, lambda: urllib.request.urlopen(f"{url}/api/version", timeout=REACH_S).close())  # noqa: S310 (http, https)
     except urllib.error.HTTPError:
-        return  # it does; what it has against us, the client says
+        return  # it answers; Ray's client reports the error
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         why = "no HTTP" if isinstance(error, http.client.HTTPException) else reason(cause, REACH_S)
@@ -89,12 +89,12 @@ def reach(url: str, source: str = "") -> None:
 def client(url: str) -> JobSubmissionClient:
     """Return Ray's client of a dashboard that answers."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it Ray sends none; read when it is imported
-    os.environ["RAY_API_SERVER_ADDRESS"] = url  # Ray's client lets it, and RAY_ADDRESS, win over what it is given
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # else Ray sends no token; Ray reads it at import
+    os.environ["RAY_API_SERVER_ADDRESS"] = url  # for Ray's client, it and RAY_ADDRESS take precedence over the argument
     try:
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)  # it tells of each log that ends
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)  # it logs the end of every log stream
         with one_line(url):
             return JobSubmissionClient(url)
     except ImportError as error:
@@ -106,12 +106,12 @@ def client(url: str) -> JobSubmissionClient:
 
 
 def _not_installed(error: BaseException | None) -> str:
-    return f"Ray's job client is not whole here ({last_line(error)}); {extras.to_install('cluster')}"
+    return f"Ray's job client is incomplete on this machine ({last_line(error)}); {extras.to_install('cluster')}"
 
 
 @contextlib.contextmanager
 def one_line(url: str) -> Iterator[None]:
-    """Turn what Ray's client raises into one line of ours."""
+    """Turn the exceptions of Ray's client into errors of one line."""
     from ray.exceptions import AuthenticationError
 
     try:
@@ -128,6 +128,6 @@ def one_line(url: str) -> Iterator[None]:
 
 
 def last_line(error: BaseException | None) -> str:
-    """Return what an error is about; of a traceback that the cluster sent, its end."""
+    """Return the last line of an error's text, which may be a traceback from the cluster."""
     lines = [line.strip(" .") for line in str(error).splitlines() if line.strip(" .")]
     return uris.printable(lines[-1]) if lines else type(error).__name__

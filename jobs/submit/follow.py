@@ -1,4 +1,4 @@
-"""Following a job on a cluster: its log as it comes, each character once, however often the connection breaks."""
+"""Following a job on a cluster: its log as it is written, each character once, even if the connection breaks."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from sep_batch.jobs.submit.client import NoAnswer
 from sep_batch.jobs.submit.job_api import Job, JobApi
 from sep_batch.pipeline import errors
 
-QUIET_S = 10.0  # without a word, after which the job is asked after: a node that is gone closes no connection
+QUIET_S = 10.0  # silence of the log after which the job's state is checked: a dead node does not close its connection
 AGAIN_S = 1.0
-PATIENCE_S = 300.0  # for a head that does not answer
-BROKEN = 3  # times that the log of a job that is over may break off
+PATIENCE_S = 300.0  # time limit for a head that does not answer
+BROKEN = 3  # broken reads after which the log of an ended job is given up
 
 Write = Callable[[str], object]
 
 
 class Log:
-    """What a job has written, from its beginning each time it is read, and written here once."""
+    """Output of a job, which is written once although it is read from its beginning after every break."""
 
     def __init__(self, write: Write) -> None:
-        """Take where it goes."""
+        """Write new output with this function."""
         self._write = write
         self._written = self._at = 0  # characters
 
     def begin(self) -> None:
-        """Begin to read anew."""
+        """Start to read from the beginning."""
         self._at = 0
 
     def take(self, piece: str) -> None:
-        """Write of what was read what is new."""
+        """Take the next piece, and write the part of it that is new."""
         new = piece[max(0, self._written - self._at) :]
         self._at += len(piece)
         if new:
@@ -43,15 +43,15 @@ class Log:
 
 
 def follow(api: JobApi, name: str, write: Write) -> Job:
-    """Write a job's log as it comes, and return the job once it is over.
+    """Write a job's log as it comes, and return the job when it has ended.
 
     Args:
-        api: Job API of its cluster.
+        api: Job API of the cluster.
         name: ID of the job.
-        write: Takes each piece of the log.
+        write: Called with each new piece of the log.
 
     Raises:
-        NotRunnableError: The cluster has no such job, or not any more; or did not answer for `PATIENCE_S`.
+        NotRunnableError: The cluster has no such job, or did not answer for `PATIENCE_S`.
     """
     log, broken = Log(write), 0
     while True:
@@ -64,7 +64,7 @@ def follow(api: JobApi, name: str, write: Write) -> Job:
 
 
 def _read(api: JobApi, name: str, log: Log) -> bool:
-    """Follow the log to its end; tell whether it was reached, or the job is over and nothing more comes."""
+    """Follow the log; return True at its end, or when the job has ended and no more comes, False if the connection breaks."""
     log.begin()
     quiet_s, was_over = 0.0, False
     try:
@@ -84,23 +84,23 @@ def _read(api: JobApi, name: str, log: Log) -> bool:
 
 
 def patiently(api: JobApi, name: str) -> Job:
-    """Return a job of a cluster that may not answer for a while.
+    """Return a job; retry for `PATIENCE_S` while the cluster does not answer.
 
     Raises:
         NotRunnableError: The cluster has no such job, or did not answer for `PATIENCE_S`.
     """
-    asking = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception_type(NoAnswer),
         stop=stop_after_delay(PATIENCE_S),
         wait=wait_fixed(AGAIN_S),
-        before_sleep=_say_once,
+        before_sleep=_log_once,
         reraise=True,
     )
-    if (job := asking(api.find, name)) is None:
-        raise errors.NotRunnableError(f"no job {name} on {api.url}; a head that was started anew knows no earlier ones")
+    if (job := retrying(api.find, name)) is None:
+        raise errors.NotRunnableError(f"no job {name} on {api.url}; a head that was restarted has lost its earlier jobs")
     return job
 
 
-def _say_once(state: RetryCallState) -> None:
+def _log_once(state: RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome:
         logging.getLogger(__name__).warning("%s; trying again for %d s", state.outcome.exception(), PATIENCE_S)

@@ -1,4 +1,4 @@
-"""The jobs of a running Ray cluster, by Ray's own client, in our words.
+"""Jobs of a running Ray cluster, through Ray's own client.
 
 A job is a command that the cluster runs on its head, with RAY_ADDRESS set to the cluster.
 """
@@ -16,13 +16,13 @@ OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the cluster has it.
+    """State of a job.
 
     Attributes:
-        command: Command line that it runs.
+        command: Command line of the job.
         status: PENDING, RUNNING, or one of `OVER`.
-        exit_code: Exit code of its command; negative where a signal killed it, None where it has none.
-        message: Ray's message about it.
+        exit_code: Exit code of the command; negative if a signal killed it, None if it has none.
+        message: Ray's message about the job.
     """
 
     command: str
@@ -32,7 +32,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether nothing of it runs any more."""
+        """Return True if the job has ended."""
         return self.status in OVER
 
 
@@ -40,33 +40,33 @@ class JobApi:
     """The jobs of one cluster."""
 
     def __init__(self, url: str, source: str = "") -> None:
-        """Reach a cluster.
+        """Connect to a cluster.
 
         Args:
-            url: As `url_of` gives it.
-            source: Where it was given, for messages, as `source_of` says it.
+            url: URL of the dashboard, as `url_of` returns it.
+            source: Source of the URL, for messages, as `source_of` returns it.
 
         Raises:
-            NoAnswer: Nothing answers there.
-            NotRunnableError: It refuses the token, or is no Ray dashboard.
+            NoAnswer: Nothing answers at this URL.
+            NotRunnableError: The server refuses the token, or is no Ray dashboard.
         """
         self.url = url
         reach(url, source)
         self._client = client(url)
 
     def start(self, name: str, command: str, environment: Mapping[str, str]) -> None:
-        """Have the cluster run a command, once.
+        """Run a command on the cluster, once.
 
         Args:
             name: ID of the job; the cluster takes each ID once.
-            command: For its shell.
-            environment: Variables for the command and for all it has the cluster do.
+            command: Command line for the shell.
+            environment: Environment variables of the command and of its workers on the cluster.
         """
         with one_line(self.url):
             self._client.submit_job(entrypoint=command, submission_id=name, runtime_env={"env_vars": dict(environment)})
 
     def find(self, name: str) -> Job | None:
-        """Return a submitted job, None where the cluster knows none of that name."""
+        """Return a submitted job, None if the cluster has none of that name."""
         with one_line(self.url):
             try:
                 details = self._client.get_job_info(name)
@@ -79,12 +79,12 @@ class JobApi:
         return Job(details.entrypoint, details.status.value, details.driver_exit_code, details.message or "")
 
     def stop(self, name: str) -> bool:
-        """Have a job's command take SIGTERM; tell whether there was one yet to take it."""
+        """Send SIGTERM to a job's command; return False if it does not run."""
         with one_line(self.url):
             return self._client.stop_job(name)
 
     def log(self, name: str) -> Iterator[str]:
-        """Yield what a job has written, stdout and stderr, from its beginning and as it comes, until it is over."""
+        """Yield a job's stdout and stderr, from the beginning and as it is written, until the job has ended."""
         from aiohttp import ClientError
 
         loop, pieces = asyncio.new_event_loop(), self._client.tail_job_logs(name)

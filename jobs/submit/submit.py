@@ -1,4 +1,4 @@
-"""`submit`: a command of ours as a job on a running cluster, followed to its end; its exit code is the command's.
+"""`submit`: run a sep-batch command as a job on a running cluster, follow it to its end, and return its exit code.
 
 from sep_batch.jobs.submit.job_api import JobApi
 from sep_batch.jobs.submit.submit import follow_job, new_name, start_job
@@ -26,8 +26,8 @@ from sep_batch.jobs.submit.job_api import Job, JobApi
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.storage import uris
 
-STOP_S = 600  # from SIGTERM to SIGKILL: what is in flight may finish, and the index of millions of tracks is published
-TRIES = 4  # to submit; the pauses between them double
+STOP_S = 600  # from SIGTERM to SIGKILL: time to finish tracks in flight, and to publish the index of millions of tracks
+TRIES = 4  # attempts to submit; the pauses between them double
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's exit codes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -36,15 +36,15 @@ logger = logging.getLogger(__name__)
 
 
 def new_name() -> str:
-    """Return a job's name that no other job has."""
+    """Return a new, unique job name."""
     return f"sep-batch-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def check_name(flag: str, name: str) -> str:
-    """Return a job's name.
+    """Return a job name if it is valid.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The name is invalid.
     """
     if not _NAME.fullmatch(name):
         raise errors.UsageError(
@@ -54,10 +54,10 @@ def check_name(flag: str, name: str) -> str:
 
 
 def carried(names: Iterable[str]) -> dict[str, str]:
-    """Return the variables of this environment that a job gets too.
+    """Return the variables of this environment that are passed on to a job.
 
     Raises:
-        UsageError: One is not set, or is no name; what may be a value is not shown.
+        UsageError: A variable is not set, or is no name; the message leaves out anything that may be a value.
     """
     for name in names:
         if not _VARIABLE.fullmatch(name):
@@ -69,34 +69,34 @@ def carried(names: Iterable[str]) -> dict[str, str]:
 
 
 def start_job(api: JobApi, name: str, words: Sequence[str], environment: dict[str, str]) -> None:
-    """Have the cluster run a command of ours, once, though the answer to a first try may be lost.
+    """Run a sep-batch command on the cluster, once, even if the answer to an attempt is lost.
 
     Args:
         api: Job API of the cluster.
         name: ID of the job; submitting it again starts nothing.
-        words: The command's, `sep-batch` left out.
-        environment: Variables that it gets.
+        words: Command with its flags, without `sep-batch`.
+        environment: Environment variables of the job.
 
     Raises:
-        UsageError: The cluster has another job of that name.
-        NoAnswer: The cluster did not take it.
+        UsageError: The cluster has a job of that name with another command.
+        NoAnswer: The cluster did not accept the job in `TRIES` attempts.
     """
     command = f"exec {shlex.join(['sep-batch', *words])}"  # exec: signals and exit code are the command's own
-    for tried in range(TRIES):
+    for attempt in range(TRIES):
         try:
             if (job := api.find(name)) is None:
                 api.start(name, command, {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)} | environment)
                 return
         except NoAnswer:
-            if tried + 1 == TRIES:
+            if attempt + 1 == TRIES:
                 raise
-            time.sleep(AGAIN_S * 2**tried)
+            time.sleep(AGAIN_S * 2**attempt)
             continue
         if job.command != command:
             theirs = uris.printable(job.command.removeprefix("exec "))
             raise errors.UsageError(f"--submission-id {name}: the cluster has a job of that name with another command, {theirs}")
-        if not tried:
-            logger.warning("job %s is there already (%s), nothing is started", name, job.status)
+        if not attempt:
+            logger.warning("job %s exists already (%s); nothing is started", name, job.status)
         return
 
 
@@ -125,24 +125,24 @@ def _exit_code(name: str, job: Job) -> int:
 
 
 def stop_job(api: JobApi, name: str, *, wait: bool) -> int:
-    """Have a job end in order, as SIGTERM does.
+    """Stop a job with SIGTERM.
 
     Args:
         api: Job API of the cluster.
         name: ID of the job.
-        wait: Until it is over.
+        wait: Wait until the job has ended.
 
     Returns:
-        0: it was asked to stop, or was over before.
+        0: the stop was requested, or the job had ended before.
 
     Raises:
         NotRunnableError: There is no such job, or the cluster does not answer.
     """
-    is_asked, job = False, patiently(api, name)
+    is_requested, job = False, patiently(api, name)
     while not job.is_over:
-        if not is_asked and (is_asked := api.stop(name)):
-            logger.info("job %s is asked to stop: what is in flight has %d s, then its index is published", name, DRAIN_S)
-        if is_asked and not wait:
+        if not is_requested and (is_requested := api.stop(name)):
+            logger.info("stopping job %s: tracks in flight have %d s to finish, then the index is published", name, DRAIN_S)
+        if is_requested and not wait:
             return 0
         time.sleep(AGAIN_S)
         job = patiently(api, name)
@@ -151,19 +151,19 @@ def stop_job(api: JobApi, name: str, *, wait: bool) -> int:
 
 
 def attend(api: JobApi, name: str, watch: Callable[[], int]) -> int:
-    """Watch a job, and leave it to itself where a signal comes: it goes on.
+    """Watch a job and return its exit code. A signal ends only the watching; the job keeps running.
 
     Args:
-        api: Job API of its cluster.
+        api: Job API of the cluster.
         name: ID of the job.
-        watch: Returns an exit code.
+        watch: Function that watches the job and returns its exit code.
     """
     again = f"sep-batch submit --address {api.url}"
     try:
         with Stop().on_signals():
             return watch()
     except KeyboardInterrupt:
-        logger.warning("a signal came; job %s goes on", name)
+        logger.warning("interrupted; job %s keeps running", name)
         logger.warning("follow it: %s --follow %s", again, name)
         logger.warning("stop it: %s --stop %s", again, name)
         return errors.STOPPED

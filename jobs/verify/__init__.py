@@ -1,11 +1,11 @@
-"""`verify`: an OUT is held against its journal.
+"""`verify`: check an OUT against its journal.
 
 Files:
-    verify: `verify`: journal, index and storage are compared.
+    verify: `verify`: compare journal, index and storage.
     checks: The comparisons, in SQL.
-    read_stems: `--deep`: every stem is read, hashed and decoded.
-    repair: `--repair`: rows are withdrawn, the index is published.
-    report: The findings in words.
+    read_stems: `--deep`: read, hash and decode every stem.
+    repair: `--repair`: withdraw rows of broken stems, publish the index.
+    report: Findings as text and JSON.
 """
 
 from sep_batch.jobs.verify.verify import run_verify

@@ -1,7 +1,7 @@
-"""Faults of an OUT: its journal, its published index and one listing of its storage, joined in DuckDB.
+"""Faults of an OUT, found by joining its journal, its published index and one listing of its storage in DuckDB.
 
-Rows stay in DuckDB, which spills to disk, so memory does not grow with the catalog. No object but the journal and the index
-is read here; deep.py reads the stems.
+Rows stay in DuckDB, which spills to disk, so memory does not grow with the catalog. Only the journal and the index are read here;
+read_stems.py reads the stems.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from sep_batch.pipeline.out import database, layout
 from sep_batch.pipeline.out.column_types import quoted
 from sep_batch.pipeline.out.database import JournalDatabase
 
-KINDS = {  # in words, of one and of many
+KINDS = {  # kinds of findings: their text for one finding, and for several
     "journal": ("journal file cannot be read", "journal files cannot be read"),
-    "index": ("place where the index is not what the journal says", "places where the index is not what the journal says"),
+    "index": ("difference between index and journal", "differences between index and journal"),
     "missing": ("stem is missing", "stems are missing"),
     "size": ("stem has another size", "stems have another size"),
     "bytes": ("stem holds other bytes", "stems hold other bytes"),
-    "decode": ("stem does not decode to its length", "stems do not decode to their length"),
-    "unread": ("stem was not given by storage", "stems were not given by storage"),
+    "decode": ("stem does not decode as recorded", "stems do not decode as recorded"),
+    "unread": ("stem could not be read from storage", "stems could not be read from storage"),
     "shared": ("stem is named by two tracks", "stems are named by two tracks"),
     "orphan": ("orphan: no track's newest row names it", "orphans: no track's newest row names them"),
     "leftover": ("left-over of a run", "left-overs of runs"),
 }
-BROKEN = ("missing", "size", "bytes", "decode")  # of these the track is separated again
-ROWS = 10_000  # that are in Python at once
+BROKEN = ("missing", "size", "bytes", "decode")  # kinds for which a repair has the track separated again
+ROWS = 10_000  # rows of the listing that are Python objects at a time
 
 _LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.timestamp("us", tz="UTC"))])
 _TABLES = (
-    "SET memory_limit = '1GB'",  # what needs more is spilled
-    "SET threads = 4",  # each needs some of it
+    "SET memory_limit = '1GB'",  # queries that need more spill to disk
+    "SET threads = 4",  # each needs a share of this memory
     "CREATE TABLE findings (kind VARCHAR, id VARCHAR, uri VARCHAR, found VARCHAR)",
     """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec, s.sample_rate_hz
         FROM (SELECT id, audio_s, unnest(stems) AS s FROM newest WHERE status = 'ok')""",
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
 )
-# What a run is to write over is no orphan either: rows of before still tell where it lies.
+# Stems that a run is about to overwrite are no orphans either: earlier rows of their tracks name them.
 _NAMED = """CREATE TABLE named AS SELECT DISTINCT s.uri FROM (
     SELECT unnest(stems) AS s FROM newest
     UNION ALL SELECT unnest(stems) FROM published
@@ -63,7 +63,7 @@ _STORAGE_CHECKS = (
     """INSERT INTO findings SELECT 'missing', id, uri, 'not there' FROM wanted ANTI JOIN listed USING (uri)""",
     """INSERT INTO findings SELECT 'size', id, w.uri, format('{} bytes, expected {}', l.bytes, w.bytes)
         FROM wanted w JOIN listed l ON w.uri = l.uri AND w.bytes <> l.bytes""",
-    """INSERT INTO findings SELECT 'shared', min(id), uri, 'also of track ' || max(id)
+    """INSERT INTO findings SELECT 'shared', min(id), uri, 'also named by track ' || max(id)
         FROM wanted GROUP BY uri HAVING min(id) <> max(id)""",
     """INSERT INTO findings
         SELECT 'orphan', NULL, uri, format('{} bytes', bytes) || coalesce(strftime(modified, ', of %Y-%m-%d %H:%M UTC'), '')
@@ -74,11 +74,12 @@ _STORAGE_CHECKS = (
 
 
 def collect(journal: JournalDatabase, out: str) -> None:
-    """Check all but the stems' content, into the table `findings`: kind, id, uri (relative to OUT), found.
+    """Check everything except the content of stems, and fill the table `findings`: kind, id, uri (relative to OUT), found.
 
     Args:
-        journal: Its database is given further tables: `wanted`, the stems of ok tracks; `listed`, what lies in storage;
-            `named`, every stem that a row which counts names, or that is to be written over; and the view `published`.
+        journal: OUT's journal. Its database gets further tables: `wanted`, the stems of ok tracks; `listed`, the objects in
+            storage; `named`, all stems that a newest row or the index names, or that are about to be overwritten; and the view
+            `published`, the index.
         out: OUT.
     """
     sql = journal.database.execute
@@ -100,16 +101,16 @@ def _add(journal: JournalDatabase, kind: str, uri: str, description: str) -> Non
 
 
 def _listed(out: str) -> Iterator[pa.Table]:
-    """List what OUT holds of stems and of runs, some rows at a time."""
-    info = (info for folder in ("stems", "_sep") for info in storage.find(f"{out}/{folder}"))
-    rows = ((each.uri[len(out) + 1 :], each.bytes, each.modified) for each in info)
-    while few := list(islice(rows, ROWS)):
-        columns = zip(zip(*few, strict=True), _LISTED.types, strict=True)
+    """Yield the objects below `stems` and `_sep` of OUT, `ROWS` at a time."""
+    infos = (info for folder in ("stems", "_sep") for info in storage.find(f"{out}/{folder}"))
+    rows = ((info.uri[len(out) + 1 :], info.bytes, info.modified) for info in infos)
+    while chunk := list(islice(rows, ROWS)):
+        columns = zip(zip(*chunk, strict=True), _LISTED.types, strict=True)
         yield pa.table([pa.array(column, kind) for column, kind in columns], schema=_LISTED)
 
 
 def _compare_index(journal: JournalDatabase, out: str) -> None:
-    """Open the published index as the view `published`, and find where it is not the journal's newest rows by id."""
+    """Open the published index as the view `published`, and find where it differs from the journal's newest rows by id."""
     uri = f"{out}/{layout.INDEX_FILE}"
     if not storage.exists(uri):
         fault = "not there" if journal.files else None
@@ -122,7 +123,7 @@ def _compare_index(journal: JournalDatabase, out: str) -> None:
             _compare(journal.database)
             for check in _INDEX_CHECKS:
                 journal.database.execute(check, {"uri": layout.INDEX_FILE})
-        except (duckdb.BinderException, duckdb.ConversionException) as error:  # a column of a type that ours cannot be
+        except (duckdb.BinderException, duckdb.ConversionException) as error:  # a column's type does not convert to ours
             journal.view("published", [])
             fault = str(error).splitlines()[0]
     if fault:
@@ -130,7 +131,7 @@ def _compare_index(journal: JournalDatabase, out: str) -> None:
 
 
 def _compare(database: duckdb.DuckDBPyConnection) -> None:
-    """Make the table `compared`, the ids whose rows are not alike in journal and index, and the view `differing`: id, columns."""
+    """Create the table `compared`, ids whose rows differ between journal and index, and the view `differing`: id, columns."""
     views = ("whole_newest", "whole_published")
     ours, theirs = ({name.lower(): name for name in database.table(view).columns} for view in views)
     names = [name for name in ours | theirs if name not in ("id", "_sep_file", "_sep_place")]
@@ -143,12 +144,12 @@ def _compare(database: duckdb.DuckDBPyConnection) -> None:
         f"""CREATE TABLE compared AS SELECT n.id AS ours, p.id AS theirs
             FROM (SELECT id, hash({our_values}) AS hashed FROM whole_newest) n
             FULL JOIN (SELECT id, hash({their_values}) AS hashed FROM whole_published) p ON n.id = p.id
-            WHERE n.hashed IS DISTINCT FROM p.hashed"""  # noqa: S608 (columns' names, quoted)
+            WHERE n.hashed IS DISTINCT FROM p.hashed"""  # noqa: S608 (quoted names of columns)
     )
     database.execute(
         f"""CREATE VIEW differing AS SELECT compared.ours AS id, concat_ws(', ', {columns}) AS columns
             FROM compared JOIN whole_newest ON whole_newest.id = compared.ours
-            JOIN whole_published ON whole_published.id = compared.theirs"""  # noqa: S608 (the same)
+            JOIN whole_published ON whole_published.id = compared.theirs"""  # noqa: S608 (quoted names of columns)
     )
 
 

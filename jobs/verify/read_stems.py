@@ -1,4 +1,4 @@
-"""`verify --deep`: every stem is read, hashed and decoded, some at once and none held whole above 64 MB."""
+"""`verify --deep`: read, hash and decode every stem, `READERS` at a time; none larger than 64 MB is held in memory whole."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from sep_batch.pipeline.audio import codecs, vorbis
 from sep_batch.pipeline.audio.resample import resampled
 
 READERS = 8  # threads; each holds at most storage.WHOLE_READ_BYTES
-STEMS = 1000  # that are handed to them at once
+STEMS = 1000  # stems that are queued for them at a time
 CODEC_OF = {codec.encoder: codec for depths in codecs.CODECS.values() for codec in depths.values()}
 
 
 def read_stems(database: duckdb.DuckDBPyConnection, out: str, report: Callable[[int], None]) -> None:
-    """Read every stem that is there with its size, and add to `findings` those whose sha256 or length is another.
+    """Read every stem that exists with the recorded size, and add those with another SHA-256, length or rate to `findings`.
 
     Args:
-        database: As `findings.collect` leaves it.
+        database: Database of the journal, after `checks.collect`.
         out: OUT.
-        report: Called with how many more were read.
+        report: Called with the number of stems read since the last call.
     """
     stems = database.cursor().execute(
         "SELECT id, w.uri, sha256, frames, audio_s, codec, sample_rate_hz "
         "FROM wanted w JOIN listed l ON w.uri = l.uri AND w.bytes = l.bytes"
     )
     with ThreadPoolExecutor(READERS) as pool:
-        while few := stems.fetchmany(STEMS):
-            faults = pool.map(lambda stem: _fault(f"{out}/{stem[1]}", *stem[2:]), few)
-            bad = [(fault[0], *stem[:2], fault[1]) for stem, fault in zip(few, faults, strict=True) if fault]
+        while batch := stems.fetchmany(STEMS):
+            faults = pool.map(lambda stem: _fault(f"{out}/{stem[1]}", *stem[2:]), batch)
+            bad = [(fault[0], *stem[:2], fault[1]) for stem, fault in zip(batch, faults, strict=True) if fault]
             if bad:
                 database.executemany("INSERT INTO findings VALUES (?, ?, ?, ?)", bad)
-            report(len(few))
+            report(len(batch))
 
 
 def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rate_hz: int | None) -> tuple[str, str] | None:
-    """Read one stem; return the kind of what is wrong, and what was found."""
+    """Read one stem; return the kind and the description of its fault, None without a fault."""
     digest, codec = hashlib.sha256(), CODEC_OF[encoder]
-    rate_hz = rate_hz or round(frames / audio_s)  # rows of before there were others than the model's
+    rate_hz = rate_hz or round(frames / audio_s)  # older rows have no rate: it was the model's
     expected_hz = codec.decodes_hz or rate_hz
     expected = resampled(frames, rate_hz, expected_hz)
     try:
@@ -66,7 +66,7 @@ def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rat
 
 
 def _length(source: IO[bytes], codec: codecs.Codec, rate_hz: int) -> tuple[int, int]:
-    """Decode a stem, and return its samples a channel and its rate."""
+    """Decode a stem; return its samples per channel and its sample rate in Hz."""
     if codec.encoder == "vorbis":
         return vorbis.length(source)
     pieces, decoded = audio.decode(source, rate_hz=rate_hz)

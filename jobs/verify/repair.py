@@ -1,7 +1,7 @@
-"""Repairs of `verify --repair`. It needs the lease; what it writes are journal rows and the index.
+"""Repairs of `verify --repair`. They need the lease, and write journal rows and the index.
 
-A track whose stems are broken is given a row of status `deleted`, so that the next run separates it again. Rows that only the
-index still holds, their journal file being lost, are taken back. Orphans go only where they were asked to, and are old.
+A track with broken stems gets a row of status `deleted`, so that the next run separates it again. Rows that only the index still
+has, because their journal file is lost, are restored. Orphans are removed only with `--yes`, and only old ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.journal import Journal, new_run
 from sep_batch.pipeline.out.withdrawal import copy_rows
 
-REMOVED_FROM = timedelta(hours=24)  # of age: a younger orphan may be of a run that another machine has not told of yet
-REMOVED_AT_ONCE = 100  # between two looks at the lease
+REMOVED_FROM = timedelta(hours=24)  # age from which orphans are removed: a younger one may belong to a run not journaled yet
+REMOVED_AT_ONCE = 100  # objects removed between two checks of the lease
 SET_ASIDE = ".unreadable"
 
-# Newer than all that the journal knows of their track, their stems whole and named by no other: the journal lost them.
+# Rows of the index that the journal lost: newer than its rows of their track, with all stems there and named by no other track.
 _LOST = """
     WITH ahead AS (
         SELECT id, s.uri, s.bytes FROM (
@@ -46,17 +46,17 @@ _REMOVABLE = """
 
 
 def mend(journal: JournalDatabase, out: str, held: lease.Lease, *, remove: bool) -> dict[str, int]:
-    """Put right what `findings` holds.
+    """Repair the faults in `findings`.
 
     Args:
-        journal: As `findings.collect` leaves it.
+        journal: OUT's journal, after `checks.collect`.
         out: OUT.
-        held: Its lease.
+        held: OUT's lease.
         remove: Remove orphans and parts older than `REMOVED_FROM`.
 
     Returns:
-        How many tracks are marked for the next run, rows taken back, journal files set aside, indexes published, and where
-        that was asked for, objects removed.
+        Numbers of tracks marked for the next run, rows restored, journal files set aside, indexes published, and with `remove`
+        of objects removed.
     """
     run = new_run(out)
     held.tell(run=run)
@@ -79,12 +79,12 @@ def mend(journal: JournalDatabase, out: str, held: lease.Lease, *, remove: bool)
 
 
 def _remove(journal: JournalDatabase, out: str, held: lease.Lease) -> int:
-    """Remove old orphans and parts; none while there are journal files that cannot be read, which may name them."""
+    """Remove old orphans and parts; none while there are unreadable journal files, which may name them."""
     if any(info.uri.endswith(SET_ASIDE) for info in storage.find(layout.journal_folder(out))):
         return 0
     old = journal.database.execute(_REMOVABLE, {"age": REMOVED_FROM}).fetchall()
-    for place, (uri,) in enumerate(old):
-        if place % REMOVED_AT_ONCE == 0:
+    for number, (uri,) in enumerate(old):
+        if number % REMOVED_AT_ONCE == 0:
             held.check()
         storage.remove(f"{out}/{uri}")
     return len(old)

@@ -1,4 +1,4 @@
-"""The report of `verify`, in words and as JSON."""
+"""Report of `verify`, as text and JSON."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from sep_batch.jobs.verify.repair import REMOVED_FROM, SET_ASIDE
 
 _HOURS = f"{REMOVED_FROM.total_seconds() / 3600:g} h"
 _HINTS = {  # by the kinds of findings that they help with
-    (*BROKEN, "index", "journal"): "--repair marks tracks of broken stems for the next run and publishes the index anew",
-    ("shared",): "two tracks with one path write over each other: separate them into another --out, or with {id} in --filename",
+    (*BROKEN, "index", "journal"): "--repair marks tracks with broken stems for the next run, and publishes the index again",
+    ("shared",): "two tracks with one path overwrite each other: separate them into another --out, or with {id} in --filename",
     ("orphan",): f"--repair --yes removes orphans older than {_HOURS}",
-    ("leftover",): f"the next run removes left-overs; --repair --yes those of parts older than {_HOURS}",
+    ("leftover",): f"the next run removes left-overs; --repair --yes removes parts among them that are older than {_HOURS}",
 }
-_DONE = {  # what `mend` did, in words
+_DONE = {  # texts for the numbers that `mend` returns
     "marked": "tracks marked for the next run of their manifests",
-    "taken_back": "rows taken back from the index, which the journal had lost",
+    "taken_back": "rows restored from the index, which the journal had lost",
     "set_aside": f"journal files set aside as *{SET_ASIDE}",
-    "published": "index published anew",
-    "removed": f"orphans and left-overs removed (those younger than {_HOURS} stay, and all while a *{SET_ASIDE} may name them)",
+    "published": "index published again",
+    "removed": f"orphans and left-overs removed (not those younger than {_HOURS}; none while a journal file *{SET_ASIDE} exists)",
 }
 
 
 @dataclass
 class Report:
-    """What was found.
+    """Findings of a check.
 
     Attributes:
         out: OUT.
         deep: Every stem was read.
         tracks: Number of tracks in the journal, by status.
         stems: Number of stems of the tracks that are ok.
-        bytes: Bytes of these stems, as the journal has them.
-        counts: Findings by kind, as `findings.KINDS` names them.
-        findings: By kind, the first ones: id, uri (relative to OUT), found.
-        repaired: Repairs that `mend` made; None where it was not asked to, or there was nothing.
-        at_work: The run that was at work on OUT meanwhile: what it had in hand looks like a finding.
-        seconds: That it took.
-        exit_code: 0, or 8 where anything was found.
+        bytes: Bytes of these stems, according to the journal.
+        counts: Number of findings by kind, one of `checks.KINDS`.
+        findings: First findings by kind: id, uri (relative to OUT), found.
+        repaired: Numbers of repairs, as `mend` returns them; None without a repair, or without findings.
+        at_work: Run that was at work on OUT during the check; its unfinished work may be among the findings.
+        seconds: Duration of the check.
+        exit_code: 0, or 8 with findings.
     """
 
     out: str
@@ -57,17 +57,17 @@ class Report:
 
 
 def show(report: Report, *, as_json: bool) -> None:
-    """Print a report: one line of JSON, or words for a person."""
+    """Print a report as one line of JSON, or as text."""
     tell(report, lines(report), as_json=as_json)
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yield the report in words."""
+    """Yield the lines of the report."""
     tracks = ", ".join(f"{count} {status}" for status, count in report.tracks.items()) or "none"
     read = "all of them read" if report.deep else "not read (--deep does)"
     yield f"{report.out}: tracks: {tracks}; {report.stems} stems, {report.bytes / 1e6:.1f} MB, {read}; {report.seconds:.1f} s"
     if report.at_work:
-        yield f"{report.at_work}: what it has in hand looks like a finding"
+        yield f"{report.at_work}; its unfinished work may be among the findings"
     for kind, count in report.counts.items():
         yield f"{count} {KINDS[kind][count > 1]}:"
         for finding in report.findings[kind]:

@@ -1,4 +1,4 @@
-"""`verify`: is OUT what its journal says? Published index, storage, and with `deep` every stem, against the journal.
+"""`verify`: check the published index, the storage, and with `deep` every stem against OUT's journal.
 
 from sep_batch.jobs.verify import run_verify
 report = run_verify("songs.stems", deep=True)
@@ -22,7 +22,7 @@ from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
-TOLD_EVERY_S = 10.0
+REPORT_EVERY_S = 10.0
 
 
 def run_verify(
@@ -34,23 +34,23 @@ def run_verify(
     shown: int | None = SHOWN,
     report_line: Callable[[str], None] | None = None,
 ) -> Report:
-    """Check an OUT, and mend what can be.
+    """Check an OUT, and optionally repair it.
 
     Args:
         out: OUT, a path or URI.
         deep: Read every stem.
-        repair: Mark tracks of broken stems for the next run, and publish the index anew.
+        repair: Mark tracks with broken stems for the next run, and publish the index again.
         yes: With `repair`, remove old orphans.
-        shown: Findings of each kind that the report holds; None is all.
-        report_line: Called with a line now and then while stems are read.
+        shown: Number of findings of each kind in the report; None is all.
+        report_line: Called with a line of progress every `REPORT_EVERY_S` seconds while stems are read.
 
     Raises:
         UsageError: `yes` without `repair`.
-        NotRunnableError: OUT is none, or its storage cannot be read.
-        LeaseHeldError: `repair` was asked for while a run works on OUT.
+        NotRunnableError: No run wrote to this place, or its storage cannot be read.
+        LeaseHeldError: `repair` while a run works on OUT.
     """
     if yes and not repair:
-        raise errors.UsageError("--yes: only with --repair, of which it removes orphans")
+        raise errors.UsageError("--yes: only with --repair; add --repair, or leave out --yes")
     begun = time.monotonic()
     try:
         out = uris.target(out)
@@ -69,12 +69,12 @@ def run_verify(
 def _checked(
     out: str, held: lease.Lease | None, *, deep: bool, remove: bool, shown: int | None, report_line: Callable[[str], None] | None
 ) -> Report:
-    """Check an OUT, and mend it where its lease is held. Once stems are read, the journal's files are not."""
+    """Check an OUT, and repair it if its lease is held. The journal's files are not read any more once stems are."""
     with database.opened(out, skip_unreadable=True) as journal:
         checks.collect(journal, out)
         report = _report(journal, out)
         if deep:
-            read_stems(journal.database, out, _teller(report.stems, report_line))
+            read_stems(journal.database, out, _progress(report.stems, report_line))
             report.deep = True
         _fill(report, journal, shown)
         if held and report.counts:
@@ -83,7 +83,7 @@ def _checked(
 
 
 def _run_at_work(out: str) -> str | None:
-    """Say which run works on OUT, if one does."""
+    """Return a description of the run that works on OUT, None without one."""
     newest = lease.newest(out)
     return str(newest) if newest and not newest.is_over and newest.silent_s < lease.DEAD_S else None
 
@@ -96,7 +96,7 @@ def _report(journal: JournalDatabase, out: str) -> Report:
 
 
 def _fill(report: Report, journal: JournalDatabase, shown: int | None) -> None:
-    """Give the report its findings, in the order of `KINDS`."""
+    """Add the findings to the report, in the order of `KINDS`."""
     sql = journal.database.execute
     counts = dict(sql("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
     for kind in (kind for kind in checks.KINDS if kind in counts):
@@ -107,15 +107,15 @@ def _fill(report: Report, journal: JournalDatabase, shown: int | None) -> None:
         report.exit_code = errors.CHECK_FAILED
 
 
-def _teller(stems: int, report_line: Callable[[str], None] | None) -> Callable[[int], None]:
-    """Return what counts the stems that were read, and tells of it now and then."""
+def _progress(stems: int, report_line: Callable[[str], None] | None) -> Callable[[int], None]:
+    """Return a function that adds to the number of stems read, and reports it every `REPORT_EVERY_S` seconds."""
     done, last = 0, time.monotonic()
 
-    def more(count: int) -> None:
+    def add(count: int) -> None:
         nonlocal done, last
         done += count
-        if report_line and time.monotonic() - last >= TOLD_EVERY_S:
+        if report_line and time.monotonic() - last >= REPORT_EVERY_S:
             report_line(f"{done} of {stems} stems read")
             last = time.monotonic()
 
-    return more
+    return add

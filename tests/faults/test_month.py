@@ -263,7 +263,7 @@ NIGHTS = [
     Night((set_back, replaced("k.wav", 451, earlier_s=3600)), 0, 13, ("k.wav",), known=1, gone=BC),
     Night((song("n.wav", 480),), 75, fault="busy", says="works on it since"),
     Night((), 0, 14, ("n.wav",), known=1, gone=BC, fault="dead"),
-    Night((), 5, fault="absent", says="expected a folder or prefix"),
+    Night((), 5, fault="absent", says="expected an existing folder or prefix"),
     Night(done=15, known=1, gone=BC),
     Night((song("broken.wav", 490),), 0, 15, ("broken.wav",), gone=BC),
     Night((renamed("deep/d.wav", "deeper/d.wav"),), 0, 15, ("deeper/d.wav",), gone=BCD),

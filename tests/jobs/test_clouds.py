@@ -126,7 +126,7 @@ ADVICE = {"s3": "AWS_ACCESS_KEY_ID", "gs": "GOOGLE_APPLICATION_CREDENTIALS", "az
 def test_doctor_says_what_to_do_where_the_bucket_is_missing_or_the_credentials_are_not_taken(place):
     scheme = place.folder.partition("://")[0]
     missing = list(check_storage.checks(missing_bucket(place.folder), place.options))[-1]
-    assert (missing.state, missing.advice.startswith("make the bucket")) == ("wrong", True)
+    assert (missing.state, missing.advice.startswith("create the bucket")) == ("wrong", True)
     refused = errors.OutUnusable("refused")
     refused.__cause__ = errors.StorageUnusable("no client could be made")
     assert ADVICE[scheme] in check_storage.advice(refused, "write", place.folder)

@@ -62,9 +62,9 @@ def test_nothing_of_it_is_to_do_and_what_is_suspect_is_counted(older, inline, ti
     assert {(row["decode_rules"], row["source_stream"], row["source_streams"]) for row in rows} == {(None, None, None)}
     status = run_status(out)
     assert (status.done, status.suspect, status.pending) == (4, 2, 0)
-    assert "suspect  2 done by older decoding rules, perhaps wrong; done again by --retry suspect" in call("status", out).output
+    assert "suspect  2 done, decoded by older rules, perhaps wrong; --retry suspect redoes them" in call("status", out).output
     told = call("plan", manifest, "-o", out, "-p", tiny).output
-    assert "2  done by older decoding rules, perhaps wrong; done again by --retry suspect" in told
+    assert "2  done, decoded by older rules, perhaps wrong; --retry suspect redoes it" in told
 
 
 def test_retry_suspect_does_these_again_and_no_others_and_only_once(older, inline, tiny, tmp_path):

@@ -143,7 +143,7 @@ def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, inline, monke
     monkeypatch.setattr(bench, "encode", lambda *_, **__: b"no audio at all")
     told = call(tiny)
     assert told.exit_code == errors.SOME_FAILED
-    assert "error: the run did not go well: 2 unsupported_format" in told.stderr
+    assert "error: the run failed, so nothing was measured: 2 unsupported_format" in told.stderr
 
 
 def test_a_catalog_is_tracks_of_about_a_minute_in_two_formats(tmp_path, monkeypatch):

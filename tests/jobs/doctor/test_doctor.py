@@ -64,7 +64,7 @@ def test_a_line_a_check_and_what_to_do_beside_what_is_not_ok(quick):
     assert told.output.splitlines() == [
         "ok     Python      3.11",
         "note   memory      3 GB → free some",
-        "note   storage     not tried → sep-batch doctor URI tries one: where songs lie, or where stems shall go",
+        "note   storage     not tested → sep-batch doctor URI tests the storage of sources or stems",
         "ok     Ray         2.60.0",
         "nothing wrong was found",
     ]
@@ -458,7 +458,7 @@ DISKS = {
     errno.EROFS: "mounted read-only",
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is full",
-    errno.ENOENT: "take another folder",
+    errno.ENOENT: "use another folder",
 }
 
 
@@ -494,14 +494,14 @@ def test_storage_that_gives_other_bytes_or_loses_them_is_wrong(tmp_path, monkeyp
 def test_storage_where_two_may_create_one_object_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "create", lambda _uri, _content: True)
     found = list(check_storage.checks(str(tmp_path), {}))
-    assert ("note", "an object that is there can be created again") in {(check.state, check.found) for check in found}
+    assert ("note", "an existing object can be created again") in {(check.state, check.found) for check in found}
 
 
 def test_a_clock_that_is_apart_is_noted(tmp_path, monkeypatch):
     then = datetime.now(UTC) - timedelta(minutes=10)
     monkeypatch.setattr(storage, "info", lambda uri: storage.Info(uri, 1, None, then))
     found = of_storage(tmp_path)["clock"]
-    assert (found.state, found.found) == ("note", "storage's is 600 s apart from this machine's")
+    assert (found.state, found.found) == ("note", "the clocks of storage and this machine differ by 600 s")
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "s3://KEY:SECRET@bucket/x", "https://host/x"])
@@ -526,7 +526,7 @@ def test_a_bucket_is_tried_and_left_as_it_was(s3):
 
 def test_a_bucket_that_is_not_there_is_wrong(s3):
     found = of_storage("s3://no-such-bucket/x")["storage"]
-    assert (found.state, "NoSuchBucket" in found.found, "make the bucket" in found.advice) == ("wrong", True, True)
+    assert (found.state, "NoSuchBucket" in found.found, "create the bucket" in found.advice) == ("wrong", True, True)
 
 
 def test_a_wrong_secret_is_wrong_and_not_shown(s3, s3_server, s3_endpoint):

@@ -216,7 +216,7 @@ def test_a_dest_that_another_export_works_on_or_that_is_something_else_is_refuse
         exported(out, tmp_path / "busy")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
-    with pytest.raises(errors.NotRunnableError, match="holds files that no export wrote, as cat.jpg"):
+    with pytest.raises(errors.NotRunnableError, match="holds files that no export wrote, such as cat.jpg"):
         exported(out, tmp_path / "photos")
     for dest in (out, f"{out}/dataset"):
         with pytest.raises(errors.UsageError, match="lies in OUT"):
@@ -295,7 +295,7 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
     [
         ({"to": "tfrecord"}, "--to tfrecord: expected one of"),
         ({"excerpt": "10 bars"}, "--excerpt 10 bars: expected up to 600 seconds"),
-        ({"hop": "1s", "excerpt": None}, "--hop: is of excerpts, and needs --excerpt"),
+        ({"hop": "1s", "excerpt": None}, "--hop: is for excerpts, and needs --excerpt"),
         ({"min_active": ("vocals",)}, "--min-active vocals: expected a stem and a share"),
         ({"min_active": ("piano=0.5",)}, "--min-active piano: OUT has vocals, accompaniment"),
         ({"stems": ("drums",)}, "--stems drums: OUT has vocals, accompaniment"),
@@ -303,7 +303,7 @@ def test_whole_tracks_of_chosen_stems_in_another_codec(inline_export, out, waves
         ({"codec": "mp3", "sample_rate": 96_000}, "--sample-rate 96000: mp3 takes 8000, 11025"),
         ({"split": "0.9/0.2"}, "--split 0.9/0.2: expected one to three shares that sum to 1"),
         ({"group_by": "label"}, "--group-by label: no column of the index"),
-        ({"to": "musdb", "excerpt": None}, "--to musdb: has bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
+        ({"to": "musdb", "excerpt": None}, "--to musdb: needs bass, drums, other, vocals; OUT, or --stems, has vocals, acc"),
         ({"where": "yaer > 3"}, 'yaer > 3: Binder Error: Referenced column "yaer" not found'),
         ({"where": "year >"}, "--where year >: Parser Error"),
         ({"where": "true)); DROP TABLE tracks; SELECT ((1"}, "Parser Error"),
@@ -443,7 +443,7 @@ def test_the_command_says_what_dest_holds_and_what_failed(inline_export, waves, 
     told = CliRunner().invoke(app, ["export", *asked])
     assert told.exit_code == 3, told.output
     assert "6 tracks chosen" in told.stdout
-    assert "failed tracks, which are not in it, or not whole: 1 not_found" in told.stdout
+    assert "failed tracks, missing or incomplete in DEST: 1 not_found" in told.stdout
     assert "  b: not_found: " in told.stdout
     as_json = json.loads(CliRunner().invoke(app, ["export", *asked, "--json"]).stdout)
     assert (as_json["exit_code"], as_json["failed"]) == (3, {"not_found": 1})
@@ -564,7 +564,7 @@ def test_a_mix_of_another_song_of_the_same_size_is_never_paired_with_the_stems(i
     assert told.first_failed[0]["id"] == "a"
     assert "a.flac: has changed since it was separated (its etag is " in told.first_failed[0]["error"]
     assert {known["id"] for _, known, _ in read(tmp_path / "d")} == {"b"}
-    assert "next: sep-batch run of the folder" in list(told.words())[-1]
+    assert "next: sep-batch run with the folder" in list(told.words())[-1]
     assert exported(out, tmp_path / "e").exit_code == 0, "without the mix no source is read"
 
 

@@ -184,5 +184,5 @@ def test_an_export_of_before_rules_had_numbers_goes_on_where_they_change_nothing
         assert exported(out, tmp_path / "d").written == 0
         assert json.loads((tmp_path / "d" / "_sep" / "export.json").read_text())["rules"] == 2
     else:
-        with pytest.raises(errors.SettingsDifferError, match="which the sep-batch that made it wrote by other rules"):
+        with pytest.raises(errors.SettingsDifferError, match="which another version of sep-batch wrote by other rules"):
             exported(out, tmp_path / "d")

@@ -14,7 +14,7 @@ from catalogs import write_tone
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
-from sep_batch.jobs.failures.advice import ADVICE, ONCE_MENDED
+from sep_batch.jobs.failures.advice import ADVICE, RETRY_HINT
 from sep_batch.jobs.failures.failures import run_failures
 from sep_batch.jobs.failures.report import lines
 from sep_batch.jobs.run.run import run_job
@@ -91,7 +91,7 @@ def test_classes_stages_and_transience_keep_groups_apart_the_largest_first(out):
     ]
     told = list(lines(report))
     assert told[0].endswith("3 of 4 tracks failed")
-    assert "the same run again tries 1 of them" in told
+    assert "the same command run again retries 1 of them" in told
     assert f"decode_error: {ADVICE['decode_error']}" in told
 
 
@@ -176,7 +176,7 @@ def test_the_command_that_is_told_runs_what_failed_again_into_the_same_rows(ran,
 def test_without_to_the_next_command_is_the_one_that_writes_the_manifest(ran, monkeypatch):
     monkeypatch.chdir(ran.parent)
     told = call("failures", ran, "--class", "not_found")
-    assert ONCE_MENDED in told.output.splitlines()
+    assert RETRY_HINT in told.output.splitlines()
     written = call(*command_of(told))
     assert (written.exit_code, "1 tracks in failures.parquet" in written.output) == (0, True)
     assert json.loads(call("failures", ran, "--to", "f.csv", "--json").stdout)["next"] == (
@@ -215,12 +215,12 @@ def test_a_run_and_a_plan_say_how_what_failed_before_is_tried_again(ran, tiny):
     asked = (ran.parent / "songs.parquet", "--out", ran, "--model", tiny, "--mono", "--duration", "0.1")
     for command in ("run", "plan"):
         told = call(command, *asked)
-        assert (told.exit_code, ONCE_MENDED in told.output) == (0, True), told.output
+        assert (told.exit_code, RETRY_HINT in told.output) == (0, True), told.output
     for hz, name in ((400, "broken"), (500, "gone")):
         write_tone(ran.parent / "songs" / f"{name}.wav", hz, 0.2)
     assert "2 failed before" in call("run", *asked).output
-    assert ONCE_MENDED not in call("run", *asked, "--retry", "all").output
-    assert ONCE_MENDED not in call("run", *asked).output
+    assert RETRY_HINT not in call("run", *asked, "--retry", "all").output
+    assert RETRY_HINT not in call("run", *asked).output
 
 
 def test_columns_do_not_grow_however_often_what_failed_is_run_again(ran, tiny):
@@ -237,11 +237,11 @@ def test_columns_do_not_grow_however_often_what_failed_is_run_again(ran, tiny):
 
 def test_a_place_that_would_overwrite_something_is_refused(ran):
     for place, words in (
-        (ran.parent / "songs.parquet", "is there, and not of this command"),
+        (ran.parent / "songs.parquet", "exists, and this command did not write it"),
         (ran / "index.parquet", "lies in OUT"),
     ):
         before = Path(place).read_bytes()
-        assert refusal(ran, "--to", place) == (2, f"error: --to {place}: {words}; expected a place of its own\n")
+        assert refusal(ran, "--to", place) == (2, f"error: --to {place}: {words}; choose another path\n")
         assert Path(place).read_bytes() == before
 
 

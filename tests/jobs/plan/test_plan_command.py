@@ -152,7 +152,7 @@ def test_weights_that_are_not_here_are_not_fetched_for_a_plan(catalog, tmp_path,
         journal.add(pa.Table.from_pylist(rows, JOURNAL))
     found = plan(catalog, "spleeter:2stems")
     assert (found.reasons, found.differing, found.exit_code) == ({"done": 1, "new": 2}, {}, 0)
-    assert "weights of spleeter:2stems are not here yet" in found.warnings[-1]
+    assert "weights of spleeter:2stems are not on this machine yet" in found.warnings[-1]
     assert not (tmp_path / "cache").exists()
 
 

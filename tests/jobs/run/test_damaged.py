@@ -52,7 +52,7 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     summary = run_job(str(songs), out, model=tiny, max_failures="100%")
     assert said(out) == KEPT
     assert (summary.ok, summary.ok_damaged, summary.failed) == (2, 1, {"damaged": 1})
-    assert "of those separated, 1 damaged: truncated or with skipped packets" in lines(summary)
+    assert "1 of the separated tracks are damaged: truncated or with skipped packets" in lines(summary)
     assert "failed: 1 damaged" in lines(summary)
 
     rows = {row["id"].partition("-")[0]: row for row in index.read(out).to_pylist()}
@@ -64,8 +64,8 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     assert "2 tracks, 0.0 h of audio; 1 of them damaged: truncated or with skipped packets" in call("status", out).output
     assert json.loads(call("status", out, "--json").stdout)["ok_damaged"] == 1
     told = call("failures", out).output
-    assert "damaged: less than half came out" in told
-    assert "1 more are ok and damaged: truncated or with skipped packets" in told
+    assert "damaged: less than half was decoded" in told
+    assert "1 more are ok but damaged: see truncated and skipped_packets in the index" in told
     assert json.loads(call("failures", out, "--class", "damaged", "--json").stdout)["failed"] == 1
 
 

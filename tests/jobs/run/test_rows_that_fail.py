@@ -131,7 +131,7 @@ def test_failures_says_what_to_do_about_bad_rows_and_its_manifest_of_them_can_be
     report = run_failures(out, error_class="bad_row", to=str(catalog.parent / "bad.jsonl"))
     assert report.failed == BAD
     told = CliRunner().invoke(app, ["failures", out]).output
-    assert "bad_row: rows of the manifest that name no track: correct them there" in told
+    assert "bad_row: invalid rows of the manifest: correct them" in told
     assert (
         run(catalog.parent / "bad.jsonl", tiny, out=out, retry="all").ok == 2
     )  # ids of their own make AC/DC and the repeated one good

@@ -72,17 +72,17 @@ def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, inline
     storage.remove(f"{shelf}/songs/a.wav")
     words = told()
     assert words.exit_code == 0, words.output
-    assert "1 tracks of OUT are no longer in the listing of the folder, their stems stay: a-" in words.output
+    assert "1 tracks of OUT are no longer in the listing of the folder; their stems stay: a-" in words.output
     assert [name[:2] for name in json.loads(told("--json").stdout.splitlines()[-1])["vanished"]] == ["a-"]
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("absent", "absent: expected a folder"),
-        ("songs.csv", "songs.csv: expected a folder"),
+        ("absent", "absent: expected an existing folder"),
+        ("songs.csv", "songs.csv: expected an existing folder"),
         ("empty", "found no audio in .*empty: no files"),
-        ("lists", "found no audio in .*lists: 1 manifest file .songs.csv.; they are for sep-batch run"),
+        ("lists", "found no audio in .*lists: 1 manifest file .songs.csv.; run them with sep-batch run"),
     ],
 )
 def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, said, tiny, inline, tmp_path):

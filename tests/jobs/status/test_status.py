@@ -84,7 +84,7 @@ def test_a_running_run_is_told_with_what_it_has_done_its_rate_and_its_end(at_wor
     assert status.audio_s_a_minute == pytest.approx(19 * 240 * 20 / 21 / 2)
     assert status.eta_s == pytest.approx(17.9 * 60)
     assert "running since 2026-11-23 11:00:00 UTC (60 min): run 000001-abcd on gpu7, pid 4711" in words(status)
-    assert "179 of the 200 tracks that this run set out to do" in words(status)
+    assert "179 of the 200 tracks of this run" in words(status)
     assert "18 min, at 2026-11-23 12:17 UTC" in words(status)
 
 
@@ -135,21 +135,21 @@ def test_a_heartbeat_that_is_long_past_is_told_as_doubt_and_gives_no_end(at_work
 
 def test_a_storage_whose_clock_is_ahead_is_named(at_work):
     hold(at_work, age_s=-40)
-    assert "heartbeat by a storage whose clock is 40 s ahead of this one" in words(run_status(str(at_work)))
+    assert "heartbeat 40 s in the future: the clocks of storage and this machine differ" in words(run_status(str(at_work)))
 
 
 def test_a_run_whose_process_is_gone_from_this_machine_is_not_running(at_work):
     hold(at_work, machine=lease._machine(), pid=1 << 30, born=5)
     status = run_status(str(at_work))
     assert status.state == "gone"
-    assert "is gone without an end" in words(status)
+    assert "not running: the run on gpu7, pid 1073741824 died (" in words(status)
 
 
 def test_a_run_that_has_only_taken_the_lease_is_starting(tmp_path):
     hold(tmp_path)
     status = run_status(str(tmp_path))
     assert (status.state, status.pending, status.done) == ("running", None, 0)
-    assert "not known: the run has no plan yet" in words(status)
+    assert "unknown: the run has no plan yet" in words(status)
 
 
 @pytest.fixture
@@ -183,9 +183,7 @@ def test_after_a_run_with_a_limit_what_is_pending_is_of_its_first_tracks_and_the
     assert f"pending  {expected}" in words(status)
     hold(ran.parent / "few")
     plan(ran.parent / "few", 1)
-    assert "tracks that this run set out to do; --limit 1 leaves out 2 of the manifest's 3 tracks" in words(
-        run_status(str(ran.parent / "few"))
-    )
+    assert "tracks of this run; --limit 1 leaves out 2 of the manifest's 3 tracks" in words(run_status(str(ran.parent / "few")))
     (ran.parent / "few" / "_sep" / "lease" / "000001.json").unlink()
     for limit in (3, None):
         assert "0 of the manifest's 3 tracks, for the next run\n" in words(status_after(limit))
@@ -194,8 +192,8 @@ def test_after_a_run_with_a_limit_what_is_pending_is_of_its_first_tracks_and_the
 def test_where_the_manifest_has_changed_or_is_gone_pending_is_not_known_and_why(ran):
     listed = ran.parent / "songs.csv"
     listed.write_text("where\n300.wav\n")
-    assert "pending  not known: manifest" in words(run_status(str(ran)))
-    assert "has changed since" in words(run_status(str(ran)))
+    assert "pending  unknown: manifest" in words(run_status(str(ran)))
+    assert "has changed since the last run" in words(run_status(str(ran)))
     listed.unlink()
     status = run_status(str(ran))
     assert (status.pending, status.done) == (None, 2)

@@ -167,8 +167,8 @@ MISTAKES = {
         ("--", "manifest", "s3://bucket/songs", "-o", "s3://bucket/m.csv", "--exclude", "["),
         "--exclude '[': no pattern",
     ),
-    "a command for here": (("--", "demo"), "demo: works on the machine it is typed on"),
-    "itself": (("--", "submit", "--", *RUN), "submit: works on the machine it is typed on"),
+    "a command for here": (("--", "demo"), "demo: works only on the local machine"),
+    "itself": (("--", "submit", "--", *RUN), "submit: works only on the local machine"),
 }
 
 
@@ -254,7 +254,7 @@ def test_one_id_is_one_job(caplog):
     api = FakeApi([RUNNING])
     submit.start_job(api, "mine", RUN, {})
     assert api.started == []
-    assert caplog.messages == ["job mine is there already (RUNNING), nothing is started"]
+    assert caplog.messages == ["job mine exists already (RUNNING); nothing is started"]
     with pytest.raises(errors.UsageError, match="a job of that name with another command, sep-batch run s3://bucket/songs"):
         submit.start_job(api, "mine", (*RUN, "--limit", "1"), {})
 
@@ -346,7 +346,7 @@ def test_a_signal_leaves_the_job_running_and_says_what_to_type(number, caplog):
     threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
     assert submit.attend(api, "mine", lambda: submit.follow_job(api, "mine", str)) == 7
     assert caplog.messages == [
-        "a signal came; job mine goes on",
+        "interrupted; job mine keeps running",
         "follow it: sep-batch submit --address http://head:8265 --follow mine",
         "stop it: sep-batch submit --address http://head:8265 --stop mine",
     ]

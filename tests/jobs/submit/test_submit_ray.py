@@ -82,7 +82,7 @@ def test_a_job_that_fails_gives_its_exit_code_and_its_line_and_one_id_is_one_job
     assert code == 5
     assert "nothing.parquet: not found" in stdout
     again = submit(cluster, *words)
-    assert again == (5, stdout, "job missing is there already (FAILED), nothing is started\n")
+    assert again == (5, stdout, "job missing exists already (FAILED); nothing is started\n")
     code, _, stderr = submit(cluster, *words, "--limit", 1)
     assert (code, len(stderr.splitlines())) == (2, 1)
     assert "another command" in stderr

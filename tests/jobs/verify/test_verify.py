@@ -279,7 +279,8 @@ def test_two_tracks_that_name_one_stem_are_found(out):
     edit_journal(out, shared)
     found = run_verify(str(out))
     assert found.counts == {"shared": 2, "orphan": 4}
-    assert found.findings["shared"][0] == {"id": "t300", "uri": found.findings["shared"][0]["uri"], "found": "also of track t700"}
+    uri = found.findings["shared"][0]["uri"]
+    assert found.findings["shared"][0] == {"id": "t300", "uri": uri, "found": "also named by track t700"}
 
 
 def test_a_stale_index_is_found(out, tiny, tmp_path):
@@ -414,7 +415,7 @@ def test_repair_does_not_start_while_a_run_works_on_out_and_verify_says_so(out):
         told = call("verify", out)
         assert told.exit_code == 8
         assert "works on it since" in told.output
-        assert "what it has in hand looks like a finding" in told.output
+        assert "its unfinished work may be among the findings" in told.output
     assert written(out) == before
     assert run_verify(str(out), repair=True).repaired["marked"] == 1
 
@@ -459,10 +460,10 @@ def test_a_repair_says_what_it_did(out):
     told = call("verify", out, "--repair", "--yes").output.splitlines()
     assert told[-5:] == [
         "tracks marked for the next run of their manifests: 1",
-        "rows taken back from the index, which the journal had lost: 0",
+        "rows restored from the index, which the journal had lost: 0",
         "journal files set aside as *.unreadable: 0",
-        "orphans and left-overs removed (those younger than 24 h stay, and all while a *.unreadable may name them): 0",
-        "index published anew: 1",
+        "orphans and left-overs removed (not those younger than 24 h; none while a journal file *.unreadable exists): 0",
+        "index published again: 1",
     ]
 
 
@@ -575,7 +576,7 @@ def test_a_deep_check_tells_how_far_it_is(out, monkeypatch):
     from sep_batch.jobs.verify import verify
 
     told = []
-    monkeypatch.setattr(verify, "TOLD_EVERY_S", 0)
+    monkeypatch.setattr(verify, "REPORT_EVERY_S", 0)
     run_verify(str(out), deep=True, report_line=told.append)
     assert told == ["6 of 6 stems read"]
 
