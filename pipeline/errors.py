@@ -116,7 +116,7 @@ class NonfiniteAudio(TrackError):
 
 
 class Damaged(TrackError):
-    """Too little of a damaged file was decoded, by the rules of audio/damage.py, or less than all with `--on-damage fail`."""
+    """Too little of a damaged file was decoded, by the rules of audio/damage.py, or less than all with `--damaged fail`."""
 
     error_class, stage = "damaged", "decode"
 
