@@ -98,12 +98,12 @@ def sha256_of(canonical: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def _differences(values: dict[str, Any], others: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     differences: dict[str, tuple[Any, Any]] = {}
-    for key in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(key), theirs.get(key)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            differences |= _differences(mine, other, f"{prefix}{key}.")
-        elif mine != other:
-            differences[prefix + key] = other, mine
+    for key in sorted(values.keys() | others.keys()):
+        value, other = values.get(key), others.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            differences |= _differences(value, other, f"{prefix}{key}.")
+        elif value != other:
+            differences[prefix + key] = other, value
     return differences

@@ -30,7 +30,7 @@ FEWEST_READS, ANALYZE_PER_READ = 2, 4  # plan files read at once; without a boun
 
 
 class Plan(Datasource):
-    """Reads a plan's files, one task a file."""
+    """Reads a plan's files, one task per file."""
 
     def __init__(self, uris: Sequence[str], options: storage.Options) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ def build(plan: Sequence[str], work: RunContext, model: str, resources: Resource
         A dataset of finished rows, in the order in which they finish.
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
-    # With more blocks than read tasks, Ray Data splits each task's block. Several blocks yielded by one task it would join.
+    # With more blocks than read tasks, Ray Data splits each task's block. It would join several blocks yielded by one task.
     rows = ray.data.read_datasource(
         Plan(plan, work.storage),
         override_num_blocks=len(plan) * blocks_per_file,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CPUS_PER_SEPARATE = 8  # more threads than this make one U-Net no faster
+CPUS_PER_SEPARATE = 8  # one U-Net is no faster with more threads
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: chosen by measurements on 8 songs
 USABLE_CPUS = 0.9  # share for all actors together; Ray Data hangs where they take all
 NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they run while Separate waits

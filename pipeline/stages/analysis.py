@@ -39,7 +39,7 @@ class Sums:
         self._window = activity.window_samples(settings.spec.sample_rate_hz)
         self._position, self._first = begin, begin // self._window
         count = -(-(begin + samples) // self._window) - self._first
-        self._windows = np.zeros((len(settings.stems), count + 2))  # with an empty one at each end, which pieces may touch
+        self._windows = np.zeros((len(settings.stems), count + 2))  # with one more at each end, to which pieces add 0
         self._sides = np.zeros(len(settings.stems))
 
     def add(self, wave: Tensor) -> None:

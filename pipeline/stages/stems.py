@@ -49,7 +49,7 @@ class Stems:
             return
         flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
-        norms = torch.linalg.vector_norm(wave, dim=2)  # over one dimension: four times as fast as over two
+        norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
         self._powers += (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
         if self._peaks.max() >= 1:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
