@@ -3,10 +3,10 @@
 Files:
     spec: The description of a model: stems, constants, the network's shape.
     unet: The network as the paper has it.
-    inference: The network in the form that runs.
-    spectrogram: STFT and its inverse, as Spleeter does them; patches.
-    parts: A wave in parts that are separated on their own.
+    inference: The network in a faster form with the same results.
+    spectrogram: STFT and its inverse, as Spleeter computes them; patches.
+    parts: Splitting of a wave into parts that are separated on their own.
     separator: Magnitudes to masks, masks to stems.
-    checkpoint: TensorFlow checkpoints are read.
+    checkpoint: Reading of TensorFlow checkpoints.
     weights: Published weights: downloaded, checked, converted, loaded.
 """

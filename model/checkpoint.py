@@ -1,7 +1,7 @@
-"""Reads a TensorFlow V2 checkpoint with numpy, and gives its tensors the names of our U-Nets.
+"""Reads a TensorFlow V2 checkpoint with numpy, and renames its tensors to those of the U-Nets in `unet`.
 
-A checkpoint is two files: `PREFIX.index`, a sorted string table of small protocol buffers saying where each tensor
-lies, and `PREFIX.data-00000-of-00001`, the tensors' bytes. TensorFlow is not needed, and nothing is unpickled.
+A checkpoint is two files: `PREFIX.index`, a sorted string table of small protocol buffers with each tensor's offset, and
+`PREFIX.data-00000-of-00001`, the tensors' bytes. TensorFlow is not needed, and nothing is unpickled.
 
 Source: `tensorflow/core/util/tensor_bundle/tensor_bundle.h`, `tensorflow/tsl/lib/io/format.h`, LevelDB's table format.
 """
@@ -30,12 +30,12 @@ Fields = dict[int, list[int | bytes]]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: names the tensor or file, what was found and what was expected."""
+    """A checkpoint that cannot be used; the message names the tensor or file, its value and the expected one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies in the data file, and the CRC32C of its bytes."""
+    """Type, shape and position in the data file of one tensor, and the CRC32C of its bytes."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -46,52 +46,52 @@ class Entry:
 
 @dataclass(frozen=True)
 class Mapped:
-    """Tensors under our names, and how many training leftovers were ignored."""
+    """Renamed tensors, and the number of training leftovers that were ignored."""
 
     tensors: dict[str, np.ndarray]
     ignored: int
 
 
 def read(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """Read every tensor of a checkpoint, training leftovers too.
+    """Read every tensor of a checkpoint, including training leftovers.
 
     Args:
         index: The bytes of `PREFIX.index`.
         data: The bytes of `PREFIX.data-00000-of-00001`.
 
     Returns:
-        TensorFlow's variable names to arrays.
+        Arrays by TensorFlow's variable names.
 
     Raises:
-        CheckpointError: A checksum, a length or a type is wrong; names the tensor.
+        CheckpointError: A checksum, a length or a type is wrong; the message names the tensor.
     """
     return {name: _tensor(name, entry, data) for name, entry in entries(index).items()}
 
 
 def map_names(arrays: Mapping[str, np.ndarray], spec: ModelSpec) -> Mapped:
-    """Give a checkpoint's tensors the names and layouts of `Separator`'s U-Nets.
+    """Convert a checkpoint's tensors to the names and layouts of `Separator`'s U-Nets.
 
     Args:
-        arrays: Arrays that `read` returned.
-        spec: The model that it should be.
+        arrays: Arrays by TensorFlow's names, as `read` returns them.
+        spec: The expected model.
 
     Raises:
-        CheckpointError: A tensor is missing, misshapen, or one too many; names them.
+        CheckpointError: Tensors are missing, misshapen or unexpected; the message names them.
     """
     variables = dict(_variables(spec))
     extra = [name for name in arrays if name not in variables]
     ignored = [name for name in extra if _LEFTOVERS.search(name)]
-    strange = sorted(set(extra) - set(ignored))
+    unexpected = sorted(set(extra) - set(ignored))
     missing = sorted(set(variables) - set(arrays))
-    if missing or strange:
-        differences = f"{_names('missing', missing)}{_names('not of this model', strange)}"
+    if missing or unexpected:
+        differences = f"{_names('missing', missing)}{_names('not of this model', unexpected)}"
         raise CheckpointError(f"checkpoint does not fit {spec.name} ({', '.join(spec.stems)}): {differences}")
     tensors = {}
-    for name, (ours, shape) in variables.items():
+    for name, (new_name, shape) in variables.items():
         if arrays[name].shape != shape:
             raise CheckpointError(f"tensor {name}: found shape {arrays[name].shape}, expected {shape}")
         array = arrays[name].astype(np.float32, copy=False)
-        tensors[ours] = np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
+        tensors[new_name] = np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
     return Mapped(tensors, len(ignored))
 
 
@@ -99,7 +99,7 @@ def entries(index: bytes) -> dict[str, Entry]:
     """Read the index file.
 
     Raises:
-        CheckpointError: It is not an index, is damaged, or has more than one shard.
+        CheckpointError: The file is not an index, is damaged, or has more than one shard.
     """
     try:
         return _entries(index)
@@ -111,8 +111,8 @@ def _entries(index: bytes) -> dict[str, Entry]:
     if len(index) < _FOOTER_BYTES or struct.unpack("<Q", index[-8:])[0] != _TABLE_MAGIC:
         raise CheckpointError("checkpoint index: not a TensorFlow V2 checkpoint index (wrong magic number)")
     footer = index[-_FOOTER_BYTES:]
-    _, _, place = _handle(footer, 0)  # the metaindex, empty
-    offset, size, _ = _handle(footer, place)
+    _, _, position = _handle(footer, 0)  # the metaindex, empty
+    offset, size, _ = _handle(footer, position)
     entries: dict[str, Entry] = {}
     for _, block in _records(_block(index, offset, size)):
         start, length, _ = _handle(block, 0)
@@ -165,19 +165,19 @@ def _tensor(name: str, entry: Entry, data: bytes) -> np.ndarray:
 
 
 def _variables(spec: ModelSpec) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
-    """Yield TensorFlow's name, ours, and TensorFlow's shape, for all variables of a model.
+    """Yield TensorFlow's name, with the new name and TensorFlow's shape, for each variable of a model.
 
-    TensorFlow numbers layers of a kind through all U-Nets, in the order in which Spleeter builds them.
+    TensorFlow numbers the layers of a kind across all U-Nets, in the order in which Spleeter builds them.
     """
     depth = len(spec.filters)
     down = (spec.channels, *spec.filters)
     up = (*spec.filters[-2::-1], 1)
-    seen = (spec.filters[-1], *(2 * filters for filters in up[:-1]))
+    inputs = (spec.filters[-1], *(2 * filters for filters in up[:-1]))
     for unet, stem in enumerate(spec.stems):
         for i in range(depth):
             conv, upconv = _numbered("conv2d", unet * (depth + 1) + i), _numbered("conv2d_transpose", unet * depth + i)
             yield from _layer(conv, f"{stem}.encoder.{i}.conv", (5, 5, down[i], down[i + 1]))
-            yield from _layer(upconv, f"{stem}.decoder.{i}.conv", (5, 5, up[i], seen[i]), bias=up[i])
+            yield from _layer(upconv, f"{stem}.decoder.{i}.conv", (5, 5, up[i], inputs[i]), bias=up[i])
             yield from _norm(unet * 2 * depth + i, f"{stem}.encoder.{i}.norm", down[i + 1])
             yield from _norm(unet * 2 * depth + depth + i, f"{stem}.decoder.{i}.norm", up[i])
         head = _numbered("conv2d", unet * (depth + 1) + depth)
@@ -185,26 +185,26 @@ def _variables(spec: ModelSpec) -> Iterator[tuple[str, tuple[str, tuple[int, ...
 
 
 def _layer(
-    theirs: str, ours: str, kernel: tuple[int, int, int, int], *, bias: int | None = None
+    old_name: str, new_name: str, kernel: tuple[int, int, int, int], *, bias: int | None = None
 ) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
-    yield f"{theirs}/kernel", (f"{ours}.weight", kernel)
-    yield f"{theirs}/bias", (f"{ours}.bias", (bias or kernel[-1],))
+    yield f"{old_name}/kernel", (f"{new_name}.weight", kernel)
+    yield f"{old_name}/bias", (f"{new_name}.bias", (bias or kernel[-1],))
 
 
-def _norm(number: int, ours: str, width: int) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
-    theirs = _numbered("batch_normalization", number)
+def _norm(number: int, new_name: str, width: int) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    old_name = _numbered("batch_normalization", number)
     names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    for their_name, our_name in names.items():
-        yield f"{theirs}/{their_name}", (f"{ours}.{our_name}", (width,))
+    for old, new in names.items():
+        yield f"{old_name}/{old}", (f"{new_name}.{new}", (width,))
 
 
 def _numbered(kind: str, number: int) -> str:
     return f"{kind}_{number}" if number else kind
 
 
-def _names(what: str, names: list[str]) -> str:
+def _names(label: str, names: list[str]) -> str:
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{what}: {shown}. " if names else ""
+    return f"{label}: {shown}. " if names else ""
 
 
 def _masked_crc(raw: bytes) -> int:
@@ -223,50 +223,50 @@ def _block(table: bytes, offset: int, size: int) -> bytes:
 
 
 def _records(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield a block's keys and values; each key is stored as what differs from the one before."""
+    """Yield a block's keys and values; each key is stored as its difference from the key before."""
     restarts = struct.unpack("<I", block[-4:])[0]
-    end, place, key = len(block) - 4 * (restarts + 1), 0, b""
-    while place < end:
-        shared, place = _varint(block, place)
-        unshared, place = _varint(block, place)
-        length, place = _varint(block, place)
-        key = key[:shared] + block[place : place + unshared]
-        place += unshared
-        yield key, block[place : place + length]
-        place += length
+    end, position, key = len(block) - 4 * (restarts + 1), 0, b""
+    while position < end:
+        shared, position = _varint(block, position)
+        unshared, position = _varint(block, position)
+        length, position = _varint(block, position)
+        key = key[:shared] + block[position : position + unshared]
+        position += unshared
+        yield key, block[position : position + length]
+        position += length
 
 
-def _handle(block: bytes, place: int) -> tuple[int, int, int]:
-    offset, place = _varint(block, place)
-    size, place = _varint(block, place)
-    return offset, size, place
+def _handle(block: bytes, position: int) -> tuple[int, int, int]:
+    offset, position = _varint(block, position)
+    size, position = _varint(block, position)
+    return offset, size, position
 
 
-def _varint(block: bytes, place: int) -> tuple[int, int]:
+def _varint(block: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = block[place]
+        byte = block[position]
         value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 0x80:
-            return value, place
+            return value, position
 
 
 def _fields(message: bytes) -> Fields:
     """Read a protocol buffer without its schema: field number to values."""
     fields: Fields = {}
-    place = 0
-    while place < len(message):
-        tag, place = _varint(message, place)
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
         value: int | bytes
         if tag & 7 == _VARINT:
-            value, place = _varint(message, place)
+            value, position = _varint(message, position)
         elif tag & 7 == _BYTES:
-            length, place = _varint(message, place)
-            value, place = message[place : place + length], place + length
+            length, position = _varint(message, position)
+            value, position = message[position : position + length], position + length
         elif tag & 7 in (_FIXED32, _FIXED64):
             width = 4 if tag & 7 == _FIXED32 else 8
-            value, place = int.from_bytes(message[place : place + width], "little"), place + width
+            value, position = int.from_bytes(message[position : position + width], "little"), position + width
         else:
             raise CheckpointError(f"checkpoint index: protocol buffer wire type {tag & 7}")
         fields.setdefault(tag >> 3, []).append(value)

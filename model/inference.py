@@ -1,13 +1,13 @@
-"""The network in the form that runs: same results, less time. One function derives it from the plain `UNet`.
+"""The network in a faster form with the same results, which one function derives from the plain `UNet`.
 
-What is changed:
+The changes:
 
-- A transposed convolution of stride 2 is four plain ones, one for each pixel of a 2x2 square: a 5x5 kernel falls apart into
-  3x3, 3x2, 2x3 and 2x2. That is the same number of operations, in kernels that libraries compute fastest.
-- BatchNorm is a multiplication and an addition, which write straight into the buffer that the next block reads: skip and
-  upsampled half lie in it side by side, nothing is concatenated or shuffled.
-- TensorFlow's padding at stride 2 (1 before, 2 after) is 3 before, of which the first output is dropped: no padded copy.
-- Memory is laid out channels last; on a CPU oneDNN is given the weights in its own layout, once, where it computes in that type.
+- A transposed convolution of stride 2 is four plain ones, one for each pixel of a 2x2 square: a 5x5 kernel is split into
+  3x3, 3x2, 2x3 and 2x2. That is the same number of operations, in the kernels that libraries compute fastest.
+- BatchNorm is a multiplication and an addition, written straight into the buffer that the next block reads: skip and upsampled
+  half lie in it side by side, nothing is concatenated or shuffled.
+- TensorFlow's padding at stride 2 (1 before, 2 after) is 3 before, and the first output is dropped: this needs no padded copy.
+- Memory is laid out channels last. On a CPU, where oneDNN supports the compute dtype, the weights are once put into its layout.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from torch.nn import functional
 
 from sep_batch.model.unet import DecoderBlock, EncoderBlock, UNet
 
-FEWEST_FILTERS = 8  # with less than these, one convolution to all four pixels is faster than four
+FEWEST_FILTERS = 8  # with fewer filters, one convolution to all four pixels is faster than four
 CHANNELS_LAST = torch.channels_last
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a network runs, and in which type it counts."""
+    """Device and compute dtype of a network."""
 
     device: torch.device
     dtype: torch.dtype = torch.float32
 
     def bring(self, tensor: Tensor) -> Tensor:
-        """Return a tensor there."""
+        """Return a tensor on the device, in the compute dtype."""
         return tensor.detach().to(self.device, self.dtype)
 
 
-def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], place: Target) -> InferenceUNet:
-    """Derive the form that runs from a trained network.
+def inference_form(unet: UNet, *, shape: tuple[int, int, int, int], target: Target) -> InferenceUNet:
+    """Derive the faster form of a trained network.
 
     Args:
-        unet: The plain network, in float32 on the CPU; not changed.
-        shape: Shape of the magnitudes that will come: (batch, channels, T, F).
-        place: Where they will be.
+        unet: The plain network, in float32 on the CPU; its weights are not changed.
+        shape: Shape of the magnitudes to come: (batch, channels, T, F).
+        target: Device and compute dtype.
     """
-    return InferenceUNet(unet.eval(), shape, place)
+    return InferenceUNet(unet.eval(), shape, target)
 
 
 class InferenceUNet:
-    """Maps magnitudes to logits as its `UNet` does, float32 in and out whatever it counts in."""
+    """Maps magnitudes to logits as its `UNet` does; input and output are float32 for every compute dtype."""
 
-    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], place: Target) -> None:
+    def __init__(self, unet: UNet, shape: tuple[int, int, int, int], target: Target) -> None:
         batch, _, height, width = shape
         sizes = [(batch, height >> level, width >> level) for level in range(len(unet.encoder) + 1)]
         encoder, decoder = cast("list[EncoderBlock]", unet.encoder), cast("list[DecoderBlock]", unet.decoder)
-        self._encoder = [_Encoder(block, size, place) for block, size in zip(encoder, sizes, strict=False)]
-        self._decoder = [_Decoder(block, size, place) for block, size in zip(decoder, sizes[:0:-1], strict=True)]
-        self._head = place.bring(unet.head.weight), place.bring(_bias(unet.head))
-        self._dtype = place.dtype
+        self._encoder = [_Encoder(block, size, target) for block, size in zip(encoder, sizes, strict=False)]
+        self._decoder = [_Decoder(block, size, target) for block, size in zip(decoder, sizes[:0:-1], strict=True)]
+        self._head = target.bring(unet.head.weight), target.bring(_bias(unet.head))
+        self._dtype = target.dtype
 
     @torch.inference_mode()
     def __call__(self, magnitude: Tensor) -> Tensor:
@@ -77,9 +77,9 @@ class InferenceUNet:
 class _Encoder:
     """An `EncoderBlock`."""
 
-    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], place: Target) -> None:
-        self._conv = _Convolution(block.conv.weight, _bias(block.conv), size, place, stride=2, padding=3)
-        self._scale, self._shift = _scale_and_shift(block.norm, place)
+    def __init__(self, block: EncoderBlock, size: tuple[int, int, int], target: Target) -> None:
+        self._conv = _Convolution(block.conv.weight, _bias(block.conv), size, target, stride=2, padding=3)
+        self._scale, self._shift = _scale_and_shift(block.norm, target)
         self._activation = _in_place(block.activation)
 
     def convolved(self, x: Tensor) -> Tensor:
@@ -91,19 +91,19 @@ class _Encoder:
 
 
 class _Decoder:
-    """A `DecoderBlock`, and the joining of its output to the next skip."""
+    """A `DecoderBlock`, with its output joined to the next skip."""
 
-    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], place: Target) -> None:
+    def __init__(self, block: DecoderBlock, size: tuple[int, int, int], target: Target) -> None:
         self._filters = block.conv.weight.shape[1]
         bias = _bias(block.conv)
         if self._filters < FEWEST_FILTERS:
-            kernels, biases = [torch.cat([_pixel(block.conv, place, wide=True) for place in range(4)])], bias.repeat(4)
+            kernels, biases = [torch.cat([_pixel(block.conv, number, wide=True) for number in range(4)])], bias.repeat(4)
         else:
-            kernels, biases = [_pixel(block.conv, place, wide=False) for place in range(4)], bias
+            kernels, biases = [_pixel(block.conv, number, wide=False) for number in range(4)], bias
         relu = isinstance(block.activation, nn.ReLU)
-        self._convs = [_Convolution(kernel, biases, size, place, stride=1, padding=1, relu=relu) for kernel in kernels]
+        self._convs = [_Convolution(kernel, biases, size, target, stride=1, padding=1, relu=relu) for kernel in kernels]
         self._activation = nn.Identity() if relu else _in_place(block.activation)
-        self._scale, self._shift = _scale_and_shift(block.norm, place)
+        self._scale, self._shift = _scale_and_shift(block.norm, target)
 
     def __call__(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Return (batch, skip's channels + filters, 2 T, 2 F)."""
@@ -114,30 +114,30 @@ class _Decoder:
         if skip is not None:
             joined[:, :channels] = skip
         pixels = [pixel for conv in self._convs for pixel in self._activation(conv(x)).split(self._filters, dim=1)]
-        for place, pixel in enumerate(pixels):
-            target = joined[:, channels:, place // 2 :: 2, place % 2 :: 2]
-            torch.addcmul(self._shift, pixel[..., :height, :width], self._scale, out=target)
+        for number, pixel in enumerate(pixels):
+            out = joined[:, channels:, number // 2 :: 2, number % 2 :: 2]
+            torch.addcmul(self._shift, pixel[..., :height, :width], self._scale, out=out)
         return joined
 
 
 class _Convolution:
-    """A plain convolution; where oneDNN computes it, with the weights in its layout for the shape that will come."""
+    """A plain convolution; where oneDNN computes it, with the weights in its layout for the input's shape."""
 
     def __init__(
         self,
         weight: Tensor,
         bias: Tensor,
         size: tuple[int, int, int],
-        place: Target,
+        target: Target,
         *,
         stride: int,
         padding: int,
         relu: bool = False,
     ) -> None:
         self._stride, self._padding, self._relu = [stride] * 2, [padding] * 2, relu
-        self._weight = place.bring(weight).contiguous(memory_format=CHANNELS_LAST)
-        self._bias = place.bring(bias)
-        self._packed = _has_packed_convolutions(place)
+        self._weight = target.bring(weight).contiguous(memory_format=CHANNELS_LAST)
+        self._bias = target.bring(bias)
+        self._packed = _has_packed_convolutions(target)
         if self._packed:
             batch, height, width = size
             shape = [batch, weight.shape[1], height, width]
@@ -154,43 +154,43 @@ class _Convolution:
         return y.relu_() if self._relu else y
 
 
-def _has_packed_convolutions(place: Target) -> bool:
-    """Tell whether oneDNN convolves there with weights in its own layout.
+def _has_packed_convolutions(target: Target) -> bool:
+    """Tell whether oneDNN convolves on this target with weights in its own layout.
 
     In bfloat16 it needs AVX-512 (BW, VL, DQ) or AVX-NE-CONVERT. Without them torch convolves in bfloat16 itself: the stems are
     as good, but on an AVX2 machine it took 8 times the CPU time of float32 (one thread, filters of the released models).
     """
-    if place.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if target.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return place.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 (torch's own test)
+    return target.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 (torch's own test)
 
 
-def _pixel(transposed: nn.ConvTranspose2d, place: int, *, wide: bool) -> Tensor:
+def _pixel(transposed: nn.ConvTranspose2d, number: int, *, wide: bool) -> Tensor:
     """Return the convolution kernel that gives one pixel of each 2x2 square of a transposed convolution, cropped [1:-2].
 
     Output 2 m + r takes input m + d, d = -1, 0, 1, through tap r + 1 - 2 d, where there is one: two taps for r = 0, three for
     r = 1.
 
     Args:
-        transposed: 5x5, stride 2.
-        place: 2 x row + column of the pixel.
-        wide: Make every kernel 3x3, with zeros.
+        transposed: Transposed convolution, 5x5, stride 2.
+        number: Number of the pixel, 2 x row + column.
+        wide: Pad every kernel to 3x3 with zeros.
 
     Returns:
-        (filters, channels, 2 or 3, 2 or 3).
+        Kernel, (filters, channels, 2 or 3, 2 or 3).
     """
     weight = transposed.weight.transpose(0, 1)  # (filters, channels, 5, 5)
-    row, column = divmod(place, 2)
+    row, column = divmod(number, 2)
     taps = {0: [3, 1], 1: [4, 2, 0]}
     kernel = weight[:, :, taps[row]][..., taps[column]]
     return functional.pad(kernel, (0, 1 - column, 0, 1 - row)) if wide else kernel
 
 
-def _scale_and_shift(norm: nn.BatchNorm2d, place: Target) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.BatchNorm2d, target: Target) -> tuple[Tensor, Tensor]:
     mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
     scale = norm.weight / torch.sqrt(variance + norm.eps)
     shift = norm.bias - mean * scale
-    return place.bring(scale).view(1, -1, 1, 1), place.bring(shift).view(1, -1, 1, 1)
+    return target.bring(scale).view(1, -1, 1, 1), target.bring(shift).view(1, -1, 1, 1)
 
 
 def _bias(conv: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:

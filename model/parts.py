@@ -1,6 +1,6 @@
-"""A track's wave cut into parts: runs of whole patches that are separated on their own, and join by plain concatenation.
+"""Splitting of a track's wave into parts: runs of whole patches that are separated on their own and joined by concatenation.
 
-A part travels as its spectrum, or as its wave, of which whoever separates it makes the same spectrum.
+A part travels as its spectrum, or as its wave, from which the Separator computes the same spectrum.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sep_batch.model.spectrogram import frame_count, patch_wave, spectrum_of
 
 
 class Part(NamedTuple):
-    """A run of whole patches of one track, with the patch before it where it is not the first.
+    """A run of whole patches of one track; a part other than the first also has the patch before it.
 
     Attributes:
-        payload: Its spectrum, (frames, channels, bins) complex64, or its wave with the zeros before and after the track,
+        payload: Spectrum of the part, (frames, channels, bins) complex64, or its wave with the zeros before and after the track,
             (samples, channels) float32. Only the track's last part has frames that fill no patch.
         skip: Samples of this part's own synthesis that belong to the part before, or to the padding.
-        samples: Samples of the track that this part gives.
-        last: Whether the track ends here.
-        energy: Sum of squares of this part's own spectrum, all bins; 0 where it travels as its wave.
-        energy_above_f: The same of the bins from F up.
+        samples: Samples of the track in this part.
+        last: The track ends with this part.
+        energy: Sum of squares of this part's own spectrum, all bins; 0 where the payload is a wave.
+        energy_above_f: The same sum for the bins from F up.
     """
 
     payload: np.ndarray
@@ -39,34 +39,34 @@ class Part(NamedTuple):
 
     @property
     def is_wave(self) -> bool:
-        """Whether it travels as its wave."""
+        """True where the payload is a wave."""
         return self.payload.ndim == 2
 
     def patches(self, spec: ModelSpec) -> list[np.ndarray]:
-        """Return its patches, each as long as it goes, of the same kind as the payload and not copied."""
+        """Return the patches as views of the payload; the last one may be shorter."""
         step, tail = _stride(spec, as_waves=self.is_wave)
         return [self.payload[begin : begin + step + tail] for begin in range(0, len(self.payload) - tail, step)]
 
     def context(self, spec: ModelSpec) -> int:
-        """Return how many of its patches are the part before's."""
+        """Return the number of patches at the front that belong to the part before: 0 or 1."""
         return int(self.skip >= spec.patch_samples)
 
 
 def _stride(spec: ModelSpec, *, as_waves: bool) -> tuple[int, int]:
-    """Return how far apart patches begin in a payload, and how far each reaches into the next."""
+    """Return the distance between the starts of patches in a payload, and the overlap of each with the next."""
     return (spec.patch_samples, spec.frame_length - spec.hop) if as_waves else (spec.patch_frames, 0)
 
 
 def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int, *, as_waves: bool = False) -> Iterator[Part]:
     """Cut a streamed wave into parts.
 
-    Of the wave never more is held than a patch and a block, and where the parts are waves, a part.
+    At most one patch and one block of the wave are held, and a part where the parts are waves.
 
     Args:
         blocks: A wave in pieces, each (2, samples) float32; together at least one sample.
         spec: The model's description.
-        patches_per_part: Whole patches that each part but the last gives.
-        as_waves: Whether the parts travel as waves; else as spectra, with the bins that a stem can hold.
+        patches_per_part: Number of new patches in each part but the last.
+        as_waves: Make parts with waves; else with spectra, of the bins that a stem can have energy in.
 
     Yields:
         Parts in order. The last one is yielded after the blocks have ended.
@@ -75,21 +75,21 @@ def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int
     payload, context, begin = _empty(patches_per_part, spec, as_waves=as_waves), 0, 0
     energy = above = 0.0
     for patch, (wave, samples) in enumerate(_patch_waves(iter(blocks), spec)):
-        place = (patch % patches_per_part + context) * step
+        position = (patch % patches_per_part + context) * step
         if as_waves:
             new = wave.transpose(0, 1)
         else:
             whole = spectrum_of(wave, spec)
             new = whole[..., : spec.kept_bins].transpose(0, 1)
             energy, above = energy + float(energies(whole)), above + float(energies(whole[..., spec.bins :]))
-        filled = place + len(new)
-        payload[place:filled] = new
+        filled = position + len(new)
+        payload[position:filled] = new
         last = samples is not None
         if not last and (patch + 1) % patches_per_part:
             continue
         end = (patch + 1) * spec.patch_samples - spec.frame_length if samples is None else samples
         skip = spec.patch_samples if context else spec.frame_length
-        is_short = 2 * filled < len(payload)  # many short tracks lie side by side
+        is_short = 2 * filled < len(payload)  # many short tracks are in memory at once
         kept = payload[:filled].clone() if is_short else payload[:filled]
         yield Part(kept.numpy(), skip, end - begin, last, energy, above)
         del kept
@@ -114,7 +114,7 @@ def _empty(patches: int, spec: ModelSpec, *, as_waves: bool) -> Tensor:
 
 
 def _patch_waves(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[Tensor, int | None]]:
-    """Yield each patch's `patch_wave`, the last one as far as it goes, and with it how many samples the wave had."""
+    """Yield each patch's `patch_wave` with None; the last one, cut to the wave's frames, with the length of the wave."""
     held, begin = torch.empty((spec.channels, 0)), 0
     for patch in itertools.count():
         next_begin = max((patch + 1) * spec.patch_samples - spec.frame_length, 0)

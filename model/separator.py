@@ -22,16 +22,16 @@ from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
 from sep_batch.model.unet import UNet
 
-EPSILON = 1e-10  # Spleeter's, in numerator (shared among the stems) and denominator
-CPU_BATCH = 1  # patches a U-Net sees at once
+EPSILON = 1e-10  # Spleeter's, in numerator (divided by the number of stems) and denominator
+CPU_BATCH = 1  # patches per batch
 GPU_BATCH = 32
-GROWN_AFTER = 64  # batches without running out of memory, before a halved one is doubled
-PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float16": "float16"}  # by torch's types
+GROWN_AFTER = 64  # batches without running out of memory, before a halved batch is doubled
+PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float16": "float16"}  # to torch's dtypes
 CPU_PRECISIONS = ("float32", "bfloat16")
 
 
 def _use(precision: str, device: torch.device) -> torch.dtype:
-    """Have torch count float32 as it is said, and return the type to count in."""
+    """Set torch's TF32 mode for this precision, and return the compute dtype."""
     allowed = CPU_PRECISIONS if device.type == "cpu" else PRECISIONS
     if precision not in allowed:
         raise ValueError(f"precision {precision!r} on {device.type}: expected one of {', '.join(allowed)}")
@@ -45,20 +45,20 @@ class Piece(NamedTuple):
     """The next piece of a part's stems.
 
     Attributes:
-        place: Position of the part among those that are separated.
+        part_index: Position of the part among the parts of the call.
         waves: (stems, channels, samples) float32 on the Separator's device.
-        energy: Energy of the part's own spectrum below it, where the part travels as its wave; else 0, for the part says it.
-        energy_above_f: The same of the bins from F up.
+        energy: Energy of this piece of the part's own spectrum, where the part is a wave; else 0, since the part holds it.
+        energy_above_f: The same for the bins from F up.
     """
 
-    place: int
+    part_index: int
     waves: Tensor
     energy: float
     energy_above_f: float
 
 
 class _Batch(NamedTuple):
-    """What became of a batch: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, and energies (patches, 2)."""
+    """Result of a batch: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, and energies (patches, 2)."""
 
     sums: Tensor
     energies: Tensor
@@ -69,10 +69,10 @@ class Separator:
 
     Attributes:
         spec: The model's description.
-        weights_sha256: Of its tensors, the same on every machine.
-        batch: Patches in a batch; every batch has this shape, the last is padded with zeros.
-        room: Patches that the device has had room for at once: `batch`, or less after it ran out of memory.
-        threads: Batches worked on at once, each by one thread. No result depends on it.
+        weights_sha256: Checksum of the weights, the same on every machine.
+        batch: Number of patches in a batch; the last batch is padded with zeros to this shape.
+        room: Number of patches that fit on the device at once: `batch`, or less after it ran out of memory.
+        threads: Number of batches processed at once, each by one thread. No result depends on it.
         precision: Compute precision of the U-Nets.
     """
 
@@ -92,32 +92,32 @@ class Separator:
             spec: The model's description.
             tensors: Weights by name, as `weights.load` returns them.
             device: A torch device.
-            batch: Patches in a batch; by default what suits the device.
-            threads: Batches worked on at once. A CPU does more with a patch a thread than with many threads a patch.
+            batch: Number of patches in a batch; by default 1 on a CPU and 32 on a GPU.
+            threads: Number of batches processed at once. A CPU is faster with one patch per thread than many threads per patch.
             precision: Compute precision of the U-Nets, one of `PRECISIONS`; on a CPU one of `CPU_PRECISIONS`.
 
         Raises:
-            ValueError: A precision that the device does not have.
+            ValueError: The device does not support the precision.
         """
         self.spec = spec
         self.weights_sha256 = weights.sha256_of(tensors)
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
-        self.room, self._went_well = self.batch, 0
+        self.room, self._successes = self.batch, 0
         self.threads, self.precision = threads, precision
         self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
         unets = {stem: UNet(spec) for stem in spec.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
-        place = Target(self.device, _use(precision, self.device))
-        self._unets = [inference_form(unet, shape=shape, place=place) for unet in unets.values()]
+        target = Target(self.device, _use(precision, self.device))
+        self._unets = [inference_form(unet, shape=shape, target=target) for unet in unets.values()]
 
     @classmethod
     def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", threads: int = 1) -> Self:
-        """Load a model by name (from the cache, fetched on first use) or from a folder of a converted one.
+        """Load a model by name (from the cache, fetched on first use) or from the folder of a converted one.
 
         Raises:
-            WeightsError: It cannot be had, or is not what it should be.
+            WeightsError: The model is unknown, cannot be fetched, or fails a check.
         """
         spec, tensors = weights.load(weights.obtain(model), preset=model)
         return cls(spec, tensors, device=device, threads=threads)
@@ -138,7 +138,7 @@ class Separator:
 
     @torch.inference_mode()
     def masks(self, estimates: Tensor) -> Tensor:
-        """Turn estimates into ratio masks: estimate^e / sum of estimates^e, extended to the bins that travel.
+        """Turn estimates into ratio masks: estimate^e / sum of estimates^e, extended to the kept bins.
 
         Args:
             estimates: (stems, ..., T, F); overwritten.
@@ -159,31 +159,31 @@ class Separator:
 
     @torch.inference_mode()
     def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Piece]:
-        """Separate several parts, their patches packed into batches of one shape whatever track they come from.
+        """Separate several parts, whose patches are packed across tracks into batches of one shape.
 
         Args:
-            parts: Parts of any tracks; all spectra or all waves.
-            stems: Those wanted, in this order; by default all.
+            parts: Parts of any tracks; all with spectra, or all with waves.
+            stems: Names of the stems to return, in this order; by default all.
 
         Yields:
-            The pieces of each part, part after part. Those of one part together are as long as the part says.
+            The pieces of each part, part after part. The pieces of one part add up to its `samples`.
         """
         chosen = [self.spec.stems.index(stem) for stem in stems or self.spec.stems]
-        patches = [(place, patch) for place, part in enumerate(parts) for patch in part.patches(self.spec)]
+        patches = [(part_index, patch) for part_index, part in enumerate(parts) for patch in part.patches(self.spec)]
         batches = [patches[begin : begin + self.batch] for begin in range(0, len(patches), self.batch)]
         joined = [Synthesis(part.skip, part.samples, self.spec) for part in parts]
         context = [part.context(self.spec) for part in parts]
-        made = self._ahead(([patch for _, patch in batch] for batch in batches), chosen)
-        for batch, (sums, energy) in zip(batches, made, strict=True):
-            for place, run in itertools.groupby(range(len(batch)), key=lambda number: batch[number][0]):
+        results = self._ahead(([patch for _, patch in batch] for batch in batches), chosen)
+        for batch, (sums, energy) in zip(batches, results, strict=True):
+            for part_index, run in itertools.groupby(range(len(batch)), key=lambda number: batch[number][0]):
                 numbers = list(run)
                 first, end = numbers[0], numbers[-1] + 1
-                own = energy[first + context[place] : end].sum(dim=0).tolist()
-                context[place] = 0
-                yield Piece(place, joined[place].add(sums[first:end]), *own)
+                own = energy[first + context[part_index] : end].sum(dim=0).tolist()
+                context[part_index] = 0
+                yield Piece(part_index, joined[part_index].add(sums[first:end]), *own)
 
     def _ahead(self, batches: Iterable[Sequence[np.ndarray]], chosen: Sequence[int]) -> Iterator[_Batch]:
-        """Yield what becomes of each batch, in order, while as many threads as there are work on the next ones."""
+        """Yield the result of each batch in order, while the threads work on the next ones."""
         waiting: deque[Future[_Batch]] = deque()
         try:
             for batch in batches:
@@ -197,7 +197,7 @@ class Separator:
                 future.cancel()
 
     def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> _Batch:
-        """Separate one batch. Where the device has no room for it, it is halved at once; after some that went well it grows."""
+        """Separate one batch. It is halved where the device runs out of memory; after `GROWN_AFTER` successes it grows again."""
         done: list[_Batch] = []
         while (begin := sum(len(batch.sums) for batch in done)) < len(patches):
             try:
@@ -205,12 +205,12 @@ class Separator:
             except torch.OutOfMemoryError:
                 if self.room == 1:
                     raise
-                self.room, self._went_well = self.room // 2, 0
+                self.room, self._successes = self.room // 2, 0
                 torch.cuda.empty_cache()
                 continue
-            self._went_well += 1
-            if self._went_well >= GROWN_AFTER and self.room < self.batch:
-                self.room, self._went_well = min(2 * self.room, self.batch), 0
+            self._successes += 1
+            if self._successes >= GROWN_AFTER and self.room < self.batch:
+                self.room, self._successes = min(2 * self.room, self.batch), 0
         return done[0] if len(done) == 1 else _Batch(*map(torch.cat, zip(*done, strict=True)))
 
     @torch.inference_mode()
@@ -218,59 +218,59 @@ class Separator:
         spec = self.spec
         spectrum, frames, energy = self._spectra(patches, room)
         estimates = self.estimates(magnitude(spectrum[..., : spec.bins]))
-        used = slice(len(patches)), slice(None), slice(frames)  # what follows is frame by frame
+        used = slice(len(patches)), slice(None), slice(frames)  # all further steps are frame by frame
         masks = self.masks(estimates[(slice(None), *used)])
         shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
         sums = torch.zeros(shape, device=self.device)
-        for place, stem in enumerate(chosen):  # one after another: what they need between is four times what they give
-            overlap_add(sums[:, place], masks[stem] * spectrum[used], spec)
+        for number, stem in enumerate(chosen):  # one after another: a stem needs four times the memory of its result
+            overlap_add(sums[:, number], masks[stem] * spectrum[used], spec)
         return _Batch(sums, energy)
 
     def _spectra(self, patches: Sequence[np.ndarray], room: int) -> tuple[Tensor, int, Tensor]:
         """Bring patches to the device.
 
         Returns:
-            Their spectrum (room, channels, T, kept bins), how many of the T frames the longest one has, and where the patches
-            came as waves the energies (patches, 2) of their spectrum: all bins, and those from F up.
+            Spectrum of the patches (room, channels, T, kept bins), number of frames of the longest one, and energies
+            (patches, 2) of their spectrum, all bins and those from F up: zeros where the patches are spectra.
         """
         spec, longest = self.spec, max(map(len, patches))
         shape = (room, spec.patch_frames, spec.channels, spec.kept_bins)
         if patches[0].ndim == 3:
-            brought = _stacked(patches, torch.zeros(shape, dtype=torch.complex64)).to(self.device)
-            return brought.transpose(1, 2), longest, torch.zeros((len(patches), 2))
+            spectra = _stacked(patches, torch.zeros(shape, dtype=torch.complex64)).to(self.device)
+            return spectra.transpose(1, 2), longest, torch.zeros((len(patches), 2))
         waves = torch.zeros((room, spec.channels, longest))
         _stacked(patches, waves.transpose(1, 2))
         whole = spectrum_of(waves.to(self.device), spec)
         own, frames = whole[: len(patches)], whole.shape[-2]
         energy = torch.stack([energies(own), energies(own[..., spec.bins :])], dim=-1)
-        kept = torch.zeros(shape, dtype=torch.complex64, device=self.device).transpose(1, 2)  # laid out as spectra that travel
+        kept = torch.zeros(shape, dtype=torch.complex64, device=self.device).transpose(1, 2)  # the layout of a part's spectrum
         kept[:, :, :frames] = whole[..., : spec.kept_bins]
         return kept, frames, energy
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
-        """Separate one wave at the model's sampling rate.
+        """Separate one wave at the model's sample rate.
 
         Args:
-            wave: (channels, samples) or (samples,), float, full scale 1. Mono is doubled; of more than two channels
-                the first two are used.
+            wave: (channels, samples) or (samples,), float, full scale 1. Mono is doubled; the first two of more channels
+                are used.
 
         Returns:
-            Stem name to (2, samples) float32, exactly as long as the input.
+            Waves by stem name, (2, samples) float32, exactly as long as the input.
 
         Raises:
-            ValueError: The wave has no samples or a shape that is not one of these.
+            ValueError: The wave has no samples, or another number of dimensions.
         """
-        given = torch.as_tensor(wave)
-        if given.ndim not in (1, 2) or given.numel() == 0:
-            raise ValueError(f"wave: found shape {tuple(given.shape)}, expected (channels, samples) with at least one sample")
-        stereo = as_stereo(given)
+        tensor = torch.as_tensor(wave)
+        if tensor.ndim not in (1, 2) or tensor.numel() == 0:
+            raise ValueError(f"wave: found shape {tuple(tensor.shape)}, expected (channels, samples) with at least one sample")
+        stereo = as_stereo(tensor)
         (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec))
         waves = torch.cat([piece.waves.cpu() for piece in self.separate_parts([part])], dim=-1)
         return dict(zip(self.spec.stems, waves, strict=True))
 
 
 def _stacked(patches: Sequence[np.ndarray], out: Tensor) -> Tensor:
-    """Copy each patch to the front of its place, and return the whole."""
-    for place, patch in enumerate(patches):
-        out.numpy()[place, : len(patch)] = patch
+    """Copy each patch to the front of its row of `out`, and return `out`."""
+    for number, patch in enumerate(patches):
+        out.numpy()[number, : len(patch)] = patch
     return out

@@ -1,6 +1,6 @@
 """The description of a separation model: its stems, its constants, its network's shape. Nothing is computed here.
 
-The constants are the ones the published weights were trained with; a model separates well with no others.
+The constants are those that the published weights were trained with; these weights separate well with no others.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ SAMPLE_RATE_HZ = 44_100
 CHANNELS = 2
 FRAME_LENGTH = 4096  # samples: 93 ms, bins 10.8 Hz apart
 HOP = 1024  # samples: 23 ms, a quarter of a frame
-PATCH_FRAMES = 512  # T: 11.9 s of music, what a U-Net sees at once
+PATCH_FRAMES = 512  # T: 11.9 s of music, the input of a U-Net
 BINS = 1024  # F: up to 11 kHz
 BINS_16KHZ = 1536  # F of the 16kHz presets: up to 16.5 kHz
 DOWNSAMPLING = 64  # six strided convolutions: T and F are multiples of this
 
-_STEM = re.compile(r"[A-Za-z0-9_-]{1,60}")  # it becomes a file's name, and a column's
+_STEM = re.compile(r"[A-Za-z0-9_-]{1,60}")  # a stem's name becomes a file's name, and a column's
 _NO_STEMS = ("mix", "id")
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ _REQUIRED = ("instrument_list", "sample_rate", "frame_length", "frame_step", "T"
 
 
 class SpecError(ValueError):
-    """A model description that cannot be used: says which field, what was found and what was expected."""
+    """A model description that cannot be used; the message names the field, its value and the expected one."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,16 @@ class ModelSpec:
     Attributes:
         name: Name of the model in the index.
         stems: Names of the stems, in the order of the checkpoint's U-Nets.
+        sample_rate_hz: Sample rate of the waves.
+        channels: Number of channels, always 2.
         frame_length: STFT frame, samples.
         hop: STFT hop, samples; a quarter of the frame.
-        patch_frames: T, frames a U-Net sees.
-        bins: F, lowest bins a U-Net sees.
+        patch_frames: T, the frames of a U-Net's input.
+        bins: F, the lowest bins of a frame, a U-Net's input.
         separation_exponent: e in mask = estimate^e / sum of estimates^e.
         mask_extension: Mask of the bins from F up: zeros, or the mean of the row's mask.
-        conv_activation: In the encoder.
-        deconv_activation: In the decoder.
+        conv_activation: Activation in the encoder.
+        deconv_activation: Activation in the decoder.
         head: Sigmoid on each stem, or softmax across stems.
         filters: Output channels of the six encoder blocks.
     """
@@ -72,7 +74,7 @@ class ModelSpec:
     filters: tuple[int, ...] = field(default=(16, 32, 64, 128, 256, 512))
 
     def __post_init__(self) -> None:
-        """Refuse what the network or the STFT could not run."""
+        """Refuse values that the network or the STFT cannot use."""
         names, activations = ("LeakyReLU", "ReLU", "ELU"), (self.conv_activation, self.deconv_activation)
         different = len(self.stems) >= 2 and len(set(self.stems)) == len(self.stems)
         named = all(_STEM.fullmatch(stem) and stem.lower() not in _NO_STEMS for stem in self.stems)
@@ -97,17 +99,17 @@ class ModelSpec:
 
     @property
     def spectrum_bins(self) -> int:
-        """Bins of a whole spectrum: frame_length / 2 + 1."""
+        """Number of bins of a whole spectrum: frame_length / 2 + 1."""
         return self.frame_length // 2 + 1
 
     @property
     def kept_bins(self) -> int:
-        """Bins a stem can hold energy in: F, or all where the mask is extended."""
+        """Number of bins in which a stem can have energy: F, or all where the mask is extended."""
         return self.bins if self.mask_extension == "zeros" else self.spectrum_bins
 
     @property
     def patch_samples(self) -> int:
-        """Samples from one patch's start to the next one's."""
+        """Number of samples from one patch's start to the next one's."""
         return self.patch_frames * self.hop
 
     @classmethod
@@ -119,7 +121,7 @@ class ModelSpec:
             name: Name of the model in the index.
 
         Raises:
-            SpecError: A field is missing or holds what this network cannot do.
+            SpecError: A field is missing or has a value that this network does not support.
 
         Source: Spleeter's `spleeter/model/__init__.py` and `functions/unet.py` (defaults of the parameters).
         """
@@ -153,10 +155,10 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
+        """Return the spec that `to_json` returned as text.
 
         Raises:
-            SpecError: It is not JSON, or not of a model's fields.
+            SpecError: The text is not JSON, or does not have a model's fields.
         """
         try:
             fields: dict[str, Any] = json.loads(text)

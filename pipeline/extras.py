@@ -11,16 +11,16 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 _DISTRIBUTION = "sep-batch"
-_CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"  # in a checkout only
+_CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"  # exists in a checkout only
 
 
 def to_install(extra: str) -> str:
-    """Say how to install an extra into this Python: its packages with the versions that fit.
+    """Return the advice to install an extra into this Python: a command with its packages and the versions that fit.
 
-    It works from any folder, of a checkout as of a wheel: this project is in no package index.
+    The command names packages instead of this project, which is in no package index. It works from any folder.
 
     Args:
-        extra: Its name in pyproject.toml.
+        extra: Name of the extra in pyproject.toml.
     """
     constraints = ["--constraint", str(_CONSTRAINTS)] if _CONSTRAINTS.is_file() else []
     command = shlex.join([*_installer(), *constraints, *requirements(extra)])
@@ -33,7 +33,8 @@ def requirements(extra: str) -> list[str]:
         needed = [Requirement(line) for line in requires(_DISTRIBUTION) or ()]
     except PackageNotFoundError:  # a bare copy of the sources on a path
         return [f"{_DISTRIBUTION}[{extra}]"]
-    return sorted(str(one).partition(";")[0] for one in needed if one.marker and one.marker.evaluate({"extra": extra}))
+    mine = (requirement for requirement in needed if requirement.marker and requirement.marker.evaluate({"extra": extra}))
+    return sorted(str(requirement).partition(";")[0] for requirement in mine)
 
 
 def _installer() -> list[str]:

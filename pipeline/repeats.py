@@ -1,4 +1,4 @@
-"""Possible repeats among millions of texts, by hashes of 8 bytes, so that only few are compared in full."""
+"""Possible duplicates among millions of texts, by 8-byte hashes, so that only those are compared in full."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def repeated(hashes: np.ndarray) -> np.ndarray:
-    """Tell of each hash whether another is equal to it.
+    """Mark the hashes that occur more than once.
 
     Args:
-        hashes: (texts,) int64, as Python's `hash` gives them: of equal texts equal, of others hardly ever.
+        hashes: (texts,) int64 from Python's `hash`: equal for equal texts, hardly ever for others.
 
     Returns:
-        (texts,) bool; the first of equal ones is told too.
+        (texts,) bool, True for every occurrence, the first one included.
     """
     ordered = np.sort(hashes)
     return np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]])

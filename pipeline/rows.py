@@ -1,9 +1,9 @@
 """The columns, and the Arrow schemas of plan, part, journal and index.
 
-One row goes through the whole pipeline and is filled as it goes. It starts with what the manifest says (TRACK), is given what
-becomes of the track (RESULT), and while it travels between stages it says which part of its track it is (PLACE) and carries a
-payload (PAYLOAD): a spectrum, or the stems' samples, as raw bytes. The manifest's own further columns travel as one struct,
-`extra`, and are columns of their own again in the journal and the index.
+One row goes through the whole pipeline and is filled on the way. It starts with the manifest's columns (TRACK) and receives the
+results (RESULT). Between stages it also holds its position in the track (PLACE) and a payload (PAYLOAD): a spectrum, or the
+samples of the stems, as raw bytes. Further columns of the manifest travel as one struct, `extra`, and become columns again in the
+journal and the index.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRACK = pa.schema(
         ("offset_s", pa.float64()),
         ("duration_s", pa.float64()),
         ("source_etag", pa.string()),
-        ("attempts", pa.int32()),  # tries so far, this one included once it is done
+        ("attempts", pa.int32()),  # tries so far; Analyze counts the current one
     ]
 )
 
@@ -35,15 +35,15 @@ STEM = pa.struct(
         ("codec", pa.string()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
-        ("frames", pa.int64()),  # samples a channel, of the file
+        ("frames", pa.int64()),  # samples per channel of the file
         ("peak_dbfs", pa.float32()),
         ("rms_dbfs", pa.float32()),
         ("lufs", pa.float32()),
         ("clipped_samples", pa.int64()),
-        ("levels_dbfs", pa.list_(pa.int8())),  # of each second begun; these four are null where no analysis was asked for
+        ("levels_dbfs", pa.list_(pa.int8())),  # per second begun; this, active_* and width are null without analysis
         ("active_ratio", pa.float32()),
         ("active_regions", pa.list_(pa.struct([("start_s", pa.float32()), ("end_s", pa.float32())]))),
-        ("width", pa.float32()),  # energy of the side against mid + side: 0 mono, 1 only side; null in silence
+        ("width", pa.float32()),  # energy of the side over mid + side: 0 is mono, 1 is only side; null in silence
         ("sample_rate_hz", pa.int32()),
         ("channels", pa.int32()),
     ]
@@ -53,7 +53,7 @@ SUMS = pa.struct([("windows", pa.list_(pa.float64())), ("side", pa.float64())]) 
 
 RESULT = pa.schema(
     [
-        ("status", pa.string()),  # ok, failed, deleted (repair found its stems broken), replaced (a run writes over its stems)
+        ("status", pa.string()),  # ok, failed, deleted (repair found broken stems), replaced (a run is overwriting the stems)
         ("error_class", pa.string()),
         ("error_stage", pa.string()),
         ("error", pa.string()),
@@ -67,9 +67,12 @@ RESULT = pa.schema(
         ("source_bytes", pa.int64()),
         ("truncated", pa.bool_()),
         ("skipped_packets", pa.int32()),
-        ("source_used_ratio", pa.float32()),  # of the source's bytes of audio; null where bytes do not count, and in older rows
+        (
+            "source_used_ratio",
+            pa.float32(),
+        ),  # share of the audio's bytes decoded; null where they do not count, and in old rows
         ("nonfinite_samples", pa.int64()),
-        ("decode_rules", pa.int32()),  # `audio.DECODE_RULES`; null in rows from before there were numbers
+        ("decode_rules", pa.int32()),  # `audio.DECODE_RULES`; null in rows from before it was recorded
         ("parts", pa.int32()),
         ("model", pa.string()),
         ("weights_sha256", pa.string()),
@@ -92,10 +95,10 @@ PLACE = pa.schema(
         ("last", pa.bool_()),
         ("skip", pa.int64()),  # samples at the front that belong to the part before
         ("begin", pa.int64()),  # samples of the track before this part
-        ("samples", pa.int64()),  # samples of the track that this part gives
+        ("samples", pa.int64()),  # samples of the track in this part
         ("energy", pa.float64()),  # of the spectrum
         ("energy_above_f", pa.float64()),
-        ("sums", pa.list_(SUMS)),  # a stem each; null where no analysis was asked for, and in finished rows
+        ("sums", pa.list_(SUMS)),  # one per stem; null without analysis, and in finished rows
     ]
 )
 
@@ -108,29 +111,29 @@ PAYLOAD = pa.schema(
 )
 
 JOURNAL = pa.schema([*TRACK, *RESULT], metadata={SCHEMA_KEY: SCHEMA_VERSION})
-WRITTEN = pa.schema([*TRACK, *RESULT, *PLACE])  # a finished track, or a part of one that is stored: its status is null
+WRITTEN = pa.schema([*TRACK, *RESULT, *PLACE])  # a finished track, or a stored part, whose status is null
 PART = pa.schema([*TRACK, *RESULT, *PLACE, *PAYLOAD])
 EXTRA = "extra"
-PROBLEM = "problem"  # of a manifest's tracks, where some of its rows are bad: what is wrong with each, null where nothing is
+PROBLEM = "problem"  # column of a manifest with bad rows: the error of each row, null for a good one
 
 
 def each(block: pa.Table) -> Iterator[pa.Table]:
     """Yield a block's rows, each a table of one row."""
-    return (block.slice(place, 1) for place in range(block.num_rows))
+    return (block.slice(number, 1) for number in range(block.num_rows))
 
 
 def value(row: pa.Table, column: str) -> Any:
-    """Return one value of a row, as Python's; never ask it for the payload."""
+    """Return one value of a row as a Python object; not for the payload, which it would copy."""
     return row.column(column)[0].as_py()
 
 
 def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
-    """Return a row of a schema: what it held, with these values, the rest null.
+    """Return a row of a schema: the columns of `row` updated with `values`, the rest null.
 
     Args:
-        row: One row; of its columns those that the schema has are kept, and `extra`.
+        row: One row; the columns of the schema, and `extra`, are kept.
         schema: PART or WRITTEN.
-        values: By column. A payload is given as an array, which is not copied where it is row-major.
+        values: Values by column. A payload is passed as an array, which is not copied where it is row-major.
     """
     if isinstance(array := values.get("payload"), np.ndarray):
         values |= {"payload": _binary(array), "shape": list(array.shape), "dtype": array.dtype.name}
@@ -149,7 +152,7 @@ def fill(row: pa.Table, schema: pa.Schema, **values: Any) -> pa.Table:
 
 
 def payload(row: pa.Table) -> np.ndarray:
-    """Return a row's payload as an array that is not copied and cannot be written to."""
+    """Return a row's payload as a read-only array, without a copy."""
     column = row.column("payload").chunk(0)
     _, ends, content = column.buffers()
     start, stop = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
@@ -166,10 +169,10 @@ def _binary(array: np.ndarray) -> pa.Array:
 
 
 def journal_table(rows: pa.Table) -> pa.Table:
-    """Return finished rows as the journal holds them: no payload, the manifest's own columns beside ours."""
+    """Return finished rows as the journal holds them: without payload, and with the manifest's further columns at the end."""
     table = rows.select(JOURNAL.names)
     if EXTRA in rows.column_names:
         extra = rows.column(EXTRA).combine_chunks()
-        for place, field in enumerate(extra.type):
-            table = table.append_column(field, extra.field(place))
+        for number, field in enumerate(extra.type):
+            table = table.append_column(field, extra.field(number))
     return table.replace_schema_metadata(JOURNAL.metadata)

@@ -1,4 +1,4 @@
-"""Settings: all that changes the audio, and nothing else. Their sha256 tells whether a track is done."""
+"""Settings: everything that changes the stems, and nothing else. A track is done where their sha256 is that of its row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
 from sep_batch.pipeline.stem_paths import DEFAULT_FILENAME
 
-_YOUNGER = ("sample_rate_hz", "mono", "downmix")
+_ADDED_LATER = ("sample_rate_hz", "mono", "downmix")  # settings that the first OUTs did not have
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
 class Settings(BaseModel):
-    """What changes the audio. GPUs, pools and batches are not settings."""
+    """Everything that changes the stems. GPUs, pools and batches are not settings."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,38 +40,38 @@ class Settings(BaseModel):
 
     @property
     def codec(self) -> codecs.Codec:
-        """How a stem is written."""
+        """Codec of the stems' files."""
         return codecs.CODECS[self.format]["" if codecs.is_lossy(self.format) else self.bit_depth]
 
     @property
     def written_rate_hz(self) -> int:
-        """The rate that stems are written at."""
+        """Sample rate of the stems' files."""
         return self.sample_rate_hz or self.codec.rate_for(self.spec.sample_rate_hz)
 
     @property
     def written_channels(self) -> int:
-        """How many channels stems are written with."""
+        """Number of channels of the stems' files."""
         return 1 if self.mono else self.spec.channels
 
     def written_frames(self, samples: int) -> int:
-        """Return how many samples a channel are written of a stem of so many."""
+        """Return the samples per channel of the file of a stem with `samples` samples per channel."""
         return resampled(samples, self.spec.sample_rate_hz, self.written_rate_hz)
 
     @property
     def is_reshaped(self) -> bool:
-        """Whether stems are written at another rate, or with other channels, than they are separated with."""
+        """Stems are written at another sample rate, or with other channels, than they are separated with."""
         return (self.written_rate_hz, self.written_channels) != (self.spec.sample_rate_hz, self.spec.channels)
 
     @property
     def form(self) -> codecs.Codec:
-        """In whose form stems travel to where they are written: the codec's, and as floats where they are reshaped there."""
+        """Sample format of stems between Separate and Write: the codec's, or floats where Write reshapes them."""
         return codecs.FLOAT if self.is_reshaped else self.codec
 
     def canonical(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values: what is younger than the first OUTs only where it is used."""
+        """Return the settings as plain JSON values; without unused settings that the first OUTs did not have."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        younger = {name for name in _YOUNGER if values[name] == type(self).model_fields[name].default}
-        return {name: value for name, value in values.items() if name not in younger}
+        unused = {name for name in _ADDED_LATER if values[name] == type(self).model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in unused}
 
     @property
     def sha256(self) -> str:
@@ -83,27 +83,27 @@ class Settings(BaseModel):
         return sorted(self.differences(other))
 
     def differences(self, other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return of each setting that differs its name, spec fields as `spec.name`, and both values: the other's, ours."""
-        ours = self.model_dump(mode="json")
-        return _differences(ours, {name: type(self).model_fields[name].default for name in _YOUNGER} | other)
+        """Return the settings that differ, spec fields as `spec.name`, with both values: the other's, this one's."""
+        values = self.model_dump(mode="json")
+        return _differences(values, {name: type(self).model_fields[name].default for name in _ADDED_LATER} | other)
 
     @classmethod
     def load(cls, values: dict[str, Any]) -> Self:
-        """Read what `canonical` gave."""
+        """Return the settings that `canonical` returned as values."""
         return cls.model_validate(values)
 
 
 def sha256_of(canonical: Mapping[str, Any]) -> str:
-    """Hash settings as `canonical` gives them, be they of another version of this program."""
+    """Hash settings as `canonical` returns them, also those of another version of this program."""
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def _differences(values: dict[str, Any], others: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     differences: dict[str, tuple[Any, Any]] = {}
-    for key in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(key), theirs.get(key)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            differences |= _differences(mine, other, f"{prefix}{key}.")
-        elif mine != other:
-            differences[prefix + key] = other, mine
+    for key in sorted(values.keys() | others.keys()):
+        value, other = values.get(key), others.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            differences |= _differences(value, other, f"{prefix}{key}.")
+        elif value != other:
+            differences[prefix + key] = other, value
     return differences

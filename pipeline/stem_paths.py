@@ -1,4 +1,4 @@
-"""Where a stem lies below `stems/`: the `--filename` template, its tokens, and the check that no two tracks share a path."""
+"""Paths of stems below `stems/`: the `--filename` template, its tokens, and the check that no two tracks share a path."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def render(template: str, id: str, uri: str, stem: str, ext: str) -> str:
     """Return a stem's path below `stems/`.
 
     Args:
-        template: As `check` let it pass.
-        id: The track's.
-        uri: The track's source.
-        stem: The stem's name.
-        ext: The format.
+        template: A template that passed `check`.
+        id: Id of the track.
+        uri: URI of the track's source.
+        stem: Name of the stem.
+        ext: Format of the stem's file.
     """
     filename = uris.name(uri)
     tokens = {
@@ -55,7 +55,7 @@ def render(template: str, id: str, uri: str, stem: str, ext: str) -> str:
 
 
 def _component(text: str) -> str:
-    """Make one path component of a text: no slash, no control character, no leading dot, no endless name, no end of a URI."""
+    """Make one path component of a text: no slash, no control character, no leading dot, no `?` or `::`, a bounded length."""
     clean = "".join(char if char.isprintable() and char not in "/\\?" else "_" for char in text).replace("::", "__")
     clean = "_" + clean[1:] if clean.startswith(".") or not clean else clean
     raw = clean.encode()
@@ -66,10 +66,10 @@ def _component(text: str) -> str:
 
 
 def check(template: str) -> None:
-    """Refuse a template that is none, or gives every stem the same path.
+    """Refuse an invalid template, and one that gives every stem the same path.
 
     Raises:
-        UsageError: With the tokens there are.
+        UsageError: The template is refused; the message lists the tokens.
     """
     shown, expected = uris.printable(template), f"expected tokens {', '.join('{' + token + '}' for token in TOKENS)}"
     try:
@@ -77,36 +77,36 @@ def check(template: str) -> None:
     except ValueError as error:
         raise errors.UsageError(f"--filename {shown}: {error}; {expected}") from error
     used = {f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}" for _, name, spec, conversion in fields}
-    if strange := used - TOKENS.keys():
-        raise errors.UsageError(f"--filename {shown}: found {uris.printable(', '.join(sorted(strange)))}; {expected}")
+    if unknown := used - TOKENS.keys():
+        raise errors.UsageError(f"--filename {shown}: unknown tokens {uris.printable(', '.join(sorted(unknown)))}; {expected}")
     if not used & {"stem", "instrument"}:
-        raise errors.UsageError(f"--filename {shown}: no {{stem}}, so all stems would have one path")
+        raise errors.UsageError(f"--filename {shown}: no {{stem}}, so all stems of a track would share one path; add it")
     if template.startswith("/") or ".." in template.split("/"):
         raise errors.UsageError(f"--filename {shown}: expected a path below OUT/stems")
 
 
 def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: Sequence[str], ext: str) -> None:
-    """Render every track's path where ids do not keep them apart, and refuse two that some storage takes for one.
+    """Refuse tracks that would share a path; nothing is rendered where the template's ids keep paths apart.
 
-    That is storage which ignores case, or how an accent is written.
+    Paths are compared without case and Unicode form, which some storage ignores.
 
     Args:
-        template: As `check` let it pass.
-        tracks: Ids and URIs; they are gone through twice.
-        stems: One is enough, since the template holds it.
-        ext: The format.
+        template: A template that passed `check`.
+        tracks: Ids and URIs; iterated over twice.
+        stems: Names of the stems; only the first is rendered, since the template contains it.
+        ext: Format of the stems' files.
 
     Raises:
-        UsageError: With the first few pairs.
+        UsageError: Two tracks share a path; the message lists the first few pairs.
     """
     if keeps_ids_apart(template):
         return
     hashes = (hash(folded(render(template, id, uri, stems[0], ext))) for id, uri in tracks)
-    seen: dict[str, tuple[str, str]] = {}
+    first_by_path: dict[str, tuple[str, str]] = {}
     clashes = []
     for id, uri in compress(tracks, repeated(np.fromiter(hashes, np.int64))):
         path = render(template, id, uri, stems[0], ext)
-        if (first := seen.setdefault(folded(path), (id, uri)))[0] != id:
+        if (first := first_by_path.setdefault(folded(path), (id, uri)))[0] != id:
             clashes.append(f"{uris.shown(first[1])} and {uris.shown(uri)} both give {uris.printable(path)}")
     if clashes:
         more = f" and {len(clashes) - _MAX_SHOWN} more" if len(clashes) > _MAX_SHOWN else ""
@@ -114,11 +114,11 @@ def refuse_collisions(template: str, tracks: Iterable[tuple[str, str]], stems: S
 
 
 def keeps_ids_apart(template: str) -> bool:
-    """Tell whether two ids never have one path: a component holds the id, and beside it no text that differs between sources."""
+    """Tell whether two ids never share a path: a component has the id, and beside it no text that differs between sources."""
     components = template.split("/")
-    return any("{id}" in one and "{filename}" not in one and "{foldername}" not in one for one in components)
+    return any("{id}" in part and "{filename}" not in part and "{foldername}" not in part for part in components)
 
 
 def folded(path: str) -> str:
-    """Return a path as storage takes it that ignores case, or how an accent is written."""
+    """Return a path in one case and Unicode form, for storage that ignores them."""
     return unicodedata.normalize("NFC", path).casefold()

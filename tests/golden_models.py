@@ -61,7 +61,7 @@ def waves_of(separator: Separator, parts: Sequence[Part]) -> list[torch.Tensor]:
     """Return the stems' waves of each part, (stems, channels, samples)."""
     pieces: list[list[torch.Tensor]] = [[] for _ in parts]
     for piece in separator.separate_parts(parts):
-        pieces[piece.place].append(piece.waves)
+        pieces[piece.part_index].append(piece.waves)
     return [torch.cat(waves, dim=-1) for waves in pieces]
 
 

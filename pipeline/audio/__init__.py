@@ -1,29 +1,29 @@
-"""Audio: decoding of sources, encoding of stems, and what is measured on waves.
+"""Audio: decoding of sources, encoding of stems, and measurements of waves.
 
 Files:
-    decoder: The same as decoding, in a process of its own that a file may take with it; what the pipeline calls.
-    decoder_process: That process as its parent sees it.
-    decoder_child: That process from within.
-    messages: Messages between the two.
-    sandbox: Limits of that process: no network, no files, no processes.
-    decoding: A source becomes a stereo wave, or its header is read.
+    decoder: Decoding in child processes, which a bad file may crash; the entry point of the pipeline.
+    decoder_process: A child process from its parent's side.
+    decoder_child: The program of a child process.
+    messages: Messages between parent and child.
+    sandbox: Limits of a child process: no network, no files, no processes.
+    decoding: Decoding of a source to a stereo wave, and reading of its header.
     source_info: Facts about a source, before and after it is decoded.
     reader: Samples of an opened container.
     streams: The audio stream that is read, and the names of its channels.
-    downmix: More than two channels become two.
+    downmix: The mix of more than two channels to two.
     chain: Samples of an Ogg file, link by link.
     ogg: Pages, and the links of a chained file.
     damage: Rules for files that cannot be read whole.
     extent: The bytes of a file that hold audio.
     kinds: The kinds of files that are decoded, and the extensions of their names.
-    containers: The kind of a file, and FFmpeg opened on it.
-    beginning: The place where the audio of a file begins, behind tags, padding and cut frames.
+    containers: The container of a file, and FFmpeg opened on it.
+    beginning: The offset at which the audio of a file begins, behind tags, padding and cut frames.
     frames: Frame headers of raw streams.
     headers: Sizes and widths in the headers of WAV, AIFF, AU and CAF.
-    view: Some bytes of a file as a file.
+    view: A byte range of a file as a file.
     decode_guard: Limits on memory and time while FFmpeg reads.
     codecs: The output formats, their sample formats, bit rates and sample rates.
-    encoding: A wave becomes a file.
+    encoding: Encoding of a wave to a file.
     vorbis: Ogg Vorbis through libsndfile, with reproducible pages.
     resample: Sample rate conversion of stems.
     loudness: Integrated loudness by ITU-R BS.1770.

@@ -1,4 +1,4 @@
-"""A chained Ogg file: every link decoded by itself, as a file of its own, and joined at one rate."""
+"""Chained Ogg files: each link is decoded as a file of its own, and all are joined at one sample rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> It
     """Open a file to read its samples at one rate.
 
     Raises:
-        DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` do; of an Ogg file, while it is read.
+        DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` raise them; for an Ogg file, while it is read.
     """
     if file.name == "ogg":
         yield Chain(file, rate_hz, facts, downmix)
@@ -35,7 +35,7 @@ def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> It
 
 
 def declared_s(file: AudioFile, watched: DecodeGuard) -> float:
-    """Return the length of all links of an Ogg file, 0 where it says nothing; reads the whole file where it is a chain."""
+    """Return the duration of all links of an Ogg file, in seconds; 0 where it is not declared. A chain is read to its end."""
     one_s = ogg.seconds_of_one(watched, file.size)
     seconds = ogg.seconds(watched) if one_s is None else one_s
     watched.settle()
@@ -43,14 +43,14 @@ def declared_s(file: AudioFile, watched: DecodeGuard) -> float:
 
 
 class Chain:
-    """Iterates over the samples of an Ogg file, (2, n) float32 at one rate; one link is a chain too.
+    """Iterates over the samples of an Ogg file of one link or more, (2, n) float32 at one sample rate.
 
     A link that cannot be read counts as one broken packet, and the file as cut, unless no link can be read.
 
     Attributes:
         rate_hz: Sample rate of the samples.
-        found: Rate, channels, codec and stream are those of the first link that is read.
-        packets: Packets of all links.
+        found: Facts about the source; sample rate, channels, codec and stream are those of the first link that is read.
+        packets: Packet counts of all links.
         ended: All links were read.
     """
 
@@ -64,15 +64,15 @@ class Chain:
     def __iter__(self) -> Iterator[np.ndarray]:
         declared_s, first_error = 0.0, None
         for link in ogg.links(self._watched):
-            known = self.found.codec, self.found.stream, self.found.streams
+            first_link = self.found.codec, self.found.stream, self.found.streams
             try:
                 yield from self._samples(link)
             except _BROKEN as error:
                 first_error = first_error or error
                 self.packets.add(None, 0, is_good=False)
                 self._is_cut = True
-            if known[0]:
-                self.found.codec, self.found.stream, self.found.streams = known
+            if first_link[0]:
+                self.found.codec, self.found.stream, self.found.streams = first_link
             link.drain()
             declared_s += link.audio[1].seconds if link.audio else 0.0
             self._is_mixed = self._is_mixed or len(link.streams) > 1
@@ -97,16 +97,16 @@ class Chain:
             self._is_cut = True
 
     def declared_s(self) -> float:
-        """Return how long the file says it is; 0 where it says nothing, or where several links are not read yet."""
+        """Return the declared duration in seconds; 0 where there is none, or where several links are not read yet."""
         return self._declared_s
 
     def counts(self) -> Counts:
-        """Return what was counted, once all links were read."""
+        """Return the counts of all links; call it after they were read."""
         return replace(
             Counts.of(self.packets),
             came_s=self._watched.decoded_s,
             declared_s=self._declared_s or None,
-            audio_bytes=None if self._is_mixed else self._audio_bytes,  # a film, or a second track, lies between the pages
+            audio_bytes=None if self._is_mixed else self._audio_bytes,  # pages of a film or a second stream lie between
             end_bytes=self.packets.base - self.packets.end,
             is_cut=self._is_cut,
         )

@@ -1,4 +1,4 @@
-"""Codecs: the ways to write a wave, and its samples in the form that each is given them in. No codec is run here.
+"""Codecs that stems are written with, and the sample format that each takes. No codec is run here.
 
 Integers are written as clip(round(x * 32768)), and likewise at 24 bits.
 """
@@ -18,18 +18,18 @@ _MPEG_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_00
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to write a wave.
+    """A container with an encoder and its sample format.
 
     Attributes:
         container: FFmpeg's name of the muxer.
-        encoder: FFmpeg's; `vorbis` is libvorbis's, in vorbis.py.
-        samples: FFmpeg's name of the form of the samples that it is given.
+        encoder: FFmpeg's name of the encoder; `vorbis` is libvorbis, in vorbis.py.
+        samples: FFmpeg's name of the encoder's sample format.
         bits: Bits per sample, where samples are integers.
-        rates_hz: That it takes.
-        bitrates: Bits per second that it takes; empty where it is lossless.
-        longer: Samples by which a file may decode longer than what was written: what fills its last frames.
-        decodes_hz: The rate at which every file decodes, whatever was written; None where it is what was written.
-        is_framed: Decoders drop a file's first frame and what only a further one would complete, so that zeros go there.
+        rates_hz: Sample rates that the encoder takes.
+        bitrates: Bits per second that the encoder takes; empty where it is lossless.
+        longer: Most samples by which a file decodes longer than it was written: the padding of its last frames.
+        decodes_hz: Sample rate at which every file decodes; None where it is the one that was written.
+        is_framed: Decoders drop a file's first frame, and the end that only a further frame would complete, so both get zeros.
     """
 
     container: str
@@ -44,16 +44,16 @@ class Codec:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values that `raw` gives."""
+        """Type of the values that `raw` returns."""
         return np.dtype({"s16": np.int16, "s32": np.int32}.get(self.samples.removesuffix("p"), np.float32))
 
     @property
     def bytes_a_value(self) -> int:
-        """Bytes of one value in the file, where it is not compressed."""
+        """Bytes of one value in an uncompressed file."""
         return self.bits // 8 if self.samples.startswith("s") else 4
 
     def rate_for(self, rate_hz: int) -> int:
-        """Return the rate at which a wave of this one is written where no other is asked for: its own, or the next above."""
+        """Return the default sample rate for a wave of this one: the same where the encoder takes it, else the next above."""
         if rate_hz in self.rates_hz:
             return rate_hz
         return min((rate for rate in self.rates_hz if rate >= rate_hz), default=max(self.rates_hz))
@@ -104,7 +104,7 @@ def is_lossy(format: str) -> bool:
 
 
 def raw(wave: np.ndarray, codec: Codec) -> np.ndarray:
-    """Return a wave's samples as a codec takes them: (samples, channels) of `codec.dtype`, clipped where it holds integers."""
+    """Return a wave's samples as a codec takes them: (samples, channels) of `codec.dtype`; integers are clipped."""
     values = _rounded(wave, codec.bits) if codec.samples.startswith("s") else wave
     return np.ascontiguousarray(values.T)
 
@@ -116,7 +116,7 @@ def wave_of(frames: np.ndarray) -> np.ndarray:
 
 
 def _rounded(wave: np.ndarray, bits: int) -> np.ndarray:
-    """Round to integers: int16, or 24 bits at the top of int32 as FFmpeg wants them. Exact, full scale being 2^n."""
+    """Round to integers: int16, or 24 bits at the top of int32 as FFmpeg takes them. Exact, since full scale is 2^n."""
     full = np.float32(1 << (bits - 1))
     rounded = np.clip(np.rint(wave * full), -full, full - 1)
     return rounded.astype(np.int16) if bits == 16 else rounded.astype(np.int32) << (32 - bits)

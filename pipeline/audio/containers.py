@@ -1,4 +1,4 @@
-"""Containers: the kind of a file, and FFmpeg opened on it with all that it must not do shut off."""
+"""Containers: the kind of a file, and FFmpeg opened on it, restricted to this one file and the supported decoders."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from sep_batch.pipeline.audio.decode_guard import DecodeGuard
 from sep_batch.pipeline.audio.view import view
 
 MAX_BYTES = 256 << 30  # 24 h of stereo float at 192 kHz are 133 GB
-MAX_FRAME_SAMPLES = 1 << 20  # of one channel; the largest honest ones, TTA at 768 kHz, have 802,482
+MAX_FRAME_SAMPLES = 1 << 20  # per channel; the largest regular frames, TTA at 768 kHz, have 802,482
 
-DECODERS = (  # what music comes in; the other 150 of FFmpeg's are never given a byte
+DECODERS = (  # codecs of music; the other 150 decoders of FFmpeg are attack surface, and never used
     *("aac", "ac3", "alac", "ape", "dca", "eac3", "flac", "gsm_ms", "mlp", "mp1", "mp1float", "mp2", "mp2float", "mp3"),
     *("mp3float", "opus", "speex", "truehd", "tta", "vorbis", "wavpack", "wmalossless", "wmapro", "wmav1", "wmav2"),
     *("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw"),
     *("pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le", "pcm_s8", "pcm_u8"),
     *("pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le", "pcm_s64be", "pcm_s64le"),
 )
-# Only the demuxers that `identify` names are ever used, and none may open anything else: FFmpeg's playlists read other files.
+# Only the demuxers that `identify` names are used, and none may open another file, as FFmpeg's playlists do.
 _OPTIONS = {"protocol_whitelist": "none", "codec_whitelist": ",".join(DECODERS), "max_samples": str(MAX_FRAME_SAMPLES)}
-MOST_ALLOCATED_BYTES = 256 << 20  # at once, of an MP4: the index of 24 h of AAC at 96 kHz takes 200 MB
-_ALLOCATED_BYTES = 64 << 20  # of everything else, and of what a tag unpacks to
+MOST_ALLOCATED_BYTES = 256 << 20  # in one allocation, for an MP4: the index of 24 h of AAC at 96 kHz takes 200 MB
+_ALLOCATED_BYTES = 64 << 20  # for every other container, and for an unpacked tag
 announce: Callable[[str], object] = str  # called with a demuxer's name before a file is opened with it
 
 
 @dataclass(frozen=True)
 class AudioFile:
-    """What a file is, and its audio as a file of its own.
+    """The audio of a file as a file of its own.
 
     Attributes:
         name: FFmpeg's demuxer.
-        source: Seekable, at its start; begins where the container does, behind all tags before it.
+        source: Seekable, at its start; begins with the container, without the tags before it.
         size: Length of `source`, in bytes.
-        head: Its first bytes.
+        head: First bytes of `source`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class AudioFile:
 
 
 def container_of(content: bytes) -> str | None:
-    """Name FFmpeg's demuxer for a file by its bytes, of which the first few kB are enough; None for one that is not read."""
+    """Return FFmpeg's demuxer for a file by its first few kB; None for an unsupported one."""
     return beginning.find(io.BytesIO(content), len(content)).demuxer
 
 
@@ -61,9 +61,9 @@ def identify(source: IO[bytes]) -> AudioFile:
 
     Raises:
         EmptyAudio: The file holds no bytes.
-        UnsupportedFormat: No container that is read.
-        DecodeError: Nothing that is read behind the tags or the first bytes of an audio file.
-        TooLong: More than `MAX_BYTES`.
+        UnsupportedFormat: The file has no supported container.
+        DecodeError: The file begins like an audio file, with a tag or a frame's first bytes, but has no supported audio.
+        TooLong: The file has more than `MAX_BYTES`.
     """
     size = source.seek(0, io.SEEK_END)
     audio_start = beginning.find(source, size)
@@ -72,7 +72,7 @@ def identify(source: IO[bytes]) -> AudioFile:
     if audio_start.demuxer is None:
         raise _refusal(source, audio_start)
     if size > MAX_BYTES:
-        raise errors.TooLong(f"a file of {size:,} bytes, expected at most {MAX_BYTES:,}")
+        raise errors.TooLong(f"the file has {size:,} bytes, expected at most {MAX_BYTES:,}")
     audio = view(source, audio_start.start, size) if audio_start.start else source
     name, start, stop, changes = (
         audio_start.demuxer,
@@ -83,7 +83,7 @@ def identify(source: IO[bytes]) -> AudioFile:
     sound = headers.rifx_as_au(audio, size - start) if name == "wav" and _head(audio, 4) == b"RIFX" else None
     if sound is not None:
         name, start, stop, changes = "au", start + sound.start, start + sound.stop, {0: sound.header}
-    elif name == "au":  # FFmpeg would play what lies behind the samples too
+    elif name == "au":  # FFmpeg would also play the bytes behind the samples
         stop = start + headers.au_stop(_head(audio, 24), size - start)
     if changes or stop < size:
         audio = view(source, start, stop, changes)
@@ -104,18 +104,21 @@ def _refusal(source: IO[bytes], start: beginning.Beginning) -> errors.TrackError
         source.seek(start.start)
         description += f", behind {start.start:,} bytes of tags and padding {source.read(8).hex(' ') or 'none'}"
     if start.sync:
-        return errors.DecodeError(f"{start.sync}: {description}, but no frames follow one another")
+        return errors.DecodeError(f"{start.sync}: {description}, but no consecutive frames")
     kind = errors.DecodeError if start.is_tagged else errors.UnsupportedFormat
-    return kind(f"{description}: no audio container that is read")
+    return kind(f"{description}: no supported audio container")
 
 
 @contextmanager
 def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple[Any, DecodeGuard]]:
-    """Open a file with FFmpeg, the first link of an Ogg file; what it raises is a `DecodeError`, or what the source raised.
+    """Open a file with FFmpeg; of an Ogg file, its first link.
 
     Args:
-        file: As `identify` returns it.
-        bound_bytes: Most memory that FFmpeg takes at once; by default what a file of this kind needs.
+        file: The audio, as `identify` returns it.
+        bound_bytes: Most bytes that FFmpeg allocates at once; by default enough for a file of this kind.
+
+    Raises:
+        DecodeError: FFmpeg cannot read the file; errors of reading the source are raised as they are.
     """
     watched = DecodeGuard(file.source)
     content = ogg.Link(ogg.Pages(watched)) if file.name == "ogg" else watched
@@ -125,7 +128,7 @@ def opened(file: AudioFile, *, bound_bytes: int | None = None) -> Iterator[tuple
 
 @contextmanager
 def demuxed(content: Any, name: str, watched: DecodeGuard, *, bound_bytes: int | None = None) -> Iterator[Any]:
-    """Open bytes that are read through `watched` with one of FFmpeg's demuxers; errors are as of `opened`."""
+    """Open bytes that are read through `watched` with one of FFmpeg's demuxers; raises the errors of `opened`."""
     announce(name)
     _bound_allocations(bound_bytes or (MOST_ALLOCATED_BYTES if name == "mov" else _ALLOCATED_BYTES))
     try:
@@ -137,5 +140,5 @@ def demuxed(content: Any, name: str, watched: DecodeGuard, *, bound_bytes: int |
 
 
 def _bound_allocations(most_bytes: int) -> None:
-    """Bound what FFmpeg takes at once, in this process: a header may say that 2 GB follow."""
-    ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(most_bytes))  # noqa: SLF001 (PyAV does not hand it on)
+    """Bound each allocation of FFmpeg in this process: a header may declare 2 GB."""
+    ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(most_bytes))  # noqa: SLF001 (PyAV has no function for it)

@@ -1,16 +1,16 @@
-"""Damage: the rules that decide whether a track fails, is flagged or is whole, from what was counted while it was decoded.
+"""Damage: the rules by which a decoded track fails, is flagged or is whole.
 
-A track fails as `damaged` where less than half of the declared length came out (and 0.25 s less than that), or more packets were
-broken than good ones. With less damage it is ok and flagged: `skipped_packets`, and `truncated` where
+A track fails as `damaged` where less than half of the declared duration was decoded, and more than 0.25 s are missing, or where
+more packets were broken than good. With less damage it is ok and flagged: `skipped_packets`, and `truncated` where
 
-- more than 0.25 s and 1 % of the declared length did not come out, or
-- the file's own mark of its end is missing (the last page of Ogg, the sizes of a WAV), or
-- reading ended more than 4 KiB and 1 % of the audio's bytes before the last of them, or
-- more than 4 KiB and a tenth of these bytes lay in no packet.
+- more than 0.25 s and more than 1 % of the declared duration were not decoded, or
+- the file's own end mark is missing (the last page of Ogg, the sizes of a WAV), or
+- reading ended more than 4 KiB and more than 1 % of the audio's bytes before their end, or
+- more than 4 KiB and more than a tenth of these bytes lay in no packet.
 
 Bytes count in raw streams only (`extent.RAW`). Tags and zeros before and after the audio are not counted; a tenth leaves room for
-tags with covers between the frames, as joined files have them. A length that FFmpeg guessed from a bitrate declares nothing. An
-excerpt is compared with what is declared of it; where reading ended because the excerpt was complete, only broken packets count.
+tags with covers between the frames, as joined files have them. A duration that FFmpeg guessed from a bitrate is not a declared
+one. An excerpt is compared with the declared duration up to its end; where the excerpt is complete, only broken packets count.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from typing import Literal, Self
 
 from sep_batch.pipeline.audio.ogg import PAGE_HEADER_BYTES
 
-OnDamage = Literal["keep", "fail"]  # what becomes of tracks that are flagged
+OnDamage = Literal["keep", "fail"]  # flagged tracks: kept, or failed as `damaged`
 
 SLACK_S = 0.25  # a codec's delay and padding
 SLACK_SHARE = 0.01
-SLACK_BYTES = 4096  # a frame that tells of the others, a table of places
-BETWEEN_SHARE = 0.1  # of the bytes that may lie between packets
+SLACK_BYTES = 4096  # room for a Xing frame or a seek table
+BETWEEN_SHARE = 0.1  # share of the bytes that may lie between packets
 DAMAGED_SHARE = 0.5
-_TAIL = 1000  # broken packets at the end whose places are kept
-_MAY_GUESS = ("matroska", "wav")  # FFmpeg's names of the demuxers of containers that need not say how long they are
+_TAIL = 1000  # broken packets at the end whose positions are kept
+_MAY_GUESS = ("matroska", "wav")  # FFmpeg's demuxers of containers that need not declare their duration
 
 
 @dataclass
 class Packets:
-    """Counts the packets that a demuxer gives.
+    """Counts the packets that a demuxer returns.
 
     Attributes:
-        is_ogg: Whether they lie in pages, whose headers count as read with them.
-        count: Packets, the broken ones among them.
+        is_ogg: Packets lie in pages, whose headers count as read with them.
+        count: Number of packets, broken ones included.
         broken: Packets that could not be decoded.
-        read_bytes: Their bytes.
-        used_bytes: Bytes of those that were decoded.
-        first: Where the first one began.
-        end: Where the last one ended; in Ogg, where its page did, as far as its packets tell.
-        base: Where the link of a chained file begins that is read now; places are told from there.
+        read_bytes: Bytes of all packets.
+        used_bytes: Bytes of the packets that were decoded.
+        first: Offset of the first packet.
+        end: End of the last packet; in Ogg, the end of its page, as far as its packets show.
+        base: Offset of the link of a chained file that is being read; positions of packets are relative to it.
     """
 
     is_ogg: bool = False
@@ -58,15 +58,15 @@ class Packets:
     _page: int | None = None
     _tail: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_TAIL))
 
-    def add(self, place: int | None, size: int, *, is_good: bool) -> None:
+    def add(self, position: int | None, size: int, *, is_good: bool) -> None:
         """Count one packet.
 
         Args:
-            place: Where it began in the file; in Ogg, where its page did; None where it lies nowhere.
-            size: Its bytes; 0 where it could not even be read.
-            is_good: Whether it was decoded.
+            position: Offset of the packet in the file; in Ogg, of its page; None where the demuxer gives none.
+            size: Bytes of the packet; 0 where it could not be read.
+            is_good: The packet was decoded.
         """
-        begin = self.end if place is None else self.base + place
+        begin = self.end if position is None else self.base + position
         taken = size
         if self.is_ogg and size:
             taken += size // 255 + 1
@@ -88,7 +88,7 @@ class Packets:
             self._tail.append((begin, taken))
 
     def leave_out(self, audio_end: int) -> None:
-        """Take back the broken packets at the end that begin where there is no audio any more: zeros are none."""
+        """Uncount the broken packets at the end that begin behind the audio: they are padding."""
         for begin, taken in self._tail:
             if begin >= audio_end:
                 self.count -= 1
@@ -99,18 +99,18 @@ class Packets:
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted while a file was decoded.
+    """Counts from the decoding of a file.
 
     Attributes:
-        packets: Packets read, the broken ones among them.
+        packets: Packets read, broken ones included.
         broken: Packets that could not be decoded.
-        came_s: Audio that came out, from the file's beginning on.
-        declared_s: Audio that the file declares, as far as it was asked for; None where it declares nothing.
-        audio_bytes: Bytes that hold audio; None where they cannot be told from others.
+        came_s: Duration of the decoded audio, from the file's beginning on, in seconds.
+        declared_s: Duration that the file declares, up to the end of the excerpt; None where it declares none.
+        audio_bytes: Bytes that hold audio; None where they cannot be distinguished from others.
         read_bytes: Bytes of the packets read.
-        used_bytes: Bytes of those that were decoded.
+        used_bytes: Bytes of the packets that were decoded.
         end_bytes: Bytes of audio behind the last packet read.
-        is_cut: Whether the file's own mark of its end is missing.
+        is_cut: The file's own end mark is missing.
     """
 
     packets: int
@@ -125,19 +125,19 @@ class Counts:
 
     @classmethod
     def of(cls, packets: Packets) -> Self:
-        """Return counts of packets alone."""
+        """Return the counts of packets, and none of durations."""
         return cls(packets.count, packets.broken, read_bytes=packets.read_bytes, used_bytes=packets.used_bytes)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the counts mean.
+    """Result of applying the rules to counts.
 
     Attributes:
-        is_damaged: Whether the track fails.
-        is_truncated: Whether the file has, or had, more than came out.
+        is_damaged: The track fails.
+        is_truncated: The file has, or had, more audio than was decoded.
         used_ratio: Share of the audio's bytes that were decoded, 0 to 1; None where bytes do not count.
-        text: How much of what came out, in words.
+        text: The counts as a message.
     """
 
     is_damaged: bool
@@ -166,16 +166,16 @@ def _text(counts: Counts, used_ratio: float | None) -> str:
 
 
 def is_guess(seconds: float, name: str, bit_rates: list[int | None], size: int, first: int) -> bool:
-    """Tell whether FFmpeg guessed a length: all bytes after the headers, at the bitrate of the first frames.
+    """Tell whether FFmpeg guessed a duration: all bytes after the headers, at the bitrate of the first frames.
 
     Args:
-        seconds: The length.
+        seconds: The duration.
         name: FFmpeg's demuxer.
         bit_rates: Bit rate of each stream; FFmpeg guesses only where it knows all.
-        size: The file's, in bytes.
-        first: Where its first packet began.
+        size: Size of the file, in bytes.
+        first: Offset of the first packet.
     """
-    known = [rate for rate in bit_rates if rate]
-    if name not in _MAY_GUESS or not known or len(known) < len(bit_rates):
+    rates = [rate for rate in bit_rates if rate]
+    if name not in _MAY_GUESS or not rates or len(rates) < len(bit_rates):
         return False
-    return 0 <= size - seconds * sum(known) / 8 <= first + SLACK_BYTES
+    return 0 <= size - seconds * sum(rates) / 8 <= first + SLACK_BYTES

@@ -1,7 +1,7 @@
-"""A source that is watched while FFmpeg reads it: how much memory it takes, and how much time.
+"""Limits on the memory and CPU time of FFmpeg while it reads a file.
 
-A tag of 300 kB can unpack to 300 MB, and a file can be made such that it is searched for ever. FFmpeg asks for every byte
-here, so here such a file comes to its end.
+A tag of 300 kB can unpack to 300 MB, and a crafted file can make FFmpeg search without end. FFmpeg reads every byte through this
+guard, which ends such a file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import IO
 
 from sep_batch.pipeline import errors
 
-MAX_GROWN_BYTES = 512 << 20  # between two reads of one call: the index of a 24 h file takes 300 MB
-PATIENCE_S = 60.0  # of this thread's own CPU time, beyond what the audio lasts that came out
+MAX_GROWN_BYTES = 512 << 20  # within one call of FFmpeg: the index of a 24 h file takes 300 MB
+PATIENCE_S = 60.0  # CPU time of this thread, beyond the duration of the decoded audio
 _PAGE_BYTES = resource.getpagesize()
 
 
@@ -26,10 +26,10 @@ def statm() -> int:
 
 
 class DecodeGuard:
-    """A seekable file for FFmpeg that ends early where something is wrong, and then says what.
+    """A seekable file for FFmpeg that ends early where reading fails or a limit is exceeded; `settle` raises the error.
 
     Attributes:
-        decoded_s: Audio that came out so far; set by who decodes.
+        decoded_s: Duration of the audio decoded so far, in seconds; set by the code that decodes.
     """
 
     def __init__(self, source: IO[bytes]) -> None:
@@ -40,7 +40,7 @@ class DecodeGuard:
         self._before_bytes: int | None = None
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, or none: FFmpeg takes an exception for one damaged packet, and goes on."""
+        """Read at most `size` bytes, none after a failure: FFmpeg would take an exception for one damaged packet, and go on."""
         if self._failure is None:
             try:
                 self._look()
@@ -50,19 +50,19 @@ class DecodeGuard:
         return b""
 
     def seek(self, offset: int, whence: int) -> int:
-        """Go to a place, and return it."""
+        """Move to an offset, and return the position."""
         return self._source.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._source.tell()
 
     def settle(self) -> None:
-        """End one call of FFmpeg's.
+        """Check one finished call of FFmpeg.
 
         Raises:
-            DecodeError: It took more memory or time than an honest file does.
-            TrackError: What reading raised.
+            DecodeError: The call took more memory or CPU time than the limits.
+            TrackError: Reading the source failed.
         """
         self._before_bytes = None
         if self._failure is not None:
@@ -71,14 +71,14 @@ class DecodeGuard:
     def _look(self) -> None:
         spent_s = time.thread_time() - self._begun_s
         if spent_s > PATIENCE_S + self.decoded_s:
-            raise errors.DecodeError(f"decoding took {spent_s:.0f} s for {self.decoded_s:.1f} s of audio")
-        now = self.private_bytes()
+            raise errors.DecodeError(f"decoding took {spent_s:.0f} s of CPU time for {self.decoded_s:.1f} s of audio")
+        private_bytes = self.private_bytes()
         if self._before_bytes is None:
-            self._before_bytes = now
-        elif now - self._before_bytes > MAX_GROWN_BYTES:
-            raise errors.DecodeError(f"its headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
+            self._before_bytes = private_bytes
+        elif private_bytes - self._before_bytes > MAX_GROWN_BYTES:
+            raise errors.DecodeError(f"the headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
 
     def private_bytes(self) -> int:
-        """Return the memory of this process that no other shares."""
+        """Return the memory of this process that is not shared."""
         _, resident, shared, _ = os.pread(statm(), 100, 0).split(b" ", 3)
         return (int(resident) - int(shared)) * _PAGE_BYTES

@@ -1,11 +1,11 @@
-"""The decoder: runs `decoding` in a process of its own, which a file may take with it.
+"""The decoder: runs `decoding` in child processes, so that a file that crashes FFmpeg does not crash the caller.
 
-Each file that is decoded has a child process for as long as it takes; the child is kept for the next one. It holds no
-credentials and no open file: this process reads the source, and hands its bytes over in shared memory as the child asks for
-them. What the child says is read as JSON, never as a pickle.
+Each file has a child process to itself while it is decoded; the child is then kept for the next file. It holds no credentials and
+no open file: this process reads the source, and passes its bytes in shared memory as the child requests them. The child's replies
+are read as JSON, never as a pickle.
 
-A child that dies of a file is replaced. Where it had worked on others before, the file is tried once more in a new one, since
-what broke the process may have been another file's doing.
+A child that dies is replaced. Where it had decoded other files before, the file is retried once in a new child, since an earlier
+file may have broken the process.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderPr
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.source_info import Found, Header
 
-SILENT_S = 120.0  # by the clock, without a message from the child
-PROBE_SILENT_S = 30.0  # the same, for a header
+SILENT_S = 120.0  # wall-clock time without a message from the child
+PROBE_SILENT_S = 30.0  # the same while a header is read
 _AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once
 _READ_BEFORE = 8  # blocks of a file that are read for its header while no child waits for them
 
@@ -43,25 +43,25 @@ def decode(
     on_damage: OnDamage = "keep",
     silent_s: float = SILENT_S,
 ) -> tuple[Iterator[np.ndarray], Found]:
-    """Decode a file to a stereo wave, in the decoder's process, as it is asked for.
+    """Decode a file to a stereo wave in a child process, piece by piece as the iterator is read.
 
     Args:
-        source: Seekable; open until the wave has ended.
+        source: Seekable; stays open until the wave has ended.
         rate_hz: Sample rate of the wave.
         offset_s: Seconds that are decoded and dropped.
         duration_s: Seconds from the offset on; None is to the end.
-        downmix: How more than two channels become two: `itu`, or `first-two`.
-        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
-        silent_s: Seconds by the clock after which a decoder that does not answer is ended.
+        downmix: Rule for more than two channels: `itu`, or `first-two`.
+        on_damage: `keep` flags a file that is truncated or has broken packets; `fail` fails it.
+        silent_s: Seconds of wall-clock time after which a child that does not answer is killed.
 
     Returns:
-        The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
+        The wave in pieces, each (2, samples) float32, together at least one sample, and facts that are filled in on the way.
 
     Raises:
-        DecodeCrash: The decoder died of it, or was over a limit.
-        TrackError: What `decoding.decode` raises, and what reading the source does.
+        DecodeCrash: The child died, or exceeded a limit.
+        TrackError: `decoding.decode`, or reading the source, failed.
 
-    All of them are raised by the iterator.
+    The iterator raises all of them.
     """
     facts = Found()
     options = {
@@ -75,15 +75,15 @@ def decode(
 
 
 def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
-    """Read a file's header, in the decoder's process, and decode nothing.
+    """Read a file's header in a child process; decode nothing.
 
     Args:
         source: Seekable.
-        silent_s: Seconds by the clock after which a decoder that does not answer is ended.
+        silent_s: Seconds of wall-clock time after which a child that does not answer is killed.
 
     Raises:
-        DecodeCrash: The decoder died of it, or was over a limit.
-        TrackError: What `decoding.probe` raises, and what reading the source does.
+        DecodeCrash: The child died, or exceeded a limit.
+        TrackError: `decoding.probe`, or reading the source, failed.
     """
     request, read = {"size": source.seek(0, io.SEEK_END)}, _reader(source)
     blocks = {0: read(0, messages.SOURCE_BYTES)}
@@ -103,10 +103,10 @@ def start() -> str:
     """Start a child, which waits for the first file.
 
     Returns:
-        Why the kernel does not filter its system calls; empty where it does.
+        The reason why the child runs without a system call filter; empty where it has one.
 
     Raises:
-        NotRunnableError: It does not start.
+        NotRunnableError: The child does not start.
     """
     try:
         child = _take_child()
@@ -125,7 +125,7 @@ def _waves(source: IO[bytes], options: Mapping[str, Any], facts: Found, silent_s
 
 
 def _with_retry(request: Mapping[str, Any], read: Read, silent_s: float) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
-    """Yield the pieces of a file's wave, each with what is found so far; at the end None, with all that is found."""
+    """Yield the pieces of a file's wave, each with the facts so far; at the end None, with all facts."""
     delivered, child = 0, _take_child()
     while True:
         try:
@@ -169,7 +169,7 @@ def _reader(source: IO[bytes]) -> Read:
 
 
 class _MissingError(Exception):
-    """A block of the file that was not read before."""
+    """A block of the file that has not been read."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -177,7 +177,7 @@ class _MissingError(Exception):
 
 
 def _cached_reader(blocks: Mapping[int, bytes], fallback: Read | None) -> Read:
-    """Return a reader of a file of which some blocks are there; what is asked for never reaches over the end of one."""
+    """Return a reader of a file of which some blocks are cached; a request never crosses the end of a block."""
 
     def read(position: int, count: int) -> bytes:
         number, start = divmod(position, messages.SOURCE_BYTES)
@@ -191,7 +191,7 @@ def _cached_reader(blocks: Mapping[int, bytes], fallback: Read | None) -> Read:
 
 
 def _take_child() -> DecoderProcess:
-    """Return a child that waits for a file; start one where none does."""
+    """Return an idle child, or start one."""
     with _LOCK:
         if _IDLE:
             return _IDLE.pop()
@@ -202,13 +202,13 @@ def _start_child() -> DecoderProcess:
     try:
         return DecoderProcess()
     except DecoderDiedError as death:
-        crash = errors.DecodeCrash(f"no decoder: its process {death}")
+        crash = errors.DecodeCrash(f"the decoder did not start: its process {death}")
         crash.transient = True
         raise crash from death
 
 
 def _return_child(child: DecoderProcess) -> None:
-    """Keep a child for the next file, or end it where it is not fit for one."""
+    """Keep an idle child for the next file; end any other."""
     if not child.is_idle:
         child.end()
         return
@@ -219,4 +219,4 @@ def _return_child(child: DecoderProcess) -> None:
 _LOCK = threading.Lock()
 _IDLE = list[DecoderProcess]()
 _PROBING = threading.Semaphore(_AT_WORK)
-os.register_at_fork(after_in_child=_IDLE.clear)  # they are the parent's
+os.register_at_fork(after_in_child=_IDLE.clear)  # these children belong to the process that forked

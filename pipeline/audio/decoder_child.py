@@ -1,8 +1,8 @@
-"""The decoder's process: it decodes what its parent sends it, one file after another, and may do nothing else.
+"""The program of a decoder's child process: it decodes files of its parent, one after another, and may do nothing else.
 
-FFmpeg is a million lines of C that read whatever the world calls a song. A file that breaks it breaks this process, which holds
-no other track, no credentials and no open file, and the parent starts another. It imports NumPy and PyAV, and enters the sandbox
-before it is sent the first byte.
+FFmpeg is a million lines of C that read untrusted files. A file that crashes it crashes this process only, which holds no other
+track, no credentials and no open file, and the parent starts another. It imports NumPy and PyAV, and enters the sandbox before it
+receives the first byte.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from sep_batch.pipeline.audio import containers, decode_guard, decoding, message
 
 
 class RefusedError(Exception):
-    """The parent does not give the bytes that were asked for, and wants no more of this file."""
+    """The parent cannot read the requested bytes, and gives this file up."""
 
 
 class Source(io.RawIOBase):
-    """The file that is decoded, whose bytes the parent reads in whole blocks; two are kept, as headers are read again."""
+    """The file to decode, which the parent reads in whole blocks; the last two are kept, since headers are read again."""
 
     def __init__(self, child: Child, size: int) -> None:
         self._child, self._size, self._position = child, size, 0
         self._blocks = dict[int, bytes]()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as one block goes."""
+        """Fill the buffer, at most to the end of one block."""
         if self._position >= self._size:
             return 0
         number, offset = divmod(self._position, messages.SOURCE_BYTES)
@@ -54,20 +54,20 @@ class Source(io.RawIOBase):
         return self._blocks[number]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
+        """Move to an offset, and return the position."""
         self._position = max(0, offset + (0, self._position, self._size)[whence])
         return self._position
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._position
 
     def seekable(self) -> bool:
-        """Tell that it is."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Tell that it is."""
+        """Return True."""
         return True
 
 
@@ -80,7 +80,7 @@ class Child:
         self._decoded_s: Callable[[], float] = float
 
     def serve(self) -> None:
-        """Answer requests until the parent is gone."""
+        """Answer requests until the parent has ended."""
         with contextlib.suppress(messages.ClosedError):
             while True:
                 self._answer(messages.receive(self._requests))
@@ -93,7 +93,7 @@ class Child:
         """Have the parent read some bytes of the file.
 
         Raises:
-            RefusedError: It does not.
+            RefusedError: The parent cannot read them.
         """
         self.say(read=[offset, count], decoded_s=self._decoded_s())
         count_read = messages.receive(self._requests)["bytes"]
@@ -114,7 +114,7 @@ class Child:
             os._exit(messages.MEMORY_EXIT)
         except messages.ClosedError:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever a file makes a library raise is that file's failure)
+        except Exception as error:  # noqa: BLE001 (any error that a file causes in a library is that file's failure)
             where = traceback.extract_tb(error.__traceback__)[-1]
             self.say(raised=f"{type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno})")
 
@@ -128,7 +128,7 @@ class Child:
         return asdict(facts)
 
     def _hand_over(self, wave: np.ndarray, facts: dict[str, Any]) -> bool:
-        """Give the parent a piece of the wave, (2, samples) float32, and tell whether it wants more."""
+        """Pass the parent a piece of the wave, (2, samples) float32; return whether it requests more."""
         samples = wave.shape[1]
         np.frombuffer(self._memory, np.float32, 2 * samples).reshape(2, samples)[:] = wave
         self.say(wave=samples, found=facts)
@@ -136,8 +136,8 @@ class Child:
 
 
 def main(requests: int, replies: int, memory: int, parent: int) -> None:
-    """Enter the sandbox, say so, and serve."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the whole group of processes: the parent decides
+    """Enter the sandbox, report it, and serve."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole process group: the parent handles them
         signal.signal(number, signal.SIG_IGN)
     for kind in ("audio", "video", "subtitles"):  # imported by PyAV with the first stream of a kind
         for name in ("stream", "codeccontext"):
@@ -145,9 +145,9 @@ def main(requests: int, replies: int, memory: int, parent: int) -> None:
     child = Child(requests, replies, memory)
     containers.announce = lambda name: child.say(container=name)
     decode_guard.statm()  # opened while files can be
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):  # nothing that a library prints reaches a terminal; the errors of a start, until here, did
-        os.dup2(nothing, standard)
+    devnull = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # no library prints to the terminal; errors of the start, until here, do
+        os.dup2(devnull, descriptor)
     child.say(ready=True, unfiltered=sandbox.enter(parent))
     child.serve()
 

@@ -1,4 +1,4 @@
-"""The decoder's process as its parent sees it: started, asked, watched, and ended where it is over its limits."""
+"""A decoder's child process from its parent's side: start it, send it files, watch it, and kill it over its limits."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio import messages
 from sep_batch.pipeline.audio.sandbox import ADDRESS_SPACE_BYTES
 
-CPU_S = 60.0  # CPU time for one file, beyond the duration of the audio that came out
-START_S = 60.0  # by the clock, for a child to start on a busy machine; 0.4 s on an idle one
-_LOOK_S = 0.5  # between two looks at a child that says nothing
+CPU_S = 60.0  # CPU time for one file, beyond the duration of the decoded audio
+START_S = 60.0  # wall-clock time for a child to start on a busy machine; 0.4 s on an idle one
+_LOOK_S = 0.5  # between two checks of a silent child
 _PROGRAM = "sep_batch.pipeline.audio.decoder_child"
-_ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child is given
+_ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child gets
 _F_SEAL_SHRINK = 0x0002
-_CLASSES = {one.error_class: one for one in errors.TrackError.__subclasses__()}
-Read = Callable[[int, int], bytes]  # of an offset and a number of bytes
+_CLASSES = {kind.error_class: kind for kind in errors.TrackError.__subclasses__()}
+Read = Callable[[int, int], bytes]  # takes an offset and a number of bytes
 
 
 class DecoderDiedError(Exception):
-    """The decoder's process ended while it was at work on a file.
+    """The child process ended while it worked on a file.
 
     Attributes:
-        may_be_others: Whether the cause may be what an earlier file did to the process.
-        transient: Whether the cause may be the machine.
+        may_be_others: An earlier file may have caused it.
+        transient: The machine may have caused it.
     """
 
     def __init__(self, reason: str, *, may_be_others: bool = False, transient: bool = False) -> None:
@@ -45,20 +45,20 @@ class DecoderDiedError(Exception):
 
 
 class DecoderProcess:
-    """A child process that decodes one file after another, until one of them breaks it.
+    """A child process that decodes one file after another, until one of them crashes it.
 
     Attributes:
-        files: How many it was given.
-        container: Container that it took the last file for.
-        is_idle: Whether it waits for the next one.
-        unfiltered: Why the kernel does not filter its system calls; empty where it does.
+        files: Number of files it was sent.
+        container: Container of the last file, as the child identified it.
+        is_idle: The child waits for the next file.
+        unfiltered: The reason why the child runs without a system call filter; empty where it has one.
     """
 
     def __init__(self) -> None:
-        """Start it, and wait until it is in its sandbox.
+        """Start the process, and wait until it has entered its sandbox.
 
         Raises:
-            DecoderDiedError: It does not start.
+            DecoderDiedError: The process does not start.
         """
         self.files, self.container, self.is_idle = 0, "", False
         self._unread, self._cpu_begun_s = bytearray(), 0.0
@@ -66,7 +66,7 @@ class DecoderProcess:
         self._replies, replies = os.pipe()
         shared = os.memfd_create("sep-batch-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(shared, messages.MEMORY_BYTES)
-        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _F_SEAL_SHRINK)  # or touching it could end this process
+        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _F_SEAL_SHRINK)  # else a child that shrinks it could crash this process
         self._memory = mmap.mmap(shared, messages.MEMORY_BYTES)
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
@@ -75,8 +75,8 @@ class DecoderProcess:
         except OSError as error:
             raise DecoderDiedError(f"cannot be started: {error}", transient=True) from error
         finally:
-            for theirs in (requests, replies, shared):
-                os.close(theirs)
+            for descriptor in (requests, replies, shared):
+                os.close(descriptor)
         try:
             self.unfiltered = str(self._receive(START_S).get("unfiltered", ""))
         except DecoderDiedError:
@@ -87,22 +87,22 @@ class DecoderProcess:
     def run(
         self, request: Mapping[str, Any], read: Read, silent_s: float
     ) -> Generator[tuple[np.ndarray, dict[str, Any]], None, dict[str, Any]]:
-        """Have it work on one file.
+        """Have the child work on one file.
 
         Args:
             request: Request, as `decoder_child` takes it.
-            read: Called with an offset in the file and a number of bytes; what it raises ends the work, and is raised here.
-            silent_s: Seconds by the clock that it may say nothing.
+            read: Called with an offset in the file and a number of bytes; an error of it ends the work, and is raised here.
+            silent_s: Seconds of wall-clock time that the child may stay silent.
 
         Yields:
-            A piece of the wave, (2, samples) float32, and what is found so far.
+            A piece of the wave, (2, samples) float32, and the facts so far.
 
         Returns:
-            What it has to say at the end.
+            The child's final facts.
 
         Raises:
-            DecoderDiedError: The file broke it, or was over a limit.
-            TrackError: What decoding it, or reading it, raised.
+            DecoderDiedError: The child died, or exceeded a limit.
+            TrackError: Decoding or reading the file failed.
         """
         self.files, self.container, self.is_idle = self.files + 1, "", False
         self._cpu_begun_s = self._cpu_s()
@@ -128,7 +128,7 @@ class DecoderProcess:
                 return _result(message)
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Kill the child."""
         with contextlib.suppress(ProcessLookupError):
             self._popen.kill()
         self._popen.wait()
@@ -139,7 +139,7 @@ class DecoderProcess:
     def _hand_on(self, message: dict[str, Any], silent_s: float) -> Generator[tuple[np.ndarray, dict[str, Any]], None, None]:
         samples = message["wave"]
         if not 0 < samples <= messages.WAVE_SAMPLES:
-            raise DecoderDiedError("sent an answer that makes no sense")
+            raise DecoderDiedError("sent an invalid reply")
         wave = np.frombuffer(self._memory, np.float32, 2 * samples).reshape(2, samples).copy()
         is_wanted = False
         try:
@@ -148,15 +148,15 @@ class DecoderProcess:
         finally:
             self._send({"more": is_wanted})
             if not is_wanted:
-                self._receive(silent_s)  # its last word on this file
+                self._receive(silent_s)  # its final reply on this file
                 self.is_idle = True
 
     def _answer_read(self, request: tuple[int, int], read: Read) -> BaseException | None:
-        """Put bytes of the file where the child finds them; return what reading raised."""
+        """Put bytes of the file into the shared memory; return the error where reading failed."""
         offset, count = request
         try:
             content = read(offset, min(count, messages.SOURCE_BYTES))
-        except Exception as error:  # noqa: BLE001 (raised by `run`, once the child has let go of the file)
+        except Exception as error:  # noqa: BLE001 (raised by `run`, once the child has given the file up)
             self._send({"bytes": None})
             return error
         self._memory[messages.WAVE_BYTES : messages.WAVE_BYTES + len(content)] = content
@@ -182,11 +182,11 @@ class DecoderProcess:
                 elif (spent_s := self._cpu_s() - self._cpu_begun_s) > CPU_S + decoded_s:
                     raise DecoderDiedError(f"was stopped: {spent_s:.0f} s of CPU time for {decoded_s:.1f} s of audio")
         except messages.ClosedError:
-            raise DecoderDiedError("sent an answer that makes no sense") from None
+            raise DecoderDiedError("sent an invalid reply") from None
         return message
 
     def _death(self) -> DecoderDiedError:
-        """Return why it is gone."""
+        """Return the error that says why the child ended."""
         try:
             code = self._popen.wait(_LOOK_S)
         except subprocess.TimeoutExpired:
@@ -196,37 +196,37 @@ class DecoderProcess:
         if code >= 0:
             return DecoderDiedError(f"ended with exit code {code}", may_be_others=True)
         name = signal.Signals(-code).name
-        if -code == signal.SIGKILL:  # not ours: the kernel sends it where the machine's memory runs out
+        if -code == signal.SIGKILL:  # not from this process: the kernel sends it where the machine's memory runs out
             return DecoderDiedError(
-                f"was killed ({name}), as where the machine's memory runs out", may_be_others=True, transient=True
+                f"was killed ({name}), possibly because the machine ran out of memory", may_be_others=True, transient=True
             )
         return DecoderDiedError(f"crashed ({name})", may_be_others=True)
 
     def _cpu_s(self) -> float:
-        """Return the CPU time it has taken so far."""
-        with contextlib.suppress(OSError):  # it is gone
+        """Return the CPU time that the child has used."""
+        with contextlib.suppress(OSError):  # it has ended
             return time.clock_gettime((~self._popen.pid << 3) | 2)  # the kernel's number of a process's CPU clock
         return 0.0
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:
-    """Return the last word on a file, or raise what it says."""
+    """Return the facts of the final reply on a file, or raise its error."""
     if "failed" in message:
         name, text = message["failed"]
         raise _CLASSES.get(name, errors.DecodeError)(text)
     if "done" not in message:
-        raise DecoderDiedError("sent an answer that makes no sense")
+        raise DecoderDiedError("sent an invalid reply")
     return dict(message["done"])
 
 
-def _start(theirs: tuple[int, int, int]) -> subprocess.Popen[bytes]:
-    """Start the child; it dies with the thread that does this, so that is one which lasts as long as the process."""
+def _start(descriptors: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+    """Start the child, in a thread that lasts as long as this process: the kernel kills the child when the thread ends."""
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
     environment |= {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-P", "-m", _PROGRAM, *map(str, theirs), str(os.getpid())]
-    return subprocess.Popen(  # noqa: S603 (our own program)
-        command, pass_fds=theirs, env=environment, cwd="/", stdin=subprocess.DEVNULL
+    command = [sys.executable, "-P", "-m", _PROGRAM, *map(str, descriptors), str(os.getpid())]
+    return subprocess.Popen(  # noqa: S603 (a program of this package)
+        command, pass_fds=descriptors, env=environment, cwd="/", stdin=subprocess.DEVNULL
     )
 
 

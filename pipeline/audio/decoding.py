@@ -1,4 +1,4 @@
-"""Decode: a file becomes a stereo wave as it is asked for, or says what its header knows.
+"""Decoding of a file to a stereo wave, piece by piece, and reading of its header.
 
 Waves are (2, samples) float32, full scale 1. Integers are read as x / 32768, and likewise at 24 bits.
 """
@@ -22,9 +22,9 @@ from sep_batch.pipeline.audio.reader import MAX_RATE_HZ, Reader
 from sep_batch.pipeline.audio.source_info import LOUDEST, MAX_S, Found, Header
 
 _FAR_S = 1e9  # past the end of every file
-_GUESSED = ("aac", "ac3", "mp3")  # their length may be a guess from all bytes, which must then be those of the audio
-_DOUBTED = ("asf", "mp3")  # FFmpeg guesses where the file is longer than its header says, by a picture behind the audio
-_UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their length from the bitrate
+_GUESSED = ("aac", "ac3", "mp3")  # FFmpeg may guess the duration from the number of bytes: tags must be left out first
+_DOUBTED = ("asf", "mp3")  # FFmpeg guesses where a picture behind the audio makes the file longer than its header declares
+_UNDECLARED = ("aac", "ac3")  # raw streams: FFmpeg guesses their duration from the bitrate
 
 
 def decode(
@@ -36,54 +36,54 @@ def decode(
     downmix: Downmix = DEFAULT_DOWNMIX,
     on_damage: OnDamage = "keep",
 ) -> tuple[Iterator[np.ndarray], Found]:
-    """Decode a file to a stereo wave, as it is asked for.
+    """Decode a file to a stereo wave, piece by piece as the iterator is read.
 
     Args:
-        source: Seekable, at its start; open until the wave has ended.
+        source: Seekable, at its start; stays open until the wave has ended.
         rate_hz: Sample rate of the wave; other rates are resampled in the file's own layout, so levels stay.
-        offset_s: Decoded and dropped, not sought, so an excerpt is exactly that of the whole.
-        duration_s: From the offset on; None is to the end.
-        downmix: How more than two channels become two: `itu`, or `first-two`.
-        on_damage: Whether a file that is truncated or has broken packets is kept and flagged, or fails.
+        offset_s: Seconds that are decoded and dropped, not sought, so that an excerpt is exactly that of the whole.
+        duration_s: Seconds from the offset on; None is to the end.
+        downmix: Rule for more than two channels: `itu`, or `first-two`.
+        on_damage: `keep` flags a file that is truncated or has broken packets; `fail` fails it.
 
     Returns:
-        The wave in pieces, each (2, samples) float32, together at least one sample, and what is found on the way.
+        The wave in pieces, each (2, samples) float32, together at least one sample, and facts that are filled in on the way.
 
     Raises:
-        UnsupportedFormat: Not a container or codec that is read.
-        DecodeError: Nothing in it can be decoded.
-        EmptyAudio: No samples, or none between offset and duration.
-        TooLong: More than `MAX_S`.
+        UnsupportedFormat: The container or codec is not supported.
+        DecodeError: Nothing in the file can be decoded.
+        EmptyAudio: The file has no samples, or none between offset and duration.
+        TooLong: The wave is longer than `MAX_S`.
         NonfiniteAudio: No sample is a number.
-        Damaged: Less came out than `damage` lets pass, or with `on_damage` "fail" less than all.
+        Damaged: Less was decoded than the rules of `damage` accept, or with `on_damage` "fail" less than all.
 
-    All of them are raised by the iterator, the last one at its end.
+    The iterator raises all of them, the last one at its end.
     """
     facts = Found()
     return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, facts), facts
 
 
 def probe(source: IO[bytes]) -> Header:
-    """Read what a file's header says, and decode nothing.
+    """Read a file's header; decode nothing.
 
     Args:
         source: Seekable, at its start.
 
     Raises:
-        EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` does.
+        EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` raises them.
     """
     file = containers.identify(source)
     if file.name in _GUESSED:
         file, _ = extent.without_tags(file)
-    bound = containers.MOST_ALLOCATED_BYTES  # files of all kinds are probed at once, and it is the process's
+    bound = containers.MOST_ALLOCATED_BYTES  # the bound is the process's, and threads probe files of all kinds
     with containers.opened(file, bound_bytes=bound) as (container, watched):
         reader = Reader(container, MAX_RATE_HZ, Found(), watched)
         codec = reader.stream.codec_context
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
         if file.name in _DOUBTED:
-            said_s = _declared_s(reader, file, extent.look(file))
-            seconds = said_s if said_s and abs(said_s - seconds) > damage.SLACK_S else seconds
+            header_s = _declared_s(reader, file, extent.look(file))
+            seconds = header_s if header_s and abs(header_s - seconds) > damage.SLACK_S else seconds
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 
 
@@ -100,19 +100,19 @@ def _pieces(
     front = extent.look(file)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
     with chain.reading(file, rate_hz, facts, downmix) as reader:
-        asked_s = math.inf if duration_s is None else offset_s + duration_s
-        if min(_declared_s(reader, file, front) or 0.0, asked_s) - offset_s > MAX_S + damage.SLACK_S:
+        end_s = math.inf if duration_s is None else offset_s + duration_s
+        if min(_declared_s(reader, file, front) or 0.0, end_s) - offset_s > MAX_S + damage.SLACK_S:
             raise errors.TooLong(_too_long())
         yield from _kept(reader, begin, samples)
         counts = damage.Counts.of(reader.packets)
-        if reader.ended and facts.samples != samples:  # not an excerpt that is complete
+        if reader.ended and facts.samples != samples:  # else the excerpt is complete
             counts = reader.counts() if isinstance(reader, Chain) else _counts(reader, file, front, audio_end)
-            counts = replace(counts, declared_s=counts.declared_s and min(counts.declared_s, asked_s))
+            counts = replace(counts, declared_s=counts.declared_s and min(counts.declared_s, end_s))
         _judge(counts, on_damage, facts)
 
 
 def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) -> float | None:
-    """Return the seconds that a file declares; None where it declares nothing, or FFmpeg would guess them."""
+    """Return the declared duration in seconds; None where there is none, or FFmpeg would guess it."""
     if file.name == "mp3" and isinstance(reader, Reader):
         return front.mp3_s(reader.stream.codec_context.sample_rate)
     if file.name == "asf":
@@ -121,13 +121,13 @@ def _declared_s(reader: Reader | Chain, file: AudioFile, front: extent.Front) ->
 
 
 def _counts(reader: Reader, file: AudioFile, front: extent.Front, audio_end: int) -> damage.Counts:
-    """Return what was counted of a file that was read to its end.
+    """Return the counts of a file that was read to its end.
 
     Args:
-        reader: Has ended.
+        reader: The reader, at its end.
         file: The file that it read.
-        front: First bytes of the file.
-        audio_end: Where the zeros at its end begin.
+        front: Facts from the first bytes of the file.
+        audio_end: End of the audio, where zeros at the end of the file begin.
     """
     packets, streams, came_s = reader.packets, reader.streams(), reader.watched.decoded_s
     packets.leave_out(audio_end)
@@ -157,29 +157,30 @@ def _samples(seconds: float, rate_hz: int) -> int:
 
 
 def _kept(reader: Reader | Chain, begin: int, samples: int | None) -> Iterator[np.ndarray]:
-    """Yield so many samples from `begin` on, as soon as they come, with what is no number made zero."""
-    facts, place = reader.found, 0
+    """Yield `samples` samples from `begin` on, as soon as they are decoded; values that are no numbers become zero."""
+    facts, position = reader.found, 0
     end = None if samples is None else begin + samples
     for block in reader:
-        first, stop = max(begin - place, 0), block.shape[1] if end is None else min(end - place, block.shape[1])
-        place += block.shape[1]
+        first, stop = max(begin - position, 0), block.shape[1] if end is None else min(end - position, block.shape[1])
+        position += block.shape[1]
         if first < stop:
             facts.samples += stop - first
             if facts.samples > MAX_S * reader.rate_hz:
                 raise errors.TooLong(_too_long())
             yield _finite(block[:, first:stop], facts)
-        if end is not None and place >= end:
+        if end is not None and position >= end:
             break
-    if not place and facts.skipped_packets:
+    if not position and facts.skipped_packets:
         raise errors.DecodeError(f"none of its {facts.skipped_packets} packets could be decoded")
     if not facts.samples:
-        raise errors.EmptyAudio(f"no samples from {begin / reader.rate_hz:g} s on; the file has {place / reader.rate_hz:g} s")
+        start_s, file_s = begin / reader.rate_hz, position / reader.rate_hz
+        raise errors.EmptyAudio(f"no samples from {start_s:g} s on; the file lasts {file_s:g} s")
     if facts.nonfinite_samples == 2 * facts.samples:
-        raise errors.NonfiniteAudio(f"{facts.nonfinite_samples} samples, none of them a number")
+        raise errors.NonfiniteAudio(f"all {facts.nonfinite_samples:,} sample values are NaN, Inf or beyond any full scale")
 
 
 def _too_long() -> str:
-    return f"longer than {MAX_S / 3600:g} h; give offset and duration, or cut it"
+    return f"longer than {MAX_S / 3600:g} h; set an offset and a duration, or split the file"
 
 
 def _finite(wave: np.ndarray, facts: Found) -> np.ndarray:

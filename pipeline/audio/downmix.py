@@ -1,8 +1,8 @@
-"""Downmix: a source of more than two channels becomes stereo, by the names of its channels.
+"""Downmix: more than two channels are mixed to stereo, by the names of the channels.
 
 Source: Recommendation ITU-R BS.775-4, annex 4 (3/2 to 2/0): L' = L + 0.7071 C + 0.7071 Ls, and R' alike. A mono surround is
-split over both surrounds first (table 2), so it is heard at 0.7071 x 0.7071 in each. There is no automatic gain: the sum of loud
-channels may exceed full scale, which floats hold.
+split over both surrounds first (table 2), so its gain is 0.7071 x 0.7071 on each side. There is no automatic gain: the sum of
+loud channels may exceed full scale, which floats can hold.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HALF_POWER = math.sqrt(0.5)  # -3 dB
 _FRONT = ((1.0, 0.0), (0.0, 1.0))
 _SIDE = ((HALF_POWER, 0.0), (0.0, HALF_POWER))
 _CENTRE = (HALF_POWER, HALF_POWER)
-_BOTH = (0.5, 0.5)  # a channel in the middle that is none of the three in front: -3 dB, then -3 dB for each side
+_BOTH = (0.5, 0.5)  # a middle channel other than the front centre: -3 dB, then -3 dB for each side
 _SILENT = (0.0, 0.0)
 
-# FFmpeg's names of all channels that have a place, in the order of their bits: in a native layout they come in this order.
-# The gain of each into left and right.
+# Gain of each channel into left and right, by FFmpeg's names of all channels with a position, in the order of their bits: native
+# layouts have this order.
 GAINS: dict[str, tuple[float, float]] = {
     **dict(zip(("FL", "FR"), _FRONT, strict=True)),
     "FC": _CENTRE,
@@ -52,14 +52,14 @@ GAINS: dict[str, tuple[float, float]] = {
     **dict(zip(("TTL", "TTR"), _SIDE, strict=True)),
     **dict(zip(("BIL", "BIR"), _FRONT, strict=True)),
 }
-NAMELESS = "NONE"  # FFmpeg's name of each channel of a layout that is a number only
-_PLACES = {name: place for place, name in enumerate(GAINS)}
-_KNOWN = GAINS | {  # any other harmonic is left out; any other name is a channel without a place, and is heard in the middle
-    "AMBI0": _BOTH,  # with the next, two cardioids to the left and to the right: (W + Y) / 2 and (W - Y) / 2
+NAMELESS = "NONE"  # FFmpeg's name of each channel of a layout that is only a number of channels
+_POSITIONS = {name: position for position, name in enumerate(GAINS)}
+_NAMED = GAINS | {  # any other harmonic is left out; a channel of any other name has no position, and goes to the middle
+    "AMBI0": _BOTH,  # with AMBI1, two cardioids to the left and to the right: (W + Y) / 2 and (W - Y) / 2
     "AMBI1": (0.5, -0.5),
-    "UNSD": _SILENT,  # not used, says the file
+    "UNSD": _SILENT,  # marked as unused in the file
 }
-_FINISHED = ({"DL", "DR"}, {"BIL", "BIR"})  # a stereo mix that the file carries beside its other channels: it is taken alone
+_FINISHED = ({"DL", "DR"}, {"BIL", "BIR"})  # a stereo mix that the file has beside its other channels: only it is used
 _UNNAMED = {  # orders of RFC 9639 (FLAC), section 9.1.3, which are WAVE's; by the number of channels
     3: ("FL", "FR", "FC"),
     4: ("FL", "FR", "BL", "BR"),
@@ -71,23 +71,23 @@ _UNNAMED = {  # orders of RFC 9639 (FLAC), section 9.1.3, which are WAVE's; by t
 
 
 def is_native(names: Sequence[str]) -> bool:
-    """Tell whether channels are all known, and in FFmpeg's own order, so that their layout is a bit mask."""
-    places = [_PLACES.get(name, -1) for name in names]
-    return bool(places) and places[0] >= 0 and all(before < after for before, after in pairwise(places))
+    """Tell whether all channels have positions, in FFmpeg's own order, so that their layout is a bit mask."""
+    positions = [_POSITIONS.get(name, -1) for name in names]
+    return bool(positions) and positions[0] >= 0 and all(before < after for before, after in pairwise(positions))
 
 
 def is_named(names: Sequence[str]) -> bool:
-    """Tell whether at least one channel has a name that means a place or a spherical harmonic."""
+    """Tell whether at least one channel has the name of a position or a spherical harmonic."""
     return any(name in GAINS or name.startswith("AMBI") for name in names)
 
 
 def is_custom(names: Sequence[str]) -> bool:
-    """Tell whether channels have an order of their own: neither a bit mask, nor a number only, nor spherical harmonics."""
+    """Tell whether channels have a custom order: neither a bit mask, nor only a number, nor spherical harmonics."""
     return not is_native(names) and any(name != NAMELESS and not name.startswith("AMBI") for name in names)
 
 
 def matrix(names: Sequence[str], downmix: Downmix) -> np.ndarray | None:
-    """Return the gains of a source's channels, (2, channels) float32; None where the first two are taken as they are.
+    """Return the gains of a source's channels, (2, channels) float32; None where mono, or the first two, are used unchanged.
 
     Args:
         names: FFmpeg's name of each channel, in the file's order.
@@ -95,7 +95,7 @@ def matrix(names: Sequence[str], downmix: Downmix) -> np.ndarray | None:
     """
     if downmix == "first-two" or len(names) < 2 or (len(names) == 2 and list(names) != ["FR", "FL"]):
         return None
-    if any(gain for name in names for gain in _KNOWN.get(name, _SILENT)):
+    if any(gain for name in names for gain in _NAMED.get(name, _SILENT)):
         return _gains(names)
     return _gains(_UNNAMED[len(names)]) if len(names) in _UNNAMED else None
 
@@ -104,11 +104,11 @@ def _gains(names: Sequence[str]) -> np.ndarray:
     finished = next((pair for pair in _FINISHED if pair <= set(names)), None)
     if finished:
         return np.array([GAINS[name] if name in finished else _SILENT for name in names], np.float32).T
-    return np.array([_KNOWN.get(name, _SILENT if name.startswith("AMBI") else _BOTH) for name in names], np.float32).T
+    return np.array([_NAMED.get(name, _SILENT if name.startswith("AMBI") else _BOTH) for name in names], np.float32).T
 
 
 def mixed(planes: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Mix channels, (channels, n) float32, with gains, (2, channels); how a wave is cut changes no sample of the result."""
+    """Mix channels, (channels, n) float32, with gains, (2, channels); the samples do not depend on how a wave is cut."""
     wave = np.zeros((2, planes.shape[1]), np.float32)
     for side, channel in np.argwhere(gains):
         wave[side] += gains[side, channel] * planes[channel]

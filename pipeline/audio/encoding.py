@@ -1,4 +1,4 @@
-"""Encode: a wave becomes a file, bit-exact: same samples, same bytes. FFmpeg's encoders, and the way to all of them."""
+"""Bit-exact encoding of a wave to a file: same samples, same bytes. FFmpeg's encoders, and the choice of an encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sep_batch.pipeline.audio.codecs import BLOCK, Codec, raw
 from sep_batch.pipeline.audio.vorbis import VorbisEncoder
 
-_RIFF_BYTES = (1 << 32) - 1024  # of samples; more do not fit beside the headers of a plain WAV
+_RIFF_BYTES = (1 << 32) - 1024  # most bytes of samples that fit beside the headers of a plain WAV
 
 
 def open_encoder(
@@ -22,11 +22,11 @@ def open_encoder(
 
     Args:
         out: A seekable file, or a path.
-        codec: How to write it.
-        channels: One or two.
-        rate_hz: The wave's sampling rate, one of the codec's.
+        codec: Codec to write with.
+        channels: Number of channels, 1 or 2.
+        rate_hz: Sample rate of the wave, one of the codec's.
         bitrate: Bits per second, for lossy codecs.
-        samples: How many will come, where it may be more than a WAV of 4 GiB holds; that is written as RF64.
+        samples: Samples per channel to come; a WAV that would exceed 4 GiB is written as RF64.
     """
     if codec.encoder == "vorbis":
         return VorbisEncoder(out, channels=channels, rate_hz=rate_hz, bitrate=bitrate)
@@ -34,17 +34,17 @@ def open_encoder(
 
 
 class Encoder:
-    """Writes one wave bit-exact, a block at a time: same samples, same bytes, however they are cut into blocks."""
+    """Writes one wave bit-exact, block by block: same samples, same bytes, for any cut into blocks."""
 
     def __init__(
         self, out: IO[bytes] | str, codec: Codec, *, channels: int, rate_hz: int, bitrate: int | None, samples: int
     ) -> None:
-        self.codec, self._rate_hz, self._channels, self._place = codec, rate_hz, channels, 0
+        self.codec, self._rate_hz, self._channels, self._position = codec, rate_hz, channels, 0
         options = {"fflags": "+bitexact"}
         if codec.container == "wav" and samples * channels * codec.bytes_a_value >= _RIFF_BYTES:
             options["rf64"] = "always"
         if codec.container == "ipod":
-            options["movie_timescale"] = str(rate_hz)  # else it says how long the sound is in milliseconds only
+            options["movie_timescale"] = str(rate_hz)  # else the duration is stored in milliseconds
         self._layout = "stereo" if channels == 2 else "mono"
         self._muxer = av.open(out, "w", format=codec.container, options=options)
         stream: Any = self._muxer.add_stream(codec.encoder, rate=rate_hz, options={"flags": "+bitexact"}, layout=self._layout)
@@ -70,11 +70,11 @@ class Encoder:
         self.add(np.zeros((self._stream.codec_context.frame_size, self._channels), self.codec.dtype))
 
     def add(self, frames: np.ndarray) -> None:
-        """Write the next samples: (samples, channels), as `raw` gives them."""
+        """Write the next samples: (samples, channels), as `raw` returns them."""
         planes = np.ascontiguousarray(frames.T) if self.codec.samples.endswith("p") else frames.reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(planes, format=self.codec.samples, layout=self._layout)
-        frame.sample_rate, frame.pts = self._rate_hz, self._place
-        self._place += len(frames)
+        frame.sample_rate, frame.pts = self._rate_hz, self._position
+        self._position += len(frames)
         self._muxer.mux(self._stream.encode(frame))
 
 
@@ -83,8 +83,8 @@ def encode(wave: np.ndarray, codec: Codec, *, rate_hz: int, bitrate: int | None 
 
     Args:
         wave: (channels, samples) float32, one channel or two; clipped where the codec holds integers.
-        codec: How to write it.
-        rate_hz: Its sampling rate, one of the codec's.
+        codec: Codec to write with.
+        rate_hz: Sample rate of the wave, one of the codec's.
         bitrate: Bits per second, for lossy codecs.
     """
     out = io.BytesIO()

@@ -1,6 +1,6 @@
-"""Frame headers of raw streams (MPEG audio, ADTS, AC-3, E-AC-3): the length of a frame, and how many frames follow one another.
+"""Frame headers of raw streams (MPEG audio, ADTS, AC-3, E-AC-3): the length of a frame, and the number of consecutive frames.
 
-One header is four bytes that any file may hold; several, each where the one before says that the next begins, are a stream.
+One header is a few bytes that any file may hold. Several of them, each at the end of the frame before, are a stream.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from collections.abc import Hashable
 from typing import NamedTuple
 
-MIN_FRAMES = 4  # in a row make a stream, wherever they begin
-_HEADER_BYTES = 8  # the longest that is looked at
+MIN_FRAMES = 4  # consecutive frames that make a stream at any offset
+_HEADER_BYTES = 8  # the longest header that is read
 _SYNC = re.compile(rb"\xff(?=[\xe0-\xff])|\x0b\x77")  # two may overlap: FF FF FB
 
 _KBPS_1 = (
@@ -42,15 +42,15 @@ class Frame(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Frames in a row.
+    """Consecutive frames.
 
     Attributes:
-        demuxer: FFmpeg's demuxer for them; empty where there is none.
-        start: Where the first begins.
-        frames: How many they are.
-        reaches_end: The last one ends at or behind the end of the bytes.
-        stop: Where the last one ends.
-        last_bytes: Length of the last one.
+        demuxer: FFmpeg's demuxer for the frames; empty where there is none.
+        start: Offset of the first frame.
+        frames: Number of frames.
+        reaches_end: The last frame ends at or behind the end of the bytes.
+        stop: End of the last frame.
+        last_bytes: Length of the last frame.
     """
 
     demuxer: str
@@ -62,26 +62,26 @@ class Run(NamedTuple):
 
 
 def run_at(content: bytes, start: int, most: int | None = None) -> Run:
-    """Follow the frames that begin at a place; a header of which only the beginning is there counts as none.
+    """Follow the frames from an offset on; an incomplete header at the end counts as none.
 
     Args:
         content: Bytes of a stream.
         start: Offset of the first frame.
-        most: Frames that suffice; None follows them to the end.
+        most: Number of frames to stop after; None follows them to the end.
     """
-    frames, place, first, size = 0, start, None, 0
-    while place + _HEADER_BYTES <= len(content):
-        frame = _frame(content, place)
+    frames, position, first, size = 0, start, None, 0
+    while position + _HEADER_BYTES <= len(content):
+        frame = _frame(content, position)
         if frame is None or (first is not None and frame.form != first.form) or frames == most:
-            return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=place, last_bytes=size)
+            return Run(first.demuxer if first else "", start, frames, reaches_end=False, stop=position, last_bytes=size)
         first = first or frame
-        frames, place, size = frames + 1, place + frame.bytes, frame.bytes
+        frames, position, size = frames + 1, position + frame.bytes, frame.bytes
     demuxer = first.demuxer if first else sync_of(content[start : start + 2])
-    return Run(demuxer, start, frames, reaches_end=True, stop=place, last_bytes=size)
+    return Run(demuxer, start, frames, reaches_end=True, stop=position, last_bytes=size)
 
 
 def first_run(content: bytes, start: int, last: int) -> Run | None:
-    """Find the first `MIN_FRAMES` frames in a row that begin between two places."""
+    """Find the first `MIN_FRAMES` consecutive frames that begin between two offsets."""
     for match in _SYNC.finditer(content, start, min(last + 2, len(content))):
         run = run_at(content, match.start())
         if run.frames >= MIN_FRAMES:
@@ -90,7 +90,7 @@ def first_run(content: bytes, start: int, last: int) -> Run | None:
 
 
 def sync_of(content: bytes) -> str:
-    """Name the demuxer of the raw stream that may begin with these two bytes, empty where none does."""
+    """Return the demuxer of the raw stream that may begin with these two bytes; empty where none does."""
     if content[:2] == b"\x0b\x77":
         return "ac3"
     if content[:1] == b"\xff" and len(content) > 1 and content[1] & 0xE0 == 0xE0:
@@ -98,8 +98,8 @@ def sync_of(content: bytes) -> str:
     return ""
 
 
-def _frame(content: bytes, place: int) -> Frame | None:
-    header = content[place : place + _HEADER_BYTES]
+def _frame(content: bytes, position: int) -> Frame | None:
+    header = content[position : position + _HEADER_BYTES]
     demuxer = sync_of(header)
     return {"ac3": _ac3, "aac": _adts, "mp3": _mpeg}[demuxer](header) if demuxer else None
 

@@ -1,8 +1,7 @@
-"""Headers of WAV, AIFF, AU and CAF: sizes that declare nothing, files shorter than declared, and bytes that FFmpeg mistakes.
+"""Headers of WAV, AIFF, AU and CAF: placeholder sizes, files shorter than declared, and fields that FFmpeg misreads.
 
 Recorders and pipes that cannot go back to the header leave 0, 2^31 - 1, 2^32 - 1 or (SoX) 0x7f000000 there, or a value a little
-beside these: less what the header takes, or cut to whole blocks. Such a size declares nothing; the audio lasts to the end of the
-file.
+beside these: without the header, or cut to whole blocks. Such a size declares nothing; the audio lasts to the end of the file.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import IO, Literal, NamedTuple
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio.view import read_at
 
-_MAX_CHUNKS = 256  # looked at
-_LOOKED_AT_BYTES = 64 << 10  # of samples
+_MAX_CHUNKS = 256  # that are read
+_LOOKED_AT_BYTES = 64 << 10  # bytes of samples that are read
 _UINT32 = (1 << 32) - 1
 _PLACEHOLDERS = (0x7F000000, 1 << 31, 1 << 32, 1 << 63, 1 << 64)
-_BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # how far from a placeholder a size still is one
+_BELOW_BYTES, _ABOVE_BYTES = 4096, 64  # greatest distance of a size from the placeholder that it stands for
 _PCM_IN_AIFC = (b"NONE", b"sowt", b"twos")
 _EXTENSIBLE, _PCM, _FLOAT = 0xFFFE, 1, 3
 _VALID_BITS, _SUBFORMAT = 18, 24  # offsets in a WAV's format
@@ -26,27 +25,27 @@ _AU_ENCODINGS = {(_PCM, 16): 3, (_PCM, 24): 4, (_PCM, 32): 5, (_FLOAT, 32): 6, (
 _AU_BYTES = 24
 _BYTEWISE = (6, 7)  # A-law, mu-law
 _Order = Literal["big", "little"]
-LONG_WAVS = (b"RF64", b"BW64")  # signs of WAVs above 4 GiB, whose sizes stand in a chunk of their own
+LONG_WAVS = (b"RF64", b"BW64")  # signatures of WAVs above 4 GiB, whose sizes are in the chunk `ds64`
 
 
 class _Chunk(NamedTuple):
     name: bytes
-    size: int  # as the header says
-    start: int  # of the content
-    content: bytes  # the first 40 bytes of it
+    size: int  # declared
+    start: int  # offset of the content
+    content: bytes  # its first 40 bytes
 
 
 def declares_size(size: int) -> bool:
-    """Tell whether a size in a header is one, and no placeholder."""
+    """Tell whether a size in a header is a real one, not a placeholder."""
     return size > 0 and not any(-_BELOW_BYTES <= size - limit < _ABOVE_BYTES for limit in _PLACEHOLDERS)
 
 
 def is_cut_short(head: bytes, size: int) -> bool:
-    """Tell whether a WAV file ends before its header says; FFmpeg takes the length from the bytes that are there.
+    """Tell whether a WAV file is shorter than its header declares; FFmpeg takes the duration from the bytes that are there.
 
     Args:
         head: First bytes of the file.
-        size: Bytes of the file.
+        size: Size of the file, in bytes.
     """
     declared = int.from_bytes(head[4:8], _order(head))
     if head[:4] in LONG_WAVS and head[12:16] == b"ds64":
@@ -60,8 +59,8 @@ class Sound(NamedTuple):
     """Samples in a file of another kind, as an AU file.
 
     Attributes:
-        start: First byte of the AU file: its header takes the place of what lies before the samples.
-        stop: First byte behind it.
+        start: First byte of the AU file, whose header replaces the bytes before the samples.
+        stop: First byte behind the AU file.
         header: Header of the AU file.
     """
 
@@ -73,13 +72,13 @@ class Sound(NamedTuple):
 def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
     """Return the samples of a RIFX file, a WAV of big-endian numbers, as AU, whose numbers are big-endian too.
 
-    FFmpeg reads the header of RIFX as such, and the samples as if they were little-endian.
+    FFmpeg reads the header of RIFX correctly, but the samples as if they were little-endian.
 
     Returns:
-        None where samples are of one byte, which FFmpeg reads right.
+        The AU file; None where samples have one byte, which FFmpeg reads correctly, or the file has no format or no samples.
 
     Raises:
-        UnsupportedFormat: Another codec.
+        UnsupportedFormat: The samples are neither PCM nor floats.
     """
     chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
     form, data = chunks.get(b"fmt "), chunks.get(b"data")
@@ -92,30 +91,30 @@ def rifx_as_au(source: IO[bytes], size: int) -> Sound | None:
         return None
     encoding = _AU_ENCODINGS.get((tag, bits))
     if encoding is None:
-        raise errors.UnsupportedFormat(f"RIFX, a WAV of big-endian numbers, of format {tag} with {bits} bits")
+        raise errors.UnsupportedFormat(f"RIFX (big-endian WAV): unsupported format tag {tag} with {bits} bits")
     declared = data.size if declares_size(data.size) else size - data.start
     header = b".snd" + struct.pack(">IIIII", _AU_BYTES, min(declared, _UINT32), encoding, rate_hz, channels)
     return Sound(data.start - _AU_BYTES, min(size, data.start + declared), header)
 
 
 def au_stop(head: bytes, size: int) -> int:
-    """Return where the samples of an AU file end: where its header says, else with the file.
+    """Return the end of an AU file's samples: as its header declares, else the end of the file.
 
     Args:
-        head: Its first 24 bytes.
-        size: Its bytes.
+        head: First 24 bytes of the file.
+        size: Size of the file, in bytes.
     """
-    start, declared = (int.from_bytes(head[place : place + 4], "big") for place in (4, 8))
+    start, declared = (int.from_bytes(head[offset : offset + 4], "big") for offset in (4, 8))
     return min(size, start + declared) if declares_size(declared) else size
 
 
 def corrections(name: str, source: IO[bytes], size: int) -> dict[int, bytes]:
-    """Return the bytes of a file that FFmpeg has to read otherwise, by their offset.
+    """Return the bytes that replace header fields which FFmpeg would misread, by their offset.
 
     Args:
-        name: FFmpeg's demuxer for it.
+        name: FFmpeg's demuxer for the file.
         source: Seekable; the file begins at its start.
-        size: Bytes of the file.
+        size: Size of the file, in bytes.
     """
     source.seek(0)
     head = source.read(12)
@@ -139,16 +138,16 @@ def _rf64(source: IO[bytes], size: int) -> dict[int, bytes]:
     sizes = next((chunk for chunk in _chunks(source, 12, "little") if chunk.name == b"ds64"), None)
     if sizes is None or declares_size(int.from_bytes(sizes.content[8:16], "little")):
         return {}
-    return {sizes.start + 8: size.to_bytes(8, "little") + bytes(8)}  # of the sound, to the end at most; samples are unsaid
+    return {sizes.start + 8: size.to_bytes(8, "little") + bytes(8)}  # bytes of samples; their number is undeclared
 
 
 def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
-    """Have all bits of a WAV's integers count: those of fewer valid bits than they have room for are left-justified.
+    """Return corrections that make FFmpeg read all bits of a WAV's integers, whose valid bits are left-justified in them.
 
-    FFmpeg goes by the valid bits: it takes 24 in 4 bytes for a format of floats, and 20 in 4 bytes, or 16, for 3 bytes, or 2.
+    FFmpeg goes by the valid bits: it takes 24 bits in 4 bytes for floats, and 20 or 16 bits in 4 bytes for 3 or 2 bytes.
 
     Raises:
-        UnsupportedFormat: 24 bits in 4 bytes, of which the header does not say where they are.
+        UnsupportedFormat: Samples have 24 bits in 4 bytes, and the header does not say which ones.
     """
     chunks = {chunk.name: chunk for chunk in _chunks(source, 12, order)}
     form, data = chunks.get(b"fmt "), chunks.get(b"data")
@@ -164,21 +163,21 @@ def _bits(source: IO[bytes], order: _Order) -> dict[int, bytes]:
         if _is_left_justified(source, data.start, width, room, order) and (is_extensible or (bits, room) != (24, 4)):
             bits = 8 * room
         elif (bits, room) == (24, 4):
-            raise errors.UnsupportedFormat("wav: 24 bits in 4 bytes a sample, and its header does not say where, or if as floats")
+            raise errors.UnsupportedFormat("wav: 24 bits in 4-byte samples; the header does not define their position or type")
     if is_extensible and 0 < at[_VALID_BITS] < bits:
         return {form.start + offset: bits.to_bytes(2, order) for offset in (14, _VALID_BITS)}
     return {form.start + 14: bits.to_bytes(2, order)} if bits != at[14] else {}
 
 
 def _is_left_justified(source: IO[bytes], start: int, width: int, room: int, order: _Order) -> bool:
-    """Tell whether of every sample's bytes those beyond its width are zero, where a little-endian one has its lowest bits."""
+    """Tell whether the lowest bytes of every sample, those beyond its width, are zero."""
     content = read_at(source, start, _LOOKED_AT_BYTES // room * room)
-    places = range(room - width) if order == "little" else range(width, room)
-    return any(content) and not any(any(content[place::room]) for place in places)
+    lowest = range(room - width) if order == "little" else range(width, room)
+    return any(content) and not any(any(content[offset::room]) for offset in lowest)
 
 
 def _aiff(source: IO[bytes], head: bytes, size: int) -> dict[int, bytes]:
-    """Have placeholders say that the sound lasts to the end of the file."""
+    """Return corrections that make placeholders declare samples to the end of the file."""
     chunks = {chunk.name: chunk for chunk in _chunks(source, 12, "big")}
     sound, common = chunks.get(b"SSND"), chunks.get(b"COMM")
     if sound is None or common is None or (declares_size(sound.size) and declares_size(int.from_bytes(head[4:8], "big"))):
@@ -195,14 +194,14 @@ def _four_bytes(number: int) -> bytes:
 
 
 def _aiff_samples(head: bytes, common: _Chunk, size: int) -> int:
-    """Return how many samples so many bytes of sound have, 0 where they are compressed."""
+    """Return the number of samples per channel in `size` bytes of sound; 0 where they are compressed."""
     channels, bits = int.from_bytes(common.content[:2], "big"), int.from_bytes(common.content[6:8], "big")
     is_pcm = head[8:12] == b"AIFF" or common.content[18:22] in _PCM_IN_AIFC
     return max(0, size - 8) // max(1, channels * ((bits + 7) // 8)) if is_pcm else 0  # 8: offset and block
 
 
 def _chunks(source: IO[bytes], start: int, order: _Order, size_bytes: int = 4) -> Iterator[_Chunk]:
-    """Iterate over chunks up to the sound: what lies behind it may be far away."""
+    """Iterate over chunks up to the samples: chunks behind them may be far away."""
     for _ in range(_MAX_CHUNKS):
         head = read_at(source, start, 4 + size_bytes + 40)
         if len(head) < 4 + size_bytes:

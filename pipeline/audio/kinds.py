@@ -1,6 +1,6 @@
 """The kinds of files that are decoded, by FFmpeg's demuxer, and the extensions of their names.
 
-A folder lists files by these extensions; what a file is, its bytes decide (`beginning`). Films are here because they have sound.
+A folder lists files by these extensions; the bytes of a file decide its kind (`beginning`). Films are here for their sound.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Messages between the decoder's process and its parent: JSON of a known length, over pipes; never a pickle.
+"""Messages between a decoder's child process and its parent: length-prefixed JSON over pipes; never a pickle.
 
-Audio and the bytes of files travel beside them, in memory that both processes map: a memfd, so that no /dev/shm is needed.
+Audio and the bytes of files are passed in memory that both processes map: a memfd, so that no /dev/shm is needed.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-WAVE_SAMPLES = 1 << 17  # of both channels, handed over at once
-SOURCE_BYTES = 1 << 18  # of the file, handed over at once
+WAVE_SAMPLES = 1 << 17  # per channel, passed at once
+SOURCE_BYTES = 1 << 18  # of the file, passed at once
 WAVE_BYTES = 2 * 4 * WAVE_SAMPLES  # float32 stereo, at the start of the memory
 MEMORY_BYTES = WAVE_BYTES + SOURCE_BYTES
-MEMORY_EXIT = 3  # exit code of the decoder's process after a file that needed more memory than a file may
+MEMORY_EXIT = 3  # exit code of a child that reached its memory limit
 _LENGTH = struct.Struct("<I")
 _LONGEST_BYTES = 1 << 20
 
 
 class ClosedError(Exception):
-    """The other process is gone."""
+    """The other process has closed its end, or sent an invalid message."""
 
 
 def send(pipe: int, message: Mapping[str, Any]) -> None:
     """Write one message.
 
     Raises:
-        ClosedError: Nobody reads it any more.
+        ClosedError: The reader has closed the pipe.
     """
     content = json.dumps(message).encode()
     try:
@@ -38,10 +38,10 @@ def send(pipe: int, message: Mapping[str, Any]) -> None:
 
 
 def receive(pipe: int) -> dict[str, Any]:
-    """Read one message; wait for it.
+    """Wait for one message, and return it.
 
     Raises:
-        ClosedError: The other process is gone.
+        ClosedError: The other process has closed the pipe, or the message is invalid.
     """
     content = bytearray()
     while (message := take(content)) is None:
@@ -52,10 +52,10 @@ def receive(pipe: int) -> dict[str, Any]:
 
 
 def take(content: bytearray) -> dict[str, Any] | None:
-    """Take the first message out of what was read so far, None where it is not whole yet.
+    """Take the first message out of the bytes read so far; return None where it is incomplete.
 
     Raises:
-        ClosedError: It is no message.
+        ClosedError: The bytes are not a message.
     """
     if _awaited(content):
         return None
@@ -71,7 +71,7 @@ def take(content: bytearray) -> dict[str, Any] | None:
 
 
 def _awaited(content: bytearray) -> int:
-    """Return how many bytes the first message lacks, as far as that is known."""
+    """Return the number of bytes missing from the first message, or from its length prefix."""
     if len(content) < _LENGTH.size:
         return _LENGTH.size - len(content)
     (length,) = _LENGTH.unpack_from(content)

@@ -1,7 +1,7 @@
-"""Ogg pages, and the links of a chained file: what radio rips and game music have, several Ogg streams one behind another.
+"""Ogg pages, and the links of a chained file: several Ogg files one behind the other, as in radio rips and game music.
 
-A link begins with the pages that begin a stream, where pages of others came before, and is a whole Ogg file. FFmpeg mistakes
-the second one wherever its headers differ from those of the first, so that it is given one link at a time.
+A link begins with pages that begin a stream, where data pages of other streams came before. FFmpeg misreads the second link
+wherever its headers differ from those of the first, so it reads one link at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _VORBIS_HEADERS = (b"\x01vorbis", b"\x03vorbis", b"\x05vorbis")
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _OPUS_HZ = 48_000
 _OPUS_MS = (*3 * (10, 20, 40, 60), *2 * (10, 20), *4 * (2.5, 5, 10, 20))  # of a frame, by the upper five bits of a packet
-_LEAST_BITS_S = 6_000  # of music in the codecs here
-_HEAD_BYTES = 256 << 10  # what is read of a large file's first pages
-_MIN_PAGE_SHARE = 0.7  # the last page's number, as a share of what the first pages let expect, where there is one link
+_LEAST_BITS_S = 6_000  # lowest bitrate of music in these codecs
+_HEAD_BYTES = 256 << 10  # of a large file's first pages that are read
+_MIN_PAGE_SHARE = 0.7  # in a file of one link: least number of the last page, as a share of the number that its first pages imply
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -32,12 +32,12 @@ class Page(NamedTuple):
 
     Attributes:
         content: The page with its header.
-        flags: Bits: 1, it goes on with a packet; 2, it is the first of its stream; 4, the last.
-        granule: Position at its end in samples; -1 where no packet ends on it.
-        serial: Number of its stream.
+        flags: Bits: 1, continues a packet of the page before; 2, first page of its stream; 4, last page.
+        granule: Position at the page's end in samples; -1 where no packet ends on it.
+        serial: Serial number of the stream.
         number: Number of the page within its stream.
-        packets: Packets that end on it.
-        body: Where the first packet that begins on it begins in `content`.
+        packets: Number of packets that end on the page.
+        body: Offset in `content` of the first packet that begins on the page.
     """
 
     content: bytes
@@ -50,43 +50,43 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """Reads an Ogg file forward: pages, and as plain bytes what is none."""
+    """Reads an Ogg file forward: pages, and the bytes between pages."""
 
     def __init__(self, source: Any, start: int = 0) -> None:
         self._source, self._offset = source, start
-        self._block, self._place, self._has_ended = b"", 0, False
+        self._block, self._position, self._has_ended = b"", 0, False
         self._next: Page | bytes | None = None
 
     def peek(self) -> Page | bytes:
-        """Return what `take` returns next."""
+        """Return the next result of `take`."""
         if self._next is None:
             self._next = self._read()
         return self._next
 
     def take(self) -> Page | bytes:
-        """Return the next page, or bytes that are none; empty at the end."""
+        """Return the next page, or the bytes before it that are no page; empty at the end."""
         taken, self._next = self.peek(), None
         return taken
 
     def _read(self) -> Page | bytes:
-        while not self._has_ended and len(self._block) - self._place < MAX_PAGE_BYTES:
+        while not self._has_ended and len(self._block) - self._position < MAX_PAGE_BYTES:
             self._source.seek(self._offset, io.SEEK_SET)
             more = self._source.read(_BLOCK_BYTES)
             self._offset, self._has_ended = self._offset + len(more), not more
-            self._block, self._place = self._block[self._place :] + more, 0
-        page = page_at(self._block, self._place)
+            self._block, self._position = self._block[self._position :] + more, 0
+        page = page_at(self._block, self._position)
         if page is not None:
-            self._place += len(page.content)
+            self._position += len(page.content)
             return page
-        stop = self._block.find(_SIGN, self._place + 1)
-        if stop < 0:  # the sign may begin in the last bytes
+        stop = self._block.find(_SIGN, self._position + 1)
+        if stop < 0:  # the signature may begin in the last bytes
             stop = len(self._block) if self._has_ended else len(self._block) - len(_SIGN) + 1
-        junk, self._place = self._block[self._place : stop], stop
+        junk, self._position = self._block[self._position : stop], stop
         return junk
 
 
 def page_at(block: bytes, start: int) -> Page | None:
-    """Return the page that begins here; None where none does, it is not whole, or its checksum is wrong."""
+    """Return the page at an offset; None where there is none, it is incomplete, or its checksum is wrong."""
     if not block.startswith(_SIGN, start) or len(block) < start + 27:
         return None
     lengths = block[start + 27 : start + 27 + block[start + 26]]
@@ -96,7 +96,7 @@ def page_at(block: bytes, start: int) -> Page | None:
     flags, granule, serial, number = (
         int.from_bytes(content[begin:stop], "little", signed=begin == 6) for begin, stop in ((5, 6), (6, 14), (14, 18), (18, 22))
     )
-    ends = [place for place, length in enumerate(lengths) if length < 255]
+    ends = [index for index, length in enumerate(lengths) if length < 255]
     body = 27 + len(lengths) + (sum(lengths[: ends[0] + 1]) if flags & _CONTINUED and ends else 0)
     return Page(content, flags, granule, serial, number, len(ends), body)
 
@@ -106,19 +106,19 @@ def _is_intact(content: bytes) -> bool:
 
 
 def _checksum(content: bytes) -> bytes:
-    """Return a page's CRC-32: that of zlib, with the bits the other way round and begun at 0."""
+    """Return a page's CRC-32: zlib's polynomial with reversed bits, from 0, and no complement."""
     blank = content[:22] + bytes(4) + content[26:]
     return (zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
 
 
 def without_repeated_headers(page: Page) -> Page:
-    """Leave out Vorbis headers on a page that does not begin its stream: some tools wrote them twice, and FFmpeg stops there."""
+    """Remove Vorbis headers from a page that does not begin its stream: some tools wrote them twice, and FFmpeg stops there."""
     if page.flags & (_FIRST | _CONTINUED) or not page.content.startswith(b"\x01vorbis", page.body):
         return page
     table = PAGE_HEADER_BYTES + page.content[26]
     lengths, start, kept = page.content[PAGE_HEADER_BYTES:table], table, list[tuple[bytes, bytes]]()
     while lengths:
-        count = next((place + 1 for place, length in enumerate(lengths) if length < 255), len(lengths))
+        count = next((index + 1 for index, length in enumerate(lengths) if length < 255), len(lengths))
         stop = start + sum(lengths[:count])
         if page.content[start : start + 7] not in _VORBIS_HEADERS:
             kept.append((lengths[:count], page.content[start:stop]))
@@ -132,17 +132,17 @@ def without_repeated_headers(page: Page) -> Page:
 
 @dataclass
 class Stream:
-    """One stream of a link, known as far as its pages were read.
+    """One stream of a link, as far as its pages were read.
 
     Attributes:
-        rate_hz: Rate of its positions, None where the codec is none of Vorbis, Opus, FLAC and Speex.
+        rate_hz: Sample rate of its positions; None where the codec is none of Vorbis, Opus, FLAC and Speex.
         packet_samples: Fewest and most samples of a packet.
-        is_opus: Its packets say themselves how long they are.
-        skipped: Samples at its start that are decoded and dropped.
-        start: Position at which it begins: not 0 where a recorder joined a broadcast.
-        stop: Position at which it ends, None before the first page with samples.
-        has_ended: The page that says so was read.
-        pages: Read of it.
+        is_opus: The codec is Opus, whose packets hold their own duration.
+        skipped: Samples at the start that are decoded and dropped.
+        start: Position of the first sample: not 0 where a recorder joined a broadcast.
+        stop: Position behind the last sample; None before the first page with samples.
+        has_ended: The last page was read.
+        pages: Number of pages read.
     """
 
     rate_hz: int | None = None
@@ -156,7 +156,7 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """Length of what was read, by the positions on its pages; 0 where they say nothing."""
+        """Duration of the pages read, by their positions; 0 where they have none."""
         if not self.rate_hz or self.stop is None:
             return 0.0
         samples = max(0, self.stop - self.start)
@@ -165,11 +165,11 @@ class Stream:
         ) / self.rate_hz  # to skip more than all is no header
 
     def add(self, page: Page, lost_bytes: int = 0) -> None:
-        """Take one more of its pages into account.
+        """Add the next page.
 
         Args:
-            page: The next one that is whole.
-            lost_bytes: Bytes before it that are no page. A first position that is later than these could reach is an offset.
+            page: The next intact page.
+            lost_bytes: Bytes before it that are no page. A first position beyond the audio that they could hold is an offset.
         """
         self.pages += 1
         self.has_ended = bool(page.flags & _LAST)
@@ -191,7 +191,7 @@ class Stream:
 
 
 def _stream(page: Page) -> Stream:
-    """Return a stream by its first page."""
+    """Return the stream that a first page begins."""
     head = page.content[page.body :].ljust(80, b"\0")
     if head.startswith(b"OpusHead"):
         return Stream(_OPUS_HZ, (0, 5760), is_opus=True, skipped=int.from_bytes(head[10:12], "little"))
@@ -210,13 +210,13 @@ class Link:
     """One link as a file that is read forward; it ends where the next one begins.
 
     Attributes:
-        streams: By serial number, in their order.
-        stray_pages: Pages of no stream that begins in this link, and runs of bytes between pages that are none.
-        has_ended: All of it was read.
+        streams: Streams by serial number, in the order of their first pages.
+        stray_pages: Number of pages of streams that do not begin in this link, and of gaps between pages.
+        has_ended: The whole link was read.
         taken: Bytes of the file that were read.
-        size: Bytes of the pages among them; what is no page is left out.
+        size: Bytes of the pages that were read.
         head_size: Bytes of the pages before the first one on which samples end.
-        lost: Bytes between pages that are none; those behind the last page are left out.
+        lost: Bytes in gaps between pages, without those behind the last page.
     """
 
     def __init__(self, pages: Pages) -> None:
@@ -224,31 +224,31 @@ class Link:
         self.stray_pages = self.taken = self.size = self.head_size = self.lost = 0
         self.has_ended = False
         self._pages, self._has_data, self._junk = pages, False, 0
-        self._content, self._place = b"", 0
+        self._content, self._position = b"", 0
 
     def read(self, size: int) -> bytes:
-        """Read at most so many bytes, none at the end."""
-        while self._place == len(self._content) and not self.has_ended:
-            self._content, self._place = self._take(), 0
-        content = self._content[self._place : self._place + size]
-        self._place += len(content)
+        """Read at most `size` bytes, none at the end."""
+        while self._position == len(self._content) and not self.has_ended:
+            self._content, self._position = self._take(), 0
+        content = self._content[self._position : self._position + size]
+        self._position += len(content)
         return content
 
     def drain(self, size: int | None = None) -> int:
-        """Read on, by default to the end, else over so many bytes; return how many were read."""
+        """Read on, by default to the end, else at least `size` bytes; return the number of bytes read."""
         before = self.taken
         while not self.has_ended and (size is None or self.taken - before < size):
             self._take()
         return self.taken - before
 
     def stream(self, number: int) -> Stream:
-        """Return one of the streams by its number as FFmpeg counts them."""
+        """Return one of the streams by FFmpeg's number."""
         streams = list(self.streams.values())
         return streams[number] if number < len(streams) else Stream()
 
     @property
     def audio(self) -> tuple[int, Stream] | None:
-        """The first stream of a known codec, with its serial number."""
+        """The first stream of a supported codec, with its serial number."""
         return next(((serial, stream) for serial, stream in self.streams.items() if stream.rate_hz), None)
 
     def _take(self) -> bytes:
@@ -281,7 +281,7 @@ class Link:
 
 
 def links(source: Any) -> Iterator[Link]:
-    """Iterate over the links of a seekable file; each is read to its end before the next one comes."""
+    """Iterate over the links of a seekable file; each is read to its end before the next one is yielded."""
     pages = Pages(source)
     while pages.peek():
         link = Link(pages)
@@ -290,9 +290,9 @@ def links(source: Any) -> Iterator[Link]:
 
 
 def seconds_of_one(source: Any, size: int) -> float | None:
-    """Return the length of a file of one link by its first and last pages; None where there may be several.
+    """Return the duration of a file of one link by its first and last pages, in seconds; None where there may be several links.
 
-    Where all links have one serial number, and the last one has most of the file's pages, this is the length of the last one.
+    Where all links have one serial number, and the last one has most of the file's pages, this is the duration of the last one.
     """
     link = Link(Pages(source))
     read = link.drain(_HEAD_BYTES)
@@ -311,7 +311,7 @@ def seconds_of_one(source: Any, size: int) -> float | None:
 
 
 def seconds(source: Any) -> float:
-    """Return the length of all links together; reads the whole file."""
+    """Return the duration of all links together, in seconds; reads the whole file."""
     total = 0.0
     for link in links(source):
         link.drain()
@@ -320,6 +320,6 @@ def seconds(source: Any) -> float:
 
 
 def _pages(pages: Pages) -> Iterator[Page]:
-    while unit := pages.take():
-        if isinstance(unit, Page):
-            yield unit
+    while item := pages.take():
+        if isinstance(item, Page):
+            yield item

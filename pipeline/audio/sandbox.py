@@ -1,16 +1,16 @@
-"""The sandbox of the decoder's process: a compromised decoder can compute, and answer its parent, and nothing else.
+"""The sandbox of a decoder's child process: a compromised decoder can compute and answer its parent, and nothing else.
 
-Three layers, each of them as far as the kernel has it:
+It has three layers, as far as the kernel supports them:
 
-- Resource limits: address space, no core file, no new file descriptor, no file grows. On every Linux. (The limit on processes
-  is left alone: it does not bind root, and others it would deny threads.)
+- Resource limits: address space, no core file, no new file descriptor, no file growth. On every Linux. (There is no limit on
+  processes: it does not bind root, and would deny threads to other users.)
 - No new privileges, and death with the parent. On every Linux since 3.5.
-- A seccomp filter that allows the system calls below and refuses all others with EPERM: no socket, no file is opened (not even
-  to be read), no program is started, no process; threads may be. On x86-64 and arm64, where the kernel has seccomp filters.
+- A seccomp filter that allows the system calls below and refuses all others with EPERM. It denies sockets, opening files (even to
+  read them), programs and processes, and allows threads. On x86-64 and arm64, where the kernel has seccomp filters.
 
-Landlock is not used: it restricts the file system only, and the filter already leaves no call that opens a file.
+Landlock is not used: it restricts the file system only, and the filter already denies every call that opens a file.
 
-ctypes does it: the bindings of libseccomp need a library of the system, and there is no widely used one that does not.
+ctypes makes the calls: the bindings of libseccomp need a system library, and no widely used ones work without it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ADDRESS_SPACE_BYTES = 3 << 30  # Python, NumPy and FFmpeg map 0.6 GB of it
 _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38  # prctl
 _SET_MODE_FILTER, _TSYNC = 1, 1  # seccomp
 
-_NUMBERS = {  # allowed system calls, by architecture: x86-64, arm64; -1 where it has none of that name
+_NUMBERS = {  # numbers of the allowed system calls on x86-64 and arm64; -1 where the call does not exist
     "read": (0, 63),
     "write": (1, 64),
     "close": (3, 57),
@@ -74,24 +74,24 @@ _SECCOMP = (317, 277)
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE_THREAD = 0x10000
 
-# Berkeley packet filter: opcodes, and places in struct seccomp_data
+# Berkeley packet filter: opcodes, and offsets in struct seccomp_data
 _LOAD, _EQUAL, _HAS_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
 def enter(parent: int) -> str:
-    """Restrict this process for the rest of its life.
+    """Restrict this process until it ends.
 
     Args:
-        parent: Its parent's process id; it dies with that.
+        parent: Process id of the parent, with which this process dies.
 
     Returns:
-        Why the kernel does not filter system calls; empty where it does.
+        The reason why there is no system call filter; empty where there is one.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before
+    if os.getppid() != parent:  # the parent died before the call above
         os._exit(1)
     libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit(ADDRESS_SPACE_BYTES)
@@ -99,7 +99,7 @@ def enter(parent: int) -> str:
 
 
 def limit(address_space_bytes: int) -> None:
-    """Limit what this process may take: memory, and nothing that it could leave behind."""
+    """Limit the memory of this process, and deny core files, new file descriptors and file growth."""
     for kind, most in (
         (resource.RLIMIT_AS, address_space_bytes),
         (resource.RLIMIT_CORE, 0),
@@ -133,7 +133,7 @@ def filter_program(machine: str, pid: int) -> bytes:
 
     Args:
         machine: x86_64 or aarch64.
-        pid: The only process that may be sent a signal; `abort` does that.
+        pid: The only process that may receive a signal: this one, from `abort`.
     """
     column = _column(machine)
     refuse, unknown = _REFUSE | errno.EPERM, _REFUSE | errno.ENOSYS
@@ -141,7 +141,7 @@ def filter_program(machine: str, pid: int) -> bytes:
     for numbers in _NUMBERS.values():
         if numbers[column] >= 0:
             program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ALLOW)]
-    program += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, unknown)]  # its flags cannot be seen; libc takes clone then
+    program += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, unknown)]  # its flags are out of reach; libc falls back to clone
     program += _only_with(_CLONE[column], (_HAS_BITS, 0, 1, _CLONE_THREAD), refuse)
     program += _only_with(_TGKILL[column], (_EQUAL, 0, 1, pid), refuse)
     program.append((_RETURN, 0, 0, refuse))

@@ -1,29 +1,29 @@
-"""Facts about a source: `Header` before it is decoded, `Found` while and after; and the rules and limits of decoding.
+"""Facts about a source: `Header` before it is decoded, `Found` during and after; and the rules and limits of decoding.
 
-Without FFmpeg: only the decoder's process loads that.
+This module does not import FFmpeg, which only the decoder's child processes load.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The rules by which sources become waves, as the index's column `decode_rules` names them. Null (before there were numbers): the
-# first audio stream, its first two channels, Ogg as one stream. 1: FFmpeg's choice of the stream, more than two channels as
-# `--downmix` says, Ogg link by link.
+# Version of the rules by which sources are decoded, in the index's column `decode_rules`. Null, from before versions existed: the
+# first audio stream, its first two channels, Ogg as one stream. 1: FFmpeg's choice of the stream, more than two channels mixed by
+# `--downmix`, Ogg link by link.
 DECODE_RULES = 1
-MAX_S = 24 * 3600  # a longer track is refused
-LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; more is no wave, and its square no number
+MAX_S = 24 * 3600  # longer tracks are refused
+LOUDEST = 2.0**32  # full scale of 32-bit integers that were written as floats; larger values are garbage, and squares overflow
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header says; None where it says nothing.
+    """Facts in a file's header; None where a fact is missing.
 
     Attributes:
-        seconds: How long it is; a guess from the bitrate where the container does not say: raw AAC and AC-3, MP3 without a tag.
-        rate_hz: Its own.
-        channels: Its own.
-        codec: FFmpeg's name of it.
+        seconds: Duration; a guess from the bitrate where the container declares none: raw AAC and AC-3, MP3 without a Xing frame.
+        rate_hz: Sample rate of the source.
+        channels: Number of channels of the source.
+        codec: FFmpeg's name of the codec.
     """
 
     seconds: float | None
@@ -34,20 +34,20 @@ class Header:
 
 @dataclass
 class Found:
-    """What was found in a file: known as far as it was decoded, complete once its waves have ended.
+    """Facts from decoding a file, as far as it was decoded; complete once its waves have ended.
 
     Attributes:
-        rate_hz: The source's.
-        channels: The source's.
-        codec: FFmpeg's name of it.
-        stream: Number of the stream that is read among the audio streams, from 0.
+        rate_hz: Sample rate of the source.
+        channels: Number of channels of the source.
+        codec: FFmpeg's name of the codec.
+        stream: Number of the decoded stream among the audio streams, from 0.
         streams: Number of audio streams in the file.
-        samples: Decoded, at the rate asked for, between offset and duration.
-        truncated: The file has, or had, more than was decoded, by the rules of `damage`.
-        skipped_packets: Damaged ones, left out.
+        samples: Samples per channel of the wave, at its sample rate, between offset and duration.
+        truncated: The file has, or had, more audio than was decoded, by the rules of `damage`.
+        skipped_packets: Number of damaged packets, which were left out.
         source_used_ratio: Share of the file's bytes of audio that were decoded, 0 to 1; None where bytes do not count.
-        nonfinite_samples: NaN, Inf and what is beyond `LOUDEST`, made zero.
-        decoded_s: Seconds of the source that were decoded, with those before the offset.
+        nonfinite_samples: Number of values that were NaN, Inf or beyond `LOUDEST`, and set to zero.
+        decoded_s: Seconds of the source that were decoded, including those before the offset.
     """
 
     rate_hz: int = 0

@@ -1,4 +1,4 @@
-"""A view of a file: its bytes from one place to another, some of them replaced, as a seekable file of its own."""
+"""A view of a file: a range of its bytes, some of them replaced, as a seekable file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def view(source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes] 
     """Return bytes `start` to `stop` of a file as a file.
 
     Args:
-        source: Seekable. The view moves its position, and nobody else may read it meanwhile.
+        source: Seekable. The view moves its position, so nothing else may read it meanwhile.
         start: First byte of the view.
         stop: First byte behind the view.
         changes: Bytes that replace the file's own, by their offset in the view.
@@ -22,7 +22,7 @@ def view(source: IO[bytes], start: int, stop: int, changes: Mapping[int, bytes] 
 
 
 def read_at(source: IO[bytes], start: int, size: int) -> bytes:
-    """Read at most so many bytes from an offset on; none where no file can reach, since a header may name any offset."""
+    """Read at most `size` bytes from an offset on; none at an impossible offset, which a broken header may name."""
     if not 0 <= start <= _MAX_OFFSET:
         return b""
     source.seek(start)
@@ -36,7 +36,7 @@ class _View(io.RawIOBase):
         self._position = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read at most so many bytes, to the view's end where `size` is negative."""
+        """Read at most `size` bytes; to the view's end where `size` is negative."""
         left = max(0, self._size - self._position)
         count = left if size < 0 else min(size, left)
         if not count:

@@ -1,7 +1,7 @@
-"""Ogg Vorbis, by libsndfile: PyAV's wheel has no libvorbis. soundfile is in this file only.
+"""Encoding to Ogg Vorbis with libsndfile, since PyAV's wheel has no libvorbis. soundfile is imported in this file only.
 
-libsndfile draws a stream's serial number and names itself; what it writes is made plain page by page, so that the same samples
-give the same bytes.
+libsndfile draws a random serial number and writes its own name; both are removed page by page, so that the same samples give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import soundfile
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
 
-_BLOCK = 4096  # samples given at once: always as many, since the bytes go by that; libsndfile crashes over very large ones
+_BLOCK = 4096  # samples written at once: always the same, since the bytes depend on it; libsndfile crashes on very large blocks
 _KBITS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)  # of stereo at 44.1 kHz, by libvorbis's quality of 0 to 10
-_COMMENT = b"\x03vorbis" + bytes(4) + bytes(4) + b"\1"  # by nobody, nothing, end
+_COMMENT = b"\x03vorbis" + bytes(4) + bytes(4) + b"\1"  # no vendor, no comments, end
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _HEADER_BYTES = 27
 
 
 class VorbisEncoder:
-    """Writes one wave as Ogg Vorbis, as `encode.Encoder` does."""
+    """Writes one wave as Ogg Vorbis, with the interface of `encoding.Encoder`."""
 
     def __init__(self, out: IO[bytes] | str, *, channels: int, rate_hz: int, bitrate: int | None) -> None:
         self._path, self._pages = out if isinstance(out, str) else None, _Pages()
@@ -64,10 +64,10 @@ class VorbisEncoder:
 
 
 def length(source: IO[bytes]) -> tuple[int, int]:
-    """Decode a file, and return its samples a channel and its rate; FFmpeg gets the length of short ones wrong.
+    """Decode a file, and return its samples per channel and its sample rate; FFmpeg gets the length of short files wrong.
 
     Raises:
-        DecodeError: It cannot be decoded.
+        DecodeError: The file cannot be decoded.
     """
     try:
         with soundfile.SoundFile(source) as sound:
@@ -77,21 +77,21 @@ def length(source: IO[bytes]) -> tuple[int, int]:
 
 
 class _Pages(io.RawIOBase):
-    """What libsndfile takes for a file. It is called from there, where nothing may be raised, so it only keeps what comes."""
+    """A file for libsndfile to write to. It only keeps the bytes: an exception could not pass through libsndfile."""
 
     def __init__(self) -> None:
-        self._kept, self._place = bytearray(), 0
+        self._kept, self._position = bytearray(), 0
 
     def write(self, content: bytes) -> int:  # type: ignore[override]
         self._kept += content
-        self._place += len(content)
+        self._position += len(content)
         return len(content)
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._place
+        return self._position
 
     def whole(self) -> list[bytes]:
         """Return the pages that are complete, and keep the rest."""
@@ -107,13 +107,13 @@ class _Pages(io.RawIOBase):
 
 
 def plain(page: bytes) -> bytes:
-    """Return an Ogg page with the serial number 0 and, where it holds Vorbis's comments, none of them.
+    """Return an Ogg page with the serial number 0 and without Vorbis comments.
 
     Source: RFC 3533 (pages), the Vorbis I specification (comments).
     """
     lacing, body = page[_HEADER_BYTES : _HEADER_BYTES + page[26]], page[_HEADER_BYTES + page[26] :]
     if body.startswith(_COMMENT[:7]):
-        ends = next(place for place, size in enumerate(lacing) if size < 255) + 1
+        ends = next(index for index, size in enumerate(lacing) if size < 255) + 1
         lacing, body = bytes([len(_COMMENT)]) + lacing[ends:], _COMMENT + body[sum(lacing[:ends]) :]
     head = page[:14] + bytes(4) + page[18:22]
     rest = bytes([len(lacing)]) + lacing + body
@@ -121,6 +121,6 @@ def plain(page: bytes) -> bytes:
 
 
 def _checksum(page: bytes) -> bytes:
-    """Return Ogg's CRC-32: zlib's polynomial with every byte's bits the other way round, from 0, and no complement."""
+    """Return Ogg's CRC-32: zlib's polynomial with reversed bits, from 0, and no complement."""
     reversed_crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return reversed_crc.to_bytes(4, "big").translate(_REVERSED)

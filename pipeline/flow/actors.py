@@ -1,7 +1,7 @@
-"""A flow's actors, watched: one whose node is gone is given up after a time, so that what it held is done by others.
+"""Watch over a flow's actors: one that lost its node is given up after a time, so that its tracks are processed by others.
 
-Ray starts an actor that has died again, on another node if need be, and its tasks wait for it as long as that takes: on a cluster
-that has no room left, for ever. A track that is lost so has no row, and the driver's next pass takes it.
+Ray restarts an actor that has died, on another node if need be, and its tasks wait for the restart: on a cluster without room,
+forever. The tracks of an actor that is given up have no row, and the driver's next pass processes them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import ray
 
 from sep_batch.pipeline import errors
 
-LOST_S = 300.0  # in which a node that was taken away has been replaced, or will not be
-NONE_S = 1800.0  # without a single actor of a stage: as long as an autoscaler may need for a GPU
+LOST_S = 300.0  # for the replacement of a lost node
+NONE_S = 1800.0  # without any actor of a stage: as long as an autoscaler may need for a GPU
 _LOGGER = logging.getLogger("sep_batch")
 
 
@@ -30,11 +30,11 @@ class ActorWatch:
         self._empty_since: dict[str, float] = {}
 
     def look(self, stages: Iterable[tuple[str, Mapping[Any, bool]]], now: float | None = None) -> None:
-        """Give up actors that have been gone for `LOST_S`, where others of their stage are there; to be called again and again.
+        """Give up actors that have been gone for `LOST_S`, where others of their stage are alive; call this repeatedly.
 
         Args:
-            stages: As `RunningDataset.actors` yields them.
-            now: On the monotonic clock; by default its time.
+            stages: Stages and their actors, as `RunningDataset.actors` yields them.
+            now: Time on the monotonic clock; by default the present.
 
         Raises:
             NotRunnableError: A stage has had no actor for `NONE_S`.
@@ -42,21 +42,22 @@ class ActorWatch:
         now = time.monotonic() if now is None else now
         for stage, actors in stages:
             gone = [actor for actor, is_gone in actors.items() if is_gone and actor not in self._given_up]
-            there = [actor for actor, is_gone in actors.items() if not is_gone and actor not in self._given_up]
+            alive = [actor for actor, is_gone in actors.items() if not is_gone and actor not in self._given_up]
             for actor in gone:
-                self._miss(actor, stage, now, others=len(there))
-            for actor in there:
+                self._miss(actor, stage, now, others=len(alive))
+            for actor in alive:
                 self._gone_since.pop(actor, None)
             since = self._empty_since.setdefault(stage, now)
-            if there:
+            if alive:
                 del self._empty_since[stage]
             elif now - since > NONE_S:
-                raise errors.NotRunnableError(f"no room for an actor of {stage} in {NONE_S / 60:.0f} min: its nodes are gone")
+                limit = f"{NONE_S / 60:.0f} min"
+                raise errors.NotRunnableError(f"no node had room for an actor of {stage} in {limit}; add nodes and run again")
 
     def _miss(self, actor: Any, stage: str, now: float, *, others: int) -> None:
         if actor not in self._gone_since:
-            _LOGGER.warning("an actor of %s is gone; it starts again where there is room, and %d others go on", stage, others)
+            _LOGGER.warning("an actor of %s died or lost its node; Ray restarts it if a node has room; %d go on", stage, others)
         if others and now - self._gone_since.setdefault(actor, now) > LOST_S:
-            _LOGGER.warning("an actor of %s found no room in %.0f s; what it held is done by others", stage, LOST_S)
+            _LOGGER.warning("an actor of %s could not restart in %.0f s and is given up; others retry its tracks", stage, LOST_S)
             ray.kill(actor, no_restart=True)
             self._given_up.add(actor)

@@ -26,28 +26,28 @@ from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
 CPUS_PER_READ = 0.1
-FEWEST_READS, ANALYZE_PER_READ = 2, 4  # files read at once; without a bound, Ray Data begins all tasks before it looks at a row
+FEWEST_READS, ANALYZE_PER_READ = 2, 4  # plan files read at once; without a bound, Ray Data starts all reads before it takes a row
 
 
 class Plan(Datasource):
-    """Reads a plan's files, one task a file."""
+    """Reads a plan's files, one task per file."""
 
     def __init__(self, uris: Sequence[str], options: storage.Options) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._uris, self._options = uris, options
 
     def get_name(self) -> str:
-        """Return what follows `Read` in the operator's name."""
+        """Return the text that follows `Read` in the operator's name."""
         return ""
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: not known before it is read."""
+        """Return None: the size is unknown before the files are read."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """Return one task a file, whatever Ray would like."""
+        """Return one task per file, for any requested parallelism."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(partial(_read, uri, self._options), metadata) for uri in self._uris]
 
@@ -58,43 +58,43 @@ def _read(uri: str, options: storage.Options) -> Iterator[pa.Table]:
 
 
 def build(plan: Sequence[str], work: RunContext, model: str, resources: Resources, *, blocks_per_file: int = 1) -> RunningDataset:
-    """Build the flow over a plan's files; it runs when its rows are asked for.
+    """Build the flow over a plan's files; it runs when its rows are read.
 
     Args:
-        plan: The plan's files.
-        blocks_per_file: Blocks that each file is split into on its way to Analyze, one after another as they are taken.
-        work: Settings and places of the run, which every stage is given.
-        model: Where Separate finds its weights.
-        resources: The pools.
+        plan: URIs of the plan's files.
+        blocks_per_file: Number of blocks that each file is split into for Analyze, each made when it is taken.
+        work: Context of the run, for every stage.
+        model: Folder of the converted model that Separate loads.
+        resources: Actors of each stage.
 
     Returns:
-        A dataset of finished rows, in whatever order they are done.
+        A dataset of finished rows, in the order in which they finish.
     """
     analyze, separate, write = resources.analyze, resources.separate, resources.write
-    # More blocks than read tasks: Ray Data splits each task's block into as many. What a task yields itself, it would join.
+    # With more blocks than read tasks, Ray Data splits each task's block. It would join several blocks yielded by one task.
     rows = ray.data.read_datasource(
         Plan(plan, work.storage),
         override_num_blocks=len(plan) * blocks_per_file,
         compute=TaskPoolStrategy(max(FEWEST_READS, math.ceil(analyze.actors / ANALYZE_PER_READ))),
         num_cpus=CPUS_PER_READ,
     )
-    giving_way: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
-    rows = with_stage(rows, Analyze, (work,), giving_way, analyze)
+    niceness: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
+    rows = with_stage(rows, Analyze, (work,), niceness, analyze)
     options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
-    # The model's folder is on the driver's machine: to others the weights go through Ray's object store, once to each.
-    brought = partial(ray.get, ray.put(weights.load(Path(model))[1])) if resources.nodes > 1 else model
-    rows = with_stage(rows, Separate, (work, brought), options, separate)
-    rows = with_stage(rows, Write, (work,), giving_way, write)
+    # The model's folder is on the driver's machine: other machines get the weights through Ray's object store, once each.
+    source = partial(ray.get, ray.put(weights.load(Path(model))[1])) if resources.nodes > 1 else model
+    rows = with_stage(rows, Separate, (work, source), options, separate)
+    rows = with_stage(rows, Write, (work,), niceness, write)
     return RunningDataset(rows)
 
 
 def finished_rows(dataset: RunningDataset, work: RunContext) -> Iterator[pa.Table]:
-    """Run a flow and yield its finished tracks' rows as they come; long tracks are joined on the way.
+    """Run a flow and yield the rows of finished tracks as they come; the parts of long tracks are joined on the way.
 
     Raises:
-        NotRunnableError: Its actors could not start, or Ray itself failed.
+        NotRunnableError: An actor could not start, or Ray failed.
     """
-    gathering, joins, where = Gathering(), list[ray.ObjectRef[pa.Table]](), logs()
+    gathering, joins, log_folder = Gathering(), list[ray.ObjectRef[pa.Table]](), logs()
     try:
         for batch in dataset.tables():
             finished, whole = gathering.take(batch)
@@ -105,4 +105,4 @@ def finished_rows(dataset: RunningDataset, work: RunContext) -> Iterator[pa.Tabl
         while joins:
             yield from joined(joins, timeout_s=None)
     except ray.exceptions.RayError as error:
-        raise errors.NotRunnableError(f"the flow could not run: {last_line(error)}; Ray's logs: {where}") from error
+        raise errors.NotRunnableError(f"the pipeline failed in Ray: {last_line(error)}; see Ray's logs: {log_folder}") from error

@@ -1,4 +1,4 @@
-"""Long tracks, whose parts are joined in tasks beside the flow."""
+"""Ray tasks, beside the flow, that join the parts of long tracks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sep_batch.pipeline.flow.resources import NICENESS
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.long_tracks import join
 
-CPUS_PER_JOIN = 0.1  # so that it always finds room beside the actors, whose own CPUs it takes turns on
-_LOST = (  # what a task ends with that was lost with its process, its node, or what it was given
+CPUS_PER_JOIN = 0.1  # so small that a join always finds room beside the actors, whose CPUs it shares
+_LOST = (  # errors of a task that lost its process, its node or its arguments
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.OutOfMemoryError,
     ray.exceptions.NodeDiedError,
@@ -32,10 +32,10 @@ def join_parts(parts: list[pa.Table], work: RunContext) -> pa.Table:
 
 
 def joined(joins: list[ray.ObjectRef[pa.Table]], *, timeout_s: float | None) -> Iterator[pa.Table]:
-    """Yield the rows of the joins that are done, and take them out of the list; what died is run again by the driver."""
+    """Yield the rows of finished joins, and remove these from the list; the driver's next pass retries lost tracks."""
     if not joins:
         return
     done, joins[:] = ray.wait(joins, num_returns=1 if timeout_s is None else len(joins), timeout=timeout_s)
-    for one in done:
+    for finished in done:
         with contextlib.suppress(*_LOST):
-            yield ray.get(one)
+            yield ray.get(finished)

@@ -1,8 +1,8 @@
-"""Ray Data as this project uses it: its settings, and all of its private names that are needed, each with the reason.
+"""Settings of Ray Data, and every private name of it that this project uses, each with the reason.
 
-With a new Ray, look here first; `tests/pipeline/flow/test_ray_data.py` names each private use. Ray Data says that it takes no
-free remote arguments from 2.64 on (`max_restarts`, `max_task_retries`, `max_retries`). Its logical operator
-(`dataset._logical_plan.dag`) has them in `ray_remote_args`, where they can be set then.
+Check this file first with a new Ray; `tests/pipeline/flow/test_ray_data.py` lists each private use. Ray Data announces that it
+takes no free remote arguments from 2.64 on (`max_restarts`, `max_task_retries`, `max_retries`). They can then be set in the
+`ray_remote_args` of its logical operator (`dataset._logical_plan.dag`).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from sep_batch.pipeline.flow.resources import Pool
 
-READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # of what a stage has at work; a GPU is done with a part before the next is sent
+READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # queued blocks per block at work in a stage; a GPU finishes a part before the next arrives
 
 
 class RunningDataset:
-    """A dataset that runs when its rows are asked for, and whose actors can be seen from its start on."""
+    """A dataset that runs when its rows are read, with access to its actors from the start."""
 
     def __init__(self, dataset: ray.data.Dataset) -> None:
         """Take a dataset that has not run."""
         self._dataset = dataset
         self._executor: StreamingExecutor | None = None
-        # the dataset itself names its executor only once there is a first row; a callback class would travel with the context
+        # a dataset gives access to its executor only after its first row, and a callback class would be sent with the context
         dataset._create_executor = partial(self._created, dataset._create_executor)  # type: ignore[method-assign]  # noqa: SLF001
 
     def _created(self, create: Callable[[], StreamingExecutor]) -> StreamingExecutor:
@@ -40,10 +40,10 @@ class RunningDataset:
         return self._executor
 
     def tables(self) -> Iterator[pa.Table]:
-        """Run it, and yield its rows as they come.
+        """Run the dataset, and yield its rows as they come.
 
         Raises:
-            RayError: An actor could not start, or Ray itself failed.
+            RayError: An actor could not start, or Ray failed.
         """
         for batch in self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             yield cast("pa.Table", batch)
@@ -54,7 +54,7 @@ class RunningDataset:
         return not any(operator.get_actor_info().running for operator in operators)
 
     def actors(self) -> Iterator[tuple[str, dict[Any, bool]]]:
-        """Yield the stages that are at work, and of their actors that have started whether they are gone."""
+        """Yield each stage at work, with its started actors: True for one that has died and is restarting."""
         for operator in self._operators():
             pool = getattr(operator, "_actor_pool", None)
             if pool is not None and not operator.has_execution_finished():
@@ -66,17 +66,17 @@ class RunningDataset:
         return list((self._executor and self._executor._topology) or ())  # noqa: SLF001 (no other way to see actors)
 
     def stop(self) -> None:
-        """End it; what it was at work on is lost."""
-        if self._executor is not None:  # Ray Data ends it only with the dataset
+        """Stop the dataset; blocks at work are lost."""
+        if self._executor is not None:  # Ray Data stops it only with the dataset
             self._executor.shutdown(force=True)
 
     def stats(self) -> str:
-        """Return Ray Data's own account of it, once it ran."""
+        """Return Ray Data's statistics of the finished run."""
         return str(self._dataset.stats())
 
 
 def configure(*, on_gpu: bool) -> None:
-    """Set what every flow needs of Ray Data, on the driver, once Ray has started.
+    """Configure Ray Data for every flow, on the driver, once Ray has started.
 
     Args:
         on_gpu: The U-Nets run on GPUs.
@@ -84,9 +84,9 @@ def configure(*, on_gpu: bool) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a block lost with its process is found missing by the driver, which runs it again
-    # Ray Data's memory budgets count a block several times over, and held Separate back until Write was done. Instead: a stage
-    # waits where so much of what the next one has at work lies ready for it, and a task where a block of its own was not taken.
+    context.max_errored_blocks = -1  # no limit: the driver finds the rows of a lost block missing, and runs them again
+    # Ray Data's memory budgets count a block several times, and held Separate back until Write was done. Instead, a stage waits
+    # while the next one has enough queued blocks, in proportion to its blocks at work, and a task until its last block is taken.
     context.op_resource_reservation_enabled = False
     context.downstream_capacity_backpressure_ratio = READY_ON_GPU if on_gpu else READY_ON_CPU
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
@@ -97,16 +97,16 @@ def configure(*, on_gpu: bool) -> None:
 
 
 def _quiet() -> None:
-    """Leave to Ray Data its file among Ray's logs and no terminal, and have Ray's own errors shown as ours are.
+    """Keep Ray Data's log in its file and off the terminal, and send Ray's own errors through this program's logging.
 
-    What its other machines and actors report, Ray prints to stdout, asked for or not, as that an actor we ended was ended.
+    Ray prints errors of remote processes to stdout, even the expected end of an actor that was stopped.
     """
     ray._private.worker.print_to_stdstream = _note  # type: ignore[assignment]  # noqa: SLF001 (nothing else stops it)
-    data, ours = logging.getLogger("ray.data"), logging.getLogger("ray")
-    data.handlers = [handler for handler in data.handlers if not isinstance(handler, logging.StreamHandler)]
-    data.setLevel(logging.INFO)
-    ours.handlers.clear()
-    ours.propagate = True
+    data_logger, ray_logger = logging.getLogger("ray.data"), logging.getLogger("ray")
+    data_logger.handlers = [handler for handler in data_logger.handlers if not isinstance(handler, logging.StreamHandler)]
+    data_logger.setLevel(logging.INFO)
+    ray_logger.handlers.clear()
+    ray_logger.propagate = True
 
 
 def _note(reported: dict[str, Any], *_: object, **__: object) -> None:
@@ -114,19 +114,19 @@ def _note(reported: dict[str, Any], *_: object, **__: object) -> None:
 
 
 def logs() -> str:
-    """Return the folder of Ray's logs, on each machine that it runs on."""
-    here = ray.get_runtime_context()
-    return f"{here.get_temp_dir()}/{here.get_session_name()}/logs"
+    """Return the folder of Ray's logs, the same on each machine of the cluster."""
+    runtime = ray.get_runtime_context()
+    return f"{runtime.get_temp_dir()}/{runtime.get_session_name()}/logs"
 
 
 def with_stage(
     rows: ray.data.Dataset, stage: type, arguments: tuple[object, ...], options: dict[str, object], pool: Pool
 ) -> ray.data.Dataset:
-    """Add one stage. The public map_batches refuses whole blocks on a GPU; its inner form takes them."""
+    """Add one stage. The public map_batches refuses whole blocks on a GPU; its internal form takes them."""
     actors = ActorPoolStrategy(
         min_size=pool.minimum,
         max_size=pool.actors,
-        initial_size=pool.actors if pool.gpus else pool.minimum,  # so that GPUs that are not there yet are asked for
+        initial_size=pool.actors if pool.gpus else pool.minimum,  # so that an autoscaler sees the demand for GPUs
         max_tasks_in_flight_per_actor=pool.tasks,
     )
     return rows.map_batches_internal(
@@ -139,24 +139,24 @@ def with_stage(
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         max_restarts=-1,
-        max_task_retries=1,  # Ray's default is without end
+        max_task_retries=1,  # Ray's default has no limit
     )
 
 
 def with_tasks(rows: ray.data.Dataset, function: Callable[[pa.Table], Iterator[pa.Table]], cpus: int | None) -> ray.data.Dataset:
-    """Add one function, a task a block, on at most so many CPUs. The public map_batches warns of max_retries."""
+    """Add one function, one task per block, on at most `cpus` CPUs. The public map_batches warns of max_retries."""
     return rows.map_batches_internal(
         function,
         batch_size=None,
         batch_format="pyarrow",
         compute=TaskPoolStrategy(size=cpus) if cpus else TaskPoolStrategy(),
         num_cpus=1,
-        max_retries=1,  # what is lost twice, the driver runs again
+        max_retries=1,  # the driver runs again what is lost twice
     )
 
 
 def last_line(error: ray.exceptions.RayError) -> str:
-    """Return the line of an error of Ray's that says what happened: the last one, of its cause where it has one."""
+    """Return the last line of a Ray error, or of its cause where it has one: the line that says what happened."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,15 +1,15 @@
-"""The stages: what happens to a track.
+"""The three stages of a track: Analyze, Separate, Write.
 
 Files:
-    analyze: The first stage: fetched, decoded, cut into parts with their spectrum.
-    separate: The second stage: the U-Nets make stems of parts.
-    write: The third stage: stems are encoded and put.
+    analyze: The first stage: fetches and decodes a track, and cuts it into parts with their spectrum.
+    separate: The second stage: separates parts into stems with the U-Nets.
+    write: The third stage: encodes stems and puts them on storage.
     stems: Stems of a part: measured, rounded, encoded.
     analysis: Level, activity and width of stems.
-    long_tracks: Parts of a long track are joined to its stems.
-    context: Settings and places that every stage of a run is given.
+    long_tracks: Joining of a long track's parts to its stems.
+    context: Context of a run, for every stage: settings, paths, limits.
     failed_rows: Rows of tracks that fail.
-    time_limit: A time limit that ends a worker, in C code too.
+    time_limit: A time limit that kills a worker, even in C code.
     process: Threads and memory of a stage's process.
     machine_requirements: Packages and disks that every machine of a run must have.
 """

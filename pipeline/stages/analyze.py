@@ -1,8 +1,8 @@
-"""Analyze, the first stage: a track is fetched, decoded and cut into parts with their spectrum.
+"""Analyze, the first stage: fetches and decodes a track, and cuts it into parts with their spectrum.
 
-The three stages are plain callable classes, a block of rows in, rows out; no Ray here. A stage catches everything: what goes
-wrong with a track becomes that track's failed row, which the later stages pass on. Only what a constructor raises (weights,
-GPU) ends the run. Torch is imported by the stages that need it: it costs three seconds and 200 MB in every process.
+The three stages are plain callable classes without Ray: a block of rows in, rows out. A stage catches every exception: it becomes
+the track's failed row, which later stages pass on. Only an exception of a constructor (weights, GPU) ends the run. Torch is
+imported only by the stages that need it: it costs three seconds and 200 MB in every process.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ PATCHES_PER_PART = 20  # 3 min 57 s, 168 MB of spectrum: most songs are one part
 
 
 class Analyze:
-    """Fetch, decode and STFT: track rows in, parts with their spectrum out; with their wave, where Separate does the STFT."""
+    """Fetch, decode and STFT: track rows in, parts with their spectrum out, or with their wave where Separate does the STFT."""
 
     def __init__(self, work: RunContext, *, niceness: int = 0) -> None:
         """Prepare the process.
 
         Args:
-            work: Settings and places of the run.
-            niceness: Added to the process's: whether it gives way to others.
+            work: Context of the run.
+            niceness: Increment of the process's niceness.
         """
         work.machine.refuse_other()
         prepare_torch()
         os.nice(niceness)
         storage.use(work.storage)
-        audio.start()  # as nice as this process
+        audio.start()  # the decoder's process inherits the niceness
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Yield a row a part, one track after another; none of a track that is not begun when the run is to stop."""
+        """Yield one row per part, track after track; begin no further track when the run is stopping."""
         for row in each(block):
             if self.work.is_stopping():
                 return
@@ -58,7 +58,7 @@ class Analyze:
         from sep_batch.model.parts import split_parts
 
         begun, settings = time.perf_counter(), self.work.settings
-        spec, known = settings.spec, 0
+        spec, decoded_samples = settings.spec, 0
         offset, duration = value(row, "offset_s"), value(row, "duration_s")
         source, info = storage.open_source(value(row, "uri"))
         with source:
@@ -69,15 +69,15 @@ class Analyze:
                 duration_s=settings.duration_s if duration is None else duration,
                 downmix=settings.downmix,
                 on_damage=self.work.on_damage,
-                silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder is given up before this process is
+                silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder's limit passes before this process's
             )
             blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
-                begin, known = known, known + part.samples
+                begin, decoded_samples = decoded_samples, decoded_samples + part.samples
                 yield fill(
                     row,
                     PART,
-                    audio_s=known / spec.sample_rate_hz,
+                    audio_s=decoded_samples / spec.sample_rate_hz,
                     source_rate_hz=decoded.rate_hz,
                     source_channels=decoded.channels,
                     source_codec=decoded.codec,

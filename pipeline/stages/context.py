@@ -1,4 +1,4 @@
-"""Settings and places that every stage of a run is given, and the names of stems."""
+"""Context of a run, for every stage: settings, paths, limits; and the URIs and columns of stems."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import Options
 
-Stft = Literal["cpu", "gpu"]  # who does the STFT
+Stft = Literal["cpu", "gpu"]  # stage that computes the STFT: Analyze, or Separate
 LIMIT_S = 600.0
-LOOK_S = 2.0  # between two looks for the mark that stops a run
+LOOK_S = 2.0  # between two checks for the object that stops a run
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every stage of a run is told.
+    """Context of a run, for every stage.
 
     Attributes:
         settings: Settings of the run.
-        out: OUT.
-        run: The run's name.
+        out: OUT's folder or prefix.
+        run: Name of the run.
         parts: Folder or prefix for the parts of long tracks, in OUT.
-        scratch: Folder of this machine for temporary files; where OUT is on a disk, on the same one.
-        limit_s: How long a stage may be at work on one part of a track.
-        stft: Stage that computes the STFT: Analyze, on a CPU, or Separate, on its device.
-        on_damage: Whether a track of which not all came out is kept and flagged, or fails.
-        analysis: Whether stems are analysed: their levels, where they are active, how wide they are.
-        storage: How storage is reached; it may hold secrets, so it is never shown.
+        scratch: Folder of each machine for temporary files; where OUT is on a disk, on the same one.
+        limit_s: Time limit for one part of a track in one stage, in seconds.
+        stft: Stage that computes the STFT: `cpu` is Analyze, on a CPU; `gpu` is Separate, on its device.
+        on_damage: `keep` flags a damaged track; `fail` fails it.
+        analysis: Stems are analyzed: levels, active regions, width.
+        storage: Options of the storage clients; they may hold secrets, so they are never shown.
         machine: Requirements of the machines of the stages.
     """
 
@@ -53,20 +53,20 @@ class RunContext:
 
     @property
     def stop_uri(self) -> str:
-        """The object whose being there asks the stages to take nothing in any more."""
+        """URI of the object that, once it exists, stops the stages from beginning further tracks."""
         return f"{self.parts}/stop"
 
     def is_stopping(self) -> bool:
-        """Tell whether the stages shall take nothing in any more; asked of storage every few seconds only."""
-        return _looked(self.stop_uri, int(time.monotonic() / LOOK_S))
+        """Tell whether the stages shall begin no further track; storage is checked every `LOOK_S` seconds only."""
+        return _exists(self.stop_uri, int(time.monotonic() / LOOK_S))
 
     def stem_uri(self, row: pa.Table, stem: str) -> str:
-        """Return where a track's stem goes, relative to OUT."""
+        """Return the URI of a track's stem, relative to OUT."""
         path = stem_paths.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
         return f"stems/{path}"
 
     def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
-        """Return what a track's row says of one stem, from what `Stems` measured."""
+        """Return one stem's entry in a track's row, from the measurements of `Stems`."""
         settings = self.settings
         return {
             **measured,
@@ -82,8 +82,8 @@ class RunContext:
 
 
 @lru_cache(maxsize=1)
-def _looked(uri: str, _time: int) -> bool:
+def _exists(uri: str, _time: int) -> bool:
     try:
         return storage.exists(uri)
-    except errors.TrackError:  # not to be known now
+    except errors.TrackError:  # unknown at this moment
         return False

@@ -14,21 +14,21 @@ from sep_batch.pipeline.stages.context import RunContext
 
 
 def failed(row: pa.Table, error: BaseException, stage: str, work: RunContext) -> pa.Table:
-    """Return a track's failed row for what a stage caught; its payload is empty, never null."""
+    """Return a track's failed row for an exception that a stage caught; its payload is empty, never null."""
     done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
     emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
     return fill(row, PART, **errors.describe(error, stage), **done, **emptied)
 
 
 def worker_crash(row: pa.Table, work: RunContext) -> pa.Table:
-    """Return the failed row of a track that a process died of, each time it was tried."""
+    """Return the failed row of a track whose process died in every pass."""
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
-    crash: errors.TrackError = errors.WorkerCrash("its process died, in each of three passes")
+    crash: errors.TrackError = errors.WorkerCrash("the worker's process died in each of three passes")
     if time_limit.was_over(value(row, "id"), work):
-        crash = errors.TrackTimeout(f"a part of it took more than {work.limit_s:g} s, in each of three passes")
+        crash = errors.TrackTimeout(f"one part took more than {work.limit_s:g} s in a stage, in each of three passes")
     return fill(failed(tried, crash, crash.stage, work), WRITTEN)
 
 
 def is_failed(row: pa.Table) -> bool:
-    """Tell whether a row is a failed one."""
+    """Tell whether a row is that of a failed track."""
     return bool(value(row, "status") == "failed")

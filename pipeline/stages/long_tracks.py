@@ -1,6 +1,6 @@
-"""Long tracks: the stored parts of a track are gathered, and joined to its stems once all are there.
+"""Long tracks: the stored parts of a track are collected, and joined to its stems once all of them are there.
 
-A part lies as raw little-endian samples, as its codec takes them, so a join only reads, encodes and puts.
+A part is stored as raw little-endian samples in the format that its codec takes, so a join only reads, encodes and puts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sep_batch.pipeline.stages.failed_rows import failed
 
 
 def store(row: pa.Table, work: RunContext) -> pa.Table:
-    """Store one part's stems, and return its row, whose status is null: a part is no finished track."""
+    """Store one part's stems, and return its row, whose status is null since a part is not a finished track."""
     begun = time.perf_counter()
     for stem, frames in zip(work.settings.stems, payload(row), strict=True):
         storage.put(_part_uri(row, stem, work), frames.data, scratch=work.scratch)
@@ -34,18 +34,18 @@ def store(row: pa.Table, work: RunContext) -> pa.Table:
 
 
 class Gathering:
-    """The stored parts of the tracks that are not whole yet."""
+    """The stored parts of the tracks whose parts are not complete yet."""
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[int, pa.Table]] = {}
         self._failed: set[str] = set()
 
     def take(self, rows: pa.Table) -> tuple[list[pa.Table], list[list[pa.Table]]]:
-        """Take what comes out of the flow, in any order.
+        """Take rows that leave the flow, in any order.
 
         Returns:
-            The rows of finished tracks, of which one that failed in several parts fails once; and for each track that
-            is whole now, its parts' rows in order.
+            The rows of finished tracks, with one row for a track that failed in several parts; and for each track whose
+            parts are complete now, their rows in order.
         """
         finished, whole = [], []
         for row in each(rows):
@@ -62,7 +62,7 @@ class Gathering:
         return finished, whole
 
     def _with(self, name: str, row: pa.Table) -> list[pa.Table]:
-        """Return a track's parts in order, where this one completes it."""
+        """Return a track's parts in order where this row completes them, else an empty list."""
         parts = self._parts.setdefault(name, {})
         parts[value(row, "part")] = row
         last = next((number for number, part in parts.items() if value(part, "last")), None)
@@ -76,14 +76,14 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
     """Stream a track's stored parts through its encoders, put its stems, and return its one row, ok or failed.
 
     Args:
-        parts: The rows of all its parts, in order.
-        work: Settings and places of the run.
+        parts: Rows of all parts of the track, in order.
+        work: Context of the run.
     """
     last = parts[-1]
     try:
         begun = time.perf_counter()
         with ThreadPoolExecutor() as threads:
-            written = list(threads.map(lambda place: _joined_stem(parts, place, work), range(len(work.settings.stems))))
+            written = list(threads.map(lambda number: _joined_stem(parts, number, work), range(len(work.settings.stems))))
         seconds = {name: sum(value(part, name) for part in parts) for name in ("decode_s", "separate_s", "write_s")}
         seconds["write_s"] += time.perf_counter() - begun
         above, energy = (sum(value(part, name) for part in parts) for name in ("energy_above_f", "energy"))
@@ -93,13 +93,14 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
 
 
 def finish(row: pa.Table, written: list[dict[str, Any]], work: RunContext, **values: Any) -> pa.Table:
-    """Return the row of a track whose stems are all durable."""
+    """Return the finished row of a track whose stems are all durable."""
     done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None}
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
-def _joined_stem(parts: Sequence[pa.Table], place: int, work: RunContext) -> dict[str, Any]:
-    measured = stems.joined([value(part, "stems")[place] for part in parts]) | analysis.of_parts(parts, place, work.settings)
+def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) -> dict[str, Any]:
+    measured = stems.joined([value(part, "stems")[stem_number] for part in parts])
+    measured |= analysis.of_parts(parts, stem_number, work.settings)
     stem, samples, uri = measured["stem"], measured["frames"], work.stem_uri(parts[0], measured["stem"])
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:
@@ -117,14 +118,14 @@ def _stored(part: pa.Table, stem: str, work: RunContext) -> Iterator[np.ndarray]
     """Yield a stored part's samples in blocks, (samples, channels).
 
     Raises:
-        WriteFailed: It is not there, or shorter than what was stored.
+        WriteFailed: The part cannot be read, or is too short.
     """
     settings, uri, missing = work.settings, _part_uri(part, stem, work), value(part, "samples")
     width = settings.spec.channels * settings.form.dtype.itemsize
     try:
         source, _ = storage.open_source(uri)
     except errors.TrackError as error:
-        raise errors.WriteFailed(f"a stored part: {error}") from error
+        raise errors.WriteFailed(f"a stored part cannot be read: {error}") from error
     with source:
         while content := source.read(codecs.BLOCK * width):
             frames = np.frombuffer(content, settings.form.dtype).reshape(-1, settings.spec.channels)

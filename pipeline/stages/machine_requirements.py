@@ -1,4 +1,4 @@
-"""Requirements of the machines of a run: the driver's packages, and its disk where the run works on one."""
+"""Requirements of the machines of a run: the driver's package versions, and its disk where the run uses one."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 
-def differing(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
-    """Say of each package that two machines have in other versions what both have; of Python, 3.11.2 is as 3.11.7."""
+def differing(machine: Mapping[str, str], driver: Mapping[str, str]) -> list[str]:
+    """Return a text with both versions for each package whose versions differ; patch releases of Python may differ."""
     return [
-        f"{name} {theirs.get(name, 'not installed')}, the driver {ours[name]}"
-        for name in ours
-        if _told(name, theirs.get(name, "")) != _told(name, ours[name])
+        f"{name} {machine.get(name, 'not installed')}, the driver {driver[name]}"
+        for name in driver
+        if _significant(name, machine.get(name, "")) != _significant(name, driver[name])
     ]
 
 
-def _told(name: str, version: str) -> str:
+def _significant(name: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
 @dataclass(frozen=True)
 class MachineRequirements:
-    """What a stage's machine has to be like.
+    """Requirements of the machines that run stages.
 
     Attributes:
-        versions: As `versions` gives them on the driver; none are not looked at.
-        disk: A path that the run works on, where it is not said that all machines see it.
-        host: The name of the driver's, which does.
+        versions: The driver's versions, from `versions`; empty disables the check.
+        disk: A path that the run uses, unless it is declared to be on a file system that all machines share.
+        host: Host name of the driver, which has that path.
     """
 
     versions: dict[str, str] = field(default_factory=dict)
@@ -46,13 +46,16 @@ class MachineRequirements:
     host: str = field(default_factory=socket.gethostname)
 
     def refuse_other(self) -> None:
-        """Refuse to work on a machine that joined later and is not as the others.
+        """Refuse a machine that joined the cluster later and does not meet the requirements.
 
         Raises:
-            NotRunnableError: Says what this one has and what was expected.
+            NotRunnableError: This machine differs; the message names the differences.
         """
-        here = socket.gethostname()
-        if self.disk is not None and self.host != here:
-            raise errors.NotRunnableError(f"{self.disk} is a path of {self.host}, and {here} has joined: --shared-filesystem?")
+        host = socket.gethostname()
+        if self.disk is not None and self.host != host:
+            raise errors.NotRunnableError(
+                f"{host} joined the cluster, and {self.disk} is a path of {self.host}; "
+                "pass --shared-filesystem if every node sees that path"
+            )
         if self.versions and (differences := differing(versions(), self.versions)):
-            raise errors.NotRunnableError(f"{here} has {'; '.join(differences)}")
+            raise errors.NotRunnableError(f"{host} joined the cluster with other versions: {'; '.join(differences)}")

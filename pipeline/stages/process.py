@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's mallopt parameters
-_MAPPED_FROM_BYTES = 64 << 20  # a track's arrays; a patch's are smaller, and are kept
+_MAPPED_FROM_BYTES = 64 << 20  # arrays of a whole track; those of a patch are smaller, and their memory is reused
 _KEPT_BYTES = 512 << 20
 
 
 def prepare_torch() -> None:
-    """Have torch use this thread alone, and a patch's memory kept: mapping it anew for every patch cost a quarter of the time."""
+    """Restrict torch to this thread, and reuse the memory of patches: mapping it anew each time took a quarter of the time."""
     import torch
 
     torch.set_num_threads(1)

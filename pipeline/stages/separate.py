@@ -1,4 +1,4 @@
-"""Separate, the second stage: the U-Nets make stems of parts."""
+"""Separate, the second stage: separates parts into stems with the U-Nets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Separate:
-    """The U-Nets: parts with a spectrum (or wave) in, parts with their stems out, measured and rounded as they are written."""
+    """The U-Nets: parts with a spectrum (or wave) in, parts with their stems out, measured and rounded for the codec."""
 
     def __init__(
         self, work: RunContext, model: str | Callable[[], Mapping[str, np.ndarray]], *, device: str, threads: int = 1
@@ -32,14 +32,14 @@ class Separate:
         """Load the model.
 
         Args:
-            work: Settings and places of the run.
-            model: The folder of a converted model, or what gives its weights; never fetched here.
-            device: A torch device; never changed to another one.
-            threads: Batches worked on at once.
+            work: Context of the run.
+            model: Folder of a converted model, or a function that returns its weights; nothing is downloaded here.
+            device: A torch device; there is no fallback to another one.
+            threads: Number of batches processed at once.
 
         Raises:
-            WeightsError: They are not there, or not the ones the run was planned with.
-            NotRunnableError: This machine is not as the driver's.
+            WeightsError: The weights are missing, or differ from the driver's.
+            NotRunnableError: This machine does not meet the run's requirements.
         """
         work.machine.refuse_other()
         import torch
@@ -59,7 +59,7 @@ class Separate:
         self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Separate a whole block: the patches of all its parts are packed into batches, whatever track they come from."""
+        """Separate a whole block: the patches of all its parts are packed into batches, across tracks."""
         return limited(self._rows(block), block.column("id").to_pylist(), self.work)
 
     def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -73,16 +73,17 @@ class Separate:
             energy = np.zeros(2)
             for piece in self.separator.separate_parts(parts, self.work.settings.stems):
                 if waves is None:
-                    waves = self._stems(waiting[piece.place])
+                    waves = self._stems(waiting[piece.part_index])
                 waves.add(piece.waves)
                 energy += piece.energy, piece.energy_above_f
                 if waves.is_complete:
-                    row = _with_energy(waiting[piece.place], *energy) if parts[piece.place].is_wave else waiting[piece.place]
+                    row = waiting[piece.part_index]
+                    row = _with_energy(row, *energy) if parts[piece.part_index].is_wave else row
                     yield self._separated(row, waves, time.perf_counter() - begun)
-                    waves, energy, done, begun = None, np.zeros(2), piece.place + 1, time.perf_counter()
+                    waves, energy, done, begun = None, np.zeros(2), piece.part_index + 1, time.perf_counter()
         except Exception as error:  # noqa: BLE001 (a failure is a row)
             for row in waiting[done:]:
-                yield failed(row, _own(error), "separate", self.work)
+                yield failed(row, _translated(error), "separate", self.work)
 
     def _stems(self, row: pa.Table) -> stems.Stems:
         settings, samples = self.work.settings, value(row, "samples")
@@ -113,11 +114,11 @@ def _part(row: pa.Table) -> Part:
 
 
 def _with_energy(row: pa.Table, energy: float, above_f: float) -> pa.Table:
-    """Say of a part what Analyze says where it makes the spectrum."""
+    """Fill the energy columns of a part that travelled as a wave; else Analyze fills them."""
     return fill(row, PART, energy=energy, energy_above_f=above_f, above_f_db=stems.ratio_db(above_f, energy))
 
 
-def _own(error: Exception) -> Exception:
+def _translated(error: Exception) -> Exception:
     import torch
 
     return errors.OutOfMemory(str(error)) if isinstance(error, torch.OutOfMemoryError) else error

@@ -1,6 +1,6 @@
-"""A part's stems as they are written: measured, rounded to what their codec takes, encoded.
+"""Stems of a part: measured, rounded to the format of their codec, encoded.
 
-Torch is imported where it is needed: Write does without it.
+Torch is imported inside functions, since Write does not need it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 class Stems:
-    """Takes the waves of one part's stems piece by piece, on the device that separated them.
+    """Collects the waves of one part's stems piece by piece, on the device that separated them.
 
     Attributes:
-        frames: (stems, samples, channels) in the settings' form, complete after the last piece.
-        sums: Sums of the analysis, which take each piece too.
+        frames: (stems, samples, channels) in the sample format `settings.form`, complete after the last piece.
+        sums: Sums of the analysis, to which each piece is added too.
     """
 
     def __init__(self, settings: Settings, samples: int, sums: Sums | None = None) -> None:
         shape = (len(settings.stems), samples, settings.spec.channels)
         self.frames = np.empty(shape, settings.form.dtype)
-        self._settings, self._place, self.sums = settings, 0, sums
+        self._settings, self._position, self.sums = settings, 0, sums
         self._peaks, self._powers, self._clipped = (np.zeros(len(settings.stems)) for _ in range(3))
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether all samples have come."""
-        return bool(self._place == self.frames.shape[1])
+        """True once all samples were added."""
+        return bool(self._position == self.frames.shape[1])
 
     def add(self, wave: Tensor) -> None:
         """Measure, round and keep the next piece: (stems, channels, samples) float32."""
@@ -47,19 +47,19 @@ class Stems:
 
         if not wave.shape[-1]:
             return
-        flat = wave.flatten(1)  # two passes of these are faster than one of aminmax
+        flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
-        norms = torch.linalg.vector_norm(wave, dim=2)  # over one dimension: four times as fast as over two
+        norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
         self._powers += (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
         if self._peaks.max() >= 1:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
         if self.sums:
             self.sums.add(wave)
-        begin, self._place = self._place, self._place + wave.shape[-1]
-        torch.from_numpy(self.frames[:, begin : self._place]).copy_(self._rounded(wave).transpose(1, 2))
+        begin, self._position = self._position, self._position + wave.shape[-1]
+        torch.from_numpy(self.frames[:, begin : self._position]).copy_(self._rounded(wave).transpose(1, 2))
 
     def _rounded(self, wave: Tensor) -> Tensor:
-        """Round as `codecs.raw` does."""
+        """Round in the same way as `codecs.raw`."""
         import torch
 
         codec = self._settings.form
@@ -70,7 +70,7 @@ class Stems:
         return whole.to(torch.int16) if codec.bits == 16 else whole.to(torch.int32) << (32 - codec.bits)
 
     def measured(self) -> list[dict[str, Any]]:
-        """Return what is known of each stem before it is written: stem, frames, peak_dbfs, rms_dbfs, clipped_samples."""
+        """Return the columns of each stem before it is written: stem, frames, peak_dbfs, rms_dbfs, clipped_samples."""
         frames, values = self.frames.shape[1], self.frames.shape[1] * self.frames.shape[2]
         return [
             {
@@ -90,12 +90,12 @@ def _db(power: float) -> float | None:
 
 
 def ratio_db(part: float, whole: float) -> float | None:
-    """Return an energy as a share of another, in dB; None where either is nothing."""
+    """Return the ratio of two energies in dB; None where either is zero."""
     return _db(part / whole) if whole > 0 else None
 
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what `Stems.measured` would say of a stem whose parts it said these things of."""
+    """Return the result of `Stems.measured` for a whole stem, from the results for its parts."""
     frames = sum(part["frames"] for part in parts)
     powers = [part["frames"] * 10 ** (part["rms_dbfs"] / 10) for part in parts if part["rms_dbfs"] is not None]
     return {
@@ -112,12 +112,12 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
 
     Args:
         out: A seekable file, or a path.
-        blocks: (samples, channels) each, in the settings' form.
-        settings: How.
-        samples: Number of samples of all blocks, a channel.
+        blocks: Samples of the stem, (samples, channels) each, in the sample format `settings.form`.
+        settings: Settings of the run.
+        samples: Samples per channel of all blocks.
 
     Returns:
-        Its loudness in LUFS; None below 0.4 s or in silence.
+        Loudness of the stem in LUFS; None below 0.4 s or in silence.
     """
     loudness = Loudness(settings.spec.sample_rate_hz)
     encoder = open_encoder(
@@ -129,19 +129,19 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         samples=settings.written_frames(samples),
     )
     with encoder:
-        for block in _reshaped(_heard(blocks, loudness), settings):
+        for block in _reshaped(_metered(blocks, loudness), settings):
             encoder.add(block)
     return loudness.lufs()
 
 
-def _heard(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndarray]:
+def _metered(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndarray]:
     for block in blocks:
         loudness.add(codecs.wave_of(block))
         yield block
 
 
 def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterable[np.ndarray]:
-    """Return blocks as the codec takes them: as they are, or made mono and resampled."""
+    """Return blocks as the codec takes them: unchanged, or mixed to mono and resampled."""
     if not settings.is_reshaped:
         return blocks
     waves = (codecs.wave_of(block) for block in blocks)

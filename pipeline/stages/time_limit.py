@@ -1,7 +1,8 @@
-"""A time limit that holds in C code too: who is over it dies, and leaves word of whose track it was.
+"""A time limit that also holds in C code: a worker that exceeds it is killed, after recording its track's id.
 
-A stage that hangs (in a decoder, in a driver) cannot be interrupted from Python; its process can end. The driver finds the track
-missing and tries it alone; where it was alone, the word that is left makes it a `track_timeout` instead of a `worker_crash`.
+A stage that hangs (in a decoder, in a GPU driver) cannot be interrupted from Python, but its process can be ended. The driver
+finds the track missing and retries it alone; a mark that the dying worker stores for a track that is alone then makes it a
+`track_timeout` instead of a `worker_crash`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import TypeVar
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.stages.context import RunContext
 
-GRACE_S = 60.0  # after the limit, for the word to be left, before the process is ended from C
-_STDERR = 2  # as a number, since sys.stderr may be anything
+GRACE_S = 60.0  # after the limit, to store the mark, before the process is ended from C
+_STDERR = 2  # file descriptor, since sys.stderr may be replaced
 T = TypeVar("T")
 
 
 def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
-    """Yield a stage's rows, each of which may take as long as the limit says.
+    """Yield a stage's rows, with the time limit for each.
 
     Args:
-        rows: Made by the stage while it is asked for the next one.
-        ids: The tracks they are of.
-        work: Settings and places of the run.
+        rows: Rows of the stage, which computes each one when it is read.
+        ids: Ids of the rows' tracks.
+        work: Context of the run.
     """
     while True:
         timer = threading.Timer(work.limit_s, _end, (ids, work))
@@ -42,21 +43,21 @@ def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
         if row is None:
             return
         yield row
-        del row  # before the next one is made: a part's spectrum is large
+        del row  # before the next one is computed: a part's spectrum is large
 
 
 def was_over(name: str, work: RunContext) -> bool:
-    """Tell whether a track's process ended over its limit."""
-    return storage.exists(_word(name, work))
+    """Tell whether a track's process was killed at its time limit."""
+    return storage.exists(_mark_uri(name, work))
 
 
 def _end(ids: list[str], work: RunContext) -> None:
     faulthandler.dump_traceback(file=_STDERR)
     if len(ids) == 1:
-        with contextlib.suppress(errors.TrackError):  # without the word it is a worker_crash
-            storage.put(_word(ids[0], work), b"", scratch=work.scratch)
+        with contextlib.suppress(errors.TrackError):  # without the mark it becomes a worker_crash
+            storage.put(_mark_uri(ids[0], work), b"", scratch=work.scratch)
     os._exit(1)
 
 
-def _word(name: str, work: RunContext) -> str:
+def _mark_uri(name: str, work: RunContext) -> str:
     return f"{work.parts}/over/{name}"

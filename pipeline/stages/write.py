@@ -1,4 +1,4 @@
-"""Write, the third stage: stems are encoded and put."""
+"""Write, the third stage: encodes stems and puts them on storage."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sep_batch.pipeline.stages.time_limit import limited
 
 
 class Write:
-    """Measure, encode and put the stems: parts with waves in, finished rows out; of a longer track, rows of stored parts."""
+    """Encode and put the stems: parts with stems in, finished rows out; for a track of several parts, rows of stored parts."""
 
     def __init__(self, work: RunContext, *, niceness: int = 0) -> None:
         """Prepare the process.
 
         Args:
-            work: Settings and places of the run.
-            niceness: Added to the process's: whether it gives way to others.
+            work: Context of the run.
+            niceness: Increment of the process's niceness.
         """
         work.machine.refuse_other()
         os.nice(niceness)
@@ -54,8 +54,8 @@ class Write:
             return store(row, self.work)
         begun, work = time.perf_counter(), self.work
         written = []
-        for place, frames in enumerate(payload(row)):
-            measured = value(row, "stems")[place] | analysis.of_parts([row], place, work.settings)
+        for number, frames in enumerate(payload(row)):
+            measured = value(row, "stems")[number] | analysis.of_parts([row], number, work.settings)
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
             blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
             lufs = stems.write(content, blocks, work.settings, samples=len(frames))

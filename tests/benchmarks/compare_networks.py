@@ -87,7 +87,7 @@ def channels_last(subject: Subject, threads: int, at_once: int) -> list[Run]:
 
 def ours(subject: Subject, threads: int, at_once: int) -> list[Run]:
     """The form that the product runs."""
-    return [inference_form(subject.unet, shape=tuple(subject.magnitudes.shape), place=Target(torch.device("cpu")))] * at_once
+    return [inference_form(subject.unet, shape=tuple(subject.magnitudes.shape), target=Target(torch.device("cpu")))] * at_once
 
 
 def onnxruntime(subject: Subject, threads: int, at_once: int) -> list[Run]:

@@ -93,6 +93,6 @@ def test_the_energy_of_parts_that_travel_as_waves_is_that_of_their_spectra(batch
     pieces = list(separator.separate_parts(parts))
     assert len(parts) == 3
     for place, part in enumerate(expected):
-        mine = [piece for piece in pieces if piece.place == place]
+        mine = [piece for piece in pieces if piece.part_index == place]
         assert sum(piece.energy for piece in mine) == pytest.approx(part.energy, rel=1e-5)
         assert sum(piece.energy_above_f for piece in mine) == pytest.approx(part.energy_above_f, rel=1e-5)

@@ -128,7 +128,7 @@ def test_dropout_is_in_the_first_three_decoder_blocks_and_in_training_only():
 
 
 def fast_form(unet, shape):
-    return inference_form(unet, shape=shape, place=Target(torch.device("cpu")))
+    return inference_form(unet, shape=shape, target=Target(torch.device("cpu")))
 
 
 @pytest.mark.parametrize("spec", [LEAKY, ELU], ids=["LeakyReLU and ReLU", "ELU"])
@@ -169,7 +169,7 @@ def test_weights_are_laid_out_for_onednn_only_in_a_dtype_that_it_computes_in_on_
     dtypes = packed_dtypes(monkeypatch)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
     unet, x = randomised(UNet(LEAKY)), magnitude()
-    found = inference_form(unet, shape=x.shape, place=Target(torch.device("cpu"), dtype))(x)
+    found = inference_form(unet, shape=x.shape, target=Target(torch.device("cpu"), dtype))(x)
     assert set(dtypes) == ({dtype} if has_bf16 or dtype == torch.float32 else set())
     with torch.no_grad():
         assert snr_db(unet(x).numpy(), found.numpy()) > (SAME_DB if dtype == torch.float32 else BFLOAT16_DB)

@@ -203,9 +203,9 @@ def test_the_cache_is_where_the_environment_says(cache, monkeypatch):
 
 
 UNUSABLE = {
-    "a file": ("cache: cannot be written to (File exists)", lambda path: str(path / "cache")),
+    "a file": ("cache: not writable (File exists)", lambda path: str(path / "cache")),
     "below a file": ("(Not a directory)", lambda path: str(path / "cache" / "deeper")),
-    "where nothing can be made": ("cannot be written to (", lambda path: "/proc/nowhere"),
+    "where nothing can be made": ("not writable (", lambda path: "/proc/nowhere"),
 }
 
 
@@ -219,7 +219,7 @@ def test_a_cache_that_cannot_be_written_to_is_told_before_anything_is_fetched(ki
     with pytest.raises(WeightsError) as caught:
         weights.obtain(NAME)
     assert words in str(caught.value)
-    assert str(caught.value).endswith("; set SEP_BATCH_CACHE to a folder that can be")
+    assert str(caught.value).endswith("; set SEP_BATCH_CACHE to a writable folder")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
@@ -235,7 +235,7 @@ def test_without_home_the_system_tells_it_and_where_it_does_not_the_cache_is_non
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    with pytest.raises(WeightsError, match=r"no cache folder can be written to: HOME is not set.*; set SEP_BATCH_CACHE to"):
+    with pytest.raises(WeightsError, match=r"no cache folder: HOME is not set.*; set SEP_BATCH_CACHE to"):
         weights.writable_cache()
     assert not weights.is_cached(NAME)
 

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-DIES_OF = {  # deed, and what the row says of it
+DIES_OF = {  # deed, and a part of the row's error
     "abort": "SIGABRT",
     "segfault": "SIGSEGV",
     "loop": "no answer for",
@@ -14,7 +14,7 @@ DIES_OF = {  # deed, and what the row says of it
     "exhaust": "needs more than 3 GiB of memory",
     "leave": "exit code 7",
     "raise": "UnicodeDecodeError",
-    "lie": "makes no sense",
+    "lie": "invalid reply",
 }
 
 

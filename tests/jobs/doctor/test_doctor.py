@@ -409,7 +409,7 @@ def test_a_cache_that_cannot_be_written_to_is_wrong_unless_the_weights_are_there
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(weights.tempfile, "TemporaryFile", refuse)
-    advice = "set SEP_BATCH_CACHE to a folder that can be"
+    advice = "set SEP_BATCH_CACHE to a writable folder"
     found = check_software.cache()
     assert (found.state, found.advice) == ("note", f"for other models and forecasts, {advice}")
     shutil.rmtree(cached)

@@ -17,7 +17,7 @@ CTRL_C = b"\x03"
 COLUMNS = 80
 TRACKS = 1000  # many more than can be in flight when the first are done
 FAIL_EVERY = 50  # tracks: some of each block of 64, since blocks are done in any order
-LEFT = r"""(?:failed: \d{{4}}-[0-9a-f]{{16}}: unsupported_format: [^:]*: no audio container that is read
+LEFT = r"""(?:failed: \d{{4}}-[0-9a-f]{{16}}: unsupported_format: [^:]*: no supported audio container
 )+\d+ tracks separated, \d+ failed, 0 done before; .*
 (?:Analyze|Separate|Write) busy .*
 failed: \d+ unsupported_format

@@ -218,7 +218,7 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
 
 def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, tiny, inline, monkeypatch):
     taken = analyze.Analyze.__call__
-    monkeypatch.setattr(work, "_looked", lambda uri, _time: storage.exists(uri))
+    monkeypatch.setattr(work, "_exists", lambda uri, _time: storage.exists(uri))
 
     def signalled(self, block):
         yield from taken(self, block)

@@ -52,7 +52,7 @@ def test_a_file_that_takes_longer_than_it_lasts_is_ended_and_says_so(monkeypatch
     watched.settle()
     spent[0] += 2
     assert watched.read(10) == b""
-    with pytest.raises(errors.DecodeError, match=r"decoding took 91 s for 30\.0 s of audio"):
+    with pytest.raises(errors.DecodeError, match=r"decoding took 91 s of CPU time for 30\.0 s of audio"):
         watched.settle()
 
 

@@ -130,7 +130,7 @@ def test_a_decoder_that_the_machine_kills_may_do_it_at_another_time(new_children
 
 def test_a_decoder_that_does_not_start_is_told_before_any_file_is_tried(new_children, monkeypatch, capfd):
     monkeypatch.setattr(decoder_process, "_PROGRAM", "sep_batch.no_such_program")
-    with pytest.raises(errors.NotRunnableError, match="^no decoder: its process ended with exit code 1$"):
+    with pytest.raises(errors.NotRunnableError, match="^the decoder did not start: its process ended with exit code 1$"):
         audio.start()
     assert "No module named sep_batch.no_such_program" in capfd.readouterr().err
     with pytest.raises(errors.DecodeCrash, match="exit code 1") as crash:

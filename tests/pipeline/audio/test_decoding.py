@@ -253,7 +253,7 @@ def test_an_excerpt_is_exactly_that_of_the_whole(key, rate_hz, offset_s, duratio
 
 
 def test_an_offset_past_the_end_is_empty_and_says_how_long_the_file_is():
-    with pytest.raises(errors.EmptyAudio, match="no samples from 2 s on; the file has 1 s"):
+    with pytest.raises(errors.EmptyAudio, match="no samples from 2 s on; the file lasts 1 s"):
         decoded(encoded(noise(RATE_HZ)), offset_s=2.0)
 
 
@@ -398,7 +398,7 @@ def test_an_encoded_file_says_nothing_of_when_or_by_what_it_was_made():
 
 @pytest.mark.parametrize("rate_hz", [999, 768_001])
 def test_a_rate_that_no_music_has_is_refused(rate_hz):
-    with pytest.raises(errors.UnsupportedFormat, match=f"a rate of {rate_hz:,} Hz, expected 1,000 to 768,000"):
+    with pytest.raises(errors.UnsupportedFormat, match=f"sample rate {rate_hz:,} Hz, expected 1,000 to 768,000"):
         decoded(float_wav(noise(5000), rate_hz=rate_hz))
 
 
@@ -417,7 +417,7 @@ def test_a_form_that_changes_midway_to_one_that_is_not_read_is_refused(monkeypat
     content = written_by_ffmpeg(noise(60_000), "mp3", "libmp3lame", "stereo", samples="s16p")
     monkeypatch.setattr(reader, "MAX_RATE_HZ", RATE_HZ)
     monkeypatch.setattr(reader, "_refuse_form", refuse_from(2, reader._refuse_form))
-    with pytest.raises(errors.UnsupportedFormat, match="a rate of"):
+    with pytest.raises(errors.UnsupportedFormat, match="sample rate"):
         decoded(content)
 
 
@@ -433,7 +433,7 @@ def refuse_from(call, refuse):
 
 def test_a_codec_that_no_music_has_is_never_given_a_byte():
     content = written_by_ffmpeg(noise(48_000, channels=1), "wav", "g726", "mono", rate_hz=8000)
-    with pytest.raises(errors.UnsupportedFormat, match=r"wav: a codec that is not read \(g726\)"):
+    with pytest.raises(errors.UnsupportedFormat, match=r"wav: unsupported codec \(g726\)"):
         decoded(content)
 
 
@@ -453,7 +453,7 @@ def test_what_is_far_too_loud_for_a_wave_becomes_zero_and_is_counted():
 
 
 def test_an_offset_past_every_file_is_empty():
-    with pytest.raises(errors.EmptyAudio, match="the file has 0.1 s"):
+    with pytest.raises(errors.EmptyAudio, match="the file lasts 0.1 s"):
         decoded(encoded(noise(4410)), offset_s=1e308)
     assert decoded(encoded(noise(4410)), duration_s=1e308).samples == 4410
 
@@ -487,7 +487,7 @@ def test_tags_that_unpack_to_more_than_is_bearable_are_refused(monkeypatch):
 
     monkeypatch.setattr(decode_guard, "MAX_GROWN_BYTES", 32 << 20)
     assert decoded(tagged_aiff(packed_tags(24, 1 << 10))).samples == RATE_HZ
-    with pytest.raises(errors.DecodeError, match="its headers unpack to more than 32 MB"):
+    with pytest.raises(errors.DecodeError, match="the headers unpack to more than 32 MB"):
         decoded(tagged_aiff(packed_tags(24, 8 << 20)))
 
 

@@ -50,7 +50,7 @@ def test_the_last_actor_of_a_stage_is_never_given_up_and_the_run_ends_where_none
     pools = ActorWatch()
     for now in (0, LOST_S + 1, NONE_S):
         pools.look(stages(a=True), now=now)
-    with pytest.raises(errors.NotRunnableError, match="no room for an actor of Separate in 30 min"):
+    with pytest.raises(errors.NotRunnableError, match="no node had room for an actor of Separate in 30 min"):
         pools.look(stages(a=True), now=NONE_S + 1)
     assert not killed
 
