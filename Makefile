@@ -1,6 +1,5 @@
-# `make demo` and `make test` do all the set-up they need, in .venv and, for the servers of the tests that stand for S3 and
-# Azure, in .venv-swift and .azurite.
-# What they run without make stands in the README.
+# `make demo` and `make test` install everything they need: in .venv, and in .venv-swift and .azurite the servers with which the
+# tests emulate S3 and Azure. The README has the same commands without make.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,21 +39,21 @@ faults: .venv/.tested .venv-swift/.installed .azurite/.installed
 
 swift: .venv-swift/.installed
 
-# Where it cannot be installed, the tests take moto's mock and say so; the next make tries again.
+# If the installation fails, the tests run against moto's mock and report that; the next make retries.
 .venv-swift/.installed: infra/object-store/requirements.txt | .venv/.installed
 	@rm -rf .venv-swift
 	@{ $(BIN)/python -m venv --without-pip .venv-swift && \
 		$(BIN)/python -m pip --python .venv-swift/bin/python install --quiet --requirement $< && touch $@; } || \
-		{ rm -rf .venv-swift; echo "Swift, the S3 server of the tests, could not be installed: they will run against a mock" >&2; }
+		{ rm -rf .venv-swift; echo "Swift, the S3 server of the tests, could not be installed: the tests will run against a mock" >&2; }
 
 azurite: .azurite/.installed
 
-# It needs Node.js. Where it cannot be installed, the tests of az:// are skipped and say so; the next make tries again.
+# Needs Node.js. If the installation fails, the tests of az:// are skipped and report that; the next make retries.
 .azurite/.installed: Makefile
 	@rm -rf .azurite
 	@mkdir .azurite
 	@{ npm install --prefix .azurite --no-save --no-audit --no-fund --silent azurite@$(AZURITE) && touch $@; } || \
-		{ rm -rf .azurite; echo "Azurite, the tests' Azure Blob Storage, could not be installed: tests of az:// are skipped" >&2; }
+		{ rm -rf .azurite; echo "Azurite, the Azure server of the tests, could not be installed: tests of az:// will be skipped" >&2; }
 
 clean:
 	rm -rf .venv .venv-swift .azurite demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

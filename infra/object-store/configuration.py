@@ -1,4 +1,4 @@
-"""What Swift reads before it starts: rings of one device that hold every object once, and one file a server."""
+"""Swift's configuration: rings of one device that hold every object once, and one file a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swift.common.ring import RingBuilder
 
-ADDRESSES = {  # of loopback, one a server, so that one port is enough
+ADDRESSES = {  # loopback addresses, one a server, so that one port is enough
     "proxy": "127.0.0.1",
     "account": "127.0.0.2",
     "container": "127.0.0.3",
@@ -29,7 +29,7 @@ swift_hash_path_suffix = sep-batch
 name = one
 default = yes
 """
-# There is one disk, nothing to fail over to, and nobody who mends a listing later: every server waits for the others.
+# There is one disk, no server to fail over to, and no process that mends a listing later: every server waits for the others.
 SERVER = """
 [DEFAULT]
 bind_ip = {address}
@@ -58,13 +58,13 @@ FILTER = """
 
 
 def write(folder: Path, port: int, key: str, secret: str) -> None:
-    """Write rings and configuration below FOLDER/etc, which only its user may read.
+    """Write rings and configuration below FOLDER/etc, which only its owner may read.
 
     Args:
-        folder: Where all of Swift lies.
-        port: The one port of all servers.
-        key: ACCOUNT:USER.
-        secret: What the key's requests are signed with.
+        folder: Folder of Swift's objects and configuration.
+        port: Port of all servers.
+        key: Access key, as ACCOUNT:USER.
+        secret: Secret that signs the key's requests.
     """
     (folder / "disks" / "one").mkdir(parents=True, exist_ok=True)
     (folder / "etc").mkdir(mode=0o700, exist_ok=True)
@@ -85,18 +85,18 @@ def write(folder: Path, port: int, key: str, secret: str) -> None:
 
 
 def swift_conf(folder: Path) -> Path:
-    """Return where the file lies that all servers read."""
+    """Return the path of the file that all servers read."""
     return folder / "etc" / "swift.conf"
 
 
 def server_conf(folder: Path, kind: str) -> Path:
-    """Return where a server's own file lies."""
+    """Return the path of a server's own file."""
     return folder / "etc" / f"{kind}-server.conf"
 
 
 def _write_ring(path: Path, address: str, port: int) -> None:
     builder = RingBuilder(part_power=4, replicas=1, min_part_hours=1)
-    place = {"ip": address, "port": port, "replication_ip": address, "replication_port": port}
-    builder.add_dev({"id": 0, "region": 1, "zone": 1, "weight": 1.0, "device": "one", **place})
+    address_fields = {"ip": address, "port": port, "replication_ip": address, "replication_port": port}
+    builder.add_dev({"id": 0, "region": 1, "zone": 1, "weight": 1.0, "device": "one", **address_fields})
     builder.rebalance()
     builder.get_ring().save(str(path))

@@ -1,6 +1,6 @@
-"""A filter for Swift's pipeline: of those who create one object at the same time, one wins.
+"""A filter for Swift's pipeline: of several clients that create one object at the same time, one succeeds.
 
-Swift looks for the object when a conditional put begins and does not look again when it ends: of ten at once, three or four win.
+Swift checks for the object when a conditional put begins, and not again when it ends: of ten at once, three or four succeed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ App = Callable[[dict, Callable], Iterable[bytes]]
 
 
 def filter_factory(_global: dict, **_local: str) -> Callable[[App], App]:
-    """Make the filter, as Paste Deploy asks for it."""
+    """Return the filter, by Paste Deploy's convention."""
     return one_winner
 
 
 def one_winner(app: App) -> App:
-    """Let conditional writes to one path through one after the other."""
-    writing: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()  # enough, since there is one proxy server
+    """Pass conditional writes to one path on one after the other."""
+    writing: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()  # one process: there is one proxy server
 
     def filtered(env: dict, start_response: Callable) -> Iterable[bytes]:
         if env["REQUEST_METHOD"] not in {"PUT", "POST"} or "HTTP_IF_NONE_MATCH" not in env:

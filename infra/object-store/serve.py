@@ -1,9 +1,9 @@
-"""An object store of one machine: OpenStack Swift with its S3 API on loopback, for tests and for a first run against S3.
+"""An object store on one machine: OpenStack Swift with its S3 API on loopback, for tests and for a first run against S3.
 
     .venv-swift/bin/python infra/object-store/serve.py FOLDER --port 9000
 
-The one key it takes is that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It prints its endpoint when it is ready, and ends
-with all its servers on SIGTERM or SIGINT, or when the program that started it ends. What was put stays in FOLDER.
+It accepts one key, that of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. It prints its endpoint when it is ready, and ends
+with all its servers on SIGTERM or SIGINT, or when the program that started it ends. Objects stay in FOLDER.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def _check(folder: Path, port: int, key: str, secret: str) -> None:
-    """Refuse in one line what Swift would refuse in many, or not at all."""
+    """Refuse in one line values that Swift would refuse in many lines, or not at all."""
     if not re.fullmatch(r"[A-Za-z0-9]+:[A-Za-z0-9]+", key):
         sys.exit(f"AWS_ACCESS_KEY_ID: found {key!r}, expected ACCOUNT:USER of letters and digits, such as sep:batch")
     if not re.fullmatch(r"[A-Za-z0-9+/=_.-]+", secret):
-        sys.exit("AWS_SECRET_ACCESS_KEY: found none or other characters, expected letters, digits and + / = _ . -")
+        sys.exit("AWS_SECRET_ACCESS_KEY: empty, or has characters other than letters, digits and + / = _ . -")
     try:
         os.setxattr(folder, "user.sep_batch", b"probe")
         os.removexattr(folder, "user.sep_batch")
     except OSError as error:
         sys.exit(f"{folder}: {error.strerror}; expected a file system with user extended attributes, such as ext4 or xfs")
-    for address in configuration.ADDRESSES.values():  # Swift would share a port that is taken: requests would go to either
+    for address in configuration.ADDRESSES.values():  # Swift shares a port in use: requests would reach either server
         try:
             socket.create_server((address, port)).close()
         except OSError as error:
@@ -48,21 +48,21 @@ def _check(folder: Path, port: int, key: str, secret: str) -> None:
 
 
 def _serve(folder: Path, kind: str, starter: int) -> None:
-    """Be one of the servers."""
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, signal.SIG_DFL)
+    """Run one of the servers in this process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     _end_with(starter, signal.SIGKILL)
     from swift.common import utils
 
-    utils.SWIFT_CONF_FILE = str(configuration.swift_conf(folder))  # read by what is imported from here on
+    utils.SWIFT_CONF_FILE = str(configuration.swift_conf(folder))  # the following imports read it
     from swift.common.wsgi import run_wsgi
 
     sys.exit(run_wsgi(str(configuration.server_conf(folder, kind)), f"{kind}-server", verbose=True))
 
 
-def _end_with(starter: int, told: signal.Signals) -> None:
+def _end_with(starter: int, number: signal.Signals) -> None:
     """Have the kernel send this process a signal when the one that started it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, told)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != starter:
         sys.exit("the program that started this one has ended")
 
@@ -87,7 +87,7 @@ def _answers(address: str, port: int) -> bool:
 
 
 def _run(folder: Path, port: int) -> None:
-    """Start the servers, say where, and end with the first of them that ends."""
+    """Start the servers, print the endpoint, and end with the first server that ends."""
     fork = multiprocessing.get_context("fork")
     servers = [fork.Process(target=_serve, args=(folder, kind, os.getpid())) for kind in configuration.ADDRESSES]
     try:
@@ -108,18 +108,18 @@ def main() -> None:
     """Read the command line and the key, and run."""
     starter = os.getppid()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the objects lie; made where it is not there")
-    parser.add_argument("--port", type=int, required=True, help="the endpoint's on 127.0.0.1; taken on 127.0.0.2 to .4, too")
-    given = parser.parse_args()
-    folder = given.folder.absolute()
+    parser.add_argument("folder", type=Path, help="folder of the objects; created if missing")
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; also used on 127.0.0.2 to .4")
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     key, secret = (os.environ.get(name, "") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    _check(folder, given.port, key, secret)
-    for told in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(told, lambda *_: sys.exit(0))
+    _check(folder, arguments.port, key, secret)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     _end_with(starter, signal.SIGTERM)
-    configuration.write(folder, given.port, key, secret)
-    _run(folder, given.port)
+    configuration.write(folder, arguments.port, key, secret)
+    _run(folder, arguments.port)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_it_ends_with_the_program_that_started_it(folder, port):
     ("changed", "told"),
     [
         ({"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE"}, "AWS_ACCESS_KEY_ID: found 'AKIDEXAMPLE', expected ACCOUNT:USER"),
-        ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY: found none"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_SECRET_ACCESS_KEY: empty, or has characters other than"),
     ],
 )
 def test_a_key_that_swift_cannot_take_is_refused_in_one_line(folder, port, changed, told):
