@@ -38,6 +38,21 @@ os.environ |= {
 }
 
 
+TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3"}  # by the fixture that they share
+
+
+def pytest_collection_modifyitems(config, items):
+    """Under pytest-xdist, have a file's tests in one process, and all that share a Ray or a server; those of Ray come first."""
+    if not config.pluginmanager.has_plugin("xdist"):
+        return
+    groups = {}
+    for item in items:
+        shared = [TOGETHER[name] for name in TOGETHER if name in item.fixturenames]
+        groups[item] = shared[0] if shared else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: (groups[item] != "ray", groups[item] != "s3"))  # stable
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Folders of the golden checkpoints, converted, by the golden set's name."""
