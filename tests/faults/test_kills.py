@@ -20,7 +20,7 @@ from sep_batch.pipeline.out import compaction, index, layout
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24
-LONG_S = 520.0  # three parts
+LONG_S = 520.0  # 18 parts
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def listing(out):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(catalog, tiny_models, tmp_path_factory, one_ray):
+def undisturbed(catalog, tiny, tmp_path_factory, one_ray):
     """What a run leaves that nobody disturbs."""
     out = str(tmp_path_factory.mktemp("undisturbed") / "out")
-    summary = run_job(catalog, out, model=str(tiny_models["2stems"]), gpus="0")
+    summary = run_job(catalog, out, model=tiny, gpus="0")
     assert (summary.exit_code, summary.ok) == (0, TRACKS)
     return listing(out)
 
@@ -80,7 +80,7 @@ def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves_on_one_cpu_
 ):
     for number in range(11):
         write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=3 + number % 3)
-    write_tone(tmp_path / "in" / "long.wav", 333, seconds=250)  # two parts
+    write_tone(tmp_path / "in" / "long.wav", 333, seconds=250)  # 9 parts
     catalog, alone = str(tmp_path / "in"), str(tmp_path / "undisturbed")
     assert run_job(catalog, alone, model=tiny).ok == 12
     (tmp_path / "other").mkdir()
