@@ -111,7 +111,9 @@ def inline(monkeypatch, separators):
 
     def build(plan, work, model, resources, *, blocks_per_file):
         asked.append(resources)
-        chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
+        with monkeypatch.context() as patched:
+            patched.setattr(separator, "Separator", cached)
+            chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
         return InlineDataset(plan, chain)
 
     def finished_rows(dataset, work):
@@ -125,7 +127,6 @@ def inline(monkeypatch, separators):
                         yield from finished
                         yield from (long_tracks.join(parts, work) for parts in whole)
 
-    monkeypatch.setattr(separator, "Separator", cached)
     monkeypatch.setattr(flow, "build", build)
     monkeypatch.setattr(flow, "finished_rows", finished_rows)
     monkeypatch.setattr(ray_data, "logs", lambda: None)
