@@ -11,7 +11,7 @@ demo: .venv/.installed
 	$(BIN)/sep-batch demo
 
 test: .venv/.tested .venv-swift/.installed .azurite/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: .venv/.tested
 	$(BIN)/ruff check

@@ -38,6 +38,21 @@ os.environ |= {
 }
 
 
+TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3"}  # by the fixture that they share
+
+
+def pytest_collection_modifyitems(config, items):
+    """Under pytest-xdist, have a file's tests in one process, and all that share a Ray or a server; those of Ray come first."""
+    if not config.pluginmanager.has_plugin("xdist"):
+        return
+    groups = {}
+    for item in items:
+        shared = [TOGETHER[name] for name in TOGETHER if name in item.fixturenames]
+        groups[item] = shared[0] if shared else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: (groups[item] != "ray", groups[item] != "s3"))  # stable
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Folders of the golden checkpoints, converted, by the golden set's name."""
@@ -52,10 +67,21 @@ def tiny_models(tmp_path_factory):
     }
 
 
-@pytest.fixture
-def tiny(tiny_models):
-    """The golden 2stems model's folder, as --model takes it."""
-    return str(tiny_models["2stems"])
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of the golden 2stems model over a shorter STFT, as --model takes it: an eighth of the arithmetic."""
+    import golden_models
+
+    from sep_batch.model import weights
+
+    folder = tmp_path_factory.mktemp("tiny") / "2stems"
+    return str(weights.convert(*golden_models.files("2stems"), golden_models.narrow_spec("2stems"), folder)[0])
+
+
+@pytest.fixture(scope="session")
+def separators():
+    """The separators that flows without Ray have built, by spec, weights and options: building one takes longer than a song."""
+    return {}
 
 
 @contextlib.contextmanager
@@ -67,18 +93,27 @@ def without_ray(wanted, like, say=None):
 
 
 @pytest.fixture
-def inline(monkeypatch):
+def inline(monkeypatch, separators):
     """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
     from sep_batch.jobs.engine import engine
+    from sep_batch.model import separator, weights
     from sep_batch.pipeline.flow import flow, ray_data
     from sep_batch.pipeline.out.plan import read_plan
     from sep_batch.pipeline.stages import analyze, long_tracks, separate, write
 
-    asked = []
+    asked, build_separator = [], separator.Separator
+
+    def cached(spec, tensors, **options):
+        key = (spec, weights.sha256_of(tensors), *sorted(options.items()))
+        if key not in separators:
+            separators[key] = build_separator(spec, tensors, **options)
+        return separators[key]
 
     def build(plan, work, model, resources, *, blocks_per_file):
         asked.append(resources)
-        chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
+        with monkeypatch.context() as patched:
+            patched.setattr(separator, "Separator", cached)
+            chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
         return InlineDataset(plan, chain)
 
     def finished_rows(dataset, work):

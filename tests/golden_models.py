@@ -70,6 +70,11 @@ def small_spec(name: str) -> ModelSpec:
     return dataclasses.replace(spec(name), frame_length=512, hop=128, patch_frames=64, bins=128)
 
 
+def narrow_spec(name: str) -> ModelSpec:
+    """Return a set's model over a shorter STFT, with as many frames in a patch: 512 frames of 512 samples, 128 bins."""
+    return dataclasses.replace(spec(name), frame_length=512, hop=128, bins=128)
+
+
 @functools.cache
 def small_separator(name: str, batch: int = 1) -> Separator:
     """Return a set's model that runs in a hundredth of the time, for what holds whatever the constants are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import socket
 from collections.abc import Mapping
@@ -15,6 +16,11 @@ PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter, on this machine."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 

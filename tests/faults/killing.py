@@ -127,7 +127,15 @@ def line_of(one: psutil.Process) -> str:
         return ""
 
 
-def run_killed(options: dict[str, object], tracks: int, *, kills: int, drawn: random.Random, log: Path) -> Killed:
+def run_killed(
+    options: dict[str, object],
+    tracks: int,
+    *,
+    kills: int,
+    drawn: random.Random,
+    log: Path,
+    environment: dict[str, str] | None = None,
+) -> Killed:
     """Run a catalog to its end through so many kills.
 
     Args:
@@ -136,10 +144,11 @@ def run_killed(options: dict[str, object], tracks: int, *, kills: int, drawn: ra
         kills: How many; at most three a run, and none in the last.
         drawn: What is killed, and when.
         log: Takes what the runs say.
+        environment: Of the runs; by default this process's.
     """
     killed = Killed()
     for number in range(MOST_RUNS):
-        with Victim(options, log) as victim:
+        with Victim(options, log, environment) as victim:
             for pending in _live(victim, str(options["out"]), tracks, drawn):
                 left = kills - len(killed.hits)
                 of_this_run = sum(hit.run == number for hit in killed.hits)

@@ -60,11 +60,9 @@ def run(source, out, model, log):
         return victim.end(), time.monotonic() - begun, analyze
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    ("deeds", "good", "seconds"),
-    [pytest.param(FEW, 4, 0.5, id="few"), pytest.param(MANY, 50, 120.0, id="many", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("deeds", "good", "seconds"), [(FEW, 4, 0.5), (MANY, 50, 120.0)], ids=["few", "many"])
 def test_files_that_break_the_decoder_fail_alone(tmp_path, tiny, deeds, good, seconds):
     bad = catalog(tmp_path / "songs", deeds, good, seconds)
     code, all_s, analyze = run(tmp_path / "songs" / "all.parquet", tmp_path / "out", tiny, log := tmp_path / "all.log")

@@ -1,9 +1,10 @@
-"""Killed runs, run again, leave what an undisturbed run leaves: `make faults` for many, a few with every test run."""
+"""Killed runs, run again, leave what an undisturbed run leaves: `make faults` for many, one with every test run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections import Counter
 
@@ -19,7 +20,7 @@ from sep_batch.pipeline.out import compaction, index, layout
 
 pytestmark = pytest.mark.timeout(1200)
 TRACKS = 24
-LONG_S = 520.0  # three parts
+LONG_S = 520.0  # 18 parts
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +41,19 @@ def listing(out):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(catalog, tiny_models, tmp_path_factory, one_ray):
+def undisturbed(catalog, tiny, tmp_path_factory, one_ray):
     """What a run leaves that nobody disturbs."""
     out = str(tmp_path_factory.mktemp("undisturbed") / "out")
-    summary = run_job(catalog, out, model=str(tiny_models["2stems"]), gpus="0")
+    summary = run_job(catalog, out, model=tiny, gpus="0")
     assert (summary.exit_code, summary.ok) == (0, TRACKS)
     return listing(out)
 
 
-def check(out, undisturbed):
+def check(out, undisturbed, tracks=TRACKS):
     """Hold OUT against what an undisturbed run leaves, and its journal against its index."""
     assert listing(out) == undisturbed
     rows = index.read(out)
-    assert Counter(rows.column("status").to_pylist()) == {"ok": TRACKS}
+    assert Counter(rows.column("status").to_pylist()) == {"ok": tracks}
     files = compaction.needed(storage.find(layout.journal_folder(out)))
     tables = [pyarrow.parquet.read_table(storage.open_source(file)[0], columns=["id", "status"]) for file in files]
     committed = Counter(row["id"] for table in tables for row in table.to_pylist() if row["status"] == "ok")
@@ -60,7 +61,7 @@ def check(out, undisturbed):
     left = [found.uri for part in ("parts", "plan") for found in storage.find(f"{out}/_sep/{part}")]
     assert left == []
     report = run_verify(out, deep=True)
-    assert (report.exit_code, report.counts, report.tracks, report.stems) == (0, {}, {"ok": TRACKS}, len(undisturbed))
+    assert (report.exit_code, report.counts, report.tracks, report.stems) == (0, {}, {"ok": tracks}, len(undisturbed))
 
 
 def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed, **access):
@@ -74,9 +75,24 @@ def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed, **access)
     return done.hits
 
 
-def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves(catalog, tiny, undisturbed, tmp_path):
-    hits = killed(str(tmp_path / "out"), catalog, tiny, undisturbed, tmp_path, kills=2, seed=5)
-    assert len(hits) == 2
+def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves_on_one_cpu_and_beside_modules_of_our_names(
+    tiny, inline, tmp_path
+):
+    for number in range(11):
+        write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=3 + number % 3)
+    write_tone(tmp_path / "in" / "long.wav", 333, seconds=250)  # 9 parts
+    catalog, alone = str(tmp_path / "in"), str(tmp_path / "undisturbed")
+    assert run_job(catalog, alone, model=tiny).ok == 12
+    (tmp_path / "other").mkdir()
+    for name in ("model", "pipeline", "jobs"):
+        (tmp_path / "other" / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "other")}
+    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "cpus": 1}
+    log = tmp_path / "runs.log"
+    done = run_killed(options, 12, kills=1, drawn=random.Random(5), log=log, environment=environment)
+    assert (len(done.codes), done.codes[-1]) == (2, 0), done.told
+    assert [hit.pending > 0 for hit in done.hits] == [True]
+    check(options["out"], listing(alone), 12)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from faults.killing import Victim, line_of
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import layout
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 TRACKS = 12
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 
@@ -44,13 +43,12 @@ def ways(folder, work):
     }
 
 
-def check_all_pairs(found, model, work):
-    """Run a song named in one way, and see of every other way that it is done."""
-    for number, (first, second) in enumerate(itertools.permutations(found, 2)):
-        if number % len(found) == 0:
-            out = f"{work}/{number}"
-            assert run_job(found[first], out, model=model).ok == 1, first
-        planned = run_plan(found[second], out, model=model)
+def check_ring(found, model, work):
+    """Run a song named in each way, and see that it is done as the next way names it: so all ids are one."""
+    names = list(found)
+    for number, (first, second) in enumerate(zip(names, [*names[1:], names[0]], strict=True)):
+        assert run_job(found[first], f"{work}/{number}", model=model).ok == 1, first
+        planned = run_plan(found[second], f"{work}/{number}", model=model)
         assert planned.reasons == {"done": 1}, (first, second)
 
 
@@ -60,13 +58,13 @@ def test_a_song_has_one_id_however_it_is_named(tmp_path, tiny, inline, monkeypat
     found = ways(tmp_path / "music", tmp_path / "work")
     monkeypatch.chdir(tmp_path / "music" / "album")
     found |= {"relative file": "01.wav", "relative folder": ".", "relative parent": "..", "URI": f"file://{found['file']}"}
-    check_all_pairs(found, tiny, tmp_path / "outs")
+    check_ring(found, tiny, tmp_path / "outs")
 
 
 def test_a_song_on_object_storage_has_one_id_however_it_is_named(tmp_path, tiny, inline, s3):
     song = write_tone(tmp_path / "01.wav", seconds=0.2)
     storage.put(f"{s3}/one-id/album/01.wav", song.read_bytes())
-    check_all_pairs(ways(f"{s3}/one-id", tmp_path), tiny, tmp_path / "outs")
+    check_ring(ways(f"{s3}/one-id", tmp_path), tiny, tmp_path / "outs")
 
 
 def test_two_songs_of_one_name_are_two_songs_in_one_out(tmp_path, tiny, inline):

@@ -133,6 +133,7 @@ def on_s3(s3, out):
     return {found.uri.partition(f"/{out}/")[2]: storage.read(found.uri) for found in storage.find(f"{s3}/{out}/stems")}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what_it_held(
     cluster, catalog, s3, tiny, tmp_path, inline

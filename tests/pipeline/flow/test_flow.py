@@ -103,6 +103,7 @@ def rows_through(one_ray, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow  # the two below see each block and each track too
 @pytest.mark.parametrize("blocks_per_file", [1, BLOCKS])
 def test_every_track_comes_to_analyze_once_in_blocks_however_many_a_file_of_the_plan_has(rows_through, blocks_per_file):
     rows = rows_through(Passing, blocks_per_file)
