@@ -210,6 +210,22 @@ def describe(error: BaseException, stage: str) -> dict[str, object]:
     return {"status": "failed", "error_class": name, "error_stage": error_stage, "error": text, "transient": transient}
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the error's type if it has no text."""
+    lines = _lines(error)
+    return lines[0] if lines else type(error).__name__
+
+
+def last_line(error: BaseException | str) -> str:
+    """Return the last line of an error's text, which says what happened if the text is a traceback; or the error's type."""
+    lines = _lines(error)
+    return lines[-1] if lines else type(error).__name__
+
+
+def _lines(error: BaseException | str) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()]
+
+
 def one_line(message: str) -> str:
     """Return a message as a failed row holds it: printable, on one line, at most `MESSAGE_CHARS` long."""
     printable = "".join(char if char.isprintable() else " " for char in message)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sep_batch.jobs.setup.check import Check, first_line, note, wrong
+from sep_batch.jobs.setup.units import data_size
 
 DRIVER = Path("/proc/driver/nvidia")
 TOLERANCE = 1e-4  # largest difference between a GPU's and the CPU's results, relative to the largest value
@@ -53,7 +54,7 @@ def _gpu(number: int) -> Check:
         about = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
         description = (
-            f"{about.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, compute capability {about.major}.{about.minor}"
+            f"{about.name}, {data_size(free)} of {data_size(total)} free, compute capability {about.major}.{about.minor}"
         )
         off = computed_off(f"cuda:{number}")
     except RuntimeError as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sep_batch.jobs.setup.check import Check, note, wrong
+from sep_batch.jobs.setup.units import data_size
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.storage import retries, uris
 
@@ -87,7 +88,7 @@ def _nearest(path: str) -> str:
 
 def _space(folder: str, folder_to_make: str) -> Check:
     free = shutil.disk_usage(folder).free
-    description = f"{free / 1e9:.1f} GB free in {folder}" + (
+    description = f"{data_size(free)} free in {folder}" + (
         f", where a run will make {folder_to_make}" if folder_to_make != folder else ""
     )
     if free < FREE_BYTES:

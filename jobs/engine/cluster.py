@@ -144,7 +144,7 @@ def _fault(answer: ray.ObjectRef[Mapping[str, str]], expected: dict[str, str]) -
     except ray.exceptions.GetTimeoutError:
         return f"did not answer in {ANSWER_S:.0f} s"
     except ray.exceptions.RayError as error:
-        return f"could not answer: {str(error).strip().splitlines()[-1]}"
+        return f"could not answer: {errors.last_line(error)}"
     return f"has {', '.join(differing)}" if differing else ""
 
 

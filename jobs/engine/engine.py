@@ -150,8 +150,8 @@ def _start(options: Options, address: Address | None) -> None:
         with streams.native_dropped():
             ray.init(address=located, **({} if address else local), **silent)
     except Exception as error:  # Ray raises a plain Exception if its node is not up in time
-        message = str(error).partition("\n")[0] or type(error).__name__
-        raise errors.NotRunnableError(f"Ray{f' at {address}' if address else ''}: {message}") from error
+        where = f" at {address}" if address else ""
+        raise errors.NotRunnableError(f"Ray{where}: {errors.first_line(error)}") from error
 
 
 def _own(options: Options) -> Resources:

@@ -26,8 +26,6 @@ from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import lost
 from sep_batch.pipeline.out import layout, lease
-from sep_batch.pipeline.stages import machine_requirements
-from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import in_threads
 
@@ -73,10 +71,11 @@ class ExportDriver:
         if not left:
             return
         options = Options(gpus=0, cpus=cpus, address=address)
+        local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
         engine.set_environment(options)
         journal = ShardJournal(self.export.dest, self.run, self.held.check)
         with (
-            engine.running(options, self._requirements(options)),
+            engine.running(options, machine.requirements(options, next(local, None))),
             self.stop.on_signals(),
             self.tally.step("written", left) as count_written,
             self.stop.draining(),
@@ -92,13 +91,6 @@ class ExportDriver:
                 journal.flush()
         if self.stop.is_asked and left:
             self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
-
-    def _requirements(self, options: Options) -> MachineRequirements:
-        """Return the requirements of a cluster's machines; none without a cluster, where this machine is the only one."""
-        if not machine.cluster(options):
-            return MachineRequirements()
-        local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
-        return MachineRequirements(machine_requirements.versions(), next(local, None))
 
     def _pass(self, journal: ShardJournal, count_written: Callable[[int], None], per_file: int, cpus: int | None) -> None:
         from sep_batch.pipeline.export.flow import ExportFlow

@@ -137,10 +137,7 @@ def _open_dest(selection: Selection, export: Export, *, overwrite: bool) -> str:
         for name in (layout.JOURNAL, *before.get("splits", {}), "README.md", layout.EXPORT_JSON):
             storage.remove(f"{dest}/{name}")
     run = export_journal.new_run(dest)
-    for name in (layout.PARTS, layout.PLAN):
-        storage.remove(f"{dest}/{name}")
-    content = json.dumps(settings.canonical(), indent=2, sort_keys=True).encode()
-    storage.put(f"{dest}/{layout.EXPORT_JSON}", content, scratch=layout.parts_folder(dest, run))
+    outs.begin(dest, run, layout.EXPORT_JSON, settings.canonical())
     return run
 
 

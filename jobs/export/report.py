@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sep_batch.jobs.setup.units import hours
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.export.excerpts import Amounts
 from sep_batch.pipeline.export.journal import Done
@@ -104,14 +105,16 @@ class Exported:
         speed = self.seconds / self.took_s if self.took_s else 0.0
         yield (
             f"{self.written:,} shards written, {self.done_before:,} done before; "
-            f"{self.seconds / 3600:.2f} h of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
+            f"{hours(self.seconds)} of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
         )
         yield f"{self.dest} holds, as {self.to}: {excerpts}"
         yield from self.left_out
         if self.failed:
             counts = ", ".join(f"{number} {name}" for name, number in self.failed.most_common())
             yield f"failed tracks, missing or incomplete in DEST: {counts}; run the same command again to retry them"
-            yield from (f"  {track['id']}: {track['error_class']}: {_last(track['error'])}" for track in self.first_failed)
+            yield from (
+                f"  {track['id']}: {track['error_class']}: {errors.last_line(track['error'])}" for track in self.first_failed
+            )
             yield from self._next()
         if self.stopped:
             yield self.stopped
@@ -145,8 +148,3 @@ class Exported:
             yield f"next: sep-batch verify {shlex.quote(self.out)}"
         if self.failed[SourceChanged.error_class]:
             yield "next: sep-batch run with the folder, or with a manifest made again: it separates changed sources again"
-
-
-def _last(text: str) -> str:
-    """Return the last line of a traceback."""
-    return text.strip().rpartition("\n")[2]

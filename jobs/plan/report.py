@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import timedelta
 
 import typer
 from rich.console import Console
@@ -16,6 +15,7 @@ from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.plan.plan import Planned
 from sep_batch.jobs.progress.forecast import Forecast
 from sep_batch.jobs.setup import setting_flags
+from sep_batch.jobs.setup.units import clock, data_size, hours
 from sep_batch.pipeline.out.plan import Reason
 from sep_batch.pipeline.storage.uris import printable, shown
 
@@ -101,27 +101,19 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
 
 
 def _amounts(amounts: Amounts) -> Iterator[str]:
-    line = f"audio: {amounts.audio_s / 3600:.2f} h"
-    line += f", {amounts.estimated_s / 3600:.2f} h of it estimated" if amounts.estimated_s else ""
+    line = f"audio: {hours(amounts.audio_s)}"
+    line += f", {hours(amounts.estimated_s)} of it estimated" if amounts.estimated_s else ""
     yield line + (f"; the durations of {amounts.unknown:,} tracks are unknown" if amounts.unknown else "")
-    yield f"output: {_bytes(amounts.output_bytes)}, {amounts.output}"
+    yield f"output: {data_size(amounts.output_bytes)}, {amounts.output}"
     form = "wave" if amounts.stft == "gpu" else "spectrum"
     yield (
-        f"memory: the largest part is {_bytes(amounts.part_bytes)} of {form} on its way to the U-Nets, "
-        f"and {_bytes(amounts.stems_bytes)} of stems after them"
+        f"memory: the largest part is {data_size(amounts.part_bytes)} of {form} on its way to the U-Nets, "
+        f"and {data_size(amounts.stems_bytes)} of stems after them"
     )
 
 
 def _forecast(forecast: Forecast) -> str:
-    wall = timedelta(seconds=round(forecast.seconds))
     return (
-        f"forecast: {wall} on this machine, {forecast.machine_hours:.2f} machine-hours "
+        f"forecast: {clock(forecast.seconds)} on this machine, {forecast.machine_hours:.2f} machine-hours "
         f"(start {forecast.start_s:.0f} s, then {forecast.x_real_time:.1f} x real time)"
     )
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count / 1e3:,.1f} kB"

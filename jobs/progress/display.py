@@ -21,6 +21,7 @@ from rich.text import Text
 from sep_batch.jobs.progress.every import every
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
+from sep_batch.pipeline import errors
 
 FAILED_SHOWN = 20  # failed tracks that a run logs; the index names them all
 REFRESHES_HZ = 4.0
@@ -169,7 +170,7 @@ class Lines(Watcher):
         """Log a failed track in one line; only the first `FAILED_SHOWN` of a run."""
         self._failed += 1
         if self._failed <= FAILED_SHOWN:
-            message = row["error"].strip().splitlines()[-1]  # the last line of a traceback
+            message = errors.last_line(row["error"])
             LOGGER.warning("failed: %s: %s: %s", row["id"], row["error_class"], message, extra={"track": row["id"]})
         if self._failed == FAILED_SHOWN:
             LOGGER.warning("further failed tracks are only counted")

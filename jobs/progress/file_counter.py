@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+
+from sep_batch.jobs.setup.units import clock
 
 PLAIN_EVERY_S = 10.0
 
@@ -54,5 +55,5 @@ def line(name: str, done: int, total: int | None, seconds: float) -> str:
     """Return a line with the number of finished files, the speed, and the time left."""
     speed = done / seconds if seconds else 0.0
     files = f" of {total:,} files {name}" if total is not None else f" files {name}"
-    eta = f", ETA {timedelta(seconds=round((total - done) / speed))}" if total is not None and speed else ""
+    eta = f", ETA {clock((total - done) / speed)}" if total is not None and speed else ""
     return f"{done:,}{files}, {speed:,.0f}/s{eta}"

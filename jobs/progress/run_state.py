@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from sep_batch.jobs.progress.bottleneck import bottleneck, busy_shares
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.setup.stop import DRAIN_S
+from sep_batch.jobs.setup.units import clock, hours
 
 RECENT_S = 300.0  # window of the rate behind the time left
 POINT_S = 1.0  # seconds between two points of that window
@@ -132,7 +132,7 @@ class RunState:
         if self.stopping:
             return f"{self.stopping}: tracks in flight have {DRAIN_S:.0f} s to finish; another signal ends the run at once"
         if not self.summary.tried:
-            return f"{self.waits_for}, {_clock_time(self.elapsed_s)} so far"
+            return f"{self.waits_for}, {clock(self.elapsed_s)} so far"
         stage = self.bottleneck
         return f"bottleneck: {stage}, busy {100 * self.busy[stage]:.0f} % of the time" if stage else "no single bottleneck"
 
@@ -142,8 +142,8 @@ class RunState:
         done = f"{self.summary.tried}/{self.todo} tracks, {self.summary.failed.total()} failed"
         if self.x_real_time is None:
             return done
-        left = "-" if self.eta_s is None else _clock_time(self.eta_s)
-        return f"{done}, {self.summary.audio_s / 3600:.2f} h, {self.x_real_time:.1f} x real time, ETA {left}"
+        left = "-" if self.eta_s is None else clock(self.eta_s)
+        return f"{done}, {hours(self.summary.audio_s)}, {self.x_real_time:.1f} x real time, ETA {left}"
 
     def lines(self) -> list[str]:
         """Return the state in words, one or two lines."""
@@ -153,7 +153,3 @@ class RunState:
     def _first_s(self) -> float:
         """Time of the clock at which the first tracks were under way."""
         return self._started + self.summary.start_s
-
-
-def _clock_time(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -10,6 +10,7 @@ import typer
 from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.setup.units import hours
 from sep_batch.pipeline.errors import WorkerCrash
 
 SHOWN = 5
@@ -38,7 +39,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         return [*lines, _next("failures", summary, reach)] if summary.known_failed else lines
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
-    lines = [f"{counts}; {summary.audio_s / 3600:.2f} h of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    lines = [f"{counts}; {hours(summary.audio_s)} of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.forecast_s and not summary.stopped:
         lines.append(forecast.beside(summary.forecast_s, summary.job_s))
     if summary.bottleneck:

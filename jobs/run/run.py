@@ -7,7 +7,6 @@ summary = run_job("songs.parquet", out="songs.stems")
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -108,7 +107,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
             if plan.todo:
-                requirements = _machine(options, out, plan.column("uri"))
+                requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
                 todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, requirements)
                 del catalog, tracks, plan  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
                 _drive(todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
@@ -142,13 +141,10 @@ def _work(
     )
 
 
-def _machine(options: Options, out: str, sources: pa.ChunkedArray) -> MachineRequirements:
-    """Return the requirements of a cluster's machines; none without a cluster, where this machine is the only one."""
-    if not machine.cluster(options):
-        return MachineRequirements()
+def _local_path(out: str, sources: pa.ChunkedArray) -> str | None:
+    """Return OUT if it is a local path, else the first source that is one."""
     local = pc.invert(pc.match_substring(sources, "://"))
-    disk = out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
-    return MachineRequirements(machine_requirements.versions(), None if options.shared_filesystem else disk)
+    return out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
@@ -201,10 +197,7 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
         },
         "versions": machine_requirements.versions(),
     }
-    storage.remove(f"{out}/{layout.PARTS}")
-    storage.remove(f"{out}/{layout.PLAN}")
-    content = json.dumps(run_json, indent=2, sort_keys=True).encode()
-    storage.put(f"{out}/{layout.RUN_JSON}", content, scratch=layout.parts_folder(out, run))
+    outs.begin(out, run, layout.RUN_JSON, run_json)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from sep_batch.jobs.setup.address import ray_folder
 from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.machine import object_store_bytes
 from sep_batch.jobs.setup.options import Options
+from sep_batch.jobs.setup.units import data_size
 
 RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its processes together
 OPEN_FILES = 8192  # smallest number that Ray recommends
@@ -48,11 +49,11 @@ def memory() -> Check:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     bound = min(total, _memory_bound() or total)
     free = min(bound, _available() or total)
-    description = f"{_gb(bound)}{', the limit of this container' if bound < total else ''}, {_gb(free)} free"
+    description = f"{data_size(bound)}{', the limit of this container' if bound < total else ''}, {data_size(free)} free"
     if bound < RUN_BYTES:
-        return wrong("memory", description, f"a run takes about {_gb(RUN_BYTES)}: use a larger machine or container")
+        return wrong("memory", description, f"a run takes about {data_size(RUN_BYTES)}: use a larger machine or container")
     if free < RUN_BYTES:
-        return note("memory", description, f"a run takes about {_gb(RUN_BYTES)}: end other programs")
+        return note("memory", description, f"a run takes about {data_size(RUN_BYTES)}: end other programs")
     return Check("memory", description)
 
 
@@ -66,7 +67,7 @@ def shm(options: Options = DEFAULTS) -> Check:
     if os.path.isdir(SHM):
         disk = os.statvfs(SHM)
         total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
-    room = f"{_gb(free)} of {_gb(total)} free, Ray's object store takes {_gb(store)}"
+    room = f"{data_size(free)} of {data_size(total)} free, Ray's object store takes {data_size(store)}"
     if free >= store:
         return Check(SHM, room)
     size = math.ceil(1.2 * store / 1e9)
@@ -87,7 +88,7 @@ def sessions() -> Check:
         problem = f"{folder} cannot be written to: {existing} is not a writable folder"
         return wrong(SESSIONS, problem, "set RAY_TMPDIR to a writable folder")
     disk = shutil.disk_usage(existing)
-    room = f"{folder}, {_gb(disk.free)} of {_gb(disk.total)} free"
+    room = f"{folder}, {data_size(disk.free)} of {data_size(disk.total)} free"
     advice = f"free disk space, or set RAY_TMPDIR to a folder on another disk, with a name of at most {_most_bytes()} bytes"
     if disk.free < START_BYTES:
         return wrong(SESSIONS, f"{room}: Ray will not start", advice)
@@ -121,10 +122,6 @@ def open_files() -> Check:
         return Check("open files", "no limit" if soft == resource.RLIM_INFINITY else f"{most:,}, as Ray raises the limit")
     advice = f"ulimit -Hn {RAISED_FILES} as root, docker run --ulimit nofile={RAISED_FILES}, or limits.conf"
     return note("open files", f"at most {most:,}, Ray recommends {OPEN_FILES:,}", advice)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _quota() -> float | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from sep_batch.jobs.setup.address import Address, address_of
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.stages import machine_requirements
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: its current input, its next input, and its output
 
@@ -18,6 +20,18 @@ def cluster(options: Options) -> Address | None:
         UsageError: The text cannot be the address of a head.
     """
     return address_of(options.address)
+
+
+def requirements(options: Options, disk: str | None) -> MachineRequirements:
+    """Return the requirements of a cluster's machines; none without a cluster, where this machine is the only one.
+
+    Args:
+        options: Options of the run.
+        disk: A local path that the run works on, if any.
+    """
+    if not cluster(options):
+        return MachineRequirements()
+    return MachineRequirements(machine_requirements.versions(), None if options.shared_filesystem else disk)
 
 
 def refuse_unfit(options: Options) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,21 @@ def refuse_no_out(out: str) -> None:
     marks = (layout.INDEX_FILE, layout.RUN_JSON)
     if not any(storage.exists(f"{out}/{name}") for name in marks) and not lease.newest(out):
         raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")
+
+
+def begin(folder: str, run: str, name: str, content: Mapping[str, Any]) -> None:
+    """Remove parts and plans that interrupted runs left, and write OUT's run.json, or DEST's export.json.
+
+    Args:
+        folder: OUT or DEST.
+        run: Name of the run.
+        name: Path of the file in the folder.
+        content: Content of the file.
+    """
+    for left in (layout.PARTS, layout.PLAN):
+        storage.remove(f"{folder}/{left}")
+    text = json.dumps(content, indent=2, sort_keys=True)
+    storage.put(f"{folder}/{name}", text.encode(), scratch=layout.parts_folder(folder, run))
 
 
 def last_run(out: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sep_batch.jobs.progress.print_result import tell
+from sep_batch.jobs.setup.units import span
 from sep_batch.pipeline.out import lease
 
 RATE_S = 300.0  # the rate is measured over so many seconds before the newest row
@@ -111,14 +112,14 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     if status.tracks_a_minute and status.audio_s_a_minute is not None:
         speed = status.audio_s_a_minute / 60
         yield _line(
-            "rate", f"{status.tracks_a_minute:,.1f} tracks a minute, {speed:,.1f} x real time, over the last {_span(RATE_S)}"
+            "rate", f"{status.tracks_a_minute:,.1f} tracks a minute, {speed:,.1f} x real time, over the last {span(RATE_S)}"
         )
     if status.eta_s is not None:
         end = now + timedelta(seconds=status.eta_s)
-        yield _line("ETA", f"{_span(status.eta_s)}, at {end:%Y-%m-%d %H:%M} UTC")
+        yield _line("ETA", f"{span(status.eta_s)}, at {end:%Y-%m-%d %H:%M} UTC")
     if status.run and status.began and status.last:
         counts = f"{status.tried:,} tracks tried, {status.tried_failed:,} failed"
-        times = f"the first done {_at(status.began)}, the last {_at(status.last)} ({_span(_age_s(status.last, now))} ago)"
+        times = f"the first done {_at(status.began)}, the last {_at(status.last)} ({span(_age_s(status.last, now))} ago)"
         yield _line("run", f"{status.run}: {counts}; {times}")
     if status.manifest:
         yield _line("settings", f"{shlex.join(status.flags)}; all others are the defaults" if status.flags else "the defaults")
@@ -134,7 +135,7 @@ def _state(status: Status, now: datetime) -> str:
     process = f"{status.host}, pid {status.pid}"
     since = f"since {status.since}"
     if status.since:
-        since = f"since {_at(status.since)} ({_span(_age_s(status.since, now))})"
+        since = f"since {_at(status.since)} ({span(_age_s(status.since, now))})"
     heartbeat = _heartbeat(status.heartbeat_s or 0.0)
     run = f"run {status.run}" if status.run else "a run that has no name yet"
     if status.state == "running":
@@ -146,14 +147,14 @@ def _state(status: Status, now: datetime) -> str:
         )
     if status.state == "gone":
         return f"not running: the run on {process} died ({heartbeat}); run the same command again to resume"
-    ended = f", the last ended {_span(status.heartbeat_s or 0.0)} ago" if status.state == "ended" else ""
+    ended = f", the last ended {span(status.heartbeat_s or 0.0)} ago" if status.state == "ended" else ""
     return f"not running{ended}"
 
 
 def _heartbeat(seconds: float) -> str:
     if seconds < -1:
-        return f"heartbeat {_span(-seconds)} in the future: the clocks of storage and this machine differ"
-    return f"heartbeat {_span(seconds)} ago"
+        return f"heartbeat {span(-seconds)} in the future: the clocks of storage and this machine differ"
+    return f"heartbeat {span(seconds)} ago"
 
 
 def _pending(status: Status) -> str:
@@ -174,13 +175,3 @@ def _at(time: str) -> str:
 
 def _age_s(time: str, now: datetime) -> float:
     return (now - datetime.fromisoformat(time)).total_seconds()
-
-
-def _span(seconds: float) -> str:
-    """Return a time span as text: 8 s, 26 min, 3 h 5 min, 2 d 4 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 100:
-        return f"{max(0, seconds):.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -129,5 +129,4 @@ def one_line(url: str) -> Iterator[None]:
 
 def last_line(error: BaseException | None) -> str:
     """Return the last line of an error's text, which may be a traceback from the cluster."""
-    lines = [line.strip(" .") for line in str(error).splitlines() if line.strip(" .")]
-    return uris.printable(lines[-1]) if lines else type(error).__name__
+    return uris.printable(errors.last_line(error or "no reason given")).strip(" .")

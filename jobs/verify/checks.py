@@ -12,7 +12,7 @@ from itertools import islice
 import duckdb
 import pyarrow as pa
 
-from sep_batch.pipeline import storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import database, layout
 from sep_batch.pipeline.out.column_types import quoted
 from sep_batch.pipeline.out.database import JournalDatabase
@@ -125,7 +125,7 @@ def _compare_index(journal: JournalDatabase, out: str) -> None:
                 journal.database.execute(check, {"uri": layout.INDEX_FILE})
         except (duckdb.BinderException, duckdb.ConversionException) as error:  # a column's type does not convert to ours
             journal.view("published", [])
-            fault = str(error).splitlines()[0]
+            fault = errors.first_line(error)
     if fault:
         _add(journal, "index", layout.INDEX_FILE, fault)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sep_batch.jobs.progress.print_result import tell
+from sep_batch.jobs.setup.units import data_size
 from sep_batch.jobs.verify.checks import BROKEN, KINDS
 from sep_batch.jobs.verify.repair import REMOVED_FROM, SET_ASIDE
 
@@ -65,7 +66,7 @@ def lines(report: Report) -> Iterator[str]:
     """Yield the lines of the report."""
     tracks = ", ".join(f"{count} {status}" for status, count in report.tracks.items()) or "none"
     read = "all of them read" if report.deep else "not read (--deep does)"
-    yield f"{report.out}: tracks: {tracks}; {report.stems} stems, {report.bytes / 1e6:.1f} MB, {read}; {report.seconds:.1f} s"
+    yield f"{report.out}: tracks: {tracks}; {report.stems} stems, {data_size(report.bytes)}, {read}; {report.seconds:.1f} s"
     if report.at_work:
         yield f"{report.at_work}; its unfinished work may be among the findings"
     for kind, count in report.counts.items():

@@ -17,7 +17,7 @@ from ray.data import DataContext
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.settings import Export
 from sep_batch.pipeline.export.shards import SHARD, make_shard
-from sep_batch.pipeline.flow.ray_data import RunningDataset, last_line, with_tasks
+from sep_batch.pipeline.flow.ray_data import RunningDataset, message, with_tasks
 from sep_batch.pipeline.out.plan import read_plan
 
 _EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
@@ -46,7 +46,7 @@ class ExportFlow:
             for table in self._dataset.tables():
                 yield from table.to_pylist()
         except ray.exceptions.RayError as error:
-            raise errors.NotRunnableError(f"the export could not run: {last_line(error)}") from error
+            raise errors.NotRunnableError(f"the export could not run: {message(error)}") from error
 
     def stop(self) -> None:
         """End it; what it was at work on is lost."""

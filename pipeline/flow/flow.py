@@ -16,7 +16,7 @@ from ray.data.block import BlockMetadata
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow.joins import join_parts, joined
-from sep_batch.pipeline.flow.ray_data import RunningDataset, last_line, logs, with_stage
+from sep_batch.pipeline.flow.ray_data import RunningDataset, logs, message, with_stage
 from sep_batch.pipeline.flow.resources import NICENESS, Resources
 from sep_batch.pipeline.out.plan import read_plan
 from sep_batch.pipeline.stages.analyze import Analyze
@@ -105,4 +105,4 @@ def finished_rows(dataset: RunningDataset, work: RunContext) -> Iterator[pa.Tabl
         while joins:
             yield from joined(joins, timeout_s=None)
     except ray.exceptions.RayError as error:
-        raise errors.NotRunnableError(f"the pipeline failed in Ray: {last_line(error)}; see Ray's logs: {log_folder}") from error
+        raise errors.NotRunnableError(f"the pipeline failed in Ray: {message(error)}; see Ray's logs: {log_folder}") from error

@@ -20,6 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data._internal.cluster_autoscaler.util import is_autoscaling_enabled
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.resources import Pool
 
 READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # queued blocks per block at work in a stage; a GPU finishes a part before the next arrives
@@ -155,11 +156,9 @@ def with_tasks(rows: ray.data.Dataset, function: Callable[[pa.Table], Iterator[p
     )
 
 
-def last_line(error: ray.exceptions.RayError) -> str:
-    """Return the last line of a Ray error, or of its cause where it has one: the line that says what happened."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def message(error: ray.exceptions.RayError) -> str:
+    """Return the last line of a Ray error, or of its cause if it has one: the line that says what happened."""
+    return errors.last_line(getattr(error, "cause", None) or error)
 
 
 def can_grow() -> bool:

@@ -120,7 +120,7 @@ def test_a_small_shared_memory_is_noted_with_how_to_make_it_larger(monkeypatch):
     has_shm(monkeypatch, total=64 << 20, free=64 << 20)
     small = check_machine.shm()
     assert small.state == "note"
-    assert "0.1 GB of 0.1 GB free, Ray's object store takes 0.8 GB: it uses the disk of " in small.found
+    assert "67.1 MB of 67.1 MB free, Ray's object store takes 838.9 MB: it uses the disk of " in small.found
     assert "--shm-size 2g" in small.advice
     has_shm(monkeypatch, total=OBJECT_STORE_BYTES, free=OBJECT_STORE_BYTES)
     assert check_machine.shm().state == "ok"
@@ -137,7 +137,7 @@ def test_more_gpus_need_more_shared_memory_and_ray_refuses_to_go_without(monkeyp
     monkeypatch.setattr(check_machine, "SHM", "/nowhere")
     missing = check_machine.shm(Options(gpus=16))
     assert missing.state == "wrong"
-    assert "0.0 GB of 0.0 GB free, Ray's object store takes 13.4 GB: Ray will not start" in missing.found
+    assert "0.0 kB of 0.0 kB free, Ray's object store takes 13.4 GB: Ray will not start" in missing.found
     monkeypatch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
     assert check_machine.shm(Options(gpus=16)).state == "note"
 
@@ -167,7 +167,7 @@ def test_the_longest_name_of_a_temporary_folder_is_the_one_that_ray_takes(monkey
 @pytest.mark.parametrize(
     ("free", "state", "words"),
     [
-        (500_000, "wrong", "0.0 GB of 100.0 GB free: Ray will not start"),
+        (500_000, "wrong", "500.0 kB of 100.0 GB free: Ray will not start"),
         (4_900_000_000, "note", "over 95% full, where Ray spills no objects"),
         (5_100_000_000, "ok", "5.1 GB of 100.0 GB free"),
     ],
@@ -329,7 +329,7 @@ def test_a_gpu_is_told_with_its_memory_and_that_it_computes(cuda):
     cuda(13000, usable=True)
     driver, gpu = check_gpu.gpus()
     assert driver.found == "535.104.05, for CUDA up to 13.0; torch is built for 13.0"
-    assert (gpu.state, gpu.found.split(",")[0], "79.0 of 80.0 GB free" in gpu.found) == ("ok", "NVIDIA H100", True)
+    assert (gpu.state, gpu.found.split(",")[0], "79.0 GB of 80.0 GB free" in gpu.found) == ("ok", "NVIDIA H100", True)
 
 
 @pytest.mark.parametrize("off", [0.01, float("nan")])
