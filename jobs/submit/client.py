@@ -129,4 +129,4 @@ def one_line(url: str) -> Iterator[None]:
 
 def last_line(error: BaseException | None) -> str:
     """Return the last line of an error's text, which may be a traceback from the cluster."""
-    return uris.printable(errors.last_line(error or "no reason given")).strip(" .")
+    return uris.printable(errors.last_line(str(error or "no reason given").strip(" .\n")))
