@@ -276,7 +276,7 @@ def test_a_lease_that_no_run_wrote_is_watched_and_taken(tmp_path, content):
 def test_words_of_a_lease_bring_no_control_characters_into_messages_and_no_paths(tmp_path):
     elsewhere(str(tmp_path), run="../../\x1b[31m", host="far\x1b[2J\nnear", pid="x", since=5)
     found = lease.newest(str(tmp_path))
-    assert str(found) == r"run ? on far\x1b[2J\nnear (pid ?) works on it since ?"
+    assert str(found) == r"run ? on far\x1b[2J\nnear (pid ?) has been working on it since ?"
     assert "run" not in found.says
 
 
