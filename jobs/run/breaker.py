@@ -91,7 +91,7 @@ class Breaker:
         return source if value(row, "error_stage") == "fetch" else self._out
 
     def _source(self, row: pa.Table) -> str:
-        return uris.place(value(row, "uri"))
+        return uris.store(value(row, "uri"))
 
     def _others_worked(self, place: str) -> bool:
         return bool(self._worked - {place, self._out})

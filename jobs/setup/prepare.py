@@ -124,7 +124,7 @@ def default_out(source: str) -> str:
     Raises:
         UsageError: It is a bucket, beside which there is nothing.
     """
-    if source == uris.place(source):
+    if source == uris.store(source):
         raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, beside which no stems can go; name a place")
     return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 

@@ -12,7 +12,7 @@ from sep_batch.pipeline.storage import uris
 
 _HLS = "#EXT-X-"
 _LOCAL = re.compile(r"(?i)file://(?:localhost(?=/))?")
-_BACKSLASHES = "a path of Windows, expected / between folders"
+_BACKSLASHES = "a Windows path, expected / between folders"
 
 
 def read_text(content: bytes) -> Parsed:

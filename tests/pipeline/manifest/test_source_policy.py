@@ -88,7 +88,7 @@ def test_a_folder_that_stands_for_a_manifest_is_fenced_too(music):
 
 def test_sources_are_http_only_where_that_is_allowed(tmp_path):
     (tmp_path / "m.csv").write_text("uri\nhttps://host/a.wav\n")
-    with pytest.raises(errors.ManifestError, match="1 bad row: row 1: https://host/a.wav: https is read with --allow-http only"):
+    with pytest.raises(errors.ManifestError, match="1 bad row: row 1: https://host/a.wav: https is read only with --allow-http"):
         manifest.read(str(tmp_path / "m.csv"))
     found = manifest.read(str(tmp_path / "m.csv"), allow_http=True)
     assert found.tracks.column("uri").to_pylist() == ["https://host/a.wav"]
@@ -102,7 +102,7 @@ def test_relative_sources_of_a_manifest_on_http_are_on_http():
 
 def test_a_manifest_is_http_only_where_that_is_allowed():
     with pytest.raises(
-        errors.ManifestError, match=r"http://127\.0\.0\.1:9/m\.csv\?\.\.\.: http is read with --allow-http only"
+        errors.ManifestError, match=r"http://127\.0\.0\.1:9/m\.csv\?\.\.\.: http is read only with --allow-http"
     ) as refused:
         manifest.read("http://127.0.0.1:9/m.csv?sig=hush")
     assert "hush" not in str(refused.value)

@@ -282,5 +282,5 @@ def test_words_of_a_lease_bring_no_control_characters_into_messages_and_no_paths
 
 def test_an_out_that_is_a_link_to_nowhere_is_told_and_not_waited_for(tmp_path):
     (tmp_path / "out").symlink_to("/nowhere/disk")
-    with pytest.raises(failures.WriteFailed, match="out is a link to what is not there"), lease.hold(str(tmp_path / "out")):
+    with pytest.raises(failures.WriteFailed, match="out is a link to a missing target"), lease.hold(str(tmp_path / "out")):
         pass

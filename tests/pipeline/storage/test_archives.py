@@ -39,7 +39,7 @@ def test_an_object_in_an_archive_of_s3_is_told_to_be_restored_and_asked_for_once
     monkeypatch.setattr(retries, "PAUSE_S", 60.0)  # a second try would be seen
     uri = f"{bucket[0]}/{kind}.wav"
     for read in (storage.read, storage.open_source, lambda uri: storage.open_ranges(uri, 8).read(8)):
-        with pytest.raises(failures.Archived, match="lies in an archive of its storage, restore it first .InvalidObjectState"):
+        with pytest.raises(failures.Archived, match="archived by its storage; restore it first .InvalidObjectState"):
             read(uri)
     assert storage.read(f"{bucket[0]}/GLACIER_IR.wav") == b"no audio"
 
