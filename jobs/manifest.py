@@ -87,7 +87,7 @@ def run_manifest(sources: Sequence[str], out: str, asked: Asked, tally: FileCoun
 
 def _listed(sources: Sequence[str], asked: Asked, tally: FileCounter) -> tuple[pa.Table, list[str]]:
     with tally.step("found") as seen:
-        scanned = scan(sources, limit=asked.limit, how=asked.how, seen=seen)
+        scanned = scan(sources, limit=asked.limit, how=asked.how, count_files=seen)
     table, warnings = scanned.table, list(scanned.warnings)
     if asked.dedup:
         with tally.step("compared", table.num_rows) as seen:

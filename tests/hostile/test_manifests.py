@@ -319,7 +319,7 @@ def test_names_that_no_uri_may_have_are_left_out_of_a_folder_with_a_warning(tmp_
     found = manifest.read(str(tmp_path))
     assert found.tracks.column("uri").to_pylist() == [str(tmp_path / "good.wav")]
     (warning,) = found.warnings
-    assert warning.startswith("3 files are left out for their names, the first: ")
+    assert warning.startswith("left out: 3 files with an invalid name, the first: ")
     assert warning.isprintable()
     scanned = scan.scan([str(tmp_path)])
     assert scanned.table.column("uri").to_pylist() == [str(tmp_path / "good.wav")]

@@ -51,7 +51,7 @@ def test_a_listing_counts_what_is_in_an_archive(bucket):
     assert warning.startswith(
         "2 audio files in an archive (Glacier, Deep Archive, Azure's archive tier), the first: s3://cold/songs/"
     )
-    assert warning.endswith("those that are not restored first fail as archived")
+    assert warning.endswith("unless they are restored first, they fail as archived")
 
 
 def test_a_run_fails_them_as_archived_and_goes_on(bucket, tiny, inline, tmp_path, monkeypatch):
