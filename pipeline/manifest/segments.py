@@ -104,9 +104,7 @@ def ignored(sources: pa.Table, table: pa.Table, names: Collection[str]) -> str |
     """
     if not (seeming := _seeming(table, names)):
         return None
-    is_repeated = pa.array(
-        _repeats(sources.column("uri"))
-    )  # rows whose file no other row has need no comparison, and may be millions
+    is_repeated = pa.array(_repeats(sources.column("uri")))  # the other rows need no comparison, and may be millions
     keys, table = sources.select(["uri", "offset_s", "duration_s"]).filter(is_repeated), table.select(seeming).filter(is_repeated)
     whole = keys
     for name in seeming:

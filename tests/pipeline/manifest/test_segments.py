@@ -94,4 +94,4 @@ def test_rows_that_repeat_another_name_the_columns_of_which_only_the_first_is_ke
     assert warning.endswith("are left out; they differ in tags, mood, of which the first row's value is kept")
     assert found.tracks.column(EXTRA).to_pylist()[0]["mood"] == "sad"
     (warning,) = checked(uri=["a.wav", "a.wav"], n=[1, 1]).warnings
-    assert warning.endswith("one track each")
+    assert warning.endswith("are left out")

@@ -293,7 +293,7 @@ def test_too_many_rows_are_refused_over_all_files(tmp_path, monkeypatch):
 
 def test_local_sources_of_a_remote_folder_need_an_input_root(tmp_path):
     folder = put_all(f"memory://{secrets.token_hex(4)}", {"0.csv": {"uri": [f"{tmp_path}/a.wav"]}})
-    assert "see --input-root" in refusal(folder)
+    assert "allow its folder by --input-root" in refusal(folder)
     assert names(manifest.read(folder, input_root=str(tmp_path))) == ["a.wav"]
 
 
