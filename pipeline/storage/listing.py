@@ -22,7 +22,7 @@ def find(uri: str, skipped: Callable[[Skipped, str], None] | None = None) -> Ite
     """List every object below a folder or prefix, in the order of their names; none if there is no such folder.
 
     Objects are yielded as storage returns them, so a listing of millions takes no memory. On a disk, links to files are
-    followed; links to folders, pipes, sockets and devices are skipped.
+    followed; pipes, sockets, devices and links to folders are skipped.
 
     Args:
         uri: A folder or prefix.
