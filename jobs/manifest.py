@@ -88,7 +88,7 @@ def run_manifest(sources: Sequence[str], out: str, options: ManifestOptions, tal
 
 def _listed(sources: Sequence[str], options: ManifestOptions, tally: FileCounter) -> tuple[pa.Table, list[str]]:
     with tally.step("found") as advance:
-        scanned = scan(sources, limit=options.limit, how=options.reading, seen=advance)
+        scanned = scan(sources, limit=options.limit, how=options.reading, count_files=advance)
     table, warnings = scanned.table, list(scanned.warnings)
     if options.dedup:
         with tally.step("compared", table.num_rows) as advance:

@@ -28,7 +28,7 @@ from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
 from sep_batch.pipeline.export import card, columns, excerpts, packing, shards
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.formats import choose
-from sep_batch.pipeline.export.selection import Asked, Selection, selected
+from sep_batch.pipeline.export.selection import Query, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
 from sep_batch.pipeline.out import layout, lease
@@ -67,7 +67,7 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
         reserved = columns.reserved(settings.stems)
         base = Export(settings, out, dest, "", downmix=out_settings.get("downmix") or DEFAULT_DOWNMIX, storage=access)
         _refuse_dest(out, dest)
-        query = Asked(chosen.where, chosen.group_by, chosen.seed, chosen.limit, out_settings.get("offset_s") or 0.0, reserved)
+        query = Query(chosen.where, chosen.group_by, chosen.seed, chosen.limit, out_settings.get("offset_s") or 0.0, reserved)
         with selected(out, query) as selection, lease.hold(dest, wait_s=chosen.wait_s) as held:
             export, exported = _planned(selection, settings, chosen, base)
             run = _open_dest(selection, export, overwrite=chosen.overwrite)

@@ -92,7 +92,7 @@ class Breaker:
         return source if value(row, "error_stage") == "fetch" else self._out
 
     def _source(self, row: pa.Table) -> str:
-        return uris.place(value(row, "uri"))
+        return uris.store(value(row, "uri"))
 
     def _others_worked(self, root: str) -> bool:
         return bool(self._worked - {root, self._out})

@@ -124,7 +124,7 @@ def default_out(source: str) -> str:
     Raises:
         UsageError: The source is a whole bucket, and no folder can lie beside it.
     """
-    if source == uris.place(source):
+    if source == uris.store(source):
         raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, so OUT has no default; name a folder or prefix")
     return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 

@@ -1,4 +1,4 @@
-"""The dataset card: README.md in DEST, what the dataset holds and what it was made of, for people and, as `hf`, for the Hub."""
+"""The dataset card, README.md in DEST: contents and origin of the dataset, for readers and, with `hf`, for the Hub."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 
 def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> None:
-    """Write the card; it says nothing of when or where, so the same export has the same card."""
+    """Write the card. It has no dates and no paths, so the same export has the same card."""
     runs = selection.runs()
     splits = {split: _totals(split, done) for split, share in export.settings.splits.items() if share}
     values = {
         "settings": export.settings,
         "splits": splits,
-        "loaded": [split for split, held in splits.items() if held.excerpts] or list(splits),  # `datasets` takes no empty ones
-        "size": next((name for bound, name in SIZES if sum(one.excerpts for one in done.values()) < bound), "n>10M"),
+        "loaded": [split for split, held in splits.items() if held.excerpts] or list(splits),  # `datasets` rejects empty ones
+        "size": next((name for bound, name in SIZES if sum(shard.excerpts for shard in done.values()) < bound), "n>10M"),
         "failed": len({name for shard in done.values() for name in shard.failed}),
         "made_with": selection.made_with(),
         "renamed": dict(export.renamed),
@@ -41,14 +41,14 @@ def write(export: Export, selection: Selection, done: Mapping[Key, Done]) -> Non
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (Markdown; what comes from outside is in code)
+        autoescape=False,  # noqa: S701 (Markdown; outside text is in code)
     )
     content = environment.get_template(TEMPLATE).render(values).encode()
     storage.put(f"{export.dest}/README.md", content, scratch=layout.parts_folder(export.dest, "card"))
 
 
 def _totals(split: str, done: Mapping[Key, Done]) -> Done:
-    """Add a split's shards up, in their order, so that the sums are the same to the last bit."""
+    """Return the totals of a split's shards, added in their order, so that the sums are the same to the last bit."""
     shards = [shard for key, shard in sorted(done.items()) if key[0] == split]
     active = {
         stem: sum(shard.active_s.get(stem, 0.0) for shard in shards)

@@ -1,4 +1,4 @@
-"""Names of the manifest's columns in a dataset: the same in every format, and none that a format writes of its own."""
+"""Names of the manifest's columns in a dataset: the same in every format, and none that is a format's own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ OF_LHOTSE = ("track", "recording")  # the id of the track, and what `cut.load_au
 
 
 def active(stem: str) -> str:
-    """Return the column that says how much of an excerpt a stem is active in."""
+    """Return the name of the column with a stem's active share of an excerpt."""
     return f"{stem}_active"
 
 
 def reserved(stems: Iterable[str]) -> frozenset[str]:
-    """Return the names that any format writes of its own, in lower case: readers as DuckDB make no difference.
+    """Return the names of the formats' own columns, in lower case, since readers such as DuckDB ignore case.
 
     Args:
         stems: Stems of the export.
@@ -27,10 +27,10 @@ def reserved(stems: Iterable[str]) -> frozenset[str]:
 
 
 def renamed(names: Sequence[str], reserved: frozenset[str]) -> dict[str, str]:
-    """Return each column's name in the dataset: its own, or a new one where that is reserved; no two are equal.
+    """Return each column's name in the dataset: its own, or a new one if that is reserved; no two are equal.
 
     Args:
-        names: The index's columns that are the manifest's own; no two differ in case alone.
+        names: The manifest's columns in the index; no two differ in case alone.
         reserved: Result of `reserved`.
     """
     taken = {name.lower() for name in names} | reserved

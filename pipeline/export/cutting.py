@@ -1,7 +1,7 @@
-"""One track's stems, and its mix, read forward and cut: the waves of its excerpts, or of the whole, encoded.
+"""One track's stems, and its mix, read forward and cut: the encoded waves of its excerpts, or of the whole track.
 
-Other rates are decode's resampler's, which runs through the whole track: excerpts have no edges, and join, and no whole track is
-in memory. (Tones come through it with 90 to 120 dB, through torchaudio's at its defaults with 40 to 80.)
+Other sample rates come from decode's resampler, which runs through the whole track: so excerpts join without edges, and no whole
+track is in memory. (Tones pass through it with 90 to 120 dB, through torchaudio's at its defaults with 40 to 80 dB.)
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Cut:
 
     Attributes:
         number: Number of the excerpt; None is the whole track.
-        start_s: In the track.
-        seconds: How long it is.
-        rate_hz: Sampling rate.
-        active: Share of it that each stem is active in; None where that is not known.
+        start_s: Start within the track.
+        seconds: Duration.
+        rate_hz: Sample rate.
+        active: Share of it in which each stem is active; None if unknown.
         audio: The encoded files, by stem; the mix is one of them.
     """
 
@@ -47,7 +47,7 @@ def cuts(track: Mapping[str, Any], export: Export) -> Iterator[Cut]:
 
     Args:
         track: Track of a plan's row.
-        export: Settings and places of the export.
+        export: Settings and paths of the export.
 
     Raises:
         TrackError: A stem or the mix is missing, has changed, or cannot be decoded.
@@ -75,20 +75,20 @@ def _excerpts(
         active = {name: active_in(stem_frames, rate_hz) for name, stem_frames in frames.items() if name != MIX}
         if all(active[stem] >= share for stem, share in settings.min_active.items()):
             files = {name: encoded([frames[name]], settings, rate_hz) for name in settings.waves}
-            known = {stem: active[stem] for stem in settings.stems}
-            yield Cut(number, number * hop_s, samples / rate_hz, rate_hz, known, files)
+            shares = {stem: active[stem] for stem in settings.stems}
+            yield Cut(number, number * hop_s, samples / rate_hz, rate_hz, shares, files)
 
 
 def _whole(
     track: Mapping[str, Any], sources: Mapping[str, IO[bytes]], settings: ExportSettings, rate_hz: int, downmix: Downmix
 ) -> Cut:
-    """Encode a track a block at a time: of its waves, none is ever there whole."""
+    """Encode a track block by block: none of its waves is ever in memory whole."""
     files, samples = {}, round(track["seconds"] * rate_hz)
     for name, source in sources.items():
         pieces = _complete(_decoded(name, source, track, rate_hz, 0, downmix, duration_s=track["seconds"]), samples)
         files[name] = encoded((frames_of(piece, settings) for piece in pieces), settings, rate_hz, samples)
-    known = {stem["stem"]: stem["active_ratio"] for stem in track["stems"] if stem["stem"] in settings.stems}
-    return Cut(None, 0.0, track["seconds"], rate_hz, known, files)
+    shares = {stem["stem"]: stem["active_ratio"] for stem in track["stems"] if stem["stem"] in settings.stems}
+    return Cut(None, 0.0, track["seconds"], rate_hz, shares, files)
 
 
 def _decoded(
@@ -100,30 +100,30 @@ def _decoded(
     downmix: Downmix,
     duration_s: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode from a sample of the track on: the mix is the source's, from where separation began in it, by the rules of then."""
+    """Decode a stem or the mix from a sample of the track on; the mix is the source's, by the rules of its separation."""
     if name != MIX:
         return audio.decode(source, rate_hz=rate_hz, offset_s=begin / rate_hz, duration_s=duration_s)[0]
     offset_s = (track["offset_s"] or 0.0) + begin / rate_hz
-    how: Downmix = "first-two" if track.get("decode_rules") is None else downmix
-    pieces, facts = audio.decode(source, rate_hz=rate_hz, offset_s=offset_s, duration_s=duration_s, downmix=how)
+    rule: Downmix = "first-two" if track.get("decode_rules") is None else downmix
+    pieces, facts = audio.decode(source, rate_hz=rate_hz, offset_s=offset_s, duration_s=duration_s, downmix=rule)
     return _of_stream(track.get("source_stream") or 0, pieces, facts)
 
 
 def _of_stream(number: int, pieces: Iterator[np.ndarray], facts: audio.Found) -> Iterator[np.ndarray]:
-    """Yield a mix's pieces, and see that they are of the stream that was separated."""
+    """Yield a mix's pieces, and check that they are from the audio stream that was separated."""
     for piece in pieces:
         if facts.stream != number:
             raise errors.DecodeError(
-                f"its stems are of audio stream {number}, and today stream {facts.stream} is read; separate it again"
+                f"its stems are of audio stream {number}, but stream {facts.stream} is read now; separate it again"
             )
         yield piece
 
 
 def _complete(pieces: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Yield a wave's pieces, and see that they are as many samples as the index says."""
-    place = 0
+    """Yield a wave's pieces, and check that they have as many samples as the index says."""
+    total = 0
     for piece in pieces:
-        place += piece.shape[1]
+        total += piece.shape[1]
         yield piece
-    if samples - place > LAST_SAMPLES:
-        raise errors.DecodeError(f"ends after {place} samples, expected {samples}")
+    if samples - total > LAST_SAMPLES:
+        raise errors.DecodeError(f"ends after {total} samples, expected {samples}")

@@ -1,7 +1,7 @@
-"""The plan of an export: excerpts of tracks, laid out in splits and shards, one shard a unit of work.
+"""The plan of an export: excerpts of tracks, laid out in splits and shards; a shard is the unit of work.
 
-A pure function of the index's rows, in their order, and the settings. The index's activity is a first sieve, wide enough that
-nothing is left out which the excerpt's own audio might let in.
+The plan is a pure function of the index's rows, in their order, and the settings. The index's activity is a first filter, wide
+enough to keep every excerpt that its own audio may let pass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 from sep_batch.pipeline.export import splits
 from sep_batch.pipeline.export.settings import ExportSettings
 
-EDGE_S = 0.5  # by which the index's regions may differ from what an excerpt of them tells: the longest gap that is filled
+EDGE_S = 0.5  # by which regions of the index may differ from those of an excerpt's own audio: the longest gap that is filled
 _SLACK = 1e-6  # for seconds that are no binary fractions
 
 Planned = Callable[[Mapping[str, Any], ExportSettings], dict[str, Any]]
@@ -30,16 +30,16 @@ STEM = pa.struct(
 
 @dataclass
 class Amounts:
-    """Amounts of an export, as its plan has them.
+    """Amounts of an export, from its plan.
 
     Attributes:
         tracks: Number of chosen tracks.
         short: Number of chosen tracks that are shorter than an excerpt.
         longest_s: Length of the longest chosen track, in seconds.
         excerpts: Number of whole excerpts that these tracks have.
-        planned: Number of excerpts that the index lets in; of an export of whole tracks, the tracks.
+        planned: Number of excerpts that pass the first filter; in an export of whole tracks, of tracks.
         shards: Number of shards that these are laid out in.
-        sha256: SHA-256 of all that the export reads of the index.
+        sha256: SHA-256 of everything that the export reads from the index.
     """
 
     tracks: int = 0
@@ -64,7 +64,7 @@ def schema(extra: pa.Schema) -> pa.Schema:
         ("rate_hz", pa.int32()),  # of the stems
         ("seconds", pa.float64()),  # of the stems, to their last sample
         ("stems", pa.list_(STEM)),
-        ("name", pa.string()),  # of its folder, where a format has one a track
+        ("name", pa.string()),  # of its folder, in a format with one folder per track
         ("numbers", pa.list_(pa.int32())),  # of its excerpts; the n-th begins n hops after the track
     ]
     track = pa.struct([*fields, ("extra", pa.struct(list(extra)))] if len(extra) else fields)
@@ -79,7 +79,7 @@ def lay_out(
     Args:
         rows: Rows of the index, as selection.py gives them, in the order in which they are laid out.
         settings: Settings of the export.
-        planned: Returns what a shard says of a track; by default what a worker reads.
+        planned: Returns a track's fields in the plan; by default those that a worker reads.
     """
     planned = planned or _planned
     bounds = splits.bounds_of(settings.splits)
@@ -93,7 +93,7 @@ def lay_out(
 
     for row in rows:
         split = splits.split_of(splits.group_of(row["id"], row["group"]), settings.seed, bounds)
-        for share in _shares(planned(row, settings), _wanted(row, settings), settings, begun, split):
+        for share in _shares(planned(row, settings), _candidates(row, settings), settings, begun, split):
             begun[split].append(share)
             if _size(begun[split], settings) == settings.shard_size:
                 yield shard(split)
@@ -103,7 +103,7 @@ def lay_out(
 
 
 def _planned(row: Mapping[str, Any], settings: ExportSettings) -> dict[str, Any]:
-    """Return what a worker reads of a track, and nothing else: it is hashed, to tell an index that differs."""
+    """Return the fields of a track that a worker reads, and no others: their hash shows an index that differs."""
     read = {*settings.stems, *settings.min_active}
     kinds = [field.name for field in STEM if field.name != "active_ratio" or settings.excerpt_s is None]
     stems = [{name: stem.get(name) for name in kinds} for stem in row["stems"] if stem["stem"] in read]
@@ -115,7 +115,7 @@ def _planned(row: Mapping[str, Any], settings: ExportSettings) -> dict[str, Any]
 
 
 def _planned_before(row: Mapping[str, Any], _settings: ExportSettings) -> dict[str, Any]:
-    """Return what was hashed of a track before `ExportSettings.rules` had a number."""
+    """Return the fields of a track that were hashed before `ExportSettings.rules` had a number."""
     stems = [{field.name: stem.get(field.name) for field in STEM} for stem in row["stems"]]
     kept = {name: row[name] for name in ("id", "uri", "offset_s", "source_bytes", "name", "extra") if name in row}
     kept |= {name: row[name] for name in ("source_stream", "decode_rules") if row.get(name) is not None}
@@ -126,7 +126,7 @@ def _planned_before(row: Mapping[str, Any], _settings: ExportSettings) -> dict[s
 def _shares(
     track: dict[str, Any], numbers: Sequence[int] | None, settings: ExportSettings, begun: Mapping[str, list[Any]], split: str
 ) -> Iterator[dict[str, Any]]:
-    """Cut a track's excerpts where a shard is full; a whole track is one."""
+    """Yield a track's excerpts, divided where a shard is full; a whole track is not divided."""
     if numbers is None:
         yield track | {"numbers": []}
         return
@@ -141,33 +141,33 @@ def _size(tracks: Sequence[Mapping[str, Any]], settings: ExportSettings) -> int:
 
 
 def rate_hz(row: Mapping[str, Any]) -> int:
-    """Return the sampling rate of a track's stems; rows of before it was told there were written at the model's."""
+    """Return the sample rate of a track's stems; from frames and duration if an older row has none."""
     stem = row["stems"][0]
     rate: int = stem.get("sample_rate_hz") or round(stem["frames"] / row["audio_s"])
     return rate
 
 
 def count(seconds: float, excerpt_s: float, hop_s: float) -> int:
-    """Return how many whole excerpts a track has."""
+    """Return the number of whole excerpts of a track."""
     return max(0, math.floor((seconds - excerpt_s) / hop_s + _SLACK) + 1)
 
 
-def _wanted(row: Mapping[str, Any], settings: ExportSettings) -> list[int] | None:
-    """Return the numbers of the excerpts that may satisfy the condition; None where the track goes out whole."""
+def _candidates(row: Mapping[str, Any], settings: ExportSettings) -> list[int] | None:
+    """Return the numbers of the excerpts that may satisfy the condition; None if whole tracks are exported."""
     if settings.excerpt_s is None or settings.hop_s is None:
         return None
     numbers = range(count(row["audio_s"], settings.excerpt_s, settings.hop_s))
-    known = {stem["stem"]: stem.get("active_regions") for stem in row["stems"]}
+    regions_of = {stem["stem"]: stem.get("active_regions") for stem in row["stems"]}
     begins, keep = np.arange(len(numbers)) * settings.hop_s, np.ones(len(numbers), bool)
     for stem, share in settings.min_active.items():
-        if (regions := known.get(stem)) is not None:
+        if (regions := regions_of.get(stem)) is not None:
             active = _active_before(widened(regions))
             keep &= active(begins + settings.excerpt_s) - active(begins) >= (share - _SLACK) * settings.excerpt_s
     return [int(number) for number in np.flatnonzero(keep)]
 
 
 def widened(regions: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
-    """Return regions, wider by `EDGE_S` at both ends, those that touch then as one."""
+    """Return regions widened by `EDGE_S` at both ends; those that then touch are merged."""
     merged: list[tuple[float, float]] = []
     for region in regions:
         start, end = region["start_s"] - EDGE_S, region["end_s"] + EDGE_S
@@ -178,7 +178,7 @@ def widened(regions: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]
 
 
 def _active_before(regions: Sequence[tuple[float, float]]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what gives the active seconds before each of some points in time."""
+    """Return a function that gives the active seconds before each of some points in time."""
     edges = np.array([edge for region in regions for edge in region] or [0.0])
     lengths = np.diff(edges, prepend=edges[0])
     lengths[::2] = 0  # from one region's end to the next one's start
@@ -186,11 +186,11 @@ def _active_before(regions: Sequence[tuple[float, float]]) -> Callable[[np.ndarr
 
 
 def amounts(rows: Iterable[Mapping[str, Any]], extra: pa.Schema, settings: ExportSettings) -> Amounts:
-    """Lay an export out once, holding nothing of it, and return how much it is.
+    """Lay an export out once, without holding it, and return its amounts.
 
     Args:
         rows: Rows of the index, as `lay_out` takes them.
-        extra: The manifest's own columns, of which a new type changes what is written.
+        extra: The manifest's columns; a new type of one changes what is written.
         settings: Settings of the export.
     """
     result = Amounts()
@@ -201,12 +201,12 @@ def amounts(rows: Iterable[Mapping[str, Any]], extra: pa.Schema, settings: Expor
 
 
 def sha256_of_before(rows: Iterable[Mapping[str, Any]], settings: ExportSettings) -> str:
-    """Return the sha256 as it was made before `ExportSettings.rules` had a number."""
+    """Return the sha256 that was made before `ExportSettings.rules` had a number."""
     return _hashed("", lay_out(rows, settings, _planned_before))[0]
 
 
 def _counted(rows: Iterable[Mapping[str, Any]], settings: ExportSettings, result: Amounts) -> Iterator[Mapping[str, Any]]:
-    """Pass rows on, and count them."""
+    """Yield the rows, and count them in `result`."""
     for row in rows:
         result.tracks += 1
         result.longest_s = max(result.longest_s, row["audio_s"])
@@ -218,7 +218,7 @@ def _counted(rows: Iterable[Mapping[str, Any]], settings: ExportSettings, result
 
 
 def _hashed(begun: str, shards: Iterable[Mapping[str, Any]]) -> tuple[str, int, int]:
-    """Hash a plan; return the sha256, how many shards it has, and how many excerpts, or whole tracks."""
+    """Hash a plan; return the sha256, the number of its shards, and that of its excerpts or whole tracks."""
     digest, number, planned = hashlib.sha256(begun.encode()), 0, 0
     for shard in shards:
         digest.update(json.dumps(shard, sort_keys=True, default=str).encode())

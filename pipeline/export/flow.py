@@ -1,6 +1,6 @@
 """An export as a Ray Data pipeline of one step: a task reads its files of the plan, and writes their shards.
 
-Tasks, not actors: nothing is loaded that would be kept, and where tasks are all there is, none waits for CPUs that actors hold.
+It has tasks, not actors: nothing is loaded that would be kept, and without actors no task waits for CPUs that they hold.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sep_batch.pipeline.export.shards import SHARD, make_shard
 from sep_batch.pipeline.flow.ray_data import RunningDataset, message, with_tasks
 from sep_batch.pipeline.out.plan import read_plan
 
-_EACH_ROW_A_BLOCK = 1  # byte: a shard's row is to reach the driver when the shard is done, not with the task's last
+_EACH_ROW_A_BLOCK = 1  # byte: a shard's row then reaches the driver when the shard is done, not at the task's end
 
 
 class ExportFlow:
-    """The shards of some plan files, on their way through Ray."""
+    """The shards of some plan files, made in Ray."""
 
     def __init__(self, plan: Sequence[str], export: Export, *, cpus: int | None) -> None:
-        """Take the plan's files, and the most CPUs to use; None is all."""
+        """Take the plan's files, and the number of CPUs to use at most; None is all."""
         context = DataContext.get_current()
         before, context.target_max_block_size = context.target_max_block_size, _EACH_ROW_A_BLOCK
         try:
@@ -37,7 +37,7 @@ class ExportFlow:
             context.target_max_block_size = before
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Run it, and yield rows of `SHARD` as they come.
+        """Run it, and yield rows of `SHARD` as shards are done.
 
         Raises:
             NotRunnableError: Ray itself failed.
@@ -49,7 +49,7 @@ class ExportFlow:
             raise errors.NotRunnableError(f"the export could not run: {message(error)}") from error
 
     def stop(self) -> None:
-        """End it; what it was at work on is lost."""
+        """Stop it; unfinished shards are lost."""
         self._dataset.stop()
 
 

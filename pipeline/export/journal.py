@@ -1,6 +1,6 @@
-"""The journal of an export: a row a shard, and a row is the commit. Newest is by file name, then position.
+"""The journal of an export: one row per shard, which is its commit. The newest row is found by file name, then position.
 
-Its files are Parquet by another ending, so that `DEST/**/*.parquet` are the rows of the dataset and nothing else.
+Its files are Parquet with another extension, so that `DEST/**/*.parquet` are the rows of the dataset and nothing else.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sep_batch.pipeline.storage.threads import in_threads
 
 FLUSH_S = 10.0
 ENDING = ".shards"
-_ENDINGS = (ENDING, ".parquet")  # the second of exports of before
-_YOUNGER = ("left_out",)  # columns that exports of before lack
+_ENDINGS = (ENDING, ".parquet")  # the second in older exports
+_YOUNGER = ("left_out",)  # columns that older exports lack
 Key = tuple[str, int]  # a shard's split and number
 
 
 @dataclass(frozen=True)
 class Done:
-    """What the newest row says of a shard, as far as a resumed export and its card ask.
+    """A shard that is done, by its newest row: the facts for a resumed export and for the card.
 
     Attributes:
-        excerpts, tracks, seconds: In it.
-        left_out: Excerpts that are not, since a stem is not active enough in them.
-        active_s: By stem.
+        excerpts, tracks, seconds: Amounts in it.
+        left_out: Number of excerpts that are left out, since a stem is not active enough in them.
+        active_s: Active seconds by stem.
         bytes: Bytes of its files.
-        failed: Ids of tracks that are not in it, though they should be.
+        failed: Ids of tracks that are missing in it because of an error.
     """
 
     excerpts: int
@@ -51,7 +51,7 @@ class Done:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Done:
-        """Take a row."""
+        """Make it from a row."""
         size = sum(file["bytes"] for file in row["files"])
         failed = tuple(fault["id"] for fault in row["failed"])
         return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed, row.get("left_out") or 0)
@@ -59,12 +59,12 @@ class Done:
 
 @dataclass
 class ShardJournal:
-    """Takes rows and makes them durable, every `FLUSH_S` seconds and when it is closed.
+    """Writes the rows of durable shards, every `FLUSH_S` seconds and when it is flushed.
 
     Attributes:
         dest: DEST.
         run: The export's name.
-        check: Called before each flush; raises where this export may write no more.
+        check: Called before each flush; raises if this export may no longer write.
     """
 
     dest: str
@@ -75,12 +75,12 @@ class ShardJournal:
     _flushed: float = field(default_factory=time.monotonic)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take the row of a shard that is durable."""
+        """Add the row of a shard that is durable."""
         self._rows.append(row)
         self.tick()
 
     def tick(self) -> None:
-        """Flush where it is time to."""
+        """Flush if the last flush is `FLUSH_S` seconds ago."""
         if time.monotonic() - self._flushed >= FLUSH_S:
             self.flush()
 
@@ -99,11 +99,11 @@ class ShardJournal:
 
 @listing
 def done(dest: str) -> dict[Key, Done]:
-    """Return every shard that has a row, and whose files are there as the row says: a removed shard is written again."""
+    """Return every shard that has a row, and whose files have the sizes in the row: a removed shard is written again."""
     newest = {(row["split"], row["shard"]): row for row in rows(dest)}
-    there = {file.uri[len(dest) + 1 :]: file.bytes for file in storage.find(dest)} if newest else {}
+    sizes = {file.uri[len(dest) + 1 :]: file.bytes for file in storage.find(dest)} if newest else {}
     return {
-        key: Done.of(row) for key, row in newest.items() if all(there.get(file["path"]) == file["bytes"] for file in row["files"])
+        key: Done.of(row) for key, row in newest.items() if all(sizes.get(file["path"]) == file["bytes"] for file in row["files"])
     }
 
 
@@ -111,7 +111,7 @@ def rows(dest: str) -> Iterator[dict[str, Any]]:
     """Yield all rows, the older ones first.
 
     Raises:
-        NotRunnableError: A file of the journal is torn, or none that an export writes.
+        NotRunnableError: A file of the journal is damaged, or not an export's.
     """
     files = _files(dest)
     for uri, content in zip(files, in_threads(storage.read, files), strict=True):
@@ -128,16 +128,16 @@ def _read(uri: str, content: bytes) -> pa.Table:
     except (pa.ArrowException, KeyError) as error:
         why = uris.printable(str(error).splitlines()[0])
         raise errors.NotRunnableError(
-            f"{uri}: not what an export writes ({why}); remove it, and its shards are written again"
+            f"{uri}: not a journal file of an export ({why}); remove it, and its shards are written again"
         ) from error
 
 
 def new_run(dest: str) -> str:
-    """Return an export's name: its rows are newer than all that the journal has."""
+    """Return a new export's name, by which its rows are the newest of the journal."""
     return new_run_after(map(uris.name, _files(dest)))
 
 
 def _files(dest: str) -> list[str]:
-    """List the journal, older files first; a Mac's or NFS's own are hidden."""
+    """List the journal's files, older ones first, without hidden files of macOS or NFS."""
     uris_found = (file.uri for file in storage.find(layout.journal_folder(dest)))
     return sorted(uri for uri in uris_found if uri.endswith(_ENDINGS) and not uris.name(uri).startswith("."))

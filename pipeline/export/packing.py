@@ -1,4 +1,4 @@
-"""Waves as an export writes them: one channel or two, rounded as the codec takes them, encoded; and what is active in them."""
+"""Waves as an export writes them: one channel or two, rounded for the codec, encoded; and their active shares."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def frames_of(wave: np.ndarray, settings: ExportSettings) -> np.ndarray:
 
 
 def active_in(frames: np.ndarray, rate_hz: int) -> float:
-    """Return the share of an excerpt that a stem is active in, as whoever reads it will find."""
+    """Return the share of an excerpt in which a stem is active, as measured in the samples that are written."""
     return activity.of_wave(codecs.wave_of(frames).T, rate_hz).ratio
 
 
 def encoded(blocks: Iterable[np.ndarray], settings: ExportSettings, rate_hz: int, samples: int = 0) -> bytes:
-    """Encode what `frames_of` gives; `samples` are all of them, where they may be more than a plain WAV holds."""
+    """Encode results of `frames_of`; `samples` is their total, if it may be more than a plain WAV holds."""
     out, channels = io.BytesIO(), 1 if settings.mono else 2
-    how: dict[str, Any] = {"channels": channels, "rate_hz": rate_hz, "bitrate": settings.bitrate, "samples": samples}
-    with open_encoder(out, settings.packing, **how) as encoder:
+    options: dict[str, Any] = {"channels": channels, "rate_hz": rate_hz, "bitrate": settings.bitrate, "samples": samples}
+    with open_encoder(out, settings.packing, **options) as encoder:
         for block in blocks:
             for start in range(0, len(block), codecs.BLOCK):
                 encoder.add(block[start : start + codecs.BLOCK])
@@ -36,12 +36,12 @@ def encoded(blocks: Iterable[np.ndarray], settings: ExportSettings, rate_hz: int
 
 
 def refuse_unwritable(settings: ExportSettings) -> None:
-    """Refuse a codec that does not take the rate asked for.
+    """Refuse a sample rate that the codec does not support.
 
     Raises:
-        UsageError: With those it takes.
+        UsageError: It is not supported; the message has the rates that are.
     """
-    asked, takes = settings.sample_rate_hz, settings.packing.rates_hz
-    if asked is not None and asked not in takes:
-        known = f"{takes[0]} to {takes[-1]}" if isinstance(takes, range) else ", ".join(map(str, takes))
-        raise errors.UsageError(f"--sample-rate {asked}: {settings.codec} takes {known} Hz")
+    rate_hz, rates_hz = settings.sample_rate_hz, settings.packing.rates_hz
+    if rate_hz is not None and rate_hz not in rates_hz:
+        shown = f"{rates_hz[0]} to {rates_hz[-1]}" if isinstance(rates_hz, range) else ", ".join(map(str, rates_hz))
+        raise errors.UsageError(f"--sample-rate {rate_hz}: {settings.codec} takes {shown} Hz")

@@ -1,7 +1,7 @@
 """Rows of the index that an export is made of: those with status ok that satisfy a condition.
 
 Only the seed and the ids decide their order. DuckDB holds them in a file, so that they take no memory however many they are.
-The condition is text from outside: it sees one table, and from it DuckDB can reach neither files nor the network.
+The condition is outside text: it sees one table only, and DuckDB can reach neither files nor the network from it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sep_batch.pipeline.rows import JOURNAL
 from sep_batch.pipeline.storage import uris
 
 ROWS_AT_ONCE = 256
-MEMORY = "1GB"  # DuckDB's; beyond it, it takes its file
-NAME_CHARS = 55  # of a folder's name, of four bytes at most; file systems end at 255
+MEMORY = "1GB"  # DuckDB's limit; beyond it, DuckDB uses its file
+NAME_CHARS = 55  # of a folder's name, up to four bytes each; file systems allow 255 bytes
 _LOCKED = ("python_enable_replacements = false", "enable_external_access = false", "lock_configuration = true")
 _FOLDER = r"trim(left(regexp_replace({}, '[^\p{{L}}\p{{N}} .,()&''_-]+', '_', 'g'), $chars), ' .')"
 _IS_TEXT = "trim(coalesce(CAST({} AS VARCHAR), '')) <> ''"
@@ -36,25 +36,25 @@ _ARTIST_AND_TITLE = (
     f"CASE WHEN {_IS_TEXT.format('artist')} AND {_IS_TEXT.format('title')} THEN {_FOLDER.format(_BOTH)} ELSE id END"
 )
 _BROKEN = (  # conditions of rows that no run publishes
-    ("GROUP BY id HAVING count(*) > 1", "is there more than once"),
-    ("WHERE status = 'ok' AND (audio_s IS NULL OR coalesce(len(stems), 0) = 0)", "is ok, and has no length or no stems"),
+    ("GROUP BY id HAVING count(*) > 1", "has more than one row"),
+    ("WHERE status = 'ok' AND (audio_s IS NULL OR coalesce(len(stems), 0) = 0)", "is ok, but has no length or no stems"),
 )
-_ONE_OF_A_KIND = (  # brackets are in no name, so what stands in them makes it another one
+_ONE_OF_A_KIND = (  # no name has brackets, so a suffix in brackets makes a name unique
     "CASE WHEN count(*) OVER (PARTITION BY lower(name)) > 1 THEN concat(name, ' [', left(md5(id), 16), ']') ELSE name END"
 )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which rows, and in which order.
+class Query:
+    """Rows to select, and their order.
 
     Attributes:
         where: An SQL condition over the index's columns.
-        group_by: A column of it.
-        seed: Decides the order.
-        limit: Only so many, the first in that order.
-        offset_s: Where separation began in the source, of rows that say nothing of their own.
-        reserved: Names that the dataset has of its own, in lower case: columns of the manifest get others.
+        group_by: A column of the index.
+        seed: Seed of the order.
+        limit: Number of rows at most, the first in that order.
+        offset_s: Beginning of separation in the source, in seconds, for rows that have none of their own.
+        reserved: Names of the dataset's own columns, in lower case: columns of the manifest get others.
     """
 
     where: str | None = None
@@ -67,12 +67,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows, in an open database.
+    """The selected rows, in an open database.
 
     Attributes:
-        database: Has them in `selected`.
+        database: Connection whose table `selected` has the rows.
         extra: The manifest's own columns, by the names that the dataset gives them.
-        renamed: Name in the dataset by name in the index, of columns whose two names differ.
+        renamed: Name in the dataset by name in the index, for columns whose two names differ.
         group_by: The column whose values are in one split only, as the index spells it.
     """
 
@@ -82,45 +82,45 @@ class Selection:
     group_by: str | None = None
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield them in their order."""
+        """Yield the rows in their order."""
         relation = self.database.cursor().sql("SELECT * EXCLUDE place FROM selected ORDER BY place")
         for batch in relation.to_arrow_reader(ROWS_AT_ONCE):
             yield from batch.to_pylist()
 
     def count(self) -> int:
-        """Return how many they are."""
+        """Return the number of rows."""
         return int(self.database.sql("SELECT count(*) FROM selected").fetchall()[0][0])
 
     def in_index(self) -> tuple[int, int]:
-        """Return how many tracks the index has, and how many of them are ok."""
+        """Return the number of tracks in the index, and of those that are ok."""
         counted = "SELECT count(*), count(*) FILTER (status = 'ok') FROM tracks"
         tracks, ok = self.database.sql(counted).fetchall()[0]
         return int(tracks), int(ok)
 
     def unanalysed(self) -> int:
-        """Return how many say nothing of activity."""
+        """Return the number of rows without activity."""
         stems = self.database.sql("SELECT stems FROM selected LIMIT 0").types[0]
         if "active_regions" not in str(stems):
             return self.count()
         silent = "len(list_filter(stems, lambda stem: stem.active_regions IS NULL)) > 0"
-        return int(self.database.sql(f"SELECT count(*) FROM selected WHERE {silent}").fetchall()[0][0])  # noqa: S608 (ours)
+        return int(self.database.sql(f"SELECT count(*) FROM selected WHERE {silent}").fetchall()[0][0])  # noqa: S608 (constants)
 
     def made_with(self) -> list[tuple[str, str, int]]:
-        """Return the models and weights_sha256 that they were made with, and of each how many."""
+        """Return each model and weights_sha256 of the rows, with the number of rows."""
         made = "SELECT model, weights_sha256, count(*) FROM selected GROUP BY ALL ORDER BY ALL"
         return [tuple(row) for row in self.database.sql(made).fetchall()]
 
     def runs(self) -> list[str]:
-        """Return the runs that they are of."""
+        """Return the names of the rows' runs."""
         return [name for (name,) in self.database.sql("SELECT DISTINCT run_id FROM selected ORDER BY ALL").fetchall()]
 
 
 @contextmanager
-def selected(out: str, asked: Asked) -> Iterator[Selection]:
+def selected(out: str, query: Query) -> Iterator[Selection]:
     """Select rows of an index until the block ends.
 
     Raises:
-        UsageError: No such column, or a condition that DuckDB does not take.
+        UsageError: A column is missing, or DuckDB rejects the condition.
         NotFound: OUT has no index.
     """
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(f"{folder}/rows", config=_config(folder)) as database:
@@ -134,16 +134,16 @@ def selected(out: str, asked: Asked) -> Iterator[Selection]:
         _refuse_broken(database, f"{out}/{layout.INDEX_FILE}")
         for setting in _LOCKED:
             database.sql(f"SET {setting}")
-        renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], asked.reserved)
-        group_by = _group_by(asked.group_by, schema)
+        renamed = columns.renamed([name for name in schema.names if name not in JOURNAL.names], query.reserved)
+        group_by = _group_by(query.group_by, schema)
         group = as_text(quoted(group_by), schema.field(group_by).type) if group_by else "NULL::VARCHAR"
-        _select(database, asked, renamed, group)
+        _select(database, query, renamed, group)
         kinds = database.sql("SELECT extra FROM selected LIMIT 0").to_arrow_table().schema.field("extra").type if renamed else []
         yield Selection(database, pa.schema(list(kinds)), {old: new for old, new in renamed.items() if old != new}, group_by)
 
 
 def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
-    """Refuse what no run published as an index.
+    """Refuse an index that no run published.
 
     Raises:
         NotRunnableError: A column that an export needs is missing, or is of another type.
@@ -166,8 +166,8 @@ def _refuse_foreign(schema: pa.Schema, uri: str) -> None:
         is_alike = pa.types.is_list(kind) if kind and name == "stems" else kind == expected
         if not is_alike:
             raise errors.NotRunnableError(
-                f"{uri}: not what a run publishes: column {name} is {kind or 'missing'}, expected {expected}; "
-                "sep-batch verify OUT --repair publishes it anew"
+                f"{uri}: not an index that a run publishes: column {name} is {kind or 'missing'}, expected {expected}; "
+                "sep-batch verify OUT --repair publishes it again"
             )
 
 
@@ -175,14 +175,14 @@ def _refuse_broken(database: duckdb.DuckDBPyConnection, uri: str) -> None:
     """Refuse an index whose rows no run published: shards would hold one excerpt twice, or none could be laid out.
 
     Raises:
-        NotRunnableError: With the id.
+        NotRunnableError: A row is invalid; the message has its id.
     """
-    for condition, what in _BROKEN:
-        broken_id = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (ours)
+    for condition, problem in _BROKEN:
+        broken_id = database.sql(f"SELECT min(id) FROM (SELECT id FROM tracks {condition})").fetchall()[0][0]  # noqa: S608 (constants)
         if broken_id is not None:
             raise errors.NotRunnableError(
-                f"{uri}: not what a run publishes: track {uris.printable(broken_id)} {what}; "
-                "sep-batch verify OUT --repair publishes it anew"
+                f"{uri}: not an index that a run publishes: track {uris.printable(broken_id)} {problem}; "
+                "sep-batch verify OUT --repair publishes it again"
             )
 
 
@@ -191,21 +191,21 @@ def _config(folder: str) -> dict[str, Any]:
 
 
 def _group_by(name: str | None, schema: pa.Schema) -> str | None:
-    """Return a column that is named in any case as the index spells it; None where none is named.
+    """Return the index's spelling of a column that is named in any case; None if none is named.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: The index has no such column.
     """
     if name is None:
         return None
-    column: str | None = next((one for one in schema.names if one.lower() == name.lower()), None)
+    column: str | None = next((spelling for spelling in schema.names if spelling.lower() == name.lower()), None)
     if column is None:
         raise errors.UsageError(f"--group-by {name}: no column of the index; it has {', '.join(schema.names)}")
     return column
 
 
-def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[str, str], group: str) -> None:
-    """Make the table `selected`; `group` is SQL for the text by which a track's group is told, null where it has none."""
+def _select(database: duckdb.DuckDBPyConnection, query: Query, renamed: Mapping[str, str], group: str) -> None:
+    """Create the table `selected`; `group` is SQL for a track's group as text, null if it has none."""
     selected = [
         *("id", "uri", "source_bytes", "source_etag", "audio_s", "stems", "model", "weights_sha256", "run_id"),
         "coalesce(offset_s, $offset_s) AS offset_s",
@@ -218,18 +218,18 @@ def _select(database: duckdb.DuckDBPyConnection, asked: Asked, renamed: Mapping[
     if renamed:
         packed = (f"{quoted(new)} := {quoted(old)}" for old, new in renamed.items())
         selected.append(f"struct_pack({', '.join(packed)}) AS extra")
-    condition = "status = 'ok'" + (f" AND (\n{asked.where}\n)" if asked.where else "")
-    # by itself the condition sees the index's columns alone, not the names that are given to what is selected of them
+    condition = "status = 'ok'" + (f" AND (\n{query.where}\n)" if query.where else "")
+    # in a query of its own, the condition sees the index's columns alone, not the names given to selected values
     drawn = f"SELECT {', '.join(selected)} FROM (FROM tracks WHERE {condition})"  # noqa: S608 (see above)
     named = f"SELECT * REPLACE ({_ONE_OF_A_KIND} AS name) FROM (\n{drawn}\n) WHERE place <= $limit"  # noqa: S608
-    query = f"CREATE TABLE selected AS {named}"
-    values = {"offset_s": asked.offset_s, "seed": asked.seed, "limit": asked.limit or 1 << 62}
-    values |= {"chars": NAME_CHARS} if "$chars" in query else {}  # DuckDB takes none that it does not need
+    create = f"CREATE TABLE selected AS {named}"
+    values = {"offset_s": query.offset_s, "seed": query.seed, "limit": query.limit or 1 << 62}
+    values |= {"chars": NAME_CHARS} if "$chars" in create else {}  # DuckDB rejects unused values
     try:
-        if asked.where:
-            duckdb.SQLExpression(asked.where)  # by itself it is one condition: no bracket of it ends those around it
-        database.execute(query, values)
+        if query.where:
+            duckdb.SQLExpression(query.where)  # it is one expression by itself: no bracket of it closes those around it
+        database.execute(create, values)
     except duckdb.Error as error:
-        if asked.where is None:
+        if query.where is None:
             raise
-        raise errors.UsageError(f"--where {asked.where}: {str(error).splitlines()[0]}") from error
+        raise errors.UsageError(f"--where {query.where}: {str(error).splitlines()[0]}") from error

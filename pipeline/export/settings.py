@@ -1,4 +1,4 @@
-"""All that decides an export's bytes, beside OUT itself; and what every worker of it is told."""
+"""Settings that decide an export's bytes, besides OUT itself; and the configuration of its workers."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ ACTIVITY = {
 
 
 class ExportSettings(BaseModel):
-    """What decides an export's bytes.
+    """Settings that decide an export's bytes.
 
     Attributes:
-        to: The form of what is written.
+        to: Format of the dataset.
         where: An SQL condition over the index's columns.
-        stems: Those written, in the model's order.
-        excerpt_s: Length of an excerpt; None writes whole tracks.
-        hop_s: From one excerpt's begin to the next one's.
-        min_active: Smallest share of an excerpt in which a stem is active, by stem.
-        sample_rate_hz: None is the stems' own.
+        stems: Stems to write, in the model's order.
+        excerpt_s: Length of an excerpt, in seconds; None writes whole tracks.
+        hop_s: Seconds from the beginning of one excerpt to that of the next.
+        min_active: Smallest share of an excerpt in which a stem has to be active, by stem.
+        sample_rate_hz: Sample rate; None keeps the stems' own.
         mono: One channel, the mean of the two.
         codec: Name of one of `codecs.CODECS`.
-        splits: Shares by name.
+        splits: Shares of the splits, by name.
         group_by: The index's column whose values are in one split only.
-        shard_size: Excerpts a shard, or tracks, at most.
+        shard_size: Number of excerpts, or whole tracks, per shard at most.
         seed: Seed of splits and order.
-        with_mix: Whether the mix is written too, as the sources have it.
-        limit: Only so many tracks.
+        with_mix: Write the mix too, read from the sources.
+        limit: Number of tracks at most.
         activity: Rule by which a stem is active.
-        rules: By which columns are named and groups told; exports of before there were numbers have none.
-        index_sha256: Of the index's rows, as far as the export reads them.
+        rules: Number of the rules that name columns and form groups; older exports have none.
+        index_sha256: SHA-256 of everything that the export reads from the index.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,7 +72,7 @@ class ExportSettings(BaseModel):
 
     @property
     def packing(self) -> codecs.Codec:
-        """How a wave is written."""
+        """Codec of the waves."""
         return codecs.CODECS[self.codec]["" if codecs.is_lossy(self.codec) else "16"]
 
     @property
@@ -82,7 +82,7 @@ class ExportSettings(BaseModel):
 
     @property
     def waves(self) -> tuple[str, ...]:
-        """What is written of each excerpt: the stems, and the mix where it was asked for."""
+        """Names of an excerpt's waves: the stems, and the mix if it is written."""
         return (*self.stems, MIX) if self.with_mix else self.stems
 
     def canonical(self) -> dict[str, Any]:
@@ -91,28 +91,28 @@ class ExportSettings(BaseModel):
         return values
 
     def differing(self, other: dict[str, Any]) -> list[str]:
-        """Return the names of the settings that another export's `canonical` has otherwise."""
+        """Return the names of the settings that differ from another export's `canonical`."""
         ours = self.canonical()
         return sorted(name for name in ours.keys() | other.keys() if ours.get(name) != other.get(name))
 
     def at(self, index_sha256: str) -> Self:
-        """Return the same of these rows of the index."""
+        """Return the settings for these rows of the index."""
         return self.model_copy(update={"index_sha256": index_sha256})
 
 
 @dataclass(frozen=True)
 class Export:
-    """What every worker of an export is told.
+    """Configuration of every worker of an export.
 
     Attributes:
         settings: Settings that decide the bytes.
         out: OUT, absolute.
         dest: DEST, absolute.
-        scratch: Folder of this machine for shards that are being written; where DEST is on a disk, on the same one.
-        downmix: How OUT's sources of more than two channels became stereo.
-        extra: The manifest's own columns, by Arrow's schema, serialised.
-        renamed: Name in the dataset by name in the index, of columns whose two names differ.
-        storage: How storage is reached; it may hold secrets, so it is never shown.
+        scratch: Local folder for shards that are being written; on DEST's disk if DEST is on a disk.
+        downmix: Downmix of OUT's sources of more than two channels.
+        extra: Arrow schema of the manifest's columns, serialised.
+        renamed: Name in the dataset by name in the index, for columns whose two names differ.
+        storage: Storage options; they may hold secrets, so they are never shown.
     """
 
     settings: ExportSettings

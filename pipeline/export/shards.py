@@ -1,6 +1,6 @@
-"""One shard of an export: its tracks are read and cut, written off to the side, and put whole. What came of it is one row.
+"""One shard of an export: its tracks are read and cut, written to scratch, and put whole. The result is one row.
 
-A track that fails takes nothing else with it: its shard is written without it, and the row names it.
+If a track fails, its shard is written without it, and the row names it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SHARD = pa.schema(
         ("excerpts", pa.int64()),
         ("tracks", pa.int64()),  # with at least one excerpt
         ("seconds", pa.float64()),  # of each stem
-        ("active_s", pa.map_(pa.string(), pa.float64())),  # of these, by stem, where that is known
+        ("active_s", pa.map_(pa.string(), pa.float64())),  # active seconds by stem, where known
         ("files", pa.list_(FILE)),  # paths in DEST
         ("left_out", pa.int64()),  # excerpts that were read, in which a stem is not active enough
-        ("failed", pa.list_(FAILED)),  # tracks that are not in it, though they should be
-        ("unusable", pa.string()),  # why nothing can be read or written; then it is no commit
+        ("failed", pa.list_(FAILED)),  # tracks that are missing because of an error
+        ("unusable", pa.string()),  # reason why storage cannot be used; the row is then no commit
     ]
 )
 _EMPTY = {"excerpts": 0, "tracks": 0, "seconds": 0.0, "active_s": [], "files": [], "left_out": 0, "failed": [], "unusable": None}
@@ -52,7 +52,7 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
 
     Args:
         planned: A row of the plan.
-        export: Settings and places of the export.
+        export: Settings and paths of the export.
 
     Returns:
         A row of `SHARD`.
@@ -63,15 +63,15 @@ def make_shard(planned: Mapping[str, Any], export: Export) -> dict[str, Any]:
             shard = _writer(Path(folder), planned["split"], planned["shard"], export)
             failed = [fault for track in planned["tracks"] if (fault := _add(track, shard, export, row))]
             files = shard.close()
-            if failed and not row["excerpts"]:  # an earlier try may have left what it had
+            if failed and not row["excerpts"]:  # an earlier try may have left files
                 for path in files:
                     storage.remove(f"{export.dest}/{path}")
             return row | {"failed": failed, "files": _put(files, export.dest) if row["excerpts"] else []}
     except Exception as error:  # noqa: BLE001 (a failure is a row)
-        known = write_error(export.scratch, error)  # of what is written off to the side: that disk may be full, too
-        if isinstance(known, errors.StorageUnusable):
-            return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(known)}
-        return lost(planned, known)
+        mapped = write_error(export.scratch, error)  # the disk of scratch may be full, too
+        if isinstance(mapped, errors.StorageUnusable):
+            return _EMPTY | {"split": row["split"], "shard": row["shard"], "unusable": str(mapped)}
+        return lost(planned, mapped)
 
 
 def lost(planned: Mapping[str, Any], error: Exception) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def lost(planned: Mapping[str, Any], error: Exception) -> dict[str, Any]:
 
 
 def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str, Any]) -> dict[str, Any] | None:
-    """Add a track to a shard, or nothing of it; return why, where it failed."""
+    """Add a track to a shard; if it fails, add nothing of it and return the fault."""
     try:
         excerpts_of_track = list(cuts(track, export))
     except errors.StorageUnusable:
@@ -105,10 +105,10 @@ def _add(track: Mapping[str, Any], shard: Writer, export: Export, row: dict[str,
 
 
 def fill_empty_splits(export: Export, excerpts: Mapping[tuple[str, int], int]) -> None:
-    """Leave one shard without excerpts in each split that has none, so that the format's library can open it.
+    """Write one empty shard in each split without excerpts, so that the format's library can open it.
 
     Args:
-        export: Settings and places of the export.
+        export: Settings and paths of the export.
         excerpts: Number of excerpts of every shard that is done, by split and number.
     """
     for split in (name for name, share in export.settings.splits.items() if share):
@@ -143,11 +143,11 @@ def _fault(name: str, error: Exception, stage: str) -> dict[str, Any]:
 
 
 def _put(files: Mapping[str, Path], dest: str) -> list[dict[str, Any]]:
-    """Put a shard's files, and return what is known of them."""
-    known = []
+    """Put a shard's files; return their paths, sizes and checksums."""
+    described = []
     for path, file in files.items():
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        known.append({"path": path, "bytes": file.stat().st_size, "sha256": digest})
+        described.append({"path": path, "bytes": file.stat().st_size, "sha256": digest})
         storage.put_file(f"{dest}/{path}", file)
-    return known
+    return described

@@ -1,4 +1,4 @@
-"""The split of a track: by a hash of its group and the seed. No group is in two, and more tracks change nothing."""
+"""The split of a track, by a hash of its group and the seed. No group is in two splits, and new tracks move no others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from itertools import accumulate
 
 from sep_batch.pipeline import errors
 
-NAMES = (("train",), ("train", "test"), ("train", "validation", "test"))  # for so many shares
+NAMES = (("train",), ("train", "test"), ("train", "validation", "test"))  # of one, two and three shares
 _SUM_SLACK = 1e-6
 
 
 def shares(text: str) -> dict[str, float]:
-    """Read shares, as 0.98/0.01/0.01: of train, validation and test; of two, of train and test.
+    """Parse shares, as 0.98/0.01/0.01 for train, validation and test; two shares are for train and test.
 
     Raises:
-        UsageError: They are none, or do not sum to 1.
+        UsageError: They are invalid, or do not sum to 1.
     """
     try:
         values = [float(share) for share in text.split("/")]
@@ -29,7 +29,7 @@ def shares(text: str) -> dict[str, float]:
 
 
 def group_of(name: str, group: str | None) -> str:
-    """Return the group that a track belongs to: where it has none, itself.
+    """Return the group of a track; a track without one is a group of its own.
 
     Args:
         name: The track's id.
@@ -51,5 +51,5 @@ def split_of(group: str, seed: int, bounds: Sequence[tuple[str, float]]) -> str:
 
 
 def bounds_of(shares: dict[str, float]) -> list[tuple[str, float]]:
-    """Return of each split that has a share its name and the sum of the shares up to it."""
+    """Return for each split with a share its name and the sum of the shares up to it."""
     return [(name, bound) for name, bound in zip(shares, accumulate(shares.values()), strict=True) if shares[name]]

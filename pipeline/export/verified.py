@@ -1,7 +1,7 @@
-"""The stems and the source of a track, opened for reading once they are what the index says.
+"""Opening of a track's stems and source, after a check against the index.
 
-A stem has the size and, where it is small enough to be read whole, the sha256 of the index; the source has the size and the etag
-that the run found, by the rule by which a plan tells whether a source has changed.
+A stem must have the size and, if it is small enough to be read whole, the sha256 of the index. The source must have the size and
+the etag of the index, compared as a plan compares them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sep_batch.pipeline.storage import uris
 
 
 class SourceChanged(errors.TrackError):
-    """Another file than the one that was separated."""
+    """A source that is not the file that was separated."""
 
     error_class, stage = "source_changed", "fetch"
 
@@ -31,7 +31,7 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
         export: Settings and places of the export.
 
     Raises:
-        NotFound, DecodeError, SourceChanged, BadUri: It is not there, is not what the index says, or lies outside of OUT.
+        NotFound, DecodeError, SourceChanged, BadUri: It is missing, differs from the index, or lies outside OUT.
     """
     if name == MIX:
         source, info = storage.open_source(track["uri"])
@@ -40,13 +40,13 @@ def opened(name: str, track: Mapping[str, Any], export: Export) -> IO[bytes]:
     else:
         stem = next((stem for stem in track["stems"] if stem["stem"] == name), None)
         if stem is None:
-            raise errors.NotFound(f"stem {name}: none in the index; it has {', '.join(s['stem'] for s in track['stems'])}")
+            raise errors.NotFound(f"stem {name}: not in the index, which has {', '.join(s['stem'] for s in track['stems'])}")
         source, info = storage.open_source(_below(export.out, stem["uri"]))
         expected, sha256 = stem["bytes"], stem["sha256"]
     if expected is not None and info.bytes != expected:
         raise errors.DecodeError(f"{uris.shown(info.uri)}: has changed: {info.bytes} bytes, the index says {expected}")
     if sha256 and isinstance(source, io.BytesIO) and hashlib.sha256(source.getbuffer()).hexdigest() != sha256:
-        raise errors.DecodeError(f"{uris.shown(info.uri)}: has changed: another sha256 than the index says")
+        raise errors.DecodeError(f"{uris.shown(info.uri)}: has changed: its sha256 is not that of the index")
     return source
 
 
@@ -54,7 +54,7 @@ def _refuse_another(info: storage.Info, track: Mapping[str, Any]) -> None:
     """Refuse a source that is not the one that was separated: its mix would belong to another song's stems.
 
     Raises:
-        SourceChanged: Its size or its etag is another.
+        SourceChanged: Its size or its etag differs.
     """
     size, etag = track["source_bytes"], track.get("source_etag")
     if size is not None and info.bytes != size:
@@ -70,20 +70,20 @@ def _refuse_another(info: storage.Info, track: Mapping[str, Any]) -> None:
 
 
 def _is_same_etag(etag: str, info: storage.Info) -> bool:
-    """Tell whether an etag of the index is a file's of today, as `pipeline/out/plan.py` compares them in SQL.
+    """Return whether an etag of the index is a file's current one, as `pipeline/out/plan.py` compares them in SQL.
 
-    On a disk an etag is the time of the last change and, since there are rows with it, the size.
+    On a disk an etag is the modification time and the size; older rows lack the size.
 
     Args:
-        etag: As the index says, from storage or from the manifest.
-        info: The file of today, which has the size that the index says.
+        etag: Etag in the index, from storage or from the manifest.
+        info: The file as it is now; it has the size in the index.
     """
     was, now = etag.removeprefix("W/").strip('"'), (info.etag or "").removeprefix("W/").strip('"')
     return now in (was, f"{was} {info.bytes}") or was == f"{now} {info.bytes}"
 
 
 def _below(out: str, uri: str) -> str:
-    """Return where a stem lies, which is below OUT whatever an index says."""
+    """Return the absolute URI of a stem; refuse one outside OUT, whatever the index says."""
     if uris.is_local(uri) and not uri.startswith("/") and ".." not in uri.split("/"):
         return f"{out}/{uri}"
-    raise errors.BadUri(f"{uris.shown(uri)}: a stem's URI, expected one relative to OUT")
+    raise errors.BadUri(f"{uris.shown(uri)}: the URI of a stem, expected one relative to OUT")

@@ -1,4 +1,4 @@
-"""Audio files of a folder, prefix or inventory, and a count of all others, so that none is left out in silence."""
+"""Audio files of a folder, prefix or inventory, and counts of all others, which are reported."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sep_batch.pipeline.storage import Info, Skipped, uris
 AUDIO_EXTENSIONS = tuple(chain.from_iterable(EXTENSIONS.values()))
 SHOWN_EXTENSIONS = 8
 SHOWN_FILES = 3
-MOST_EXTENSIONS = 1000  # that are counted one by one
+MOST_EXTENSIONS = 1000  # that are counted separately
 _IS_AUDIO = frozenset(AUDIO_EXTENSIONS)
 _EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
-_MARKERS = ("/", "_$folder$")  # how the name of an object ends that stands for a folder
-_SYSTEM = frozenset(("lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"))  # folders that hold nobody's songs
-_TABLES = (  # formats of tables whose log says which of the files there count
+_MARKERS = ("/", "_$folder$")  # ends of the names of objects that mark a folder
+_SYSTEM = frozenset(("lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"))  # folders of systems, without songs
+_TABLES = (  # table formats whose log says which of the files count
     (re.compile(r"(?:^|/)_delta_log/"), "a Delta Lake table"),
     (re.compile(r"(?:^|/)\.hoodie/"), "a Hudi table"),
     (re.compile(r"(?:^|/)metadata/[^/]*\.metadata\.json$"), "an Iceberg table"),
@@ -31,7 +31,7 @@ _TABLES = (  # formats of tables whose log says which of the files there count
 
 
 def extension(uri: str) -> str:
-    """Return the extension of a URI's name, lower case and with its dot; none is empty."""
+    """Return the extension of a URI's name, lower case and with its dot; empty if it has none."""
     dot = uris.name(uri).rfind(".")
     return uris.name(uri)[dot:].lower() if dot >= 0 else ""
 
@@ -42,14 +42,14 @@ def counted(count: int, noun: str) -> str:
 
 
 class AudioFiles:
-    """Takes the audio files of a listing, and counts the others.
+    """Selects the audio files of a listing, and counts the others.
 
     Attributes:
         folder: The folder, prefix or bucket that is listed.
-        manifests: The manifest files of the listing; where it has audio, the first of them.
-        manifest_count: How many manifest files it has.
-        table: The format of the table that the folder is, as "a Delta Lake table"; empty where it is none.
-        unread: Folders of a disk that could not be read, nor what lies below them.
+        manifests: Manifest files of the listing; only the first ones if it has audio.
+        manifest_count: Number of its manifest files.
+        table: Format of the table that the folder is, as "a Delta Lake table"; empty if it is none.
+        unread: Folders on a disk that could not be read.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class AudioFiles:
 
         Args:
             folder: Folder that is listed.
-            patterns: Which of its files are listed; by default those with an extension of audio.
+            patterns: Patterns that choose its files; by default the extensions of audio do.
             with_manifests: Keep the manifest files too, instead of counting them among the others.
-            is_whole: Whether the listing shows every file of the folder, as a pattern's does not.
+            is_whole: True if the listing has every file of the folder; a glob's has not.
         """
         self.folder, self._patterns, self._with_manifests = folder, patterns or Patterns(), with_manifests
         self.manifests, self.manifest_count, self.table, self.unread = list[Info](), 0, "", list[str]()
@@ -84,7 +84,7 @@ class AudioFiles:
             self._first_skipped.setdefault(kind, path.removeprefix(self.folder.removeprefix("file://")).lstrip("/"))
 
     def of(self, listed: Iterable[Info]) -> Iterator[Info]:
-        """Yield the audio files of a listing, but not those of names that no URI may have."""
+        """Yield the audio files of a listing, except those with names that no URI may have."""
         for info in listed:
             inside = info.uri[len(self.folder) :].lstrip("/")
             kind = self.sort(inside)
@@ -99,7 +99,7 @@ class AudioFiles:
                     del self.manifests[SHOWN_FILES:]
 
     def sort(self, inside: str) -> Literal["audio", "manifest", "other"]:
-        """Return what a file is by its name, and count it where it is not audio.
+        """Return a file's kind by its name, and count it if it is not listed.
 
         Args:
             inside: Its path below the folder.
@@ -109,7 +109,7 @@ class AudioFiles:
         kind, components = extension(inside), inside.split("/")
         of_table = next((name for sign, name in _TABLES if sign.search(inside)), "") if kind not in _IS_AUDIO else ""
         self.table = self.table or of_table
-        is_ours = self._made.is_one(inside)
+        is_ours = self._made.is_made(inside)
         if any(component.startswith(".") or component in _SYSTEM for component in components):
             self._hidden += 1
         elif is_ours:
@@ -141,7 +141,7 @@ class AudioFiles:
         return False
 
     def warnings(self) -> list[str]:
-        """Return what a person should know of the files that are not listed, a line each."""
+        """Return warnings about files that are left out or archived, a line each."""
         lines = [*self._odd_names(), *self._archived_files()]
         if left_out := [*self._left_out(), *self._hidden_or_excluded()]:
             lines.append(f"left out: {', '.join(left_out)}")
@@ -154,11 +154,11 @@ class AudioFiles:
         return lines
 
     def warnings_of_manifests(self) -> list[str]:
-        """Return what a person should know where the folder's manifest files are read, which have no audio beside them."""
+        """Return warnings about other files, for a folder without audio whose manifest files are read."""
         return [f"left out: {', '.join(left_out)}"] if (left_out := self._left_out()) else []
 
     def nothing(self, source: str = "") -> str:
-        """Return in words that the listing holds no audio, and what it holds instead.
+        """Return the message that the listing holds no audio, with counts of what it holds.
 
         Args:
             source: Source that was listed; by default the folder.
@@ -175,7 +175,7 @@ class AudioFiles:
             lines.append(f"{counted(self._others.total(), 'other file')} ({self._by_extension()})")
         if self._private:
             first = uris.printable(self._first_private, 60) + ", ..." * (self._private > 1)
-            lines.append(f"{counted(self._private, 'manifest file')} in names that begin with _ ({first})")
+            lines.append(f"{counted(self._private, 'manifest file')} with a name or folder that begins with _ ({first})")
         return lines
 
     def _by_extension(self) -> str:
@@ -197,13 +197,13 @@ class AudioFiles:
         return hidden + [excluded] * bool(self._excluded)
 
     def _odd_names(self) -> list[str]:
-        return [f"{self._odd} files are left out for their names, the first: {self._first_odd}"] if self._odd else []
+        return [f"left out: {counted(self._odd, 'file')} with an invalid name, the first: {self._first_odd}"] if self._odd else []
 
     def _archived_files(self) -> list[str]:
-        """Say how many of the audio files are in an archive."""
+        """Return a warning with the number of audio files in an archive."""
         files, first = counted(self._archived, "audio file"), uris.shown(self._first_archived)
-        line = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; those that are not "
-        return [f"{line}restored first fail as archived"] if self._archived else []
+        line = f"{files} in an archive (Glacier, Deep Archive, Azure's archive tier), the first: {first}; unless they are "
+        return [f"{line}restored first, they fail as archived"] if self._archived else []
 
     def _manifest_names(self) -> str:
         shown = [uris.printable(info.uri[len(self.folder) :].lstrip("/"), 60) for info in self.manifests[:SHOWN_FILES]]

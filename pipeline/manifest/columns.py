@@ -17,31 +17,35 @@ URI_SPELLINGS = ("uri", "url", "path", "audio_filepath", "file_name")
 
 
 def without_views(table: pa.Table) -> pa.Table:
-    """Return a table with plain texts and bytes in the place of views, as other libraries write: Arrow cannot slice these."""
-    for place, field in enumerate(table.schema):
+    """Return a table with plain texts and bytes instead of views, which other libraries write and Arrow cannot slice."""
+    for number, field in enumerate(table.schema):
         for view, plain in ((pa.string_view(), pa.string()), (pa.binary_view(), pa.binary())):
             if field.type == view:
-                table = table.set_column(place, field.with_type(plain), table.column(place).cast(plain))
+                table = table.set_column(number, field.with_type(plain), table.column(number).cast(plain))
     return table
 
 
-def choose_columns(names: Sequence[str], uri_column: str | None, id_column: str | None, said: str) -> tuple[str, str]:
+def choose_columns(names: Sequence[str], uri_column: str | None, id_column: str | None, subject: str) -> tuple[str, str]:
     """Return the columns of URIs and of ids."""
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise errors.ManifestError(f"{said}: found more than one column {listed(doubled)}")
+        raise errors.ManifestError(f"{subject}: found more than one column {listed(doubled)}")
     spellings = (uri_column,) if uri_column else URI_SPELLINGS
     source = next((name for name in spellings if name in names), None)
     if source is None and {"destinationBucket", "fileSchema"} <= set(names):
-        raise errors.ManifestError(f"{said}: of an S3 Inventory; sep-batch manifest makes a manifest of what it lists")
+        raise errors.ManifestError(
+            f"{subject}: part of an S3 Inventory; sep-batch manifest makes a manifest of the files it lists"
+        )
     if source is None:
-        raise errors.ManifestError(f"{said}: no uri column; found {listed(names) or 'none'}, expected {' or '.join(spellings)}")
+        raise errors.ManifestError(
+            f"{subject}: no uri column; found {listed(names) or 'none'}, expected {' or '.join(spellings)}"
+        )
     if id_column and id_column not in names:
-        raise errors.ManifestError(f"{said}: no column {id_column}; found {listed(names)}")
+        raise errors.ManifestError(f"{subject}: no column {id_column}; found {listed(names)}")
     return source, id_column or "id"
 
 
-def source_column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> pa.ChunkedArray:
-    """Return a column as a type; nulls where there is none of this name."""
+def source_column(table: pa.Table, name: str, kind: pa.DataType, subject: str) -> pa.ChunkedArray:
+    """Return a column cast to a type; nulls if there is none of this name."""
     if name not in table.column_names:
         return pa.chunked_array([pa.nulls(table.num_rows, kind)])
     try:
@@ -49,12 +53,12 @@ def source_column(table: pa.Table, name: str, kind: pa.DataType, said: str) -> p
     except pa.ArrowException as error:
         type_name, reason = uris.printable(str(table.schema.field(name).type)), parse.reason(error)
         raise errors.ManifestError(
-            f"{said}: column {uris.printable(name)}: found {type_name}, expected {kind} ({reason})"
+            f"{subject}: column {uris.printable(name)}: found {type_name}, expected {kind} ({reason})"
         ) from error
 
 
 def extra_columns(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
-    """Return a manifest's further columns as one struct, and what a person should know of them."""
+    """Return a manifest's further columns as one struct, and warnings about them."""
     taken = {name.lower() for name in JOURNAL.names} | {
         "file_row_number",
         "file_index",
@@ -80,7 +84,7 @@ def extra_columns(further: pa.Table) -> tuple[pa.StructArray | None, list[str]]:
             warnings.append(f"column {name} is carried as whole microseconds: the index holds durations as int64")
         if new != name:
             warnings.append(
-                f"column {name} is carried as {new}: {'the index has one of that name' if name else 'it has no name'}"
+                f"column {name} is carried as {new}: {'the index has a column of that name' if name else 'it has no name'}"
             )
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns)) if columns else None, warnings
 

@@ -1,6 +1,6 @@
-"""The formats of manifests: which there are, by their extensions, and a file of one as a table with a column of URIs.
+"""The formats of manifests, by extension; and reading of a file as a table with a column of URIs.
 
-A row that its format makes unusable (a Lhotse recording of two files, a path of Windows in a playlist) is named in `problems`.
+A row that its format makes unusable (a Lhotse recording of two files, a Windows path in a playlist) is named in `problems`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WRITTEN_EXTENSIONS = (".parquet", ".pq", ".csv", ".jsonl", ".ndjson")
 
 
 def extension_of(uri: str) -> str | None:
-    """Return the extension of a manifest's name, in lower case, as `.csv` or `.csv.gz`; None where it is no manifest's."""
+    """Return the extension of a manifest's name, in lower case, as `.csv` or `.csv.gz`; None if it is no manifest's."""
     name = uris.name(uri).lower()
     plain = name.removesuffix(GZIP)
     last = f".{plain.rpartition('.')[2]}" if "." in plain else ""
@@ -30,7 +30,7 @@ def extension_of(uri: str) -> str | None:
 
 
 def is_table(uri: str) -> bool:
-    """Tell whether a file is a table by its name: of these a folder may be one manifest, and not of texts and playlists."""
+    """Return whether a file is a table by its name: a folder of tables may be one manifest, one of texts or playlists not."""
     return (extension_of(uri) or "").removesuffix(GZIP) in (".parquet", ".pq", *_TABLES)
 
 
@@ -47,8 +47,8 @@ def read(extension: str, content: bytes, text_columns: Collection[str], *, has_u
     Args:
         extension: As `extension_of` returns it.
         content: The file.
-        text_columns: Columns whose values are text whatever they look like; they also tell which separator a CSV has.
-        has_uri_column: Whether the column of URIs was chosen by name; the columns of Lhotse are not looked for then.
+        text_columns: Columns that are always read as text; a CSV's separator is found by their names.
+        has_uri_column: True if the column of URIs was chosen by name: columns of Lhotse are not looked for then.
 
     Raises:
         UnreadableError: It is not what its extension says.

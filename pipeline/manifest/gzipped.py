@@ -9,13 +9,13 @@ import zlib
 from sep_batch.pipeline.manifest.parse import UnreadableError
 
 BLOCK_BYTES = 4 << 20
-ALWAYS_BYTES = 64 << 20  # whatever the ratio
+ALWAYS_BYTES = 64 << 20  # allowed at any ratio
 MOST_RATIO = 200  # lists of URIs shrink to a fifth or a thirtieth
 MOST_BYTES = 16 << 30
 
 
 def decompress(content: bytes) -> bytes:
-    """Return what a gzip file holds; several members one behind another are joined.
+    """Return what a gzip file holds; consecutive members are joined.
 
     Raises:
         UnreadableError: It is no gzip file, is cut short, or holds more than a list may.
@@ -28,8 +28,8 @@ def decompress(content: bytes) -> bytes:
                 whole.write(block)
                 if whole.tell() > most:
                     raise UnreadableError(
-                        f"its {len(content):,} bytes of gzip hold more than {most:,}, the most that is taken for a list; "
-                        "decompress it first if it is one"
+                        f"its {len(content):,} bytes of gzip hold more than {most:,} bytes, the limit for a list; "
+                        "decompress it first if it is a list"
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadableError(f"not readable as gzip: {error}") from error

@@ -1,7 +1,7 @@
-"""Ids and absolute URIs of a manifest's rows, and what is wrong with them.
+"""Ids and absolute URIs of a manifest's rows, and problems with them.
 
-Rows are Python's a block at a time: ten million of them would take ten times what Arrow takes. What is remembered of those before
-is a hash of 8 bytes; rows of equal hashes are looked at again, in full.
+Only one block of rows at a time is Python objects: ten million of them would take ten times Arrow's memory. Of earlier rows only
+hashes of 8 bytes are kept; rows with equal hashes are compared in full.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SOURCE = ("uri", "offset_s", "duration_s")
 
 @dataclass(frozen=True)
 class Identities:
-    """What the rows of a manifest are called, in their order.
+    """Ids and URIs of a manifest's rows, in their order.
 
     Attributes:
-        ids: Given or made.
-        uris: Absolute.
-        repeats: Rows that only repeat another: this other one, by row.
+        ids: Ids, given or made.
+        uris: Absolute URIs.
+        repeats: Number of the row that a row repeats, by row.
         problems: Problems, by row.
     """
 
@@ -45,83 +45,83 @@ class Identities:
 
 
 def identify(
-    given: pa.Table,
+    rows: pa.Table,
     resolve: Callable[[str], str],
-    known: Mapping[int, str] = MappingProxyType({}),
+    known_problems: Mapping[int, str] = MappingProxyType({}),
     names: tuple[str, str] = ("offset_s", "duration_s"),
 ) -> Identities:
-    """Give every row its id, make its URI absolute, and look whether it can be meant.
+    """Give every row its id, make its URI absolute, and check it.
 
     Args:
-        given: uri, offset_s, duration_s and id, as the manifest gives them.
+        rows: uri, offset_s, duration_s and id, as the manifest gives them.
         resolve: Makes a URI absolute; raises BadUri.
-        known: Problems that are known already, by row.
+        known_problems: Problems that are known already, by row.
         names: The manifest's columns of offsets and durations, for messages.
     """
-    problems, ids, absolute = dict(known), list[pa.Array](), list[pa.Array]()
-    hashes, is_sound, place = np.zeros(given.num_rows, np.int64), np.ones(given.num_rows, np.bool_), 0
-    for batch in given.to_batches(max_chunksize=BLOCK_ROWS):
+    problems, ids, absolute = dict(known_problems), list[pa.Array](), list[pa.Array]()
+    hashes, is_sound, row = np.zeros(rows.num_rows, np.int64), np.ones(rows.num_rows, np.bool_), 0
+    for batch in rows.to_batches(max_chunksize=BLOCK_ROWS):
         named, resolved = list[str | None](), list[str | None]()
         columns = [column.to_pylist() for column in batch.columns]
         for uri, offset, duration, id in zip(*columns, strict=True):
             name: str | None = None
             absolute_uri: str | None = None
-            problem = problems.get(place) or _problem(uri or "", id, offset, duration, names)
+            problem = problems.get(row) or _problem(uri or "", id, offset, duration, names)
             if not problem:
                 try:
                     absolute_uri = resolve(uri)
                 except errors.BadUri as error:
                     problem = str(error)
             if problem or absolute_uri is None:
-                problems[place], is_sound[place] = problem or "no uri", False
+                problems[row], is_sound[row] = problem or "no uri", False
             else:
                 name = id or made_id(absolute_uri, offset, duration)
-                hashes[place] = hash(name.lower())
+                hashes[row] = hash(name.lower())
             named.append(name)
             resolved.append(absolute_uri)
-            place += 1
+            row += 1
         ids.append(pa.array(named, pa.string()))
         absolute.append(batch.column("uri") if resolved == columns[0] else pa.array(resolved, pa.string()))
-    found_ids, found_uris = pa.chunked_array(ids, pa.string()), pa.chunked_array(absolute, pa.string())
-    again = np.flatnonzero(is_sound)[repeated(hashes[is_sound])]
-    repeats = _compare(given.set_column(0, "uri", found_uris), found_ids, again, problems)
-    return Identities(found_ids, found_uris, repeats, problems)
+    id_column, uri_column = pa.chunked_array(ids, pa.string()), pa.chunked_array(absolute, pa.string())
+    candidates = np.flatnonzero(is_sound)[repeated(hashes[is_sound])]
+    repeats = _compare(rows.set_column(0, "uri", uri_column), id_column, candidates, problems)
+    return Identities(id_column, uri_column, repeats, problems)
 
 
-def _compare(given: pa.Table, ids: pa.ChunkedArray, places: np.ndarray, problems: dict[int, str]) -> dict[int, int]:
-    """Tell rows that repeat another from those that have another's id, among those whose ids may be alike."""
+def _compare(rows: pa.Table, ids: pa.ChunkedArray, candidates: np.ndarray, problems: dict[int, str]) -> dict[int, int]:
+    """Return the candidates that repeat another row, and add problems for those that only have another's id."""
     repeats = dict[int, int]()
-    if not places.size:  # Arrow copies a column of several blocks to take none of its values
+    if not candidates.size:  # Arrow copies a column of several blocks to take none of its values
         return repeats
     kept, folded = dict[str, tuple[int, tuple[object, ...]]](), dict[str, str]()
-    sources = zip(*(given.column(name).take(pa.array(places)).to_pylist() for name in _SOURCE), strict=True)
-    for place, name, source in zip(places.tolist(), ids.take(pa.array(places)).to_pylist(), sources, strict=True):
-        first, same = kept.get(name, (place, None))
+    sources = zip(*(rows.column(name).take(pa.array(candidates)).to_pylist() for name in _SOURCE), strict=True)
+    for row, name, source in zip(candidates.tolist(), ids.take(pa.array(candidates)).to_pylist(), sources, strict=True):
+        first, same = kept.get(name, (row, None))
         if same == source:
-            repeats[place] = first
+            repeats[row] = first
         elif same is not None:
-            problems[place] = f"id {name} is row {first + 1}'s too, with another uri, offset or duration"
+            problems[row] = f"id {name} is also the id of row {first + 1}, which has another uri, offset or duration"
         elif folded.setdefault(name.lower(), name) != name:
-            problems[place] = f"id {name} differs from {folded[name.lower()]} only in case"
-        elif place not in problems:
-            kept[name] = place, source
+            problems[row] = f"id {name} differs from {folded[name.lower()]} only in case"
+        elif row not in problems:
+            kept[name] = row, source
     return repeats
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text may be an id."""
+    """Return whether a text may be an id."""
     return bool(_ID.fullmatch(text))
 
 
 def made_id(uri: str, offset_s: float | None, duration_s: float | None) -> str:
-    """Make the id of a row that has none: its file name, and a hash of what makes it this track.
+    """Make the id of a row that has none: its file name, and a hash of URI, offset and duration.
 
-    One file has one id however it is named: by itself, in its folder, a list or a manifest.
+    A file has the same id whether it is given by itself, in its folder, a list or a manifest.
 
     Args:
-        uri: Absolute.
-        offset_s: As the manifest gives it.
-        duration_s: As the manifest gives it.
+        uri: Absolute URI.
+        offset_s: Offset as the manifest gives it, in seconds.
+        duration_s: Duration as the manifest gives it, in seconds.
     """
     stem = uris.name(uri).rpartition(".")[0] or uris.name(uri)
     readable = _NOT_IN_ID.sub("_", stem)[:60]

@@ -1,7 +1,7 @@
 """Lhotse's manifests: a recording is a track, a cut is a segment of one.
 
-Recordings have `sources`, the files that their channels are in; cuts have a `recording`, `start` and `duration`. What is not one
-file as it lies there is named as a problem of its row.
+Recordings have `sources`, the files that their channels are in; cuts have a `recording`, `start` and `duration`. A row that
+is not one unchanged file has a problem.
 
 Source: https://lhotse.readthedocs.io/en/latest/corpus.html, https://lhotse.readthedocs.io/en/latest/cuts.html
 """
@@ -15,15 +15,15 @@ import pyarrow as pa
 from sep_batch.pipeline.manifest.parse import Parsed, UnreadableError, reason
 from sep_batch.pipeline.storage import uris
 
-BLOCK_ROWS = 10_000  # as Python's values at once
+BLOCK_ROWS = 10_000  # that are Python values at once
 _READ = ("file", "url")
 _CUTS = ("MonoCut", "MultiCut")
-_TAKEN = ("sources", "transforms", "recording", "start")  # what becomes uri, offset_s and duration_s; all else is carried
+_TAKEN = ("sources", "transforms", "recording", "start")  # columns read as uri, offset_s and duration_s; all others are carried
 _TRACK = pa.schema([("uri", pa.string()), ("id", pa.string()), ("offset_s", pa.float64()), ("duration_s", pa.float64())])
 
 
 def is_lhotse(table: pa.Table) -> bool:
-    """Tell whether a table has the columns of Lhotse's recordings or cuts."""
+    """Return whether a table has the columns of Lhotse's recordings or cuts."""
     return _is_recordings(table) or _is_cuts(table)
 
 
@@ -35,8 +35,8 @@ def _is_cuts(table: pa.Table) -> bool:
     if not {"recording", "start", "duration"} <= set(table.column_names):
         return False
     kind = table.schema.field("recording").type
-    place = kind.get_field_index("sources") if pa.types.is_struct(kind) else -1
-    return place >= 0 and _has_sources(kind.field(place).type)
+    number = kind.get_field_index("sources") if pa.types.is_struct(kind) else -1
+    return number >= 0 and _has_sources(kind.field(number).type)
 
 
 def _has_sources(kind: pa.DataType) -> bool:
@@ -45,20 +45,20 @@ def _has_sources(kind: pa.DataType) -> bool:
 
 
 def tracks(table: pa.Table) -> Parsed:
-    """Return recordings or cuts as a table of uri, id, offset_s, duration_s, and what else they say of a track.
+    """Return recordings or cuts as a table of uri, id, offset_s, duration_s, and their other columns.
 
     Raises:
         UnreadableError: A value is of another type than Lhotse's.
     """
-    is_cuts, problems, blocks, place = _is_cuts(table), dict[int, str](), [_TRACK.empty_table()], 0
+    is_cuts, problems, blocks, number = _is_cuts(table), dict[int, str](), [_TRACK.empty_table()], 0
     for batch in table.to_batches(BLOCK_ROWS):
         rows = list[dict[str, Any]]()
         for row in batch.to_pylist():
             track, problem = _cut(row) if is_cuts else _recording(row)
             rows.append(track)
             if problem:
-                problems[place] = problem
-            place += 1
+                problems[number] = problem
+            number += 1
         blocks.append(_table(rows))
     result = pa.concat_tables(blocks)
     for name in table.column_names:
@@ -71,7 +71,7 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     try:
         return pa.Table.from_pylist(rows, _TRACK)
     except pa.ArrowException as error:
-        raise UnreadableError(f"not readable as Lhotse's: {reason(error)}") from error
+        raise UnreadableError(f"not readable as a Lhotse manifest: {reason(error)}") from error
 
 
 def _recording(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -97,7 +97,7 @@ def _cut(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
 
 
 def _file(recording: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return the one file that a recording is, and what is wrong with it."""
+    """Return the URI of a recording's one file, and the problem with it."""
     sources = recording.get("sources") or []
     if len(sources) != 1:
         return None, f"a Lhotse recording of {len(sources)} sources, expected one file"

@@ -1,7 +1,7 @@
-"""Lists of files, read as sources of a manifest in each of its formats, and written as one in Parquet, CSV or JSONL.
+"""Lists of files, read in every format of manifests; and manifests, written as Parquet, CSV or JSONL.
 
-A list keeps what it says: ids, offsets, durations, etags and all further columns. Its rows are checked as a manifest's are, so
-what is made of it is the manifest that the list itself would have been.
+A list's ids, offsets, durations, etags and further columns are kept. Its rows are checked as a manifest's are, so the manifest
+made of a list has the tracks that the list has as a manifest.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sep_batch.pipeline.manifest.formats import WRITTEN_EXTENSIONS
 from sep_batch.pipeline.rows import EXTRA
 from sep_batch.pipeline.storage import uris
 
-BLOCK_ROWS = 1000  # of JSONL, made at once
+BLOCK_ROWS = 1000  # of JSONL, written at once
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How sources are read; the words of `manifest.read`."""
+    """Options for reading sources: arguments of `manifest.read`."""
 
     uri_column: str | None = None
     id_column: str | None = None
@@ -40,10 +40,10 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
     """Read a list.
 
     Returns:
-        uri (absolute), id, offset_s, duration_s, source_etag, size, and its further columns; and what a person should know.
+        uri (absolute), id, offset_s, duration_s, source_etag, size, and its further columns; and warnings.
 
     Raises:
-        ManifestError: It is not readable, or not clear about its files.
+        ManifestError: It is unreadable, or ambiguous about its files.
     """
     listed = manifest.read(uri, **asdict(how))
     tracks = listed.tracks
@@ -51,19 +51,19 @@ def read(uri: str, how: Reading) -> tuple[pa.Table, tuple[str, ...]]:
     columns["size"] = pa.nulls(tracks.num_rows, pa.int64())
     if EXTRA in tracks.column_names:
         extra = tracks.column(EXTRA).combine_chunks()
-        for place, field in enumerate(extra.type):
+        for number, field in enumerate(extra.type):
             is_text = field.name == "size" and not pa.types.is_integer(field.type)
-            columns["manifest_size" if is_text else field.name] = extra.field(place)
+            columns["manifest_size" if is_text else field.name] = extra.field(number)
     columns["size"] = columns["size"].cast(pa.int64())
     return pa.table(columns), listed.warnings
 
 
 def refuse_target(uri: str) -> None:
-    """Refuse to write a manifest under another extension, or where nothing is written to.
+    """Refuse to write a manifest to a URI or with an extension that is not supported.
 
     Raises:
-        UsageError: Names the extensions that there are.
-        NotRunnableError: The URI is none to write to.
+        UsageError: The extension is none of `WRITTEN_EXTENSIONS`.
+        NotRunnableError: The URI cannot be written to.
     """
     if extension(uri) not in WRITTEN_EXTENSIONS:
         raise errors.UsageError(f"--out {uris.shown(uri)}: expected {', '.join(WRITTEN_EXTENSIONS)}")
@@ -77,8 +77,8 @@ def write(table: pa.Table, uri: str) -> None:
     """Write a manifest as Parquet, CSV or JSONL, by its extension: whole or not at all.
 
     Raises:
-        UsageError: Another extension, or one that cannot hold what the table does.
-        NotRunnableError: Storage did not take it.
+        UsageError: The extension is not supported, or its format cannot hold the table.
+        NotRunnableError: Storage refused it.
     """
     refuse_target(uri)
     content = io.BytesIO()

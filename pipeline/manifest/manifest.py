@@ -1,4 +1,4 @@
-"""The manifest: read, check, give ids."""
+"""Reading and checking of a manifest, whose tracks get their ids."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Manifest:
     """A checked manifest.
 
     Attributes:
-        uri: Where it was read from.
-        sha256: Of what was read.
-        tracks: TRACK's columns, `extra` where it has further ones, and `problem` where some of its rows are bad and become
-            tracks that fail; one row a track, ids given.
+        uri: URI that it was read from.
+        sha256: SHA-256 of its bytes; of a listing, of its URIs.
+        tracks: One row a track, with its id: TRACK's columns, `extra` if there are further columns, and `problem` if some rows
+            are bad and become tracks that fail.
         warnings: Warnings, a line each.
         read_with: Arguments of `read`, so that it can be read again.
-        is_folder: Whether it is the listing of the audio in a folder or prefix.
+        is_folder: True if it is the listing of the audio in a folder or prefix.
         unread: Folders below it that could not be read.
     """
 
@@ -60,23 +60,23 @@ def read(
     exclude: Sequence[str] = (),
     bad_rows: BadRows = "refuse",
 ) -> Manifest:
-    """Read a manifest; a folder or an audio file stands for a manifest of what it holds.
+    """Read a manifest; a folder or an audio file is read as the manifest of its audio.
 
     Args:
-        uri: A list, its format told by its extension (`formats.MANIFEST_EXTENSIONS`); a folder or prefix of audio, or without
+        uri: A list, in the format of its extension (`formats.MANIFEST_EXTENSIONS`); a folder or prefix of audio or, without
             audio, of tables; or an audio file.
-        uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
-        id_column: The column of ids, where it is not `id`.
-        input_root: The folder that local sources have to lie below, links followed. Without it a manifest of this machine may
-            name any, one from elsewhere none.
-        allow_http: Whether the manifest, and its sources, may be http or https.
-        include: Patterns of a folder's files, of which a listed one matches at least one; by default its extension decides.
-        exclude: Patterns of a folder's files, of which a listed one matches none.
-        bad_rows: "refuse" a manifest with rows that cannot be meant, or have these rows "fail": tracks with a `problem`.
+        uri_column: The column of URIs, if it is none of `URI_SPELLINGS`.
+        id_column: The column of ids, if it is not `id`.
+        input_root: The folder that local sources have to lie below, links followed. Without it, a local manifest may name any
+            local source, a remote one none.
+        allow_http: Accept http and https for the manifest and its sources.
+        include: Patterns of a folder's files: a file is listed if it matches one; by default its extension decides.
+        exclude: Patterns of a folder's files: a file is left out if it matches one.
+        bad_rows: "refuse" a manifest with invalid rows, or make these rows "fail": tracks with a `problem`.
 
     Raises:
-        ManifestError: It is not there, not readable, not clear about its tracks, or has none.
-        UsageError: The root is no folder of this machine, or a pattern is none, or is given with what is no folder.
+        ManifestError: It is missing, unreadable, ambiguous about its tracks, or has none.
+        UsageError: `input_root` is no local folder, a pattern is invalid, or patterns are given and the source is no folder.
     """
     around = SourcePolicy.around(input_root, allow_http=allow_http)
     read_with: dict[str, str | bool | list[str] | None] = {
@@ -95,13 +95,13 @@ def read(
     except errors.TrackError as error:
         raise errors.ManifestError(f"manifest {error}") from error
     if not listed.tracks.num_rows:
-        raise errors.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one a track")
+        raise errors.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one row per track")
     return dataclasses.replace(listed, read_with=read_with)
 
 
 @dataclass(frozen=True)
 class _How:
-    """What `read` was told."""
+    """Arguments of `read`, checked."""
 
     uri_column: str | None
     id_column: str | None
@@ -141,19 +141,19 @@ def _read(uri: str, how: _How) -> Manifest:
         raise errors.ManifestError(f"manifest {uris.shown(uri)}: not found{_of_pattern(uri)}")
     raise errors.ManifestError(
         f"manifest {uris.shown(uri)}: neither a manifest ({formats.EXPECTED}), a folder, nor an audio file by its "
-        f"extension; where it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
+        f"extension; if it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
     )
 
 
 def _of_pattern(uri: str) -> str:
-    """Return what to do where a pattern was given that no shell has expanded."""
+    """Return advice for a pattern that no shell has expanded; empty for another URI."""
     if not (wild := re.search(r"[^/]*[*?\[].*", uri)):
         return ""
-    return f"; for a pattern: {uris.shown(uri[: wild.start()])} --include {shlex.quote(uris.printable(wild[0]))}"
+    return f"; to list files by a pattern: {uris.shown(uri[: wild.start()])} --include {shlex.quote(uris.printable(wild[0]))}"
 
 
 def _read_folder(uri: str, how: _How) -> Manifest:
-    """Read a folder's audio, or where it has none, its tables as one manifest."""
+    """Read a folder's audio, or, if it has none, its tables as one manifest."""
     files = AudioFiles(uri, how.patterns, with_manifests=True)
     table = _listed(files.below(), uri)
     if table.num_rows:
@@ -163,19 +163,19 @@ def _read_folder(uri: str, how: _How) -> Manifest:
     if not files.manifests:
         raise errors.ManifestError(files.nothing())
     how.patterns.refuse(
-        f"{uris.shown(uri)} holds no audio that they choose but manifest files, which name their tracks themselves"
+        f"{uris.shown(uri)} holds no audio that they choose, only manifest files, which name their tracks themselves"
     )
     if files.table:
         raise errors.ManifestError(
             f"manifest {uris.shown(uri)}: {files.table}, whose log says which of its files count; "
-            "expected plain files: have what wrote it export the table as Parquet"
+            "expected plain files: export the table as Parquet with the tool that wrote it"
         )
     parsed = table_folder.read(uri, files.manifests, how.text_columns, has_uri_column=how.uri_column is not None)
     try:
         listed = how.check(parsed.parsed, uri, table_folder.base_of(uri), parsed.sha256)
     except errors.ManifestError as error:
-        places = parsed.places(str(error))
-        raise type(error)(f"{error}{'; ' * bool(places)}{places}") from error
+        files_of_rows = parsed.files_of_rows(str(error))
+        raise type(error)(f"{error}{'; ' * bool(files_of_rows)}{files_of_rows}") from error
     return dataclasses.replace(listed, warnings=(*listed.warnings, *files.warnings_of_manifests()))
 
 
@@ -190,12 +190,12 @@ def _parsed(uri: str, kind: str, how: _How) -> tuple[Parsed, str]:
 
 
 def _listed(infos: Iterable[Info], folder: str) -> pa.Table:
-    """Return a manifest of files, with their etags, so that what has changed is done again.
+    """Return a manifest of files, with their etags, so that changed files are separated again.
 
     URIs are relative to the folder on a disk, and whole elsewhere: a key may have empty components.
     """
     below = len(folder) if uris.is_local(folder) else 0
-    rows = [{"uri": one.uri[below:].lstrip("/"), "source_etag": one.etag} for one in infos]
+    rows = [{"uri": info.uri[below:].lstrip("/"), "source_etag": info.etag} for info in infos]
     return pa.Table.from_pylist(rows, schema=pa.schema([("uri", pa.string()), ("source_etag", pa.string())]))
 
 
@@ -213,47 +213,47 @@ def check(
     """Check a manifest's table and give its tracks their ids.
 
     Args:
-        parsed: As it was read.
-        uri: For messages.
+        parsed: The manifest as it was read.
+        uri: Its URI, for messages.
         folder: Base of its relative URIs.
-        uri_column: The column of URIs, where it is none of `URI_SPELLINGS`.
-        id_column: The column of ids, where it is not `id`.
-        sha256: Of the manifest's bytes; where it has none, it is taken over its URIs.
-        around: Policy that its sources have to keep to.
+        uri_column: The column of URIs, if it is none of `URI_SPELLINGS`.
+        id_column: The column of ids, if it is not `id`.
+        sha256: SHA-256 of the manifest's bytes; by default that of its URIs is taken.
+        around: Policy for its sources.
         bad_rows: Treatment of bad rows, as `read` takes it.
 
     Raises:
-        BadRowsError: With the count of bad rows and the first 20.
-        ManifestError: Its columns are not clear about its tracks.
+        BadRowsError: Some rows are invalid; the message has their number and the first 20.
+        ManifestError: Its columns are ambiguous about its tracks.
     """
-    said = f"manifest {uris.shown(uri)}"
+    subject = f"manifest {uris.shown(uri)}"
     parsed = parsed if isinstance(parsed, Parsed) else Parsed(parsed)
     table, resolve = without_views(parsed.table), lambda uri: around.resolve(uri, folder)
-    source, identity = choose_columns(table.column_names, uri_column, id_column, said)
+    source, identity = choose_columns(table.column_names, uri_column, id_column, subject)
     try:
         parts = segments.of(table, source)
     except TypeError as error:
-        raise errors.ManifestError(f"{said}: {error}") from error
-    given = pa.table(
+        raise errors.ManifestError(f"{subject}: {error}") from error
+    sources = pa.table(
         {
-            "uri": source_column(table, source, pa.string(), said),
+            "uri": source_column(table, source, pa.string(), subject),
             "offset_s": parts.offsets_s,
             "duration_s": parts.durations_s,
-            "id": source_column(table, identity, pa.string(), said),
+            "id": source_column(table, identity, pa.string(), subject),
         }
     )
-    etags = source_column(table, "source_etag", pa.string(), said)
-    named, problems = identify(given, resolve, {**parts.problems, **parsed.problems}, parts.names), None
+    etags = source_column(table, "source_etag", pa.string(), subject)
+    named, problems = identify(sources, resolve, {**parts.problems, **parsed.problems}, parts.names), None
     if named.problems and bad_rows == "refuse":
-        raise refusal(said, named.problems)
-    if ignored := segments.ignored(given, table, parts.names):
-        raise errors.ManifestError(f"{said}: {ignored}")
+        raise refusal(subject, named.problems)
+    if ignored := segments.ignored(sources, table, parts.names):
+        raise errors.ManifestError(f"{subject}: {ignored}")
     own = (source, *parts.names, identity)
     if named.problems:
         columns = [name for name in own if name in table.column_names]
-        named, problems = as_tracks(named, table, columns, given["id"], resolve)
+        named, problems = as_tracks(named, table, columns, sources["id"], resolve)
     attempts = pa.array(np.zeros(table.num_rows, np.int32))
-    tracks = pa.table([named.ids, named.uris, given["offset_s"], given["duration_s"], etags, attempts], TRACK)
+    tracks = pa.table([named.ids, named.uris, sources["offset_s"], sources["duration_s"], etags, attempts], TRACK)
     further = segments.further(table, {*own, "source_etag"}, parts)
     extra, warnings = extra_columns(further)
     if extra is not None:
@@ -266,15 +266,15 @@ def check(
         is_first[list(named.repeats)] = False
         tracks = tracks.filter(pa.array(is_first))
     warnings = [*parsed.warnings, *segments.warnings(table, parts), *warnings]
-    return Manifest(uri, sha256 or _sha256(given["uri"]), tracks, tuple(warnings))
+    return Manifest(uri, sha256 or _sha256(sources["uri"]), tracks, tuple(warnings))
 
 
 def _repeated(repeats: Mapping[int, int], further: pa.Table) -> str:
-    """Return a warning of rows that are one track with another: how many, and which of their further columns are lost."""
-    warning = f"{len(repeats)} rows repeat another (same uri, offset and duration): one track each"
-    places, firsts = (further.take(pa.array(list(some), pa.int64())) for some in (repeats, repeats.values()))
-    differing = [name for name in further.column_names if not _are_equal(places.column(name), firsts.column(name))]
-    return f"{warning}; they differ in {listed(differing)}, of which the first row's is kept" if differing else warning
+    """Return a warning about rows that repeat another: how many, and the further columns in which they differ."""
+    warning = f"{len(repeats)} rows repeat another (same uri, offset and duration) and are left out"
+    repeated, firsts = (further.take(pa.array(list(some), pa.int64())) for some in (repeats, repeats.values()))
+    differing = [name for name in further.column_names if not _are_equal(repeated.column(name), firsts.column(name))]
+    return f"{warning}; they differ in {listed(differing)}, of which the first row's value is kept" if differing else warning
 
 
 def _are_equal(some: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:

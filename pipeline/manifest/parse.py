@@ -1,7 +1,7 @@
-"""A manifest's bytes as an Arrow table, and which of its columns the journal and the index can hold.
+"""A manifest's bytes as an Arrow table, and the types in which the journal and the index can hold its columns.
 
-What is read here comes from outside: a reader of Arrow's may not be given what makes it fall over, what it says of a row
-may not be repeated as it is, and a column that Parquet or DuckDB cannot hold may not be found out at the end of a run.
+Manifests come from outside. So input that crashes Arrow's readers is refused before they get it, Arrow's messages are not
+repeated with the URIs that they quote, and a column that Parquet or DuckDB cannot hold is found before the run, not at its end.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ import pyarrow.parquet
 
 from sep_batch.pipeline.storage import uris
 
-DEEPEST = 20  # lists and structs in one another; Arrow's JSON reader takes the process with it at 20,000, DuckDB gives up at 100
-MOST_ROWS = 50_000_000  # equal ones take a byte in Parquet and a hundred here
+DEEPEST = 20  # nesting of lists and structs; Arrow's JSON reader crashes the process at 20,000, DuckDB gives up at 100
+MOST_ROWS = 50_000_000  # equal rows take a byte each in Parquet and a hundred here
 NUMBERS = ("offset_s", "duration_s", "offset", "duration")  # columns of seconds, which CSV may have with a decimal comma
-_WHOLE = pa.int64()  # of durations
+_WHOLE = pa.int64()  # type of durations
 _PARQUET = (".parquet", ".pq")
 _SEPARATED = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t")
 _DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)$"
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?')  # of JSON; one that does not end goes to the end of its line
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?')  # text in JSON; one without an end goes to the end of its line
 _URI = re.compile(r"\S*(?:://|@)\S*")
 
 
 class UnreadableError(Exception):
-    """Not what its extension says: in words that repeat no URI of it."""
+    """Content that is not what its extension says; the message repeats no URI of it."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.T
     Args:
         extension: .parquet, .pq, .csv, .tsv, .jsonl, .ndjson or .json.
         content: The file.
-        text_columns: Those that are text whatever they look like: numbers in CSV, points in time in JSONL too. Of CSV's
-            separators the one is taken with which the first line names one of them.
+        text_columns: Columns that are always read as text, even numbers in CSV and timestamps in JSONL. A CSV's separator is the
+            one with which its first line names one of them.
 
     Raises:
-        UnreadableError: It is none.
+        UnreadableError: It is no such table.
     """
     kind = "Parquet" if extension in _PARQUET else extension[1:].upper() if extension in _SEPARATED else "JSONL"
     try:
@@ -81,14 +81,14 @@ def parse(extension: str, content: bytes, text_columns: Collection[str]) -> pa.T
 
 
 def decoded(content: bytes, kind: str) -> str:
-    """Return a text in UTF-8, or in UTF-16 where a byte order mark says so.
+    """Decode a text in UTF-8, or in UTF-16 if a byte order mark says so.
 
     Args:
         content: The file.
         kind: The expected kind, for the message.
 
     Raises:
-        UnreadableError: It is none.
+        UnreadableError: It is no such text.
     """
     try:
         return _as_utf8(content).decode("utf-8-sig")
@@ -109,30 +109,30 @@ def _parquet(content: bytes) -> pa.Table:
 
 
 def _separated(content: bytes, extension: str, text_columns: Collection[str]) -> pa.Table:
-    """Read CSV: separated by commas, semicolons or tabs; blanks around names, and around values that are read here, left out."""
+    """Read CSV with commas, semicolons or tabs; strip names, and values of the columns of texts and seconds."""
     if not content.strip():
         return _no_rows()
     separator, names = _header(content, extension, text_columns)
     table = pyarrow.csv.read_csv(
         io.BytesIO(content),
-        # Where a text of several lines crosses the border of two blocks, only this tells; it costs a second pass.
+        # Without newlines_in_values, a text of several lines that crosses two blocks is misread; it costs a second pass.
         parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types={name: pa.string() for name in names if name.strip() in text_columns}, strings_can_be_null=True
         ),
     )
     table = table.rename_columns([name.strip() for name in table.column_names])
-    for place, name in enumerate(table.column_names):
-        if pa.types.is_string(table.schema.types[place]) and name in (*text_columns, *NUMBERS):
-            column = pc.utf8_trim_whitespace(table.column(place))
+    for number, name in enumerate(table.column_names):
+        if pa.types.is_string(table.schema.types[number]) and name in (*text_columns, *NUMBERS):
+            column = pc.utf8_trim_whitespace(table.column(number))
             if name in NUMBERS and separator != ",":
                 column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
-            table = table.set_column(place, name, column)
+            table = table.set_column(number, name, column)
     return table
 
 
 def _header(content: bytes, extension: str, text_columns: Collection[str]) -> tuple[str, list[str]]:
-    """Return what separates a file's columns, and their names as they stand there."""
+    """Return a file's column separator, and its column names as they are in the file."""
     usual = "\t" if extension == ".tsv" else ","
     rows = {separator: _first_row(content, separator) for separator in (usual, *_SEPARATORS)}
     return next((pair for pair in rows.items() if any(name.strip() in text_columns for name in pair[1])), (usual, rows[usual]))
@@ -144,7 +144,7 @@ def _first_row(content: bytes, separator: str) -> list[str]:
 
 
 def _json(content: bytes, text_columns: Collection[str]) -> pa.Table:
-    """Read a line an object, or one array of objects."""
+    """Read one object per line, or one array of objects."""
     start = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start == b"[":
         content = _lines_of_array(content)
@@ -187,20 +187,21 @@ def _refuse_deep(content: bytes) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return what Arrow says of a table, without the URIs of the row that it quotes."""
-    said = str(error).splitlines() or [type(error).__name__]
-    return uris.printable(_URI.sub("...", said[0]))
+    """Return the first line of Arrow's message, without the URIs of the row that it quotes."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return uris.printable(_URI.sub("...", lines[0]))
 
 
 def carried(kind: pa.DataType, deepest: int = DEEPEST, duration: pa.DataType = _WHOLE) -> pa.DataType | None:
-    """Return the type that a column of the manifest is carried as; None where Parquet or DuckDB cannot hold it.
+    """Return the type in which a column of the manifest is carried; None if Parquet or DuckDB cannot hold it.
 
-    Extensions are carried as what they store. Time stamps become microseconds: DuckDB turns them into those, and raises where
-    they are beyond. Durations become whole numbers of microseconds: DuckDB reads their number alone, in whatever unit.
+    Extension types are carried as their storage types. Timestamps in seconds or milliseconds become microseconds: DuckDB converts
+    them, and raises if they are out of range. Durations become integers of microseconds: DuckDB reads only their number, whatever
+    the unit.
 
     Args:
-        kind: The column's.
-        deepest: How many lists and structs it may have in one another.
+        kind: Type of the column.
+        deepest: Levels of lists and structs that it may have.
         duration: The type that durations become.
     """
     types = pa.types
@@ -227,10 +228,10 @@ def _carried_nested(kind: pa.DataType, deepest: int, duration: pa.DataType) -> p
     if types.is_map(kind):
         key, value = carried(kind.key_type, deepest, duration), carried(kind.item_type, deepest, duration)
         return pa.map_(key, value) if key and value else None
-    inner = [carried(kind.field(place).type, deepest, duration) for place in range(kind.num_fields)]
+    inner = [carried(kind.field(number).type, deepest, duration) for number in range(kind.num_fields)]
     if not inner or None in inner:
         return None
-    fields = [kind.field(place).with_type(type) for place, type in enumerate(inner)]
+    fields = [kind.field(number).with_type(type) for number, type in enumerate(inner)]
     if types.is_struct(kind):
         return pa.struct(fields)
     if types.is_large_list(kind):
@@ -240,7 +241,7 @@ def _carried_nested(kind: pa.DataType, deepest: int, duration: pa.DataType) -> p
 
 
 def carry(column: pa.ChunkedArray) -> pa.Array | None:
-    """Return a column as it is carried; None where it cannot be."""
+    """Return a column in the type in which it is carried; None if that is impossible."""
     kind, in_microseconds = carried(column.type), carried(column.type, duration=pa.duration("us"))
     if kind is None:
         return None

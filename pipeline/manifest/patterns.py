@@ -1,4 +1,4 @@
-"""`--include` and `--exclude`: patterns of file names, read as .gitignore reads them."""
+"""Patterns of `--include` and `--exclude`: file names, in the syntax of .gitignore."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ class Patterns:
     """Patterns that choose files of a folder, a prefix or an inventory.
 
     Attributes:
-        include: Those of which a file has to match one; where there are none, its extension decides.
-        exclude: Those of which a file may match none.
+        include: Patterns of which a file has to match one; without any, its extension decides.
+        exclude: Patterns of which a file may match none.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         """Read the patterns.
 
         Raises:
-            UsageError: One of them is none, or stands in both lists.
+            UsageError: One of them is invalid, or is in both lists.
         """
         self.include, self.exclude = tuple(include), tuple(exclude)
         self._include = {pattern: _compiled("--include", pattern) for pattern in self.include}
         self._exclude = {pattern: _compiled("--exclude", pattern) for pattern in self.exclude}
         if both := [pattern for pattern in self.include if pattern in self._exclude]:
-            raise errors.UsageError(f"--include and --exclude {uris.printable(both[0])}: expected it in one of them")
+            raise errors.UsageError(f"--include and --exclude {uris.printable(both[0])}: given in both; give it in one of them")
         self._unmatched = {("--include", pattern) for pattern in self.include}
         self._unmatched |= {("--exclude", pattern) for pattern in self.exclude}
 
     def __bool__(self) -> bool:
-        """Tell whether there is any pattern."""
+        """Return whether there is any pattern."""
         return bool(self.include or self.exclude)
 
     @property
     def flags(self) -> str:
         """The flags that were given, for a message."""
-        return " and ".join(flag for flag, given in (("--include", self.include), ("--exclude", self.exclude)) if given)
+        return " and ".join(flag for flag, patterns in (("--include", self.include), ("--exclude", self.exclude)) if patterns)
 
     def leave_out(self, path: str) -> bool:
-        """Tell whether the patterns leave a file out.
+        """Return whether the patterns leave a file out.
 
         Args:
-            path: Relative to the folder that is listed, with / between its folders.
+            path: Path relative to the listed folder, with / between folders.
         """
         for flag, pattern in list(self._unmatched):
             if (self._include if flag == "--include" else self._exclude)[pattern].match_file(path):
@@ -59,25 +59,25 @@ class Patterns:
         """Return a warning for each pattern that no file has matched so far."""
         return [f"{flag} {uris.printable(pattern)}: matches no file" for flag, pattern in sorted(self._unmatched)]
 
-    def refuse(self, said: str) -> None:
-        """Refuse patterns where nothing is listed.
+    def refuse(self, sentence: str) -> None:
+        """Refuse patterns for a source that is not listed.
 
         Args:
-            said: The source and its kind, as a sentence's beginning: "songs.csv is a manifest, which names its rows".
+            sentence: The source and its kind, as a sentence's beginning: "songs.csv is a manifest, which names its rows".
 
         Raises:
-            UsageError: There are some.
+            UsageError: There are patterns.
         """
         if self:
-            raise errors.UsageError(f"{self.flags}: {said}; patterns choose files of a folder, a prefix or an S3 Inventory")
+            raise errors.UsageError(f"{self.flags}: {sentence}; patterns choose files of a folder, a prefix or an S3 Inventory")
 
 
 def _compiled(flag: str, text: str) -> GitIgnoreSpecPattern:
-    """Compile a pattern; one that begins with # or ! is no comment and no negation, as in a .gitignore."""
+    """Compile a pattern; unlike in a .gitignore, # or ! at its beginning means the character itself."""
     try:
         pattern = GitIgnoreSpecPattern(f"\\{text}" if text.startswith(("#", "!")) else text)
     except GitIgnorePatternError:
         pattern = None
     if pattern is None or pattern.include is None:
-        raise errors.UsageError(f"{flag} '{uris.printable(text)}': no pattern; expected one as '*.flac' or 'live/**'")
+        raise errors.UsageError(f"{flag} '{uris.printable(text)}': not a pattern; expected one such as '*.flac' or 'live/**'")
     return pattern

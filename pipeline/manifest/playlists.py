@@ -1,4 +1,4 @@
-"""Lists of lines: plain text, a URI a line; and M3U playlists, as players write them."""
+"""Lists of lines: plain text with one URI per line; and M3U playlists, as players write them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from sep_batch.pipeline.storage import uris
 
 _HLS = "#EXT-X-"
 _LOCAL = re.compile(r"(?i)file://(?:localhost(?=/))?")
-_BACKSLASHES = "a path of Windows, expected / between folders"
+_BACKSLASHES = "a Windows path, expected / between folders"
 
 
 def read_text(content: bytes) -> Parsed:
-    """Read a list: a URI a line, blanks around it and empty lines left out. A line may begin with `#`, as a path may.
+    """Read a list: one URI per line, without blanks around it or empty lines. A line may begin with `#`, as a path may.
 
     Raises:
-        UnreadableError: It is no text in UTF-8.
+        UnreadableError: It is no text in UTF-8 or UTF-16.
     """
     return _parsed(_lines(decoded(content, "text")))
 
 
 def read_m3u(content: bytes, *, is_utf8: bool) -> Parsed:
-    """Read a playlist: a URI a line; lines that begin with `#` are comments, titles and durations.
+    """Read a playlist: one URI per line; lines that begin with `#` are comments, titles and durations.
 
     Args:
         content: The file.
-        is_utf8: Whether it is an M3U8. An M3U that is no UTF-8 is read as Windows-1252.
+        is_utf8: True for an M3U8. An M3U that is not UTF-8 is read as Windows-1252.
 
     Raises:
         UnreadableError: It is no text, or the playlist of an HLS stream.
@@ -46,7 +46,7 @@ def read_m3u(content: bytes, *, is_utf8: bool) -> Parsed:
     if any(line.upper().startswith(_HLS) for line in lines):
         raise UnreadableError("the playlist of an HLS stream, whose segments are no tracks; expected a list of audio files")
     entries = [_entry(line) for line in lines if not line.startswith("#")]
-    problems = {place: f"{uris.shown(entry)}: {_BACKSLASHES}" for place, entry in enumerate(entries) if _is_of_windows(entry)}
+    problems = {number: f"{uris.shown(entry)}: {_BACKSLASHES}" for number, entry in enumerate(entries) if _is_of_windows(entry)}
     return _parsed(entries, problems, warnings)
 
 

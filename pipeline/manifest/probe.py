@@ -1,7 +1,7 @@
 """Headers of a manifest's files: duration, sample rate, channels, codec. Nothing is decoded.
 
-The columns have names of their own: `duration_s` in a manifest asks for so much to be separated, and `audio_s` and `source_*`
-are what a run finds. The index carries them beside those.
+The columns have names of their own: `duration_s` of a manifest is the duration to separate, and `audio_s` and `source_*` are
+results of a run. The index has both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sep_batch.pipeline import audio, storage
-from sep_batch.pipeline.manifest.per_file import Seen, ask_files
+from sep_batch.pipeline.manifest.per_file import CountFiles, ask_files
 from sep_batch.pipeline.storage import Info
 
 PROBED = pa.schema(
@@ -26,21 +26,21 @@ PROBED = pa.schema(
 HEAD_BYTES = 256 << 10  # fetched at once: most headers, with a picture in them, take one request or two
 
 
-def probe(table: pa.Table, seen: Seen) -> tuple[pa.Table, list[str]]:
-    """Add PROBED's columns to a manifest, and size and etag where they were not known.
+def probe(table: pa.Table, count_files: CountFiles) -> tuple[pa.Table, list[str]]:
+    """Add PROBED's columns to a manifest, and sizes and etags that were unknown.
 
     Args:
-        table: As `scan` makes it.
-        seen: Told of so many files more.
+        table: Manifest, as `scan` makes it.
+        count_files: Called with the number of files handled since the last call.
 
     Returns:
-        The manifest, with nulls where a file cannot be probed; and what a person should know of these.
+        The manifest, with nulls for files that cannot be probed; and warnings about these.
 
     Raises:
-        NotRunnableError: Storage gives nothing at all.
+        NotRunnableError: Storage does not answer at all.
     """
-    probed, unanswered = ask_files(table, _header, PROBED, seen)
-    return probed, unanswered.told("could not be probed, and are listed all the same")
+    probed, unanswered = ask_files(table, _header, PROBED, count_files)
+    return probed, unanswered.warnings("could not be probed (listed anyway)")
 
 
 def _header(file: Info) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""S3 Inventory as a source of a manifest: what AWS lists of a bucket, daily or weekly, read instead of asking for it.
+"""S3 Inventory as a source of a manifest: AWS's daily or weekly listing of a bucket, read instead of listing the bucket.
 
 A `manifest.json` names its files, CSV (gzipped, without a header, keys URL-encoded) or Parquet. Of versioned buckets only the
 latest versions count. Files are read a block at a time.
@@ -32,7 +32,7 @@ MOST_BYTES = 16 << 20  # of a manifest.json; one names some hundred bytes a file
 BLOCK_BYTES = 4 << 20  # of CSV, at once
 BLOCK_ROWS = 10_000  # of Parquet, at once
 _BUCKET_ARN = "arn:aws:s3:::"
-_WANTED = {"bucket", "key", "size", "etag", "islatest", "isdeletemarker"}  # as both formats spell them, but for _ and capitals
+_COLUMNS = {"bucket", "key", "size", "etag", "islatest", "isdeletemarker"}  # as both formats spell them, apart from _ and case
 _KEYS = {"destinationBucket", "fileFormat", "fileSchema"}  # of a manifest.json
 _NEEDED = {"bucket", "key"}
 _BROKEN = (pa.ArrowException, OSError, EOFError, zlib.error, ValueError)
@@ -46,7 +46,7 @@ class _Inventory:
     files: tuple[tuple[str, int], ...]  # URI and size
 
     @property
-    def said(self) -> str:
+    def subject(self) -> str:
         return f"inventory {uris.shown(self.uri)}"
 
 
@@ -55,25 +55,25 @@ def read(uri: str, files: AudioFiles) -> Iterator[list[Info]]:
 
     Args:
         uri: Its manifest.json.
-        files: Tells audio from other objects, and counts these.
+        files: Selects audio, and counts other objects.
 
     Raises:
-        ManifestError: It is none, its format is not read, or one of its files is not what it says.
+        ManifestError: It is no inventory, its format is not supported, or one of its files is not as described.
     """
     inventory = _described(uri)
     for file, size in inventory.files:
         if (size_now := storage.info(file).bytes) != size:
-            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)} has {size_now:,} bytes, expected {size:,}")
+            raise errors.ManifestError(f"{inventory.subject}: {uris.shown(file)} has {size_now:,} bytes, expected {size:,}")
         try:
             with storage.open_ranges(file, size) as opened:
                 for block in _blocks(inventory, opened):
                     yield list(_audio(block, inventory, files))
         except _BROKEN as error:
-            raise errors.ManifestError(f"{inventory.said}: {uris.shown(file)}: {parse.reason(error)}") from error
+            raise errors.ManifestError(f"{inventory.subject}: {uris.shown(file)}: {parse.reason(error)}") from error
 
 
-def is_one(uri: str) -> bool:
-    """Tell whether a URI is an inventory's manifest.json: other lists of JSON have no such keys."""
+def is_inventory(uri: str) -> bool:
+    """Return whether a URI is an inventory's manifest.json: other JSON lists have no such keys."""
     if not uri.lower().endswith(EXTENSION) or storage.info(uri).bytes > MOST_BYTES:
         return False
     try:
@@ -84,19 +84,19 @@ def is_one(uri: str) -> bool:
 
 
 def _described(uri: str) -> _Inventory:
-    said = f"inventory {uris.shown(uri)}"
+    subject = f"inventory {uris.shown(uri)}"
     if (size := storage.info(uri).bytes) > MOST_BYTES:
-        raise errors.ManifestError(f"{said}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
+        raise errors.ManifestError(f"{subject}: {size:,} bytes, expected the manifest.json of an S3 Inventory")
     try:
         content = json.loads(storage.read(uri))
         target, kind, schema = (str(content[name]) for name in ("destinationBucket", "fileFormat", "fileSchema"))
         files = tuple((str(file["key"]), int(file["size"])) for file in content["files"])
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise errors.ManifestError(
-            f"{said}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {parse.reason(error)})"
+            f"{subject}: not the manifest.json of an S3 Inventory ({type(error).__name__}: {parse.reason(error)})"
         ) from error
     if kind.upper() not in ("CSV", "PARQUET"):
-        raise errors.ManifestError(f"{said}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")
+        raise errors.ManifestError(f"{subject}: its files are {uris.printable(kind, 20)}, expected CSV or Parquet")
     bucket = target.removeprefix(_BUCKET_ARN)
     located = tuple((f"s3://{bucket}/{key}", size) for key, size in files)
     for file, _ in located:
@@ -109,10 +109,10 @@ def _name(column: str) -> str:
 
 
 def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
-    """Yield a file's rows as they come, all columns text: those of `_WANTED` that it has."""
+    """Yield a file's rows block by block, with those of `_COLUMNS` that it has, as text."""
     if inventory.is_csv:
         _refuse_missing(inventory, set(inventory.columns))
-        read_columns = [name for name in inventory.columns if name in _WANTED]
+        read_columns = [name for name in inventory.columns if name in _COLUMNS]
         plain = pa.PythonFile(gzip.GzipFile(fileobj=opened), mode="r")
         batches = pyarrow.csv.open_csv(
             plain,
@@ -124,7 +124,7 @@ def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
         yield from (pa.Table.from_batches([batch]) for batch in batches)
         return
     file = pyarrow.parquet.ParquetFile(pa.PythonFile(opened, mode="r"))
-    names = {name: _name(name) for name in file.schema_arrow.names if _name(name) in _WANTED}
+    names = {name: _name(name) for name in file.schema_arrow.names if _name(name) in _COLUMNS}
     _refuse_missing(inventory, set(names.values()))
     for batch in file.iter_batches(BLOCK_ROWS, columns=list(names), use_threads=False):
         batch.validate(full=True)
@@ -132,13 +132,13 @@ def _blocks(inventory: _Inventory, opened: IO[bytes]) -> Iterator[pa.Table]:
         yield pa.table(columns)
 
 
-def _refuse_missing(inventory: _Inventory, there: set[str]) -> None:
-    if missing := _NEEDED - there:
-        raise errors.ManifestError(f"{inventory.said}: no column {', '.join(sorted(missing))}")
+def _refuse_missing(inventory: _Inventory, columns: set[str]) -> None:
+    if missing := _NEEDED - columns:
+        raise errors.ManifestError(f"{inventory.subject}: no column {', '.join(sorted(missing))}")
 
 
 def _audio(block: pa.Table, inventory: _Inventory, files: AudioFiles) -> Iterator[Info]:
-    """Return what a block lists, as a listing of its bucket would."""
+    """Yield the audio files of a block, as a listing of its bucket would."""
     for name, expected in (("islatest", "true"), ("isdeletemarker", "false")):
         if name in block.column_names:
             block = block.filter(pc.equal(pc.utf8_lower(block.column(name)), expected))

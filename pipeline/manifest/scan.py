@@ -1,7 +1,7 @@
-"""A manifest made: the audio below folders, prefixes and globs, and what lists and inventories name, as one table.
+"""Making of a manifest: the audio below folders, prefixes and globs, and the files of lists and inventories, as one table.
 
-A file's `source_etag` is what a run will find of it, from the same listing that names it: so a manifest made again has the run
-separate again what has changed, and nothing else.
+A file's `source_etag` comes from the listing that names it, and is the etag that a run sees. So a run of a manifest made again
+separates changed files again, and no others.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from sep_batch.pipeline.storage import Info, uris
 
 LISTED = pa.schema([("uri", pa.string()), ("id", pa.string()), ("size", pa.int64()), ("source_etag", pa.string())])
 BLOCK_ROWS = 1000  # a page of S3's listing
-EXCERPT = ("offset_s", "duration_s")  # beside the URI, what makes a row of a list another track
+EXCERPT = ("offset_s", "duration_s")  # with the URI, the columns that identify a track of a list
 _WILD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What was found.
+    """Result of a scan.
 
     Attributes:
-        table: LISTED's columns, those of `EXCERPT` where a list has them, and lists' further ones.
+        table: LISTED's columns, those of `EXCERPT` if a list has them, and further columns of lists.
         warnings: Warnings, a line each.
     """
 
@@ -47,42 +47,42 @@ def scan(
     *,
     limit: int | None = None,
     how: Reading = Reading(),  # noqa: B008 (frozen)
-    seen: Callable[[int], None] = lambda _count: None,
+    count_files: Callable[[int], None] = lambda _count: None,
 ) -> Scanned:
     """List the audio of folders, prefixes, globs, files, lists and inventories.
 
     Args:
         sources: Paths or URIs.
-        limit: Only the first so many.
-        how: How lists are read.
-        seen: Told of so many files more.
+        limit: Number of files to keep, from the first on; None keeps all.
+        how: Options for reading lists.
+        count_files: Called with the number of files found since the last call.
 
     Returns:
-        In the order of the sources, each sorted, lists in their own order; what another source has already is there once.
+        Files in the order of the sources, each sorted, lists in their own order; a file of several sources is there once.
 
     Raises:
-        ManifestError: A source is not there, holds no audio, or says one id of two files.
+        ManifestError: A source is missing or holds no audio, or two sources give one id to different files.
     """
     warnings = list[str]()
-    kept = list(_first(_found(sources, how, warnings), limit, seen))
+    kept = list(_first(_blocks(sources, how, warnings), limit, count_files))
     return Scanned(_whole(_once(kept) if len(sources) > 1 else kept), tuple(warnings))
 
 
-def _first(blocks: Iterator[pa.Table], limit: int | None, seen: Callable[[int], None]) -> Iterator[pa.Table]:
+def _first(blocks: Iterator[pa.Table], limit: int | None, count_files: Callable[[int], None]) -> Iterator[pa.Table]:
     left = limit
     for block in blocks:
         kept = block if left is None else block.slice(0, left)
-        seen(kept.num_rows)
+        count_files(kept.num_rows)
         yield kept
         if left is not None and not (left := left - kept.num_rows):
             return
 
 
-def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
+def _blocks(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
     """Yield the files of all sources, a block at a time.
 
     Raises:
-        ManifestError: A source is not there, or no file is in it.
+        ManifestError: A source is missing, or holds no audio.
     """
     patterns = Patterns(how.include, how.exclude)
     for source in sources:
@@ -90,7 +90,7 @@ def _found(sources: Sequence[str], how: Reading, warnings: list[str]) -> Iterato
         try:
             uris.check(uri, allow_http=how.allow_http)
             is_folder = storage.is_folder(uri)
-            is_inventory = not is_folder and s3_inventory.is_one(uri)
+            is_inventory = not is_folder and s3_inventory.is_inventory(uri)
             if formats.extension_of(uri) and not (is_folder or is_inventory):
                 yield from _of_list(uri, how, warnings)
             else:
@@ -109,7 +109,7 @@ def _of_list(uri: str, how: Reading, warnings: list[str]) -> Iterator[pa.Table]:
 def _of_audio(
     uri: str, how: Reading, patterns: Patterns, warnings: list[str], *, is_folder: bool, is_inventory: bool
 ) -> Iterator[pa.Table]:
-    """Yield the audio of a folder, prefix, glob, inventory or file; where a folder has none, what its manifest files list."""
+    """Yield the audio of a folder, prefix, glob, inventory or file; if a folder has none, the files in its manifest files."""
     files, is_empty = AudioFiles(uri, patterns), True
     if is_inventory:
         blocks = s3_inventory.read(uri, files)
@@ -141,10 +141,10 @@ def _batched(listed: Iterable[Info]) -> Iterator[list[Info]]:
 
 def _table(infos: list[Info]) -> pa.Table:
     columns = (
-        [one.uri for one in infos],
-        [made_id(uris.absolute(one.uri), None, None) for one in infos],
-        [one.bytes for one in infos],
-        [one.etag for one in infos],
+        [info.uri for info in infos],
+        [made_id(uris.absolute(info.uri), None, None) for info in infos],
+        [info.bytes for info in infos],
+        [info.etag for info in infos],
     )
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, LISTED, strict=True)], schema=LISTED)
 
@@ -153,16 +153,16 @@ def _once(blocks: list[pa.Table]) -> list[pa.Table]:
     """Leave out rows that repeat an earlier one.
 
     Raises:
-        ManifestError: Two that are left have one id.
+        ManifestError: Two of the rows that are left have one id.
     """
     table = _joined(blocks)
     keys = ["uri", *(name for name in EXCERPT if name in table.column_names)]
-    places = table.select(keys).append_column("_sep_place", pa.array(np.arange(table.num_rows)))
-    first = places.group_by(keys, use_threads=False).aggregate([("_sep_place", "min")]).column("_sep_place_min")
+    numbered = table.select(keys).append_column("_sep_place", pa.array(np.arange(table.num_rows)))
+    first = numbered.group_by(keys, use_threads=False).aggregate([("_sep_place", "min")]).column("_sep_place_min")
     kept = table.take(first.take(pc.sort_indices(first)))
     ids = pc.value_counts(pc.utf8_lower(kept.column("id")))
     if doubled := ids.filter(pc.greater(ids.field("counts"), 1)).field("values").slice(0, 20).to_pylist():
-        raise errors.ManifestError(f"ids that two sources give to different files: {', '.join(doubled)}")
+        raise errors.ManifestError(f"the same id given to different files by two sources: {', '.join(doubled)}")
     return [kept]
 
 
@@ -174,7 +174,7 @@ def _joined(blocks: list[pa.Table]) -> pa.Table:
 
 
 def _whole(blocks: list[pa.Table]) -> pa.Table:
-    """Return one table, LISTED's columns first, without offsets and durations where there are none."""
+    """Return one table, LISTED's columns first, without offsets and durations if there are none."""
     table = _joined(blocks).combine_chunks()
     further = [name for name in table.column_names if name not in LISTED.names]
     empty = {name for name in EXCERPT if name in further and table.column(name).null_count == table.num_rows}

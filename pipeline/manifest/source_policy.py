@@ -1,7 +1,7 @@
 """Sources that a manifest may name: its URIs are resolved and checked.
 
-A manifest that comes from elsewhere shall not read this machine's files: it names no local path, unless `root` says below
-which folder they may lie. Links are followed when the manifest is read; one that is set later is not seen.
+A remote manifest must not read this machine's files: it may name no local path, unless `root` gives the folder that they have to
+lie below. Links are followed when the manifest is read; a link that is set later is not checked.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sep_batch.pipeline.storage import uris
 
 @dataclass(frozen=True)
 class SourcePolicy:
-    """What sources have to keep to.
+    """Rules for the sources of a manifest.
 
     Attributes:
-        root: The folder of this machine that local ones have to lie below, links followed; None where there is no such.
-        allow_http: Whether http and https are read.
+        root: Local folder that local sources have to lie below, links followed; None if none is given.
+        allow_http: Accept http and https.
     """
 
     root: str | None = None
@@ -30,24 +30,24 @@ class SourcePolicy:
         """Check and resolve the root.
 
         Raises:
-            UsageError: It is no folder of this machine.
+            UsageError: It is no folder on this machine.
         """
         if input_root is None:
             return cls(None, allow_http)
         root = os.path.realpath(uris.absolute(input_root))
         if not uris.is_local(input_root) or not os.path.isdir(root):
-            raise errors.UsageError(f"--input-root {uris.shown(input_root)}: expected a folder of this machine")
+            raise errors.UsageError(f"--input-root {uris.shown(input_root)}: expected a folder on this machine")
         return cls(root, allow_http)
 
     def resolve(self, uri: str, folder: str) -> str:
         """Return a source as an absolute URI.
 
         Args:
-            uri: As the manifest gives it.
+            uri: URI as the manifest gives it.
             folder: Base of relative URIs: the folder of the manifest.
 
         Raises:
-            BadUri: It is of a form that is not read, or lies outside the fence.
+            BadUri: Its form is not supported, or it lies outside the allowed folder.
         """
         uris.check(uri, allow_http=self.allow_http)
         joined = uris.join(folder, uri)
@@ -61,7 +61,9 @@ class SourcePolicy:
     def _refuse_outside(self, path: str, *, is_from_here: bool) -> None:
         if self.root is None:
             if not is_from_here:
-                raise errors.BadUri(f"{uris.shown(path)}: a path of this machine, in a manifest from elsewhere; see --input-root")
+                raise errors.BadUri(
+                    f"{uris.shown(path)}: a path on this machine, in a remote manifest; allow its folder by --input-root"
+                )
         elif os.path.commonpath([os.path.realpath(path), self.root]) != self.root:
             raise errors.BadUri(f"{uris.shown(path)}: lies outside --input-root {uris.shown(self.root)}")
 

@@ -1,7 +1,7 @@
 """A folder of Parquet, CSV or JSONL files as one table, as Spark, Ray Data, pandas and DuckDB write them.
 
 The files are read in the order of their names, each as a manifest of its own would be; `key=value` folders are columns (Hive's
-partitions). Where files differ in the type of a column, it gets a type that holds all values as they are, or is refused.
+partitions). If files differ in the type of a column, it gets a type that holds all values unchanged, or the folder is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IN_FLIGHT_BYTES = 256 << 20  # of files that are fetched ahead of the one that i
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 SHOWN_ROWS = 5
 _KINDS = {".pq": ".parquet", ".ndjson": ".jsonl", ".json": ".jsonl"}  # spellings of one kind
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # texts that come out of an int64 as they went in; 007 does not
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # texts that an int64 reproduces; 007 is not one
 _ROW = re.compile(r"\brow (\d+)\b")
 
 
@@ -34,7 +34,7 @@ class TableFolder:
     """The rows of a folder's files.
 
     Attributes:
-        parsed: All rows, and what is wrong with some of them.
+        parsed: All rows, with their problems.
         sha256: SHA-256 over the files' names and contents, in order.
         rows: The number of rows of each file that has any, by its name within the folder.
     """
@@ -43,8 +43,8 @@ class TableFolder:
     sha256: str
     rows: Mapping[str, int]
 
-    def places(self, message: str) -> str:
-        """Return in which files the rows lie that a message names by their numbers; empty where it names none."""
+    def files_of_rows(self, message: str) -> str:
+        """Return the files of the rows whose numbers a message names; empty if it names none."""
         names = []
         for number in dict.fromkeys(int(row) for row in _ROW.findall(message)):
             first = 1
@@ -57,7 +57,7 @@ class TableFolder:
 
 @dataclass(frozen=True)
 class _File:
-    """One file: its name within the folder, the SHA-256 of its bytes, its table, and what its format makes wrong with it."""
+    """One file: its name within the folder, the SHA-256 of its bytes, its table, and problems and warnings about it."""
 
     name: str
     digest: str
@@ -67,7 +67,7 @@ class _File:
 
 
 def base_of(folder: str) -> str:
-    """Return what relative URIs are relative to: a folder that is named like a manifest file stands for that file."""
+    """Return the base of relative URIs: the folder, or its parent if it is named like a manifest file."""
     return uris.parent(folder) if formats.extension_of(folder) else folder
 
 
@@ -77,7 +77,7 @@ def read(folder: str, infos: Sequence[Info], text_columns: Collection[str], *, h
     Args:
         folder: The folder; the files may lie deeper.
         infos: The files, in the order of their names.
-        text_columns: Columns that are text whatever they look like.
+        text_columns: Columns that are always read as text.
         has_uri_column: As `formats.read` takes it.
 
     Raises:
@@ -102,8 +102,8 @@ def read(folder: str, infos: Sequence[Info], text_columns: Collection[str], *, h
         parted = _with_partitions(manifest, again, partitions)
         types, clashes = _common_types(parted, text_columns)
         del again
-    for name, (one, other) in clashes.items():
-        kinds = " and ".join(f"{file.table.schema.field(name).type} in {file.name}" for file in (parted[one], parted[other]))
+    for name, (left, right) in clashes.items():
+        kinds = " and ".join(f"{file.table.schema.field(name).type} in {file.name}" for file in (parted[left], parted[right]))
         raise errors.ManifestError(
             f"{manifest}: column {uris.printable(name, 60)}: found {uris.printable(kinds, 400)}; expected one type in all files"
         )
@@ -111,14 +111,14 @@ def read(folder: str, infos: Sequence[Info], text_columns: Collection[str], *, h
     rows = {file.name: file.table.num_rows for file in parted}
     problems, first = dict[int, str](), 0
     for file in parted:
-        problems |= {first + place: problem for place, problem in file.problems.items()}
+        problems |= {first + row: problem for row, problem in file.problems.items()}
         warnings += [f"{file.name}: {warning}" for warning in file.warnings]
         first += file.table.num_rows
     return TableFolder(Parsed(_joined(manifest, parted, types), problems, tuple(warnings)), digest, rows)
 
 
 def _without_json(folder: str, infos: Sequence[Info]) -> tuple[Sequence[Info], list[str]]:
-    """Leave .json files out where others are there: Spark and Ray Data write rows in them, many tools something else."""
+    """Leave .json files out if there are others: Spark and Ray Data write rows in them, many tools something else."""
     others = [info for info in infos if _kind_of(info.uri) != ".json"]
     if not others or len(others) == len(infos):
         return infos, []
@@ -155,21 +155,23 @@ def _parsed(folder: str, infos: Sequence[Info], text_columns: Collection[str], *
     rows = 0
     for info, content in zip(infos, _contents(infos), strict=True):
         name = _inside(folder, info)
-        said = f"manifest {uris.shown(folder)}: {uris.printable(name)}"
+        subject = f"manifest {uris.shown(folder)}: {uris.printable(name)}"
         try:
             parsed = formats.read(formats.extension_of(info.uri) or "", content, text_columns, has_uri_column=has_uri_column)
         except parse.UnreadableError as error:
-            raise errors.ManifestError(f"{said}: {error}") from error
+            raise errors.ManifestError(f"{subject}: {error}") from error
         table = parsed.table
         if len(set(table.column_names)) < table.num_columns:
-            raise errors.ManifestError(f"{said}: found two columns of one name, expected different names")
+            raise errors.ManifestError(f"{subject}: found two columns of one name, expected different names")
         if (rows := rows + table.num_rows) > parse.MOST_ROWS:
-            raise errors.ManifestError(f"{said}: more than {parse.MOST_ROWS:,} rows up to here, expected at most as many")
+            raise errors.ManifestError(
+                f"{subject}: more than {parse.MOST_ROWS:,} rows up to and including this file, the limit of a manifest"
+            )
         yield _File(name, hashlib.sha256(content).hexdigest(), table, parsed.problems, parsed.warnings)
 
 
 def _contents(infos: Sequence[Info]) -> Iterator[bytes]:
-    """Yield the bytes of files, many fetched at once where they are small."""
+    """Yield the bytes of files, many fetched at once if they are small."""
     mean = max(1, sum(info.bytes for info in infos) // max(1, len(infos)))
     threads = min(THREADS, IN_FLIGHT_BYTES // (AHEAD * mean))
     all_uris = [info.uri for info in infos]
@@ -199,7 +201,7 @@ def _keys(manifest: str, name: str) -> dict[str, str | None]:
         try:
             key, value = unquote(key, errors="strict"), unquote(value, errors="strict")
         except UnicodeDecodeError as error:
-            raise errors.ManifestError(f"{manifest}: {uris.printable(name)}: {uris.printable(component)} is no UTF-8") from error
+            raise errors.ManifestError(f"{manifest}: {uris.printable(name)}: {uris.printable(component)} is not UTF-8") from error
         if key in keys:
             raise errors.ManifestError(f"{manifest}: {uris.printable(name)}: found two folders of {uris.printable(key)}=")
         keys[key] = None if value == NULL_PARTITION else value
@@ -207,10 +209,10 @@ def _keys(manifest: str, name: str) -> dict[str, str | None]:
 
 
 def _with_partitions(manifest: str, files: Iterable[_File], partitions: Mapping[str, Mapping[str, pa.Scalar]]) -> list[_File]:
-    """Add the partitions' columns. A column that the file has itself stays, where it says the same.
+    """Add the partitions' columns. A file's own column of the same name stays, and has to have the same value.
 
     Raises:
-        ManifestError: A file says something else than the name of its folder.
+        ManifestError: A file's column differs from the name of its folder.
     """
     parted = []
     for file in files:
@@ -241,24 +243,24 @@ def _agrees(column: pa.ChunkedArray, value: pa.Scalar) -> bool:
 def _common_types(
     files: Sequence[_File], text_columns: Collection[str]
 ) -> tuple[dict[str, pa.DataType], dict[str, tuple[int, int]]]:
-    """Return a type for each column; and for columns without a common one, the places of two files that differ."""
+    """Return a type for each column; and for columns without a common one, the numbers of two files that differ."""
     types, clashes = dict[str, tuple[pa.DataType, int]](), dict[str, tuple[int, int]]()
-    for place, file in enumerate(files):
+    for number, file in enumerate(files):
         for column in file.table.schema:
-            type, first = types.get(column.name, (column.type, place))
+            type, first = types.get(column.name, (column.type, number))
             merged = _merged(type, column.type) or (pa.string() if column.name in text_columns else None)
             if merged is None:
-                clashes.setdefault(column.name, (first, place))
+                clashes.setdefault(column.name, (first, number))
             else:
-                types[column.name] = merged, (first if merged == type else place)
+                types[column.name] = merged, (first if merged == type else number)
     return {name: type for name, (type, _) in types.items()}, clashes
 
 
-def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return a type that holds the values of both, as float for integers and floats; None where there is none."""
-    if one == other:
-        return one
-    for left, right in ((one, other), (_plain(one), _plain(other))):
+def _merged(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
+    """Return a type that holds the values of both, as float for integers and floats; None if there is none."""
+    if first == second:
+        return first
+    for left, right in ((first, second), (_plain(first), _plain(second))):
         try:
             schemas = [pa.schema([("column", type)]) for type in (left, right)]
             return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -275,7 +277,7 @@ def _plain(type: pa.DataType) -> pa.DataType:
 
 
 def _joined(manifest: str, files: list[_File], types: Mapping[str, pa.DataType]) -> pa.Table:
-    """Return the files' rows as one table of one chunk a column; the files' own columns are let go on the way."""
+    """Return the files' rows as one table of one chunk a column; the files' own columns are freed on the way."""
     columns = []
     for name, type in types.items():
         fitted = [_fitted(manifest, file, name, type) for file in files]
@@ -292,7 +294,7 @@ def _without(table: pa.Table, name: str) -> pa.Table:
 
 
 def _fitted(manifest: str, file: _File, name: str, type: pa.DataType) -> pa.ChunkedArray:
-    """Return a file's column in the type that it has in all files; null where the file lacks it."""
+    """Return a file's column in the type that it has in all files; null if the file lacks it."""
     if name not in file.table.column_names:
         return pa.chunked_array([pa.nulls(file.table.num_rows, type)])
     try:

@@ -2,15 +2,15 @@
 
 Files:
     layout: Paths of files in OUT.
-    journal: The journal while it is written: a row is the commit of a track.
-    database: The journal while it is read: tables of DuckDB.
+    journal: Writing the journal; a row is the commit of a track.
+    database: Reading the journal, as views of DuckDB.
     index: The published index: one row per id, the newest.
     column_types: One type for a column that several manifests have.
-    compaction: Many small journal files become few.
-    sort_by_id: Rows into one Parquet file in the order of their ids.
-    plan: The tracks that are left, and why; written as files for the flow.
-    taken_paths: Tracks whose stems would be written over those of others.
-    finished_ids: The tracks that came out of a pass.
+    compaction: Merging of small journal files.
+    sort_by_id: Sorting of rows by id into one Parquet file.
+    plan: The tracks that are left to do, with reasons; written as files for the flow.
+    taken_paths: Tracks whose stems would overwrite other tracks' stems.
+    finished_ids: Ids of the tracks that finished in a pass.
     withdrawal: Rows of tracks whose stems are about to be replaced.
     lease: The lease: which run works on OUT.
 """

@@ -1,8 +1,9 @@
-"""Columns that several manifests have by one name: one type for all of them, by which no value is lost.
+"""One type for a column that several manifests have, so that no value is lost.
 
-DuckDB alone would make a double of an integer and a double, and 2^60 + 1 another number. Here integers and doubles are integers
-where every double is a whole number (pandas makes doubles of integers where one is missing; NaN is a missing value then), doubles
-where every integer is exact as one, and otherwise texts, as are all other columns of two types. Durations are microseconds.
+DuckDB alone would make a double of an integer and a double, and 2^60 + 1 would become another number. Here a column of integers
+and doubles is read as integers if every double is a whole number (pandas makes doubles of integers if one is missing; NaN is a
+missing value then), as doubles if every integer is exact as a double, and otherwise as text. Any other column of two types is
+read as text too. Durations are microseconds.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from sep_batch.pipeline.rows import JOURNAL
 _EXACT = 1 << 53  # integers up to here are exact as doubles
 _BIGINT = "9223372036854775808"  # 2^63: a BIGINT is below it
 _MICROSECONDS = {"s": "{} * 1000000", "ms": "{} * 1000", "us": "{}", "ns": "{} // 1000"}
-Replaced = tuple[tuple[str, str, str], ...]  # columns of a file, quoted, what is read in the place of each in SQL, and its type
+Replaced = tuple[tuple[str, str, str], ...]  # of each replaced column: quoted name, SQL, type
 
 
 def quoted(text: str, quote: str = '"') -> str:
-    """Return a text as SQL's name, or in single quotes as a value: it may hold anything."""
+    """Return a text quoted for SQL: as a name, or with single quotes as a value. It may hold any characters."""
     return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
 
 
 def as_text(column: str, kind: pa.DataType) -> str:
-    """Return SQL for a column as text: the same for a number whatever its type, null for NaN.
+    """Return SQL that reads a column as text: equal numbers of any type give equal texts, NaN gives null.
 
-    An integer that a later manifest gives as a double, or a decimal with more places, is the same text.
+    An integer gives the same text if a later manifest has it as a double, or as a decimal with more places.
 
     Args:
         column: The column, or an expression, in SQL.
-        kind: Arrow type of it.
+        kind: Its Arrow type.
     """
     if pa.types.is_floating(kind):
         whole = f"{column} = trunc({column}) AND abs({column}) < {_BIGINT}"
@@ -44,19 +45,19 @@ def as_text(column: str, kind: pa.DataType) -> str:
 
 
 def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Replaced, list[str]]:
-    """Group journal files by what has to be read in the place of columns so that each column has one type in all files.
+    """Group journal files by the SQL that replaces their columns, so that each column has one type in all files.
 
     Args:
-        paths: Parquet files of this machine.
+        paths: Local Parquet files.
         database: Connection that reads the values of columns that are integers in one file and doubles in another.
 
     Raises:
-        ArrowTypeError: A file is none that a run wrote.
+        ArrowTypeError: A file was not written by a run.
     """
     schemas = {path: pyarrow.parquet.read_schema(path) for path in paths}
     if fault := next(filter(None, map(foreign, schemas.values())), None):
         raise pa.ArrowTypeError(fault)
-    columns: dict[str, dict[str, pa.Field]] = {}  # the manifests' own: by name, whatever its case, and file
+    columns: dict[str, dict[str, pa.Field]] = {}  # the manifests' columns: by lower-case name, then file
     for path, schema in schemas.items():
         for field in schema:
             if field.name not in JOURNAL.names and not pa.types.is_null(field.type):
@@ -72,7 +73,7 @@ def united(paths: Sequence[str], database: duckdb.DuckDBPyConnection) -> dict[Re
 
 
 def foreign(schema: pa.Schema) -> str | None:
-    """Say why a file's columns are none that a run of any version writes; None where they are."""
+    """Return why no version of a run writes a file with these columns; None if one does."""
     if "id" not in schema.names:
         return "no column id"
     for expected in JOURNAL:
@@ -82,7 +83,7 @@ def foreign(schema: pa.Schema) -> str | None:
 
 
 def _is_alike(kind: pa.DataType, expected: pa.DataType) -> bool:
-    """Tell whether a column of a type can be read as another: older versions wrote narrower numbers and fewer fields."""
+    """Return whether a column of one type can be read as another: older versions wrote narrower numbers and fewer fields."""
     if pa.types.is_null(kind):
         return True
     families = (_is_text, _is_number, pa.types.is_boolean, pa.types.is_list, pa.types.is_timestamp)
@@ -98,13 +99,13 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _replaced(fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
-    """Yield the files in which something else is read in the place of a column, and what."""
+    """Yield the path of each file in which SQL replaces a column, and that SQL."""
     families = {path: _family(field.type) for path, field in fields.items()}
     kinds = set(families.values())
     is_mixed = kinds == {"integer", "double"}
-    of = {name: [path for path in fields if families[path] == name] for name in ("integer", "double")} if is_mixed else {}
-    is_whole = is_mixed and _all(_WHOLE, of["double"], fields, database)
-    is_text = len(kinds) > 1 and not is_whole and not (is_mixed and _all(_EXACT_AS_DOUBLE, of["integer"], fields, database))
+    by_kind = {name: [path for path in fields if families[path] == name] for name in ("integer", "double")} if is_mixed else {}
+    is_whole = is_mixed and _all(_WHOLE, by_kind["double"], fields, database)
+    is_text = len(kinds) > 1 and not is_whole and not (is_mixed and _all(_EXACT_AS_DOUBLE, by_kind["integer"], fields, database))
     for path, field in fields.items():
         column, kind = quoted(field.name), field.type
         plain = _MICROSECONDS[kind.unit].format(column) if pa.types.is_duration(kind) else column
@@ -121,7 +122,7 @@ _EXACT_AS_DOUBLE = f"{{0}} BETWEEN -{_EXACT} AND {_EXACT}"
 
 
 def _all(condition: str, paths: Sequence[str], fields: Mapping[str, pa.Field], database: duckdb.DuckDBPyConnection) -> bool:
-    """Tell whether a condition holds for all values of a column in some files; null is none."""
+    """Return whether a condition holds for all values of a column in some files; nulls are not values."""
     column = condition.format(quoted(fields[paths[0]].name))
     query = f"SELECT coalesce(bool_and({column}), true) FROM read_parquet($paths, union_by_name = true)"  # noqa: S608 (quoted)
     return bool(database.sql(query, params={"paths": list(paths)}).fetchall()[0][0])

@@ -1,9 +1,10 @@
-"""Compaction of the journal: a run's many small files become few, and no reader can tell.
+"""Compaction of the journal: a run's many small files become few, and readers get the same rows.
 
-A merged file has all rows of the files `first` to `last` of one run, in their order; its name is `<run>-<last>-<first>.parquet`,
-right before the last of them, after all others. Who reads it beside all of them, some or none finds the same newest rows: nothing
-hangs on the order in which files come and go. What a merged file covers is not read any more, and is removed by the next call
-only. Who had listed such a file before lists the journal anew (`retries.listing`).
+A merged file has all rows of the files `first` to `last` of one run, in their order. Its name is `<run>-<last>-<first>.parquet`,
+which sorts right before the last of them and after all others. A reader gets the same newest rows whether it reads the merged
+file beside all of them, some or none, so the order in which files appear and disappear does not matter. Files that a merged file
+covers are no longer read; the next call removes them. A reader that had listed such a file lists the journal again
+(`retries.listing`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.storage import Info, uris
 from sep_batch.pipeline.storage.threads import in_threads
 
-FEWEST = 16  # files that are worth a merged one
-MOST_BYTES = 256 << 20  # of the files that one is made of
+FEWEST = 16  # files to merge, at least
+MOST_BYTES = 256 << 20  # total size of the files of one merged file, at most
 GROUP_ROWS = 50_000
 _NAME = re.compile(r"(?P<run>\d+-[0-9a-f]+)-(?P<last>\d+)(?:-(?P<first>\d+))?[.]parquet")
 
@@ -39,29 +40,29 @@ class _File:
 
     @classmethod
     def of(cls, info: Info) -> _File:
-        """Read a file's name; one that no run wrote is a run of its own."""
+        """Parse a file's name; a file with a name that no run gives counts as a run of its own."""
         name = _NAME.fullmatch(uris.name(info.uri))
         if name is None:
             return cls(info.uri, info.bytes, uris.name(info.uri), 0, 0)
         return cls(info.uri, info.bytes, name["run"], int(name["first"] or name["last"]), int(name["last"]))
 
     def covers(self, other: _File) -> bool:
-        """Tell whether all rows of another file of the run are in this one."""
+        """Return whether all rows of another file of the run are in this one."""
         return self != other and self.first < self.last and self.first <= other.first and other.last <= self.last
 
 
 def needed(infos: Iterable[Info]) -> list[str]:
-    """Return the journal files that have to be read: those that no merged one covers, by name."""
+    """Return the URIs of the journal files to read: those that no merged file covers."""
     return [file.uri for file in _sorted_out(infos)[0]]
 
 
 def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
-    """Remove what earlier calls have merged, and merge what there is of small files.
+    """Remove the files that earlier calls have merged, and merge small files.
 
     Args:
-        folder: The journal's.
-        scratch: Folder of this machine for merged files; where the journal is on a disk, on the same one.
-        check: Called before each write; raises where the run may write no more.
+        folder: Folder of the journal.
+        scratch: Local folder for merged files; on the journal's disk if the journal is on a disk.
+        check: Called before each write; raises if the run may no longer write.
     """
     files, covered = _sorted_out(storage.find(folder))
     check()
@@ -80,21 +81,21 @@ def compact(folder: str, scratch: Path, check: Callable[[], None]) -> None:
 
 def _sorted_out(infos: Iterable[Info]) -> tuple[list[_File], list[_File]]:
     runs: dict[str, list[_File]] = defaultdict(list)
-    for one in infos:
-        is_hidden = uris.name(one.uri).startswith(".")  # a Mac's or NFS's own
-        if one.uri.endswith(".parquet") and uris.parent(one.uri).endswith(f"/{layout.JOURNAL}") and not is_hidden:
-            file = _File.of(one)
+    for info in infos:
+        is_hidden = uris.name(info.uri).startswith(".")  # macOS and NFS make such files
+        if info.uri.endswith(".parquet") and uris.parent(info.uri).endswith(f"/{layout.JOURNAL}") and not is_hidden:
+            file = _File.of(info)
             runs[file.run].append(file)
     files, covered = list[_File](), list[_File]()
-    for of_run in runs.values():
-        merged = [file for file in of_run if file.first < file.last]
-        for file in of_run:
+    for run_files in runs.values():
+        merged = [file for file in run_files if file.first < file.last]
+        for file in run_files:
             (covered if any(other.covers(file) for other in merged) else files).append(file)
     return files, covered
 
 
 def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
-    """Yield files of one run that follow one another without a gap, as many as may be merged."""
+    """Yield groups of consecutive files of one run, each group small enough to be merged."""
     group, size = list[_File](), 0
     for file in files:
         size += file.bytes
@@ -106,7 +107,7 @@ def _groups(files: Iterable[_File]) -> Iterator[list[_File]]:
 
 
 def _merge(group: Sequence[_File], path: Path) -> int:
-    """Write the rows of files that have the same columns into one; return how many files those are, from the first on."""
+    """Merge the first files of a group, up to one with other columns, into one file; return how many."""
     tables = in_threads(_read, group)
     if (first := next(tables)) is None:
         return 0
@@ -117,7 +118,7 @@ def _merge(group: Sequence[_File], path: Path) -> int:
                 break
             count += 1
             waiting.append(table)
-            if sum(one.num_rows for one in waiting) >= GROUP_ROWS:
+            if sum(part.num_rows for part in waiting) >= GROUP_ROWS:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting = []
         if waiting:
@@ -126,7 +127,7 @@ def _merge(group: Sequence[_File], path: Path) -> int:
 
 
 def _read(file: _File) -> pa.Table | None:
-    """Read a journal file; None where it cannot be: whoever opens the journal will say so."""
+    """Read a journal file; None if it is unreadable: opening the journal reports that."""
     try:
         return pyarrow.parquet.read_table(io.BytesIO(storage.read(file.uri)))
     except (pa.ArrowException, OSError):

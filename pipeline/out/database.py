@@ -1,4 +1,4 @@
-"""The journal while it is read: its files as tables of DuckDB."""
+"""The journal for readers: its files as views of DuckDB."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 from sep_batch.pipeline.storage.threads import in_threads
 
-IS_DAMAGED = "truncated OR skipped_packets > 0"  # in SQL, of a track that is ok: not all of its file could be decoded
-DUCKDB: dict[str, str | int | bool] = {  # what does not fit is spilled; each thread needs some of it
+IS_DAMAGED = "truncated OR skipped_packets > 0"  # SQL, for rows that are ok: not all of the file could be decoded
+DUCKDB: dict[str, str | int | bool] = {  # beyond the limit DuckDB spills to disk; each thread needs some of the memory
     "memory_limit": "640MB",
     "threads": 4,
     "preserve_insertion_order": False,
 }
-_COLUMNS_FILE = "columns.parquet"  # no rows: a journal older than a column reads on, with nulls
+_COLUMNS_FILE = "columns.parquet"  # all columns and no rows: a journal older than a column has nulls in it
 
 
 @dataclass(frozen=True)
 class JournalDatabase:
     """The journal, opened for SQL.
 
-    A manifest may name its columns as it likes. So what is asked of the journal's own columns is asked of views that have no
-    others, where no name can mean two things; those with the manifests' columns as well begin with `whole_`.
+    A manifest may name its columns as it likes. Queries of the journal's own columns therefore use views that have no others, so
+    that no name is ambiguous. The names of views with the manifests' columns as well begin with `whole_`.
 
     Attributes:
-        database: Has the views `rows`, all of every run, and `newest`, one per id, the newest by file name, then position, both
-            also as `whole_rows` and `whole_newest`; and `newest_places`, where the newest are.
-        files: How many journal files they are made of.
-        unreadable: The files that are left out, by URI, and why.
-        folder: Folder of this machine for temporary files; removed when the journal is closed.
+        database: Connection with the views `rows`, all rows of every run, and `newest`, one row per id, the newest by file name,
+            then position; both also as `whole_rows` and `whole_newest`. `newest_places` has the positions of the newest rows.
+        files: Number of journal files that the views read.
+        unreadable: Reasons why files are left out, by URI.
+        folder: Local folder for temporary files; removed when the journal is closed.
     """
 
     database: duckdb.DuckDBPyConnection
@@ -52,27 +52,27 @@ class JournalDatabase:
     folder: Path
 
     def view(self, name: str, paths: Sequence[str]) -> None:
-        """Make two views of Parquet files that have all columns of the journal, older than a column or not.
+        """Create two views of Parquet files; a column that a file is too old to have is null.
 
         Args:
-            name: Name of the view without the manifests' own columns; the one with them is `whole_` and this.
-            paths: Files of this machine. `_sep_file` says from which of them a row is; `_sep_place` its place, ascending in each.
+            name: Name of the view without the manifests' columns; the view with them is `whole_<name>`.
+            paths: Local files. Column `_sep_file` has a row's file, `_sep_place` its position, which ascends within each file.
         """
         selects, files = [], {}
         for number, (pairs, alike) in enumerate(united(paths, self.database).items()):
             replaced = ", ".join(f"{sql} AS {column}" for column, sql, _ in pairs)
             columns = f"* REPLACE ({replaced})" if replaced else "*"
             read = f"read_parquet($files{number}, union_by_name = true, filename = '_sep_file')"
-            place = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
-            selects.append(f"SELECT {columns}, {place} FROM {read}")  # noqa: S608 (names are quoted)
+            position = f"({number}::BIGINT << 56) + (file_index::BIGINT << 32) + file_row_number AS _sep_place"
+            selects.append(f"SELECT {columns}, {position} FROM {read}")  # noqa: S608 (names are quoted)
             files[f"files{number}"] = [str(self.folder / _COLUMNS_FILE), *alike]
         self.database.sql(" UNION ALL BY NAME ".join(selects), params=files).create_view(f"whole_{name}")
         self.narrow(name)
 
     def narrow(self, name: str) -> None:
-        """Make a view of the journal's own columns, and of `_sep_file` and `_sep_place`, of one that begins with `whole_`."""
+        """Create the view `name` of `whole_<name>`: the journal's own columns, `_sep_file` and `_sep_place`."""
         columns = ", ".join(JOURNAL.names)
-        self.database.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns}, _sep_file, _sep_place FROM whole_{name}")  # noqa: S608 (ours)
+        self.database.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns}, _sep_file, _sep_place FROM whole_{name}")  # noqa: S608 (constants)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[JournalDataba
 
     Args:
         out: OUT.
-        skip_unreadable: Read every file through first, and leave out and name what cannot be read.
+        skip_unreadable: Read every file through first; leave out unreadable ones, and name them in `unreadable`.
 
     Raises:
         NotRunnableError: A file cannot be read.
@@ -99,7 +99,7 @@ def opened(out: str, *, skip_unreadable: bool = False) -> Iterator[JournalDataba
 def _open(
     out: str, connection: duckdb.DuckDBPyConnection, folder: Path, *, skip_unreadable: bool
 ) -> tuple[JournalDatabase, dict[str, str]]:
-    """List the journal and make its views; return also the path on this machine of each of its files, by URI."""
+    """List the journal and create its views; return also the local path of each of its files, by URI."""
     files = compaction.needed(storage.find(layout.journal_folder(out)))
     paths = dict(zip(files, in_threads(partial(here, folder=folder), files), strict=True))
     unreadable = {uri: why for uri, path in paths.items() if (why := fault(path))} if skip_unreadable else {}
@@ -110,7 +110,7 @@ def _open(
     connection.sql("SET TimeZone = 'UTC'")
     with _faults_named(out, paths, skip_unreadable=skip_unreadable):
         journal.view("rows", [path for uri, path in paths.items() if uri not in unreadable])
-        connection.sql(  # what sorts holds no more of a row than this: rows are wide
+        connection.sql(  # the sort holds no other columns: rows are wide
             "CREATE OR REPLACE VIEW newest_places AS SELECT _sep_place FROM rows QUALIFY row_number() "
             "OVER (PARTITION BY id ORDER BY parse_filename(_sep_file) DESC, _sep_place DESC) = 1"
         )
@@ -121,7 +121,7 @@ def _open(
 
 @contextmanager
 def _faults_named(out: str, paths: Mapping[str, str], *, skip_unreadable: bool) -> Iterator[None]:
-    """Say of what reading the journal's files raises which of them is removed or torn."""
+    """Turn errors of reading the journal into errors that name the removed or damaged file."""
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -133,10 +133,10 @@ def _faults_named(out: str, paths: Mapping[str, str], *, skip_unreadable: bool) 
 
 
 def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
-    """Refuse a journal of which files are gone that were listed: a run has merged them.
+    """Refuse a journal if files that were listed are gone: a run has merged them.
 
     Raises:
-        JournalChangedError: So it is.
+        JournalChangedError: A listed file is gone.
     """
     gone = {uri for uri, path in paths.items() if not Path(path.removeprefix("file://")).exists()}
     if gone and (removed := gone - {info.uri for info in storage.find(layout.journal_folder(out))}):
@@ -144,7 +144,7 @@ def _refuse_removed(out: str, paths: Mapping[str, str]) -> None:
 
 
 def here(uri: str, folder: Path) -> str:
-    """Return an object as a path on this machine, for DuckDB; a large one is copied range by range."""
+    """Return a local path of an object, for DuckDB; a remote object is copied, a large one range by range."""
     if uris.is_local(uri):
         return uri
     path = folder / uris.name(uri)
@@ -155,10 +155,10 @@ def here(uri: str, folder: Path) -> str:
 
 
 def fault(path: str) -> str | None:
-    """Say why a file cannot be read as rows of the journal; None where it can."""
+    """Return why a file cannot be read as rows of the journal; None if it can."""
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        for _ in file.iter_batches():  # a footer alone does not tell
+        for _ in file.iter_batches():  # the footer alone does not show damage
             pass
     except (pa.ArrowException, OSError) as error:
         return str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Ids of the tracks that came out of a pass, in 16 bytes each; the others of its plan were lost."""
+"""Ids of the tracks that finished in a pass, in 16 bytes each; the other tracks of its plan were lost."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import pyarrow as pa
 
 from sep_batch.pipeline.out.plan import read_plans
 
-_BYTES = 16  # two of 10 million ids have one digest once in 10^24 catalogs
+_BYTES = 16  # among 10 million ids, two share a digest once in 10^24 catalogs
 
 
 class FinishedIds:
-    """The ids that were seen."""
+    """Digests of the ids of finished tracks."""
 
     def __init__(self) -> None:
         self._digests = bytearray()
 
     def __len__(self) -> int:
-        """Return how many were added."""
+        """Return the number of ids added."""
         return len(self._digests) // _BYTES
 
     def add(self, ids: Iterable[str]) -> None:
-        """Take more of them."""
+        """Add ids."""
         for id in ids:
             self._digests += _digest(id)
 
     @property
     def distinct(self) -> int:
-        """How many different ones were added."""
-        return len(self._known())
+        """Number of different ids added."""
+        return len(self._distinct())
 
     def lost(self, plan: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the tracks of a plan's files that were not seen.
+        """Yield the tracks of a plan's files whose ids were not added.
 
         Args:
-            plan: The files' URIs.
+            plan: URIs of the files.
         """
-        known = self._known()
+        digests = self._distinct()
         for block in read_plans(plan):
-            ids = np.frombuffer(b"".join(map(_digest, block.column("id").to_pylist())), known.dtype)
-            nearest = known[np.searchsorted(known, ids).clip(max=len(known) - 1)] if len(known) else np.zeros_like(ids)
+            ids = np.frombuffer(b"".join(map(_digest, block.column("id").to_pylist())), digests.dtype)
+            nearest = digests[np.searchsorted(digests, ids).clip(max=len(digests) - 1)] if len(digests) else np.zeros_like(ids)
             if lost := block.filter(pa.array(nearest != ids)):
                 yield lost
 
-    def _known(self) -> np.ndarray:
+    def _distinct(self) -> np.ndarray:
         return np.unique(np.frombuffer(self._digests, f"S{_BYTES}"))
 
 

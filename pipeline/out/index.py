@@ -1,6 +1,6 @@
-"""The index: a pure function of the journal, one row per id, the newest, ordered by id.
+"""The index: a pure function of the journal, the newest row of each id, ordered by id.
 
-It is made when a run ends, and may be made again at any time.
+A run publishes it at its end. It can be made again at any time.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from sep_batch.pipeline.storage import uris
 
 
 def publish(out: str, run: str) -> bool:
-    """Write the index from the journal; tell whether there was anything to write."""
+    """Write the index from the journal; return False if the journal has no files."""
     with opened(out) as journal, beside(out, run) as folder:
         if not journal.files:
             return False
         path, bounds = folder / layout.INDEX_FILE, sort_by_id.bounds(journal.database)
         newest = np.sort(journal.database.sql("FROM newest_places").fetchnumpy()["_sep_place"])
-        rows = _of(newest, journal.database.sql("FROM whole_rows").to_arrow_reader(sort_by_id.BATCH_ROWS))
+        rows = _rows_at(newest, journal.database.sql("FROM whole_rows").to_arrow_reader(sort_by_id.BATCH_ROWS))
         with tempfile.TemporaryDirectory(dir=folder) as ranges:
             sort_by_id.write(rows, bounds, Path(ranges), path)
         storage.put_file(f"{out}/{layout.INDEX_FILE}", path)
     return True
 
 
-def _of(places: np.ndarray, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    """Return the rows at some places, which ascend, as the index has them; a join in the database would hold many of them."""
+def _rows_at(positions: np.ndarray, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Return the rows at ascending positions, with the index's columns; a join in the database would hold many rows."""
     columns = [field for field in rows.schema if field.name not in ("_sep_file", "_sep_place")]
     schema = pa.schema(columns, {SCHEMA_KEY: SCHEMA_VERSION})
 
     def chosen() -> Iterator[pa.RecordBatch]:
         for batch in rows:
-            batch_places = batch.column("_sep_place").to_numpy()
-            is_one = places[np.searchsorted(places, batch_places).clip(max=len(places) - 1)] == batch_places
-            yield batch.filter(pa.array(is_one)).select(schema.names).cast(schema)
+            batch_positions = batch.column("_sep_place").to_numpy()
+            is_newest = positions[np.searchsorted(positions, batch_positions).clip(max=len(positions) - 1)] == batch_positions
+            yield batch.filter(pa.array(is_newest)).select(schema.names).cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, chosen())
 
 
 def compact(out: str, run: str, *, check: Callable[[], None]) -> None:
-    """Make few files of the journal's many, before it is read.
+    """Merge the journal's small files, before it is read.
 
     Args:
         out: OUT.
-        run: The name of the run that holds OUT.
-        check: Raises where that may write no more.
+        run: Name of the run that holds OUT's lease.
+        check: Raises if that run may no longer write.
     """
     with beside(out, run) as folder:
         compaction.compact(layout.journal_folder(out), folder, check)
@@ -64,7 +64,7 @@ def compact(out: str, run: str, *, check: Callable[[], None]) -> None:
 
 @contextmanager
 def beside(out: str, run: str) -> Iterator[Path]:
-    """Yield a folder of this machine for files that are put into OUT then; where that is on a disk, on the same one."""
+    """Yield a local folder for files that are about to be put into OUT; on OUT's disk if OUT is on a disk."""
     if uris.is_local(out):
         folder = Path(layout.parts_folder(out, run))
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +78,6 @@ def read(out: str) -> pa.Table:
     """Read the published index.
 
     Raises:
-        NotFound: None was published.
+        NotFound: No index was published.
     """
     return pyarrow.parquet.read_table(io.BytesIO(storage.read(f"{out}/{layout.INDEX_FILE}")))

@@ -1,4 +1,4 @@
-"""The journal while it is written: a row in it is the commit of a track."""
+"""The journal for writers: a row in it is the commit of a track."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from sep_batch.pipeline.storage import uris
 
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
-_JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # the second is an export's
+_JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # .shards: an export's
 
 
 def new_run(out: str) -> str:
-    """Return a run's name: 1 + the highest in the journal, and four random hex digits."""
+    """Return a new run's name: 1 + the highest number in the journal, and four random hex digits."""
     return new_run_after(uris.name(info.uri) for info in storage.find(layout.journal_folder(out)))
 
 
 def new_run_after(names: Iterable[str]) -> str:
-    """Return a run's name that is newer than those which files of a journal have."""
+    """Return a run's name that is newer than the names of a journal's files."""
     numbers = [int(match[1]) for name in names if (match := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
 
 
 class Journal:
-    """Takes finished rows and makes them durable: every 1,000, every `flush_s` seconds, and at the end however it ends."""
+    """Writes finished rows: every 1,000 rows, every `flush_s` seconds, and at the end, even after an error."""
 
     def __init__(self, out: str, run: str, *, check: Callable[[], None], flush_s: float = FLUSH_S) -> None:
         """Begin a run's journal.
@@ -43,7 +43,7 @@ class Journal:
         Args:
             out: OUT.
             run: The run's name.
-            check: Called before each flush; raises where the run may write no more.
+            check: Called before each flush; raises if the run may no longer write.
             flush_s: Seconds between two flushes.
         """
         self.out, self.run, self._check, self._flush_s = out, run, check, flush_s
@@ -64,11 +64,11 @@ class Journal:
         self.flush()
 
     def add(self, rows: pa.Table) -> None:
-        """Take finished rows of a flow.
+        """Add finished rows of a flow.
 
         Raises:
-            TrackError: Storage did not take an earlier flush.
-            LeaseHeldError: Another run has taken OUT over.
+            TrackError: Storage refused an earlier flush.
+            LeaseHeldError: Another run has taken over OUT.
         """
         if self._failure:
             raise self._failure

@@ -1,4 +1,4 @@
-"""Paths of files in OUT, and in DEST of an export. All that is ours but the stems and the index lies below `_sep/`."""
+"""Paths of files in OUT, and in an export's DEST. Everything internal lies below `_sep/`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ JOURNAL = "_sep/journal"
 
 
 def journal_folder(out: str) -> str:
-    """Return where the journal lies."""
+    """Return the folder of the journal."""
     return f"{out}/{JOURNAL}"
 
 
 def parts_folder(out: str, run: str) -> str:
-    """Return where a run's unfinished work lies: temporary files and parts."""
+    """Return the folder of a run's unfinished work: temporary files and parts."""
     return f"{out}/{PARTS}/{run}"
 
 
 def plan_folder(out: str, run: str) -> str:
-    """Return where a run's plan lies."""
+    """Return the folder of a run's plan."""
     return f"{out}/{PLAN}/{run}"
 
 
 def lease_folder(out: str) -> str:
-    """Return where the lease lies."""
+    """Return the folder of the lease."""
     return f"{out}/_sep/lease"

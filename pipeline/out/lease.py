@@ -1,11 +1,12 @@
-"""The lease: which run works on OUT. It saves work; no safety rests on it, since a run only ever adds to the journal.
+"""The lease: which run works on OUT. It saves work; correctness does not rest on it, since a run only ever adds to the journal.
 
-`OUT/_sep/lease/<n>.json` is created where there is none; who created the highest n holds the lease, and rewrites it as a sign
-of life. A lease is over when its run ended it, when its process is gone from this machine, when it is empty, or when it did not
-change for `DEAD_S` of somebody's watching. Who finds it so creates n + 1, and of many one wins. The highest is never removed.
+`OUT/_sep/lease/<n>.json` is created only if it does not exist. The run that created the highest n holds the lease, and rewrites
+it as a heartbeat. A lease is over when its run ended it, when its process is gone from this machine, or when another run has
+watched it for `DEAD_S` (for `LOOK_S` if it is empty) and it did not change. That run creates n + 1; of several, one wins. The
+highest is never removed.
 
-Clocks of two machines differ, so how old a sign of life is, the storage says itself: by the time at which it was written, and
-that of an object which is written beside it now.
+Clocks of two machines differ, so the storage's own clock measures the age of a heartbeat: the lease's modification time is
+compared with that of an object written beside it now.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from sep_batch.pipeline.storage.retries import listing
 
 BEAT_S = 20.0
 DEAD_S = 90.0
-LOOK_S = 2.0  # between two looks at somebody else's lease
-_CLOCK = "clock"  # the object whose time of writing is the storage's time
-_AHEAD_S = 5.0  # that a lease may be written after it was read; beyond it, the storage's clock was set back
-_FILE = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,17})[.]json")  # as `_uri` writes numbers, and no other way
+LOOK_S = 2.0  # between two reads of another run's lease
+_CLOCK = "clock"  # object whose modification time is the storage's time
+_AHEAD_S = 5.0  # that a lease may be younger than the clock object; beyond it, the storage's clock was set back
+_FILE = re.compile(r"(0[0-9]{5}|[1-9][0-9]{5,17})[.]json")  # numbers exactly as `_uri` writes them
 _RUN = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,16}")
-_SHOWN_CHARS = 60  # of a name, in a message
+_SHOWN_CHARS = 60  # of a value, in a message
 
 
 @dataclass(frozen=True)
-class Found:
-    """A lease as it lies there: its number, bytes, what they say (nothing, where they are no JSON), and when it was written."""
+class StoredLease:
+    """A lease as stored: its number, its bytes, their fields (none if they are no JSON), and its modification time."""
 
     number: int
     content: bytes
@@ -51,12 +52,12 @@ class Found:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether its run has ended it, or is gone from this machine."""
+        """True if its run has ended it, or is gone from this machine."""
         return bool(self.says.get("ended")) or (self.says.get("machine") == _machine() and not _lives(self.says))
 
     @property
     def silent_s(self) -> float:
-        """Seconds since its last sign of life, by the storage's clock and this machine's, which may differ."""
+        """Seconds since its last heartbeat, from the storage's clock to this machine's, which may differ."""
         try:
             at = self.modified or datetime.fromisoformat(self.says["at"])
             return (datetime.now(UTC) - at).total_seconds()
@@ -64,25 +65,25 @@ class Found:
             return DEAD_S
 
     def __str__(self) -> str:
-        known = (uris.printable(str(self.says.get(name, "?")), _SHOWN_CHARS) for name in ("run", "host", "pid", "since"))
-        return "run {} on {} (pid {}) works on it since {}".format(*known)
+        values = (uris.printable(str(self.says.get(name, "?")), _SHOWN_CHARS) for name in ("run", "host", "pid", "since"))
+        return "run {} on {} (pid {}) has been working on it since {}".format(*values)
 
 
 @listing
-def newest(out: str) -> Found | None:
-    """Return OUT's highest lease, None where there was never one.
+def newest(out: str) -> StoredLease | None:
+    """Return OUT's highest lease; None if there was never one.
 
-    Where the highest was removed before it could be read, there is a higher one.
+    If the highest was removed before it could be read, there is a higher one, and the leases are listed again.
     """
     number = max(_numbers(out), default=None)
     if number is None:
         return None
     content, modified = storage.read(_uri(out, number)), storage.info(_uri(out, number)).modified
-    return Found(number, content, _said(content), modified)
+    return StoredLease(number, content, _fields(content), modified)
 
 
-def _said(content: bytes) -> dict[str, Any]:
-    """Return what a lease says, without what no run writes: its words go into messages, and a run's name into paths."""
+def _fields(content: bytes) -> dict[str, Any]:
+    """Return a lease's fields, without those that no run writes so: they go into messages, and the run's name into paths."""
     try:
         says = json.loads(content)
     except (ValueError, RecursionError):
@@ -102,17 +103,17 @@ def hold(out: str, *, wait_s: float = 0.0) -> Iterator[Lease]:
 
     Args:
         out: OUT.
-        wait_s: How long to wait where another run holds it.
+        wait_s: Seconds to wait while another run holds it.
 
     Raises:
-        LeaseHeldError: Another run holds it, and still does after that time.
+        LeaseHeldError: Another run still holds it after that time.
     """
     with _take(out, wait_s) as lease:
         yield lease
 
 
 class Lease:
-    """A lease that this run holds, until somebody takes it over."""
+    """A lease that this run holds, until another run takes it over."""
 
     def __init__(self, out: str, number: int, says: dict[str, Any]) -> None:
         self._out, self._number, self._says = out, number, says
@@ -126,43 +127,43 @@ class Lease:
     def __exit__(self, *_error: object) -> None:
         self._ended.set()
         self._thread.join()
-        with contextlib.suppress(errors.TrackError):  # whoever comes next will see that this process is gone
+        with contextlib.suppress(errors.TrackError):  # the next run sees that this process is gone
             self.tell(ended=True)
 
     def check(self) -> None:
-        """Make sure that nobody has taken the lease over.
+        """Check that no other run has taken over the lease.
 
         Raises:
-            LeaseHeldError: Somebody has.
+            LeaseHeldError: Another run has.
         """
         if (highest := max(_numbers(self._out), default=0)) > self._number:
-            raise errors.LeaseHeldError(f"OUT {self._out}: another run took it over (lease {highest}); this one ends")
+            raise errors.LeaseHeldError(f"OUT {self._out}: another run took it over (lease {highest}); this run ends")
 
-    def tell(self, **words: object) -> None:
-        """Say more in the lease, as `run=...`; it is a sign of life too."""
-        self._says |= words | {"at": _now()}
+    def tell(self, **fields: object) -> None:
+        """Set fields of the lease, as `run=...`; this is a heartbeat too."""
+        self._says |= fields | {"at": _now()}
         storage.put(_uri(self._out, self._number), _bytes(self._says), scratch=layout.parts_folder(self._out, "lease"))
 
     def _beat_often(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with contextlib.suppress(errors.TrackError):  # the next beat may come through; the journal says what does not
+            with contextlib.suppress(errors.TrackError):  # the next heartbeat may succeed; the journal reports storage that fails
                 self.tell()
 
 
 def _take(out: str, wait_s: float) -> Lease:
     begun = changed = time.monotonic()
-    seen: bytes | None = None
-    is_alive: bool | None = None  # as far as it is known
+    last_content: bytes | None = None
+    is_alive: bool | None = None  # None while it is unknown
     while True:
         holder, now = newest(out), time.monotonic()
-        if holder and holder.content != seen:
-            is_alive = None if seen is None else True
-            seen, changed = holder.content, now
+        if holder and holder.content != last_content:
+            is_alive = None if last_content is None else True
+            last_content, changed = holder.content, now
         if holder is None or holder.is_over or now - changed >= (DEAD_S if holder.content else LOOK_S):
             if lease := _created(out, holder.number + 1 if holder else 1):
                 return lease
             continue
-        # one that may be dead is watched until it is known to be, whether or not somebody waits
+        # a lease that may be dead is watched until that is certain, even with wait_s = 0
         if now - begun >= wait_s:
             is_alive = _is_fresh(out, holder) if is_alive is None else is_alive
             if is_alive and holder.content:
@@ -170,8 +171,8 @@ def _take(out: str, wait_s: float) -> Lease:
         time.sleep(LOOK_S)
 
 
-def _is_fresh(out: str, holder: Found) -> bool:
-    """Tell whether a lease was written less than `DEAD_S` ago, by the storage's own clock; False where that is not known."""
+def _is_fresh(out: str, holder: StoredLease) -> bool:
+    """Return whether a lease was written less than `DEAD_S` ago, by the storage's own clock; False if that is unknown."""
     if holder.modified is None:
         return False
     uri = f"{layout.lease_folder(out)}/{_CLOCK}"
@@ -186,7 +187,7 @@ def _created(out: str, number: int) -> Lease | None:
     if not storage.create(_uri(out, number), _bytes(says)):
         return None
     numbers = _numbers(out)
-    if max(numbers) > number:  # another run had created this one, and a later run has removed it
+    if max(numbers) > number:  # this number had existed, and a later run has removed it
         storage.remove(_uri(out, number))
         return None
     for older in numbers:
@@ -196,7 +197,7 @@ def _created(out: str, number: int) -> Lease | None:
 
 
 def _numbers(out: str) -> list[int]:
-    matches = (_FILE.fullmatch(uris.name(one.uri)) for one in storage.find(layout.lease_folder(out)))
+    matches = (_FILE.fullmatch(uris.name(info.uri)) for info in storage.find(layout.lease_folder(out)))
     return [int(match[1]) for match in matches if match]
 
 
@@ -213,12 +214,12 @@ def _now() -> str:
 
 
 def _machine() -> str:
-    """Return what only processes that can see each other's ids share: the machine's boot, and their namespace."""
+    """Return a text that only processes which see each other's ids share: boot id and pid namespace."""
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
 
 
 def _born(pid: int) -> int | None:
-    """Return when a process began, in ticks since the boot; None where there is none: ids are used again."""
+    """Return a process's start time, in ticks since boot; None if it is gone. Process ids are used again."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

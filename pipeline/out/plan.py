@@ -1,7 +1,7 @@
-"""The plan: of the manifest's tracks, those that are left to do, and why; on its way to the flow in files of some blocks each.
+"""The plan: the manifest's tracks that are left to do, with reasons, written for the flow in files of some blocks each.
 
-What the journal says of the tracks is joined in DuckDB, which spills to disk, and of the answer two numbers a track are kept: a
-catalog is never a Python object a track.
+DuckDB, which spills to disk, joins the tracks with the journal. Two numbers a track are kept of the result: no catalog becomes
+one Python object a track.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sep_batch.pipeline.manifest.ids import made_id
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.storage.threads import in_threads
 
-MAX_ATTEMPTS = 3  # over all runs, of a transient failure
+MAX_ATTEMPTS = 3  # of a track with a transient failure, over all runs
 PLAN_BLOCK_ROWS = 64
-FEWEST_FILES = 1_000  # of a plan that has so many blocks: up to here each has a file of its own, and all are read at once
-MOST_BLOCKS_PER_FILE = 64  # 1 MB; each file is a read task, of which Ray Data plans 150,000 in minutes and 2,500 in no time
-_FILES_AT_ONCE = 8  # written, or read by the driver; eight times as many are held
-ROWS_AT_ONCE = 65_536  # of a plan, on its way into blocks
+FEWEST_FILES = 1_000  # if there are so many blocks: up to here each block is a file, so that all are read at once
+MOST_BLOCKS_PER_FILE = 64  # 1 MB; each file is a read task: Ray Data plans 150,000 in minutes, 2,500 in no time
+_FILES_AT_ONCE = 8  # written or read by the driver; eight times as many are in memory
+ROWS_AT_ONCE = 65_536  # of a plan, handled at once
 Retry = Literal["none", "transient", "suspect", "all"]
 Reason = Literal[
     "new",
@@ -45,19 +45,19 @@ Reason = Literal[
 ]
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
-_BAD_ROW = _REASONS.index("bad_row")  # what the flow does not take: this, and what is settled
-_SETTLED = _REASONS.index("done")  # and from here on: what is not done again
-# Rows of the journal, named `was`, that are ok by decoding rules of before there were numbers, and that today's may decode
-# otherwise: more than two channels, packets that were left out, and Ogg, whose chains were not read.
+_BAD_ROW = _REASONS.index("bad_row")  # the flow takes the codes below
+_SETTLED = _REASONS.index("done")  # codes from here on need no work
+# Rows of the journal, named `was`, that are ok, were decoded before decoding rules had numbers, and may decode differently today:
+# more than two channels, skipped packets, and Ogg, whose chains were not read.
 SUSPECT = """status = 'ok' AND decode_rules IS NULL AND (source_channels > 2 OR skipped_packets > 0
     OR source_codec IN ('vorbis', 'opus', 'speex') OR regexp_matches(lower(was.uri), '[.](og[agx]|opus|spx)([?#].*)?$'))"""
-# Rows that say of a track that a package of this machine was missing, as they did until that ended the run.
+# Failed rows of versions that blamed the track if a package was missing on the machine; today that ends the run.
 _PACKAGE_MISSED = (
     """error_class = 'bad_uri' AND regexp_matches(error, '[Ii]nstall (gcsfs|adlfs) to access [A-Z][A-Za-z0-9 ]+$')"""
 )
 _SOURCE = ("uri", "offset_s", "duration_s", "source_etag")
-# On a disk an etag is the time of the last change and, since there are rows with it, the size: rows of before have their own
-# size, and lists of before may lack it.
+# On a disk an etag is the modification time and the size. Older versions left out the size: older rows have it in a column of its
+# own, and older lists may lack it.
 _SAME_ETAG = """was.source_etag = is_now.source_etag
     OR is_now.source_etag = was.source_etag || coalesce(' ' || was.source_bytes, '')
     OR was.source_etag = is_now.source_etag || ' ' || was.source_bytes"""
@@ -76,7 +76,7 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
         AND coalesce(was.attempts, 1) < $most)
         THEN 'failed_before'
     ELSE 'known_failed' END AS reason
-    FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (ours)
+    FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (constants)
 _VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (uri)
     WHERE status = 'ok' AND starts_with(newest.uri, $below)
     AND NOT list_bool_or([starts_with(newest.uri, path) FOR path IN $unread::VARCHAR[]]) IS TRUE ORDER BY id"""
@@ -88,17 +88,17 @@ _OLD_IDS = """SELECT is_now.place, is_now.id AS new_id, is_now.uri, is_now.offse
         AND was.offset_s IS NOT DISTINCT FROM is_now.offset_s AND was.duration_s IS NOT DISTINCT FROM is_now.duration_s
     GROUP BY ALL"""
 _OF_ANOTHER = f"""SELECT is_now.id, is_now.uri, was.uri FROM is_now JOIN newest AS was USING (id)
-    WHERE was.status = 'ok' AND was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE ORDER BY id"""  # noqa: S608 (ours)
+    WHERE was.status = 'ok' AND was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE ORDER BY id"""  # noqa: S608 (constants)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tracks are left to do, and why each is or is not.
+    """The tracks that are left to do, and the reason why each track of the manifest is or is not.
 
     Attributes:
         listed: The manifest's tracks.
-        codes: Why, of each of them: a place in `Reason`'s names.
-        attempts: How often each was tried so far, where it failed.
+        codes: Reason of each track: its number among the values of `Reason`.
+        attempts: Tries so far of each track that failed and is retried; 0 for others.
     """
 
     listed: pa.Table
@@ -107,66 +107,66 @@ class Plan:
 
     @property
     def reasons(self) -> list[Reason]:
-        """Why each track of the manifest is left to do, or is not; in the manifest's order."""
+        """Reason of each track, in the manifest's order."""
         return [_REASONS[code] for code in self.codes]
 
     @property
     def counts(self) -> Counter[Reason]:
-        """Tracks of the manifest by reason."""
+        """Number of tracks by reason."""
         counts = np.bincount(self.codes, minlength=len(_REASONS)).tolist()
         return Counter({reason: count for reason, count in zip(_REASONS, counts, strict=True) if count})
 
     @property
     def todo(self) -> int:
-        """How many tracks are left to do."""
+        """Number of tracks left to do."""
         return int((self.codes < _BAD_ROW).sum())
 
     @property
     def bad_rows(self) -> pa.Table:
-        """The rows of the manifest that are bad and have no row in the journal yet, `problem` among their columns."""
+        """Bad rows of the manifest that the journal does not settle, `problem` among their columns."""
         return self.listed.filter(pa.array(self.codes == _BAD_ROW))
 
     @property
     def tracks(self) -> pa.Table:
-        """What is left to do, in the manifest's order; `attempts` counts the tries so far."""
+        """The tracks left to do, in the manifest's order; `attempts` counts the tries so far."""
         return pa.concat_tables(self.blocks()) if self.todo else self.listed.slice(0, 0)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column of what is left to do; not `attempts`."""
+        """Return one column of the tracks left to do; not `attempts`."""
         return self.listed.column(name).filter(pa.array(self.codes < _BAD_ROW))
 
     def blocks(self) -> Iterator[pa.Table]:
-        """Yield what is left to do, some thousands of tracks at a time."""
+        """Yield the tracks left to do, some thousands at a time."""
         listed = self.listed.drop_columns([name for name in (PROBLEM,) if name in self.listed.column_names])
         column = listed.column_names.index("attempts")
         for start in range(0, listed.num_rows, ROWS_AT_ONCE):
             near = slice(start, start + ROWS_AT_ONCE)
             block, is_left = listed.slice(start, ROWS_AT_ONCE), self.codes[near] < _BAD_ROW
             block = block.set_column(column, block.schema.field(column), pa.array(self.attempts[near]))
-            yield block if is_left.all() else block.filter(pa.array(is_left))  # where all are, nothing is copied
+            yield block if is_left.all() else block.filter(pa.array(is_left))  # if all are left, nothing is copied
 
     def first(self, reason: Reason) -> dict[str, Any]:
-        """Return the first track of a reason, by column."""
+        """Return the first track with a reason, by column."""
         row: dict[str, Any] = self.listed.slice(int(np.argmax(self.codes == _REASONS.index(reason))), 1).to_pylist()[0]
         return row
 
 
 def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha256: str, retry: Retry) -> Plan:
-    """Subtract from the manifest's tracks what is done, and what failed and shall not be tried again.
+    """Return the plan: tracks that are done, or failed and are not retried, are left out.
 
     Args:
         tracks: Tracks of the manifest, with ids.
-        journal: Its view or table `newest` has the newest row of every id.
-        settings_sha256: Of today's settings.
-        retry: Which failures are tried again; `suspect`: transient ones, and what is done but suspect.
+        journal: Connection whose view or table `newest` has the newest row of every id.
+        settings_sha256: SHA-256 of the current settings.
+        retry: Failures to retry; `suspect` retries transient ones, and tracks that are done but suspect.
     """
     tracks = _with_old_ids(tracks, journal)
     codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
     _register(tracks, journal)
-    asked = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
-    for batch in journal.sql(_PAST, params=asked).to_arrow_reader(ROWS_AT_ONCE):
-        place = batch["place"].to_numpy()
-        codes[place], attempts[place] = batch["code"], batch["attempts"]
+    parameters = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
+    for batch in journal.sql(_PAST, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
+        positions = batch["place"].to_numpy()
+        codes[positions], attempts[positions] = batch["code"], batch["attempts"]
     journal.unregister("is_now")
     if PROBLEM in tracks.column_names:
         codes[tracks.column(PROBLEM).is_valid().to_numpy() & (codes < _SETTLED)] = _BAD_ROW
@@ -174,17 +174,17 @@ def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha
 
 
 def _register(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> None:
-    places = pa.array(np.arange(tracks.num_rows))
-    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", places))
+    positions = pa.array(np.arange(tracks.num_rows))
+    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", positions))
 
 
 def _is_empty(journal: duckdb.DuckDBPyConnection) -> bool:
-    """Tell whether a journal has no row: nothing of a million tracks need be held beside it."""
+    """Return whether a journal has no rows: then a million tracks need not be copied to be joined with it."""
     return not journal.execute("SELECT 1 FROM newest LIMIT 1").fetchall()
 
 
 def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Give tracks whose ids were made the ids that the journal has of their sources: earlier versions made others."""
+    """Replace ids made here by those that the journal has for the same sources: earlier versions made other ids."""
     if _is_empty(journal):
         return tracks
     _register(tracks, journal)
@@ -201,11 +201,11 @@ def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Ta
 
 
 def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
-    """Return ids that the journal has of another source than the manifest, with both URIs, the manifest's first.
+    """Return ids that have another source in the journal than in the manifest, with both URIs, the manifest's first.
 
     Args:
         plan: Plan of a manifest.
-        journal: As `make_plan` takes it.
+        journal: Connection, as `make_plan` takes it.
     """
     if _is_empty(journal):
         return []
@@ -216,20 +216,20 @@ def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str
 
 
 def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the names of what differs between a source and what it was; an etag that is not known does not."""
+    """Return the names of the fields in which a source differs from its newest row; an unknown etag does not differ."""
     was = journal.execute(_WAS, {"id": source["id"]}).fetchall()[0]
     pairs = zip(_SOURCE, was, strict=True)
     return [name for name, before in pairs if source[name] != before and (name, source[name]) != ("source_etag", None)]
 
 
 def vanished(tracks: pa.Table, folder: str, unread: Sequence[str], journal: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the ids of tracks that were separated from below a folder and are not in its listing any more.
+    """Return the ids of separated tracks whose sources were below a folder and are no longer in its listing.
 
     Args:
-        tracks: The listing's.
+        tracks: Tracks of the listing.
         folder: Folder that was listed.
-        unread: Folders below it that could not be read: what lies there is not known to be gone.
-        journal: As `make_plan` takes it.
+        unread: Folders below it that could not be read: their tracks may still be there, and are not returned.
+        journal: Connection, as `make_plan` takes it.
     """
     journal.register("listed", tracks.select(["uri"]))
     below = {"below": f"{folder.rstrip('/')}/", "unread": [f"{path}/" for path in unread]}
@@ -237,16 +237,16 @@ def vanished(tracks: pa.Table, folder: str, unread: Sequence[str], journal: duck
 
 
 def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_file: int) -> list[str]:
-    """Write a plan as Parquet; several files at once, since storage takes its time for each.
+    """Write a plan as Parquet, several files at once, since each waits for storage.
 
     Args:
         blocks: Tracks that are left to do, in tables of any size.
         put: Called with each file's URI and content, in threads.
-        folder: Where they go.
-        rows_per_file: Tracks a file; the last one has what is left.
+        folder: Folder of the files.
+        rows_per_file: Tracks per file; the last file may have fewer.
 
     Returns:
-        The files' URIs, in the manifest's order.
+        URIs of the files, in the manifest's order.
     """
     files = list[str]()
 
@@ -262,7 +262,7 @@ def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], fo
 
 
 def _even(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Yield tables of so many rows, the last of what is left."""
+    """Yield tables of `rows` rows each; the last may have fewer."""
     left: pa.Table | None = None
     for block in blocks:
         left = pa.concat_tables([left, block]) if left else block
@@ -284,10 +284,10 @@ def read_plans(uris: Iterable[str]) -> Iterator[pa.Table]:
 
 
 def rows_per_block(todo: int, analyze_actors: int) -> int:
-    """Return how many tracks a block of the plan holds: enough blocks that every actor has its share."""
+    """Return the number of tracks per block of the plan, small enough that every actor gets blocks."""
     return max(1, min(PLAN_BLOCK_ROWS, math.ceil(todo / (4 * analyze_actors))))
 
 
 def blocks_per_file(blocks: int) -> int:
-    """Return how many of a plan's blocks go into a file."""
+    """Return the number of blocks per file of the plan."""
     return max(1, min(MOST_BLOCKS_PER_FILE, math.ceil(blocks / FEWEST_FILES)))

@@ -1,7 +1,7 @@
-"""Rows into one Parquet file in the order of their ids, however many they are: spread over ranges of ids first, on disk.
+"""Sorting of rows by id into one Parquet file, however many they are: they are first spread over ranges of ids, on disk.
 
-Rows are wide, thousands of bytes where stems are analysed: a database that sorts a million of them holds gigabytes, or runs out
-of memory. Of these ranges only one is in memory at a time.
+Rows are wide, thousands of bytes if stems are analysed: a database that sorts a million of them holds gigabytes, or runs out of
+memory. Here only one range is in memory at a time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-ROWS = 50_000  # of a range, about
+ROWS = 50_000  # in a range, about
 MOST_RANGES = 300  # each is an open file
 BATCH_ROWS = 10_000
-IDS_A_RANGE = 200  # that are looked at to choose ranges of the same size
+IDS_A_RANGE = 200  # that are sampled to choose ranges of the same size
 
 
 def bounds(database: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return ids that part those of the view `rows` into ranges of some `ROWS`, as some of them, chosen by their hash, tell."""
+    """Return ids that divide the view `rows` into ranges of about `ROWS` rows, from a sample of its ids, chosen by hash."""
     database = database.cursor()
     rows = database.sql("SELECT count(*) FROM rows").fetchall()[0][0]
     ranges = min(MOST_RANGES, math.ceil(rows / ROWS))
@@ -39,21 +39,22 @@ def write(batches: pa.RecordBatchReader, bounds: Sequence[str], folder: Path, pa
 
     Args:
         batches: Rows, in any order; their schema is the file's.
-        bounds: Ids at which another range begins, ascending.
-        folder: For the ranges; it is empty afterwards.
+        bounds: Ids at which a new range begins, ascending.
+        folder: Folder for the ranges; it is empty afterwards.
         path: Path of the file.
     """
     ranges = [folder / f"{number:06d}.arrows" for number in range(len(bounds) + 1)]
     with ExitStack() as stack:
-        writers = [stack.enter_context(_writer(stack.enter_context(pa.OSFile(str(one), "wb")), batches.schema)) for one in ranges]
+        files = [stack.enter_context(pa.OSFile(str(range_path), "wb")) for range_path in ranges]
+        writers = [stack.enter_context(_writer(file, batches.schema)) for file in files]
         for batch in batches:
             for number, rows in _spread(batch, bounds):
                 writers[number].write_batch(rows)
     with pyarrow.parquet.ParquetWriter(path, batches.schema) as writer:
-        for one in ranges:
-            with pa.OSFile(str(one)) as source:
+        for range_path in ranges:
+            with pa.OSFile(str(range_path)) as source:
                 rows = pa.ipc.open_stream(source).read_all()
-            one.unlink()
+            range_path.unlink()
             if rows.num_rows:
                 writer.write_table(rows.combine_chunks().sort_by("id"))
 
@@ -63,7 +64,7 @@ def _writer(sink: pa.NativeFile, schema: pa.Schema) -> pa.ipc.RecordBatchStreamW
 
 
 def _spread(batch: pa.RecordBatch, bounds: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield a batch's rows by the number of the range that they fall in."""
+    """Yield the rows of a batch in each range, with the range's number."""
     if not bounds:
         yield 0, batch
         return

@@ -1,6 +1,6 @@
-"""Tracks whose stems would be written over those of other tracks of OUT, which are not about to be separated themselves.
+"""Tracks whose stems would overwrite those of other tracks of OUT that this run does not separate.
 
-Paths of stems are a text each, and OUT may have millions: they are compared by hashes of 8 bytes, and in full where these agree.
+OUT may have millions of stem paths: they are compared by hashes of 8 bytes, and in full where these agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import ROWS_AT_ONCE, Plan
 from sep_batch.pipeline.settings import Settings
 
-# Where a template keeps ids apart, only stems of another template can lie at a path of its own.
+# If the template gives each id paths of its own, only stems written with other settings can lie at them.
 _OTHERS = """SELECT track.id, track.uri, unnest(track.stems).uri AS path
     FROM (SELECT * FROM newest ANTI JOIN redone USING (id)) AS track
     WHERE status = 'ok' AND (NOT $are_apart OR settings_sha256 IS DISTINCT FROM $settings)"""
@@ -24,7 +24,7 @@ _OTHERS = """SELECT track.id, track.uri, unnest(track.stems).uri AS path
 
 @dataclass(frozen=True)
 class Taken:
-    """A path of a track that is about to be separated, at which another track's stem lies.
+    """A stem path of a track that is about to be separated, at which another track's stem lies.
 
     Attributes:
         uri: Source of the track.
@@ -40,11 +40,11 @@ class Taken:
 
 
 def taken(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[Taken]:
-    """Return the paths that are another track's, one for each pair of tracks.
+    """Return the paths at which another track's stem lies, one for each pair of tracks.
 
     Args:
-        plan: Its tracks are about to be separated.
-        journal: OUT's.
+        plan: Plan of the tracks that are about to be separated.
+        journal: Journal of OUT.
         settings: Settings of the run.
     """
     if not plan.todo or not journal.files:
@@ -61,20 +61,20 @@ def taken(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[Take
 
 
 def _others(journal: JournalDatabase, settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Yield id, source and path of every stem that is not about to be separated again."""
-    asked = {"are_apart": stem_paths.keeps_ids_apart(settings.filename), "settings": settings.sha256}
-    for batch in journal.database.sql(_OTHERS, params=asked).to_arrow_reader(ROWS_AT_ONCE):
+    """Yield id, source and path of every stem of OUT that this run might overwrite."""
+    parameters = {"are_apart": stem_paths.keeps_ids_apart(settings.filename), "settings": settings.sha256}
+    for batch in journal.database.sql(_OTHERS, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
         ids, sources, paths = (column.to_pylist() for column in batch.columns)
         yield from zip(ids, sources, map(stem_paths.folded, paths), strict=True)
 
 
 def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
-    """Return the sources of tracks by their stems' paths, of those paths that may be among others.
+    """Return the sources of tracks by stem path, for paths that may be among `others`.
 
     Args:
-        plan: Its tracks are about to be separated.
+        plan: Plan of the tracks that are about to be separated.
         settings: Settings of the run.
-        others: Hashes of the paths of others, ascending.
+        others: Hashes of other tracks' stem paths, ascending.
     """
     source_of_path = dict[str, str]()
     for block in plan.blocks():
@@ -84,6 +84,6 @@ def _ours(plan: Plan, settings: Settings, others: np.ndarray) -> dict[str, str]:
             rendered = (stem_paths.render(settings.filename, id, uri, stem, settings.format) for id, uri in tracks)
             paths = [stem_paths.folded(f"stems/{path}") for path in rendered]
             hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
-            places = np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes)
-            source_of_path |= {paths[place]: sources[place] for place in places}
+            matches = np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes)
+            source_of_path |= {paths[row]: sources[row] for row in matches}
     return source_of_path

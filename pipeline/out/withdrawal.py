@@ -1,4 +1,4 @@
-"""Rows of the journal that are written anew as others: of tracks that are about to be separated again, and by repair."""
+"""Journal rows that replace older ones: of tracks that are about to be separated again, and by repair."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _REPLACED = """
 
 
 def withdraw(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal) -> int:
-    """Give tracks whose stems are about to be written over rows of status `replaced`, which name no stems.
+    """Write rows of status `replaced`, without stems, for tracks whose stems are about to be overwritten.
 
-    A run that is killed midway then leaves no row that vouches for another's bytes.
+    If the run is killed midway, no row then lists stems whose bytes have changed.
 
     Args:
-        journal: OUT's, as it was before this run.
+        journal: Journal of OUT before this run.
         redone: Ids of the tracks that are about to be separated; those that are not ok keep their rows.
-        writer: The run's.
+        writer: Journal that this run writes.
 
     Returns:
-        How many they are; their rows are durable then.
+        The number of these rows, which are durable then.
     """
     journal.database.register("redone", pa.table({"id": redone}))
     count = copy_rows(journal.database.sql(_REPLACED, params={"run": writer.run}), writer)
@@ -36,7 +36,7 @@ def withdraw(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal)
 
 
 def copy_rows(rows: duckdb.DuckDBPyRelation, writer: Journal) -> int:
-    """Write the rows of a query, with the journal's columns and any manifest's, to the journal; return how many."""
+    """Write a query's rows, with the columns of the journal and of any manifest, to the journal; return their number."""
     count = 0
     for batch in rows.to_arrow_reader(FLUSH_ROWS):
         writer.add(_as_finished(pa.Table.from_batches([batch])))
@@ -45,7 +45,7 @@ def copy_rows(rows: duckdb.DuckDBPyRelation, writer: Journal) -> int:
 
 
 def _as_finished(table: pa.Table) -> pa.Table:
-    """Return rows of the journal as its writer takes them: the manifest's own columns as one struct."""
+    """Return journal rows as the journal's writer takes them: the manifests' columns as one struct."""
     names = [name for name in table.column_names if name not in JOURNAL.names]
     rows = table.select(JOURNAL.names).cast(JOURNAL)
     if not names:

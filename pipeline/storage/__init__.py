@@ -1,17 +1,17 @@
 """Storage: every read and write of the project; a write is whole or nothing.
 
 A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment, by
-the variables that docs/storage.md names, or from `use`, never from a URI. Every call tries again what may pass. fsspec is
-imported in this folder only.
+the variables that docs/storage.md names, or from `use`, never from a URI. Every call retries transient errors. fsspec
+is imported in this folder only.
 
 Files:
-    filesystems: The file system of a URI, with the options it is reached by; and what storage says of one object.
-    reading: An object is read whole, or as a seekable file by ranges.
-    writing: An object is put whole or not at all, or only where there is none; what lies below a prefix is removed.
+    filesystems: The file system of a URI, with its options; and the properties of one object.
+    reading: Reads of an object: whole, or as a seekable file by ranges.
+    writing: Writes of an object: whole or not at all, or only if it does not exist; removal of all below a prefix.
     listing: Listings of a folder or prefix, and patterns.
     uris: Paths and URIs: schemes, absolute forms, printable names.
-    retries: Transient errors are retried, with a growing delay.
-    threads: One call for many files at once.
+    retries: Retries of transient errors, with a growing delay.
+    threads: One call for many files, in threads.
     objects: Calls that the clients of S3, Google and Azure do not share: pages, removal by key, a missing bucket.
 """
 

@@ -1,4 +1,4 @@
-"""The file system of a URI, with the options it is reached by; and what storage says of one object."""
+"""The file system of a URI, with its options; and the properties of one object."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fsspec.implementations.local import LocalFileSystem
 from sep_batch.pipeline import errors, extras
 from sep_batch.pipeline.storage import uris
 
-_CONNECT_S, _READ_S = 10, 30  # after which a server that says nothing is asked again
-# Tries are counted in retries.py alone; the clients' own would multiply them.
+_CONNECT_S, _READ_S = 10, 30  # timeouts, after which a silent server is asked again
+# Only retries.py retries: retries of the clients would multiply its own.
 _S3_CONFIG = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"total_max_attempts": 1}}
 _GCS, _AZURE = ("gs", "gcs"), ("az", "abfs", "abfss")
-_HEADS = tuple(f"{scheme}://" for scheme in ("s3", *_AZURE))  # whose client asks what lies there by HEAD
-_EXTRAS = {**dict.fromkeys(_GCS, ("gcsfs", "gcs")), **dict.fromkeys(_AZURE, ("adlfs", "azure"))}  # package, extra of ours
+_HEADS = tuple(f"{scheme}://" for scheme in ("s3", *_AZURE))  # whose client asks for an object's properties by HEAD
+_EXTRAS = {**dict.fromkeys(_GCS, ("gcsfs", "gcs")), **dict.fromkeys(_AZURE, ("adlfs", "azure"))}  # package, extra of sep-batch
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes of S3; objects of GLACIER_IR can be read at once
-# Nothing of gcsfs's calls by gRPC is used; its first call would wait 60 s for an answer where only HTTP is answered.
+# gcsfs's gRPC calls are not used; the first one would wait 60 s for a server that answers HTTP only.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 Options = Mapping[str, Mapping[str, Any]]
@@ -33,15 +33,14 @@ _used: dict[str, dict[str, Any]] = {}
 
 @dataclass(frozen=True)
 class Info:
-    """What storage says of one object.
+    """Properties of one object, as storage reports them.
 
     Attributes:
-        uri: Where it lies.
+        uri: Its URI.
         bytes: Its size.
-        etag: Its etag; on a disk the last change and the size.
-        modified: When it was last changed.
-        is_archived: Whether it is in an archive, from which it has to be restored before it can be read; S3 lists one that was
-            restored so too.
+        etag: Its etag; on a disk the modification time and the size.
+        modified: Time of its last change.
+        is_archived: True if it is in an archive, and has to be restored before it can be read; S3 still lists a restored one so.
     """
 
     uri: str
@@ -52,10 +51,10 @@ class Info:
 
 
 def use(options: Options) -> None:
-    """Set how storage is reached, for this process and all its threads.
+    """Set the storage options of this process and all its threads.
 
     Args:
-        options: fsspec's options by URI prefix; the longest prefix that fits a URI counts, `s3://` fits every S3 URI.
+        options: fsspec's options by URI prefix; the longest prefix that fits a URI counts; `s3://` fits every S3 URI.
     """
     _used.clear()
     _used.update({prefix: dict(values) for prefix, values in options.items()})
@@ -65,12 +64,13 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
     """Return the file system of a URI, and the path in it.
 
     Args:
-        uri: Where to.
-        allow_http: To read from, where the manifest's reader has let it in.
+        uri: URI of an object, folder or prefix.
+        allow_http: Accept http and https, to read sources that the manifest's checks have accepted.
 
     Raises:
         BadUri: The scheme is not in the list, or the URI holds credentials or a chain.
-        StorageUnusable: The scheme's package is missing, or its client takes neither the options nor the environment.
+        StorageUnusable: The scheme's package is missing, or its client cannot be made with the options and the environment.
+        FetchTimeout: The client cannot be made now; a retry may help.
     """
     scheme = uris.check(uri, allow_http=allow_http)
     if scheme == "file":
@@ -81,9 +81,9 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
     options = _options_of(uri)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri, **_defaults(scheme, options))
-    except Exception as error:  # noqa: BLE001 (a client's constructor raises what it likes)
-        passes = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
-        kind = errors.FetchTimeout if passes else errors.StorageUnusable
+    except Exception as error:  # noqa: BLE001 (a client's constructor may raise anything)
+        is_transient = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
+        kind = errors.FetchTimeout if is_transient else errors.StorageUnusable
         reason = _without(options, str(error)) or type(error).__name__
         raise kind(
             f"{uris.shown(uri)}: {scheme}:// cannot be reached with these credentials and options ({reason}); "
@@ -94,10 +94,10 @@ def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
 
 
 def require_package(uri: str) -> None:
-    """Make sure that the package is installed that a URI's scheme needs.
+    """Check that the package that a URI's scheme needs is installed.
 
     Raises:
-        StorageUnusable: It is not; names the extra that has it.
+        StorageUnusable: It is not; the message names the extra to install.
     """
     scheme = uri.partition("://")[0]
     if scheme not in _EXTRAS:
@@ -118,7 +118,7 @@ def _options_of(uri: str) -> dict[str, Any]:
 
 
 def _defaults(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what a client is made with: no cache of listings, and an end to waiting, where the options say nothing else."""
+    """Return a client's options: no cache of listings, and timeouts, unless the given options set them."""
     defaults: dict[str, Any] = {"use_listings_cache": False}
     if scheme == "s3":
         return defaults | options | {"config_kwargs": _S3_CONFIG | options.get("config_kwargs", {})}
@@ -132,7 +132,7 @@ def _defaults(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _try_once(scheme: str, filesystem: Any) -> None:
-    """Have a client try once: gcsfs would for half a minute, Azure's SDK for a minute and a half, and both have no option."""
+    """Turn off a client's retries: gcsfs retries for half a minute, Azure's SDK for 1.5 minutes, and neither has an option."""
     if scheme == "s3":
         filesystem.retries = 1
     elif scheme in _GCS:
@@ -144,7 +144,7 @@ def _try_once(scheme: str, filesystem: Any) -> None:
 
 
 def _without(options: Mapping[str, Any], text: str) -> str:
-    """Return an error's text without the values of options, of which some are secrets."""
+    """Return an error's text without the values of options, since some are secrets."""
     for value in _texts(options):
         if len(value) > 3:
             text = text.replace(value, "...").replace(quote(value, safe=""), "...")
@@ -160,12 +160,12 @@ def _texts(options: Any) -> Iterator[str]:
 
 
 def ask_once(uri: str) -> Info:
-    """Ask once, and raise what the client raises: whoever calls it counts the tries."""
+    """Return an object's properties, in one try: the client's errors pass through, and the caller retries."""
     filesystem, path = filesystem_of(uri, allow_http=True)
     try:
         entry = filesystem.info(path)
     except OSError:
-        if uri.startswith(_HEADS):  # a HEAD's answer has no body; this one's tells a missing bucket or a bad key from the rest
+        if uri.startswith(_HEADS):  # a HEAD's answer has no body; a GET's names a missing bucket or a bad key
             filesystem.cat_file(path, start=0, end=1)
         raise
     if entry["type"] == "directory":
@@ -174,18 +174,18 @@ def ask_once(uri: str) -> Info:
 
 
 def info_of(uri: str, entry: dict[str, Any]) -> Info:
-    """Return what a client says of an object, in our words."""
+    """Return an object's properties from its client's entry."""
     tag = entry.get("ETag") or entry.get("etag") or entry.get("md5Hash")
     modified = entry.get("LastModified") or entry.get("last_modified") or entry.get("updated") or entry.get("mtime")
     if isinstance(modified, float):
         try:
             modified = datetime.fromtimestamp(modified, UTC)
-        except (ValueError, OverflowError, OSError):  # of the year 0 or 33658, as broken clocks and archives leave it
+        except (ValueError, OverflowError, OSError):  # as of the years 0 and 33658, from broken clocks and archives
             tag, modified = tag or f"{modified} {entry['size']}", None
     elif isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     if entry["size"] is None:
-        raise errors.FetchTimeout(f"{uris.shown(uri)}: the server does not say how large it is")
+        raise errors.FetchTimeout(f"{uris.shown(uri)}: the server does not report its size")
     if tag is None and modified:
         tag = f"{modified.isoformat()} {entry['size']}"
     is_archived = entry.get("StorageClass") in _ARCHIVES or entry.get("blob_tier") == "Archive"

@@ -1,4 +1,4 @@
-"""Listings: what lies below a folder or prefix, and what a pattern names."""
+"""Listings: the objects below a folder or prefix, and those that a pattern names."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Skipped = Literal["unreadable folder", "linked folder", "special file"]
 
 
 def find(uri: str, skipped: Callable[[Skipped, str], None] | None = None) -> Iterator[Info]:
-    """List every object below a folder or prefix, in the order of their names; none where there is no such folder.
+    """List every object below a folder or prefix, in the order of their names; none if there is no such folder.
 
-    They come as storage gives them, so a listing of millions takes no memory. On a disk, links to files are followed, links
-    to folders are not, and pipes, sockets and devices are no objects.
+    Objects are yielded as storage returns them, so a listing of millions takes no memory. On a disk, links to files are
+    followed; pipes, sockets, devices and links to folders are skipped.
 
     Args:
         uri: A folder or prefix.
-        skipped: Called with what is left out on a disk, and its path; without it, a folder that may not be read ends the listing.
+        skipped: Called with the kind and path of each entry skipped on a disk; without it, an unreadable folder ends the listing.
 
     Raises:
-        AccessDenied: The folder may not be read, or one below it where nobody is told of it.
+        AccessDenied: The folder is unreadable, or, without `skipped`, one below it.
     """
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
@@ -58,7 +58,7 @@ def _below_folder(scheme: str, path: str, skipped: Callable[[Skipped, str], None
 
 
 def _no_file(entry: os.DirEntry[str]) -> Skipped | None:
-    """Say why an entry is no file; None where it is one, or a link to nowhere, which whoever reads it will see."""
+    """Return why an entry is no file; None if it is one, or a broken link, which fails when it is read."""
     try:
         mode = entry.stat().st_mode
     except OSError:
@@ -70,7 +70,7 @@ def _no_file(entry: os.DirEntry[str]) -> Skipped | None:
 
 @reading
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, in the order of what lies below; nothing where it is gone."""
+    """Return a folder's entries, in the order of the paths below it; none if the folder is gone."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
@@ -81,7 +81,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _info_of_entry(uri: str, entry: os.DirEntry[str] | Path) -> Info:
     try:
         stat = entry.stat()
-    except OSError:  # a link to nowhere, or just removed
+    except OSError:  # a broken link, or just removed
         return Info(uri, 0, None)
     return info_of(uri, {"size": stat.st_size, "mtime": stat.st_mtime})
 
@@ -96,7 +96,7 @@ def _below_prefix(uri: str, bucket: Bucket, key: str) -> Iterator[Info]:
 @reading
 def _all_below(uri: str, filesystem: Any, path: str) -> Iterator[Info]:
     entries = filesystem.find(path, detail=True)
-    below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec names its own so)
+    below = len(filesystem._strip_protocol(path))  # noqa: SLF001 (fsspec strips its own names so)
     return (info_of(f"{uri.rstrip('/')}{key[below:]}", entries[key]) for key in sorted(entries))
 
 

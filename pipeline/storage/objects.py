@@ -1,9 +1,9 @@
-"""Calls that the clients of object storage do not share: pages of a listing, removal by key, a missing bucket.
+"""Calls of object storage that differ between clients: pages of a listing, removal by key, a missing bucket.
 
-fsspec's own `find` and `rm` hold a listing whole, take `*` and `[` in a key for a pattern, and do not tell a missing bucket from
-an empty one. So each client's public call of its server is used: `call_s3` of s3fs, `call` of gcsfs, and Azure's SDK below
-adlfs. obstore has one call for the three, but speaks to Google by another API, which no emulator that can be installed here
-answers, gives the server's error codes as text only, and would be a second client with options and credentials of its own.
+fsspec's own `find` and `rm` hold a whole listing in memory, read `*` and `[` in a key as a pattern, and do not distinguish a
+missing bucket from an empty one. So each client's public server call is used: `call_s3` of s3fs, `call` of gcsfs, and Azure's SDK
+below adlfs. obstore has one call for the three, but it uses another API of Google's, which no installable emulator supports,
+reports the server's error codes as text only, and would be a second client with options and credentials of its own.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from sep_batch.pipeline.storage.filesystems import filesystem_of
 from sep_batch.pipeline.storage.retries import NO_BUCKET_CODES, NoSuchBucketError, code_of, is_storages
 from sep_batch.pipeline.storage.threads import in_threads
 
-PAGE_OBJECTS = 1000  # what S3 and Google give at most, and what S3 removes at once
+PAGE_OBJECTS = 1000  # the most that S3 and Google list in one page, and that S3 removes at once
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some objects of a listing.
+    """One page of a listing.
 
     Attributes:
         objects: The client's entry of each object, with its key and size as `key` and `size`.
-        token: Where the next page begins; None after the last.
+        token: Token of the next page; None after the last.
     """
 
     objects: list[dict[str, Any]]
     token: str | None
 
 
-AskPage = Callable[[str, str | None], Page]  # of a URI and a page's token
+AskPage = Callable[[str, str | None], Page]  # takes a URI and a page's token
 
 
 class Bucket(ABC):
-    """A bucket, or container, as its client reaches it."""
+    """A bucket, or Azure container, with its client's calls."""
 
     def __init__(self, filesystem: Any, name: str) -> None:
         self.filesystem, self.name = filesystem, name
@@ -51,14 +51,14 @@ class Bucket(ABC):
         """List objects whose key begins with a prefix, in the order of their keys.
 
         Args:
-            prefix: Empty for all of the bucket.
+            prefix: Prefix of the keys; empty for the whole bucket.
             token: Token of the page before; None for the first.
             most: Objects in the page, at most `PAGE_OBJECTS`.
         """
 
     @abstractmethod
     def remove(self, keys: Sequence[str]) -> None:
-        """Remove objects, at most `PAGE_OBJECTS`; those that are not there are no error."""
+        """Remove objects, at most `PAGE_OBJECTS`; missing ones are no error."""
 
 
 class S3Bucket(Bucket):
@@ -106,7 +106,7 @@ class AzureBucket(Bucket):
     """A container of Azure Blob Storage, by the SDK below adlfs."""
 
     def page(self, prefix: str, token: str | None, most: int) -> Page:
-        """List some objects, without what stands for a folder."""
+        """List some objects, without markers of folders."""
         blobs, further = sync(self.filesystem.loop, self._page, prefix, token, most)
         return Page([{**blob, "key": blob["name"], "size": blob["size"]} for blob in blobs if not _is_folder(blob)], further)
 
@@ -132,7 +132,7 @@ class AzureBucket(Bucket):
 
 
 def _is_folder(blob: Any) -> bool:
-    """Tell whether a blob stands for a folder: accounts with a hierarchical namespace list those too."""
+    """Return whether a blob is the marker of a folder: accounts with a hierarchical namespace list those too."""
     metadata = {name.lower(): value for name, value in (blob["metadata"] or {}).items()}
     return "true" in (metadata.get("hdi_isfolder"), metadata.get("is_directory"))
 
@@ -145,7 +145,7 @@ _BUCKETS: dict[str, type[Bucket]] = {
 
 
 def bucket_of(uri: str) -> tuple[Bucket, str] | None:
-    """Return the bucket of a URI, and the key in it; None for what is in no bucket."""
+    """Return the bucket of a URI, and the key in it; None if it has no bucket."""
     scheme, _, path = uri.partition("://")
     if scheme not in _BUCKETS:
         return None
@@ -154,20 +154,20 @@ def bucket_of(uri: str) -> tuple[Bucket, str] | None:
     return _BUCKETS[scheme](filesystem, name), key.rstrip("/")
 
 
-def pages(uri: str, bucket: Bucket, prefix: str, tried: Callable[[AskPage], AskPage]) -> Iterator[Page]:
+def pages(uri: str, bucket: Bucket, prefix: str, retried: Callable[[AskPage], AskPage]) -> Iterator[Page]:
     """Yield the pages of a listing.
 
     Args:
         uri: URI that is listed, for errors.
         bucket: Its bucket.
         prefix: Prefix of the keys.
-        tried: `retries.reading` or `retries.writing`, whose errors these are.
+        retried: `retries.reading` or `retries.writing`: retries each page, and decides the errors' classes.
     """
 
     def ask(_uri: str, token: str | None) -> Page:
         return bucket.page(prefix, token, PAGE_OBJECTS)
 
-    ask_page, token = tried(ask), None
+    ask_page, token = retried(ask), None
     while True:
         page = ask_page(uri, token)
         yield page
@@ -177,10 +177,10 @@ def pages(uri: str, bucket: Bucket, prefix: str, tried: Callable[[AskPage], AskP
 
 @contextmanager
 def missing_bucket_named(uri: str) -> Iterator[None]:
-    """Have a missing bucket told from a missing object within the block, where the client's error does not.
+    """Raise an error that names a missing bucket within the block, if the client's is the same as for a missing object.
 
     Raises:
-        Exception: The client's, of a bucket that is missing.
+        Exception: The client's, for a missing bucket.
     """
     try:
         yield
@@ -191,14 +191,14 @@ def missing_bucket_named(uri: str) -> Iterator[None]:
 
 
 def refuse_missing_bucket(uri: str) -> None:
-    """Make sure that a URI's bucket is there, as far as one may know that.
+    """Check that a URI's bucket exists, as far as the credentials may know it.
 
     Raises:
-        Exception: The client's, of a bucket that is missing.
+        Exception: The client's, for a missing bucket.
     """
     if located := bucket_of(uri):
         try:
             located[0].page("", None, 1)
         except Exception as error:
             if not is_storages(error) or code_of(error) in NO_BUCKET_CODES:
-                raise  # else it may not be listed, or not now: then nothing is known of it
+                raise  # any other error, as of a bucket that may not be listed, does not show that it is missing

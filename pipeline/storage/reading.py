@@ -1,4 +1,4 @@
-"""Reads: an object whole, by ranges, or only what storage says of it."""
+"""Reads: an object whole, by ranges, or only its properties."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from sep_batch.pipeline.storage.listing import find
 from sep_batch.pipeline.storage.objects import bucket_of, missing_bucket_named
 from sep_batch.pipeline.storage.retries import reading
 
-WHOLE_READ_BYTES = 64 << 20  # above it a source is read by ranges
-RANGE_BYTES = 8 << 20  # fetched at once of such a source
+WHOLE_READ_BYTES = 64 << 20  # larger sources are read by ranges
+RANGE_BYTES = 8 << 20  # fetched at once of a larger source
 
 
 @reading
 def info(uri: str) -> Info:
-    """Ask storage about one object.
+    """Return an object's properties, as storage reports them.
 
     Raises:
-        NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: As they say.
+        NotFound, AccessDenied, FetchTimeout, StorageUnusable, BadUri: It cannot be reached; the class says why.
     """
     with missing_bucket_named(uri):
         return ask_once(uri)
 
 
 def exists(uri: str) -> bool:
-    """Tell whether an object lies there."""
+    """Return whether an object exists."""
     try:
         info(uri)
     except errors.NotFound:
@@ -43,7 +43,7 @@ def exists(uri: str) -> bool:
 
 
 def is_folder(uri: str) -> bool:
-    """Tell whether a URI is a folder, a bucket, or a prefix that holds something."""
+    """Return whether a URI is a folder, a bucket, or a prefix that holds something."""
     if located := bucket_of(uri):
         return next(find(uri), None) is not None or not located[1]
     return _is_directory(uri)
@@ -73,20 +73,20 @@ def open_source(uri: str) -> tuple[IO[bytes], Info]:
     _refuse_no_file(uri, filesystem, path)
     if info.bytes > WHOLE_READ_BYTES:
         return _ranges(uri, filesystem, path, RANGE_BYTES), info
-    content = filesystem.cat_file(path, start=0, end=info.bytes) if info.bytes else b""  # a range, or s3fs asks for the size
+    content = filesystem.cat_file(path, start=0, end=info.bytes) if info.bytes else b""  # without a range, s3fs asks for the size
     if len(content) != info.bytes:
-        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came, expected {info.bytes}")
+        raise errors.FetchTimeout(f"{uri}: received {len(content)} bytes, expected {info.bytes}")
     return io.BytesIO(content), info
 
 
 @reading
 def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes]:
-    """Open an object as a seekable file read by ranges; storage is asked nothing before the first read.
+    """Open an object as a seekable file read by ranges; object storage gets no request before the first read.
 
     Args:
-        uri: Where it lies.
-        size: In bytes, as a listing says.
-        range_bytes: Fetched at once.
+        uri: Its URI.
+        size: Its size in bytes, from a listing.
+        range_bytes: Bytes to fetch at once.
     """
     filesystem, path = filesystem_of(uri, allow_http=True)
     _refuse_no_file(uri, filesystem, path)
@@ -96,7 +96,7 @@ def open_ranges(uri: str, size: int, range_bytes: int = RANGE_BYTES) -> IO[bytes
 
 
 def _refuse_no_file(uri: str, filesystem: Any, path: str) -> None:
-    """Refuse a pipe, socket or device: whoever opens one may wait for ever, and it has no size."""
+    """Refuse a pipe, socket or device: opening one may block forever, and it has no size."""
     if isinstance(filesystem, LocalFileSystem):
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -110,7 +110,7 @@ def _ranges(uri: str, filesystem: Any, path: str, range_bytes: int) -> IO[bytes]
 
 
 class _Blocks:
-    """An object of known size as a seekable file, with the two blocks read last; fsspec's own asks storage for the size again."""
+    """An object of known size as a seekable file that keeps the two blocks read last; fsspec's own asks for the size again."""
 
     def __init__(self, filesystem: Any, path: str, size: int, block_bytes: int) -> None:
         self.size, self._position = size, 0
@@ -131,7 +131,7 @@ class _Blocks:
         return self._position
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Do nothing: nothing is open."""
 
 
 def _fetch(filesystem: Any, path: str, size: int, start: int, end: int) -> bytes:
@@ -140,45 +140,45 @@ def _fetch(filesystem: Any, path: str, size: int, start: int, end: int) -> bytes
 
 
 class Ranges(io.RawIOBase):
-    """A remote object as a seekable file, whose reads try again what may pass and raise errors of ours."""
+    """A remote object as a seekable file; reads retry transient errors and raise those of pipeline/errors.py."""
 
     def __init__(self, uri: str, opened: Any) -> None:
         """Wrap fsspec's file."""
         self._uri, self._opened = uri, opened
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes; fewer at the end only."""
+        """Read `size` bytes; fewer only at the end."""
         return _read_range(self._uri, self._opened, size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, and return it."""
+        """Go to a position, and return it."""
         return int(self._opened.seek(offset, whence))
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return int(self._opened.tell())
 
     def seekable(self) -> bool:
-        """Tell that it is."""
+        """Return True."""
         return True
 
     def readable(self) -> bool:
-        """Tell that it is."""
+        """Return True."""
         return True
 
     def close(self) -> None:
-        """Close it and what it wraps."""
+        """Close the file and what it wraps."""
         self._opened.close()
         super().close()
 
 
 @reading
 def _read_range(uri: str, opened: Any, size: int) -> bytes:
-    place = opened.tell()
-    expected = opened.size - place if size < 0 else min(size, opened.size - place)
+    position = opened.tell()
+    expected = opened.size - position if size < 0 else min(size, opened.size - position)
     with missing_bucket_named(uri):
         content: bytes = opened.read(size)
     if len(content) < expected:
-        opened.seek(place)
-        raise errors.FetchTimeout(f"{uri}: {len(content)} bytes came from {place} on, expected {expected}")
+        opened.seek(position)
+        raise errors.FetchTimeout(f"{uri}: received {len(content)} bytes from byte {position} on, expected {expected}")
     return content

@@ -1,7 +1,7 @@
-"""Errors of storage clients become errors of ours, and transient ones are retried.
+"""Mapping of storage clients' errors to those of pipeline/errors.py, and retries of transient ones.
 
-A client's error is one of three: the object's own (not there, not ours to read); one that may pass, which is tried again
-here with back-off; or the storage's own (credentials, bucket, a full disk), which no other try mends.
+A client's error is one of three: an object's own (missing, or access denied); a transient one, which is retried here with
+back-off; or the whole storage's (credentials, bucket, a full disk), which no retry fixes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sep_batch.pipeline.storage import uris
 
 TRIES = 8
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0  # between two tries: random, up to twice as long each time
-LONGEST_S = 180.0  # no further try begins after so long
-LISTINGS = 8  # of the same objects, before it is an error that one of them was removed when it was to be read
+LONGEST_S = 180.0  # no further try begins after this time
+LISTINGS = 8  # of the same objects, before it is an error that one is removed before it is read
 NO_BUCKET_CODES = ("NoSuchBucket", "ContainerNotFound")
-UNUSABLE_CODES = (  # nothing in that bucket can be read or written with what we have
+UNUSABLE_CODES = (  # nothing in that bucket can be read or written with these credentials
     *NO_BUCKET_CODES,
     *("AccountProblem", "AllAccessDisabled", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId"),  # S3's
     *("InvalidSecurity", "InvalidToken", "NotSignedUp", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
-    "401",  # Google's, of credentials that are missing, wrong or out of date; what they do not allow is a 403
+    "401",  # Google's, for missing, wrong or expired credentials; what they do not allow is a 403
     *("AccountIsDisabled", "AuthenticationFailed", "AuthorizationFailure", "InvalidAuthenticationInfo"),  # Azure's
     *("KeyBasedAuthenticationNotPermitted", "NoAuthenticationInformation", "PublicAccessNotPermitted"),
 )
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class NoSuchBucketError(FileNotFoundError):
-    """A missing bucket, where the client's own error does not tell it from a missing object."""
+    """A missing bucket, if the client's own error is the same as for a missing object."""
 
     error_code = "NoSuchBucket"
 
@@ -52,17 +52,17 @@ class NoSuchBucketError(FileNotFoundError):
 
 
 def reading(call: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a call whose first argument is a URI, and that reads."""
-    return _tried(call, read_error)
+    """Decorate a reading call whose first argument is a URI: map its errors, and retry transient ones."""
+    return _retried(call, read_error)
 
 
 def writing(call: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a call whose first argument is a URI, and that writes."""
-    return _tried(call, write_error)
+    """Decorate a writing call whose first argument is a URI: map its errors, and retry transient ones."""
+    return _retried(call, write_error)
 
 
 def listing(call: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a call that lists objects and reads them: where another process removed one in between, it is called again.
+    """Decorate a call that lists objects and reads them: it is repeated if another process removed one in between.
 
     The objects that replaced the removed one are in the next listing.
     """
@@ -78,7 +78,7 @@ def listing(call: Callable[P, T]) -> Callable[P, T]:
 
 
 def read_error(uri: str, error: Exception) -> Exception:
-    """Return the error of ours for what reading raised; an error that is no storage's as it is."""
+    """Return the mapped error of a read; an error that is not the storage's is returned unchanged."""
     if not is_storages(error) or isinstance(error, errors.TrackError):
         return error
     uri = uris.shown(uri)
@@ -86,16 +86,16 @@ def read_error(uri: str, error: Exception) -> Exception:
         return errors.StorageUnusable(f"{uri}: {_reason(error)}")
     if _is_missing(error) or getattr(error, "errno", None) in _NOWHERE:
         return errors.NotFound(f"{uri}: not found ({type(error).__name__ if _is_missing(error) else _reason(error)})")
-    if code_of(error) in ARCHIVED_CODES:  # before it is taken for a 403 that other credentials would mend
-        return errors.Archived(f"{uri}: lies in an archive of its storage, restore it first ({_reason(error)})")
+    if code_of(error) in ARCHIVED_CODES:  # before it counts as a 403, which other credentials would fix
+        return errors.Archived(f"{uri}: archived by its storage; restore it first ({_reason(error)})")
     if is_denied(error):
         return errors.AccessDenied(f"{uri}: access denied ({_reason(error)})")
     return errors.FetchTimeout(f"{uri}: {_reason(error)}")
 
 
 def write_error(uri: str, error: Exception) -> Exception:
-    """Return the error of ours for what writing raised; an error that is no storage's as it is."""
-    if type(error) is errors.StorageUnusable:  # no client could be made
+    """Return the mapped error of a write; an error that is not the storage's is returned unchanged."""
+    if type(error) is errors.StorageUnusable:  # the client could not be made
         return errors.OutUnusable(str(error))
     if type(error) is errors.FetchTimeout:
         return errors.WriteFailed(str(error))
@@ -107,23 +107,23 @@ def write_error(uri: str, error: Exception) -> Exception:
 
 
 def code_of(error: BaseException) -> str | None:
-    """Return the server's own code of an error, as NoSuchBucket, or 401 of Google; None where there is none."""
-    for one in (error, error.__cause__):
-        answer = getattr(one, "response", None)
+    """Return the server's own code of an error, as NoSuchBucket, or Google's 401; None if there is none."""
+    for raised in (error, error.__cause__):
+        answer = getattr(raised, "response", None)
         if isinstance(answer, dict):
             return str(answer.get("Error", {}).get("Code")) or None
-        code = getattr(one, "error_code", None) or (getattr(one, "code", None) if _package(one) == "gcsfs" else None)
+        code = getattr(raised, "error_code", None) or (getattr(raised, "code", None) if _package(raised) == "gcsfs" else None)
         if code:
             return str(getattr(code, "value", code))
     return None
 
 
-def _tried(call: Callable[P, T], ours: Callable[[str, Exception], Exception]) -> Callable[P, T]:
+def _retried(call: Callable[P, T], map_error: Callable[[str, Exception], Exception]) -> Callable[P, T]:
     def once(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
         except Exception as error:
-            mapped = ours(str(args[0]), error)
+            mapped = map_error(str(args[0]), error)
             if mapped is error:
                 raise
             raise mapped from error
@@ -139,7 +139,7 @@ def _tried(call: Callable[P, T], ours: Callable[[str, Exception], Exception]) ->
 
 @contextmanager
 def brief(tries: int = 2) -> Iterator[None]:
-    """Try no more often than that within the block: somebody waits for an answer, be it an error."""
+    """Limit the number of tries within the block, for a user who waits for the answer."""
     token = _most_tries.set(tries)
     try:
         yield
@@ -148,23 +148,23 @@ def brief(tries: int = 2) -> Iterator[None]:
 
 
 def patience() -> tenacity.Retrying:
-    """Return what tries again where an error may pass, and at last raises it."""
+    """Return a controller that retries transient errors, and raises the last one."""
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_may_pass),
+        retry=tenacity.retry_if_exception(_is_transient),
         wait=tenacity.wait_random_exponential(PAUSE_S, LONGEST_PAUSE_S),
         stop=tenacity.stop_after_attempt(min(TRIES, _most_tries.get())) | tenacity.stop_after_delay(LONGEST_S),
         reraise=True,
     )
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     cause = error.__cause__
     settled = cause is not None and (is_denied(cause) or _is_missing(cause))
     return isinstance(error, (errors.FetchTimeout, errors.WriteFailed)) and not settled
 
 
 def is_storages(error: Exception) -> bool:
-    """Tell whether storage raised an error; those of object storage's clients are no OSErrors."""
+    """Return whether storage raised an error; those of object storage's clients are no OSErrors."""
     is_bad_request = type(error) is ValueError and str(error).startswith("Bad Request: ")  # as gcsfs raises some
     return isinstance(error, OSError) or _package(error) in _CLIENTS or is_bad_request
 
@@ -179,22 +179,22 @@ def _is_missing(error: BaseException) -> bool:
 
 
 def is_denied(error: BaseException) -> bool:
-    """Tell whether storage refused: Azure by a status, gcsfs by a text."""
+    """Return whether storage denied access: Azure reports that by a status, gcsfs by a text."""
     is_403 = _package(error) == "azure" and getattr(error, "status_code", None) == 403
     return isinstance(error, PermissionError) or is_403 or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
 
 
 def is_unusable(error: Exception) -> bool:
-    """Tell whether the storage's answer holds for all that lies there."""
-    if _is_refresh_that_may_pass(error.__cause__):
+    """Return whether an error concerns the whole storage, not one object."""
+    if _is_transient_refresh(error.__cause__):
         return False
     kinds, code = " ".join(kind.__name__ for kind in type(error).__mro__), code_of(error)
     named = any(word in kinds for word in ("Credential", "Profile")) or (code is None and "ClientAuthenticationError" in kinds)
     return named or code in UNUSABLE_CODES or getattr(error, "errno", None) in _UNUSABLE_DISK
 
 
-def _is_refresh_that_may_pass(error: BaseException | None) -> bool:
-    """Tell whether Google's credentials were not renewed because of the network; gcsfs says 401 of any such failure."""
+def _is_transient_refresh(error: BaseException | None) -> bool:
+    """Return whether the network kept Google's credentials from being renewed; gcsfs reports a 401 for any such failure."""
     is_transport = error is not None and type(error.__cause__).__name__ == "TransportError"
     return _package(error) == "google" and (is_transport or bool(getattr(error, "retryable", False)))
 
@@ -202,5 +202,5 @@ def _is_refresh_that_may_pass(error: BaseException | None) -> bool:
 def _reason(error: Exception) -> str:
     code, words = code_of(error), str(getattr(error, "strerror", None) or error or type(error).__name__)
     if _package(error) == "azure":
-        words = words.partition("\n")[0]  # what follows is the answer, for programs
+        words = words.partition("\n")[0]  # the lines after it are the answer, for programs
     return words if code is None or code in words else f"{code}: {words}"

@@ -1,4 +1,4 @@
-"""One call for many files at once, in threads: they wait for storage most of the time."""
+"""One call for many files at once, in threads: the calls wait for storage most of the time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 THREADS = 32
-AHEAD = 8  # calls begun for each thread, so that one slow file holds up no other
+AHEAD = 8  # calls begun per thread, so that one slow file delays no other
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(call: Callable[[T], R], over: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
-    """Yield what a call returns for each of many, in their order; no more than some hundreds are held at once.
+def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+    """Yield a call's results for many items, in their order; at most `threads * AHEAD` results are held at once.
 
-    When it is left early, by an error or an interrupt, what has not begun is dropped, and nothing is waited for.
+    If the iteration ends early, by an error or an interrupt, calls that have not begun are dropped, and running ones not awaited.
     """
     pool = ThreadPoolExecutor(threads)
     begun: deque[Future[R]] = deque()
     try:
-        for one in over:
-            begun.append(pool.submit(call, one))
+        for item in items:
+            begun.append(pool.submit(call, item))
             if len(begun) >= threads * AHEAD:
                 yield begun.popleft().result()
         while begun:

@@ -1,7 +1,7 @@
-"""URIs: a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Words only; nothing is asked of storage.
+"""URIs: a path on this machine or `scheme://...` of a scheme in `SCHEMES`. Text only; storage is not accessed.
 
-This is our own parser, and a strict one: what fsspec or a client below it would read as credentials, as another host, as
-another version or as a chain of file systems is refused before any of them sees it.
+The parser is strict: anything that fsspec or a client below it would read as credentials, another host, another version or a
+chain of file systems is refused before it reaches them.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from sep_batch.pipeline import errors
 
 OBJECT_STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 SCHEMES = ("file", *OBJECT_STORES)
-HTTP = ("http", "https")  # read from only, and only where that is allowed
-DISKS = "/"  # the place of every path
-MAX_CHARS = 4096  # Linux takes no longer path; the longest S3 key has 1,024 bytes
+HTTP = ("http", "https")  # only read from, and only if that is allowed
+DISKS = "/"  # store of every path
+MAX_CHARS = 4096  # Linux accepts no longer path; the longest S3 key has 1,024 bytes
 SHOWN_CHARS = 200  # of a text from outside, in a message
 
-# Control characters, what some programs take for the end of a line, and halves of surrogate pairs.
+# Control characters, characters that some programs read as line ends, and halves of surrogate pairs.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _SCHEME = re.compile(r"(?:[A-Za-z0-9+.-]+::)*[A-Za-z0-9+.-]{1,20}")
 _AZURE = ("az", "abfs", "abfss")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_ROOTS = {  # what may stand between :// and the first slash, where it is not the name of a bucket
+_ROOTS = {  # text between :// and the first slash, if it is not a bucket's name
     **dict.fromkeys(_AZURE, re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9-]{0,62}")),  # with a dot it names an account
     "memory": re.compile(r"[^:@?#]+"),
     **dict.fromkeys(HTTP, re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::[0-9]{1,5})?")),
 }
 _QUERY = re.compile(r"(?s)[?].*=.*")  # ?versionId= to s3fs, ?endpoint_override= to pyarrow; a plain ? belongs to the key
-_NOT_OF_KEY = {  # what a client takes out of a key, or may
+_NOT_OF_KEY = {  # text that a client removes from a key, or may
     **dict.fromkeys(("gs", "gcs"), re.compile(r"(?s)[?].*=.*|#[0-9]+$")),  # ?generation=, #generation
     **dict.fromkeys(_AZURE, re.compile(r"[?]")),  # adlfs drops all of it
-    **dict.fromkeys(HTTP, re.compile(r"[?#]")),  # a query is where signed URLs have their secret, and the index would show it
+    **dict.fromkeys(HTTP, re.compile(r"[?#]")),  # signed URLs have their secret in the query, and the index would show it
 }
 
 
 def is_local(uri: str) -> bool:
-    """Tell whether a URI is a path on this machine."""
+    """Return whether a URI is a path on this machine."""
     return "://" not in uri or uri.startswith("file://")
 
 
@@ -68,9 +68,9 @@ def join(base: str, uri: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """Return a local path as absolute, any other URI as it is, and so one that `check` will refuse; no slash at the end."""
+    """Return a local path as absolute, any other URI as it is, even if `check` refuses it; no slash at the end."""
     if uri.startswith("/") and "//" not in uri and "/." not in uri and not uri.endswith("/"):
-        return uri  # as nearly all of a million are
+        return uri  # the case of nearly all rows of a manifest
     path = uri.removeprefix("file://")
     if path == uri and is_local(uri):
         return os.path.abspath(os.path.expanduser(uri))
@@ -81,11 +81,11 @@ def absolute(uri: str) -> str:
 
 
 def target(uri: str) -> str:
-    """Return a place to write to as `absolute` does.
+    """Return a URI to write to, made absolute.
 
     Raises:
-        BadUri: It is none that `check` lets pass, or has empty path segments, as s3://bucket//stems of a variable that was
-            empty: to object storage that is another place than s3://bucket/stems. Keys of sources may have them.
+        BadUri: `check` refuses it, or it has empty path segments, as s3://bucket//stems has from an empty variable: object
+            storage does not take it for s3://bucket/stems. Keys of sources may have them.
     """
     absolute_uri = absolute(uri)
     if check(absolute_uri) != "file":
@@ -98,7 +98,7 @@ def target(uri: str) -> str:
 
 
 def parent(uri: str) -> str:
-    """Return the folder that holds a URI; of a key with empty components, with all of them."""
+    """Return the folder that holds a URI; empty components of a key are kept."""
     return uri.rpartition("/")[0] if "://" in uri else posixpath.dirname(uri)
 
 
@@ -107,8 +107,8 @@ def name(uri: str) -> str:
     return posixpath.basename(uri.rstrip("/"))
 
 
-def place(uri: str) -> str:
-    """Return what stands or falls together: a URI's bucket, or this machine's disks."""
+def store(uri: str) -> str:
+    """Return the storage that fails as a whole: a URI's bucket, or `DISKS` for this machine's."""
     if is_local(uri):
         return DISKS
     scheme, _, path = uri.partition("://")
@@ -119,11 +119,11 @@ def check(uri: str, *, allow_http: bool = False) -> str:
     """Return a URI's scheme, `file` for a path.
 
     Args:
-        uri: As it was given, or resolved.
-        allow_http: Whether http and https are read.
+        uri: The URI, as given or resolved.
+        allow_http: Accept http and https.
 
     Raises:
-        BadUri: It is too long, holds control characters, credentials, a chain, a query that a client would read, or the scheme
+        BadUri: It is too long, holds control characters, credentials, a chain or a query that a client would read, or its scheme
             is not in the list. The message shows no credentials and no query.
     """
     if len(uri) > MAX_CHARS:
@@ -133,14 +133,14 @@ def check(uri: str, *, allow_http: bool = False) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         if _WINDOWS.match(uri):
-            raise errors.BadUri(f"{shown(uri)}: a path of Windows, expected one of this machine or a URI")
+            raise errors.BadUri(f"{shown(uri)}: a Windows path, expected a path on this machine or a URI")
         return "file"
     if scheme in HTTP and not allow_http:
-        raise errors.BadUri(f"{shown(uri)}: {scheme} is read with --allow-http only")
+        raise errors.BadUri(f"{shown(uri)}: {scheme} is read only with --allow-http")
     if scheme not in (*SCHEMES, *HTTP):
         expected = ", ".join(SCHEMES)
-        found_scheme = scheme if _SCHEME.fullmatch(scheme) else "..."
-        raise errors.BadUri(f"{shown(uri)}: scheme {found_scheme!r}, expected a path or one of {expected}")
+        shown_scheme = scheme if _SCHEME.fullmatch(scheme) else "..."
+        raise errors.BadUri(f"{shown(uri)}: scheme {shown_scheme!r}, expected a path or one of {expected}")
     if scheme != "file":
         _check_remote(uri, scheme, rest)
     elif not rest.startswith("/"):
@@ -158,7 +158,7 @@ def _check_remote(uri: str, scheme: str, rest: str) -> None:
         raise errors.BadUri(f"{shown(uri)}: holds a component . or .., expected a resolved URI")
     if match := _NOT_OF_KEY.get(scheme, _QUERY).search(key):
         kind = "query" if match[0].startswith("?") else "fragment"
-        raise errors.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a URI of {scheme}")
+        raise errors.BadUri(f"{shown(uri)}: holds a {kind}, expected none in a {scheme} URI")
 
 
 def shown(uri: str) -> str:
@@ -175,6 +175,6 @@ def shown(uri: str) -> str:
 
 
 def printable(text: str, chars: int = SHOWN_CHARS) -> str:
-    """Return a text from outside for a message: on one line, without control characters, and not endless."""
+    """Return outside text for a message: on one line, without control characters, cut after `chars`."""
     cut = text if len(text) <= chars else f"{text[:chars]}..."
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)

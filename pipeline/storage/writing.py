@@ -1,4 +1,4 @@
-"""Writes: an object whole or not at all, or only where there is none; removal of what lies below a prefix."""
+"""Writes: an object whole or not at all, or only if it does not exist; removal of everything below a prefix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sep_batch.pipeline.storage.objects import Bucket, bucket_of, missing_bucket
 from sep_batch.pipeline.storage.reading import read
 from sep_batch.pipeline.storage.retries import LISTINGS, code_of, writing
 
-_TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # of S3, where an object to create is there
+_TAKEN_CODES = ("PreconditionFailed", "ConditionalRequestConflict")  # S3's, if an object to create exists
 
 
 @writing
@@ -28,12 +28,12 @@ def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) ->
     One PUT, or a multipart upload that is completed last; on a disk a temporary file, fsync and rename.
 
     Args:
-        uri: Where to.
-        content: All of it.
-        scratch: A folder on the same disk for the temporary file; by default the target's own.
+        uri: URI to write to.
+        content: The whole content.
+        scratch: Folder on the same disk for the temporary file; by default the target's own.
 
     Raises:
-        WriteFailed, StorageUnusable: Storage did not take it.
+        WriteFailed, StorageUnusable: Storage refused it.
     """
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
@@ -45,14 +45,14 @@ def put(uri: str, content: bytes | memoryview, *, scratch: str | None = None) ->
 
 @writing
 def put_file(uri: str, file: Path) -> None:
-    """Write a file of this machine whole or not at all, as `put` does.
+    """Write a local file whole or not at all, as `put` does.
 
     Args:
-        uri: Where to; on a disk, the one that holds the file.
-        file: It is moved where it can be.
+        uri: URI to write to; if on a disk, on the file's own.
+        file: The local file; on a disk it is moved.
 
     Raises:
-        WriteFailed, StorageUnusable: Storage did not take it.
+        WriteFailed, StorageUnusable: Storage refused it.
     """
     filesystem, path = filesystem_of(uri)
     if isinstance(filesystem, LocalFileSystem):
@@ -68,14 +68,14 @@ def put_file(uri: str, file: Path) -> None:
 
 @writing
 def create(uri: str, content: bytes) -> bool:
-    """Write an object only where there is none, and tell whether it is ours: of many who try at once, one wins.
+    """Write an object only if it does not exist; return whether this call wrote it. Of concurrent calls, one wins.
 
     Args:
-        uri: Where to.
-        content: All of it; where an earlier try of ours was applied though its answer was lost, it is recognised by this.
+        uri: URI to write to.
+        content: The whole content; it identifies the object of an earlier try of this call whose answer was lost.
 
     Raises:
-        WriteFailed, StorageUnusable: Storage did not take it.
+        WriteFailed, StorageUnusable: Storage refused it.
     """
     filesystem, path = filesystem_of(uri)
     try:
@@ -94,7 +94,7 @@ def create(uri: str, content: bytes) -> bool:
 
 
 def _holds(filesystem: Any, path: str, content: bytes) -> bool:
-    """Tell whether an object has this content; one that was removed meanwhile has not."""
+    """Return whether an object has this content; False if it was removed meanwhile."""
     try:
         return bool(filesystem.cat_file(path) == content)
     except FileNotFoundError:
@@ -117,17 +117,17 @@ def _put_on_disk(path: Path, content: bytes | memoryview, scratch: Path) -> None
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Create a folder and its parents.
 
     Raises:
-        NotADirectoryError: One of them is a link to nowhere, as to a disk that is not mounted; Python says that it exists, as
-            it says of an object that another run has created.
+        NotADirectoryError: One of them is a file, or a broken link, as to a disk that is not mounted. Python's FileExistsError
+            would be read as an object that another run has created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         is_dangling = not Path(error.filename).exists()
-        problem = f"{error.filename} is a link to what is not there" if is_dangling else f"{error.filename} is no folder"
+        problem = f"{error.filename} is a link to a missing target" if is_dangling else f"{error.filename} is not a folder"
         raise NotADirectoryError(errno.ENOTDIR, problem, error.filename) from error
 
 
@@ -140,12 +140,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove(uri: str) -> None:
-    """Remove an object, a folder or a prefix with all it holds; nothing where it is not there.
+    """Remove an object, or a folder or prefix with all it holds; do nothing if it does not exist.
 
-    Several processes may remove the same.
+    Several processes may remove the same at once.
 
     Raises:
-        WriteFailed, StorageUnusable: Storage did not do it.
+        WriteFailed, StorageUnusable: Storage refused it.
     """
     if located := bucket_of(uri):
         _remove_objects(uri, *located)
@@ -173,7 +173,7 @@ def _remove_folder(uri: str) -> None:
             return
         try:
             filesystem.rm(path, recursive=True)
-        except OSError as error:  # somebody removed some of it, or added to it, as a lease does: what is left is listed again
+        except OSError as error:  # another process removed or added something, as a lease does: list again
             if not further or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 raise
         else:
@@ -181,11 +181,11 @@ def _remove_folder(uri: str) -> None:
 
 
 def bring(uri: str, folder: Path) -> Path:
-    """Copy a remote folder's files (not deeper ones) to this machine, and return where.
+    """Copy the files below a remote folder into one local folder, under their file names, and return it.
 
     Args:
-        uri: The folder.
-        folder: Where copies of remote folders lie.
+        uri: The remote folder.
+        folder: Local folder for copies of remote folders.
     """
     target = folder / hashlib.sha256(uri.encode()).hexdigest()[:16]
     target.mkdir(parents=True, exist_ok=True)

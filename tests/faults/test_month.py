@@ -261,7 +261,7 @@ NIGHTS = [
     Night(THREE, None, fault="killed"),
     Night((), 0, 11, KLM, known=1, gone=BC),
     Night((set_back, replaced("k.wav", 451, earlier_s=3600)), 0, 13, ("k.wav",), known=1, gone=BC),
-    Night((song("n.wav", 480),), 75, fault="busy", says="works on it since"),
+    Night((song("n.wav", 480),), 75, fault="busy", says="has been working on it since"),
     Night((), 0, 14, ("n.wav",), known=1, gone=BC, fault="dead"),
     Night((), 5, fault="absent", says="expected an existing folder or prefix"),
     Night(done=15, known=1, gone=BC),

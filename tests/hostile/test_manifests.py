@@ -63,8 +63,8 @@ BAD_URIS = {
     "local:///etc/passwd": "scheme 'local'",
     "FILE:///etc/passwd": "scheme 'FILE'",
     "file://host/share/a.wav": "names a host",
-    "C:\\music\\a.wav": "of Windows",
-    "\\\\server\\share\\a.wav": "of Windows",
+    "C:\\music\\a.wav": "a Windows path",
+    "\\\\server\\share\\a.wav": "a Windows path",
     f"sftp://user:{CANARY}@host/a.wav": "scheme 'sftp'",
     f"smb://user:{CANARY}@host/a.wav": "scheme 'smb'",
     "github://org:repo@/a.wav": "scheme 'github'",
@@ -109,7 +109,7 @@ BAD_FILES = {
     "cut.csv.gz": (gzip.compress(b"uri\na.wav\n")[:-4], "not readable as gzip"),
     "no_gzip.csv.gz": (f"uri\n{CANARY}\n".encode(), "not readable as gzip"),
     "secrets.txt": (f"s3://KEY:{CANARY}@b/k\n".encode(), "row 1: s3://...: credentials"),
-    "secrets.m3u": (f"#EXTM3U\nhttps://h/a.mp3?sig={CANARY}\n".encode(), "row 1: https://h/a.mp3?...: https is read with"),
+    "secrets.m3u": (f"#EXTM3U\nhttps://h/a.mp3?sig={CANARY}\n".encode(), "row 1: https://h/a.mp3?...: https is read only with"),
     "passwords.m3u": (f"#EXTINF:{CANARY}\nfile://host/%2e%2e\n".encode(), "names a host"),
     "hls.m3u8": (f"#EXTM3U\n#EXT-X-KEY:{CANARY}\na.ts\n".encode(), "an HLS stream"),
     "deep_lines.json": (b'{"x":\n' * 9000, "line 21 is nested deeper than 20"),
@@ -319,7 +319,7 @@ def test_names_that_no_uri_may_have_are_left_out_of_a_folder_with_a_warning(tmp_
     found = manifest.read(str(tmp_path))
     assert found.tracks.column("uri").to_pylist() == [str(tmp_path / "good.wav")]
     (warning,) = found.warnings
-    assert warning.startswith("3 files are left out for their names, the first: ")
+    assert warning.startswith("left out: 3 files with an invalid name, the first: ")
     assert warning.isprintable()
     scanned = scan.scan([str(tmp_path)])
     assert scanned.table.column("uri").to_pylist() == [str(tmp_path / "good.wav")]

@@ -141,4 +141,4 @@ def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(inline, i
     pyarrow.parquet.write_table(of_second, out / "index.parquet")
     told = run_export(str(out), str(tmp_path / "d"), to="webdataset", with_mix=True)
     assert dict(told.failed) == {"decode_error": 1}
-    assert "its stems are of audio stream 1, and today stream 0 is read" in told.first_failed[0]["error"]
+    assert "its stems are of audio stream 1, but stream 0 is read now" in told.first_failed[0]["error"]

@@ -1,4 +1,4 @@
-"""Excerpts and shards as every format's writer takes them; a writer leaves a shard's files on this machine."""
+"""Excerpts and shards, the input of every format's writer; a writer leaves a shard's files on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Excerpt:
     """One excerpt, or a whole track, as a writer takes it.
 
     Attributes:
-        key: Its name, which no other has in the export.
+        key: Its name, unique in the export.
         track: The track's id.
-        name: The track's, for a folder.
-        cut: The encoded files, and what is known of them.
-        extra: The manifest's own columns, none of which has the name of another.
+        name: Name of the track's folder.
+        cut: The encoded files, with their position, length and activity.
+        extra: Values of the manifest's columns, by their names in the dataset.
     """
 
     key: str
@@ -34,22 +34,22 @@ class Excerpt:
     extra: Mapping[str, Any]
 
     def described(self) -> dict[str, Any]:
-        """Return what is known of it, in the columns that every format has: those of `columns.py`."""
+        """Return its values of the columns that every format has: those of `columns.py`."""
         cut = self.cut
-        known = {"id": self.track, "start_s": cut.start_s, "seconds": cut.seconds, "sample_rate_hz": cut.rate_hz}
-        return {"key": self.key} | known | {columns.active(stem): share for stem, share in cut.active.items()}
+        values = {"id": self.track, "start_s": cut.start_s, "seconds": cut.seconds, "sample_rate_hz": cut.rate_hz}
+        return {"key": self.key} | values | {columns.active(stem): share for stem, share in cut.active.items()}
 
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """Where a shard is written, and how.
+    """A shard to write: where, and with which settings.
 
     Attributes:
-        folder: Folder of this machine for this shard alone.
+        folder: Local folder for this shard alone.
         split: Its split.
         number: Number of the shard in its split.
         settings: Settings of the export.
-        extra: The manifest's own columns.
+        extra: Schema of the manifest's columns.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class ShardFolder:
     extra: pa.Schema
 
     def path(self, name: str) -> Path:
-        """Return where a file of the shard is written."""
+        """Return the local path of a file of the shard."""
         return self.folder / name
 
 
@@ -67,20 +67,20 @@ class Writer(Protocol):
     """Writes one shard."""
 
     def add(self, excerpt: Excerpt) -> None:
-        """Take the next excerpt."""
+        """Add the next excerpt."""
 
     def close(self) -> dict[str, Path]:
-        """End the shard; return its files, by their paths in DEST, the one that readers look for last."""
+        """End the shard; return its files, by their paths in DEST; the file that readers look for comes last."""
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: NaN and Inf as null, bytes in hex, all else that it has no form for as text."""
+    """Return a value that JSON can hold: NaN and Inf become null, bytes become hex, other unsupported values text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, bytes):
         return value.hex()
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

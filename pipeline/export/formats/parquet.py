@@ -1,6 +1,6 @@
-"""Parquet: a row an excerpt. As `parquet`, a stem's column holds the encoded file; as `hf`, what `datasets` reads as audio.
+"""Parquet: one row per excerpt. A stem's column holds the encoded file; in `hf`, a struct that `datasets` reads as audio.
 
-`datasets` has no maps: as `hf`, a map is a list of structs of `key` and `value`, which is how Arrow stores it.
+`datasets` has no maps: in `hf`, a map is a list of structs of `key` and `value`, which is how Arrow stores it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import pyarrow.parquet
 from sep_batch.pipeline.export import columns
 from sep_batch.pipeline.export.formats.base import Excerpt, ShardFolder
 
-ROW_GROUP_BYTES = 64 << 20  # of audio; readers take a row group at once
-_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # of `datasets.Audio`
+ROW_GROUP_BYTES = 64 << 20  # of audio; readers read a row group at once
+_FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # type of `datasets.Audio`
 
 
 class Table:
     """Writes one shard."""
 
-    def __init__(self, place: ShardFolder) -> None:
-        self._place, self._path = place, place.path("shard")
+    def __init__(self, shard: ShardFolder) -> None:
+        self._shard, self._path = shard, shard.path("shard")
         self._rows, self._held = list[dict[str, Any]](), 0
-        self._schema = _schema(place)
-        self._written = _features(self._schema, place) if place.settings.to == "hf" else self._schema
+        self._schema = _schema(shard)
+        self._written = _features(self._schema, shard) if shard.settings.to == "hf" else self._schema
         self._writer = pyarrow.parquet.ParquetWriter(self._path, self._written, compression="zstd")
 
     def add(self, excerpt: Excerpt) -> None:
-        """Take the next excerpt."""
+        """Add the next excerpt."""
         audio = excerpt.cut.audio
-        if self._place.settings.to == "hf":
-            name = f"{excerpt.key}.{{}}.{self._place.settings.codec}"
+        if self._shard.settings.to == "hf":
+            name = f"{excerpt.key}.{{}}.{self._shard.settings.codec}"
             files: dict[str, Any] = {stem: {"bytes": held, "path": name.format(stem)} for stem, held in audio.items()}
         else:
             files = dict(audio)
@@ -45,7 +45,7 @@ class Table:
         """End the shard; return its file, by its path in DEST."""
         self._flush()
         self._writer.close()
-        return {f"{self._place.split}/{self._place.number:06d}.parquet": self._path}
+        return {f"{self._shard.split}/{self._shard.number:06d}.parquet": self._path}
 
     def _flush(self) -> None:
         if self._rows:
@@ -53,22 +53,22 @@ class Table:
         self._rows, self._held = [], 0
 
 
-def _schema(place: ShardFolder) -> pa.Schema:
-    """Return the schema of rows as they are taken."""
-    settings, text, number = place.settings, pa.string(), pa.float64()
+def _schema(shard: ShardFolder) -> pa.Schema:
+    """Return the schema of rows as they are added."""
+    settings, text, number = shard.settings, pa.string(), pa.float64()
     kinds = dict(zip(columns.OF_AN_EXCERPT, (text, text, number, number, pa.int32()), strict=True))
     kinds |= {columns.active(stem): number for stem in settings.stems}
     kind = _FILE if settings.to == "hf" else pa.binary()
-    return pa.schema([*map(pa.field, kinds, kinds.values()), *place.extra, *(pa.field(name, kind) for name in settings.waves)])
+    return pa.schema([*map(pa.field, kinds, kinds.values()), *shard.extra, *(pa.field(name, kind) for name in settings.waves)])
 
 
-def _features(schema: pa.Schema, place: ShardFolder) -> pa.Schema:
+def _features(schema: pa.Schema, shard: ShardFolder) -> pa.Schema:
     """Return a schema as `datasets` writes it: without maps, and with its own description of the columns."""
     import datasets
 
-    waves = place.settings.waves
+    waves = shard.settings.waves
     plain = pa.schema([field.with_type(_without_maps(field.type)) for field in schema if field.name not in waves])
-    audio = {name: datasets.Audio(sampling_rate=place.settings.sample_rate_hz) for name in waves}
+    audio = {name: datasets.Audio(sampling_rate=shard.settings.sample_rate_hz) for name in waves}
     return datasets.Features(datasets.Features.from_arrow_schema(plain) | audio).arrow_schema
 
 

@@ -451,7 +451,7 @@ MISTAKES = {
     "an empty folder": (lambda tmp: [tmp], 5, ": no files"),
     "no such prefix": (lambda tmp: ["memory://not/there"], 5, "memory://not/there: not found"),
     "a glob": (lambda tmp: [tmp / "*.mp3"], 5, "--include '*.mp3'"),
-    "no pattern": (lambda tmp: [tmp, "--include", ""], 2, "--include '': no pattern"),
+    "no pattern": (lambda tmp: [tmp, "--include", ""], 2, "--include '': not a pattern"),
     "OUT not writable": (
         lambda tmp: [write(tmp / "a.parquet", {"uri": ["a"]}), "-o", tmp / "a.parquet" / "o"],
         5,

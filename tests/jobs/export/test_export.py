@@ -376,7 +376,9 @@ def table_of(**columns):
 def test_a_file_of_the_journal_that_no_export_wrote_is_named(inline_export, out, tmp_path, content):
     exported(out, tmp_path / "d", shard_size=100)
     (tmp_path / "d" / "_sep" / "journal" / "000009-aaaa-000000.shards").write_bytes(content)
-    with pytest.raises(errors.NotRunnableError, match=r"000009-aaaa-000000.shards: not what an export writes .*; remove it"):
+    with pytest.raises(
+        errors.NotRunnableError, match=r"000009-aaaa-000000.shards: not a journal file of an export .*; remove it"
+    ):
         exported(out, tmp_path / "d", shard_size=100)
 
 
@@ -386,9 +388,9 @@ def test_an_index_whose_rows_no_run_published_is_refused_with_the_id(inline_expo
     table = pyarrow.parquet.read_table(path)
     stems = table.schema.field("stems")
     for changed, words in (
-        (pa.concat_tables([table, table]), "track a is there more than once"),
-        (table.set_column(table.column_names.index("stems"), stems, pa.array([[]], stems.type)), "track a is ok, and has no"),
-        (table.set_column(table.column_names.index("audio_s"), "audio_s", pa.array([None], pa.float64())), "track a is ok, and"),
+        (pa.concat_tables([table, table]), "track a has more than one row"),
+        (table.set_column(table.column_names.index("stems"), stems, pa.array([[]], stems.type)), "track a is ok, but has no"),
+        (table.set_column(table.column_names.index("audio_s"), "audio_s", pa.array([None], pa.float64())), "track a is ok, but"),
     ):
         pyarrow.parquet.write_table(changed, path)
         with pytest.raises(errors.NotRunnableError, match=words):

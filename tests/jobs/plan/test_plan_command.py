@@ -159,7 +159,7 @@ def test_weights_that_are_not_here_are_not_fetched_for_a_plan(catalog, tmp_path,
 def test_a_run_that_is_at_work_is_told_and_not_waited_for(catalog, tiny):
     with lease.hold(str(catalog.parent / "songs.stems")):
         found = plan(catalog, tiny)
-    assert "works on it since" in found.warnings[-1]
+    assert "has been working on it since" in found.warnings[-1]
     assert (found.exit_code, found.todo) == (0, 3)
 
 

@@ -263,7 +263,7 @@ def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, inl
 
 def test_another_run_on_the_same_out_is_told_so(catalog, tiny, inline):
     out = str(catalog.parent / "songs.stems")
-    with lease.hold(out), pytest.raises(errors.LeaseHeldError, match="works on it since") as caught:
+    with lease.hold(out), pytest.raises(errors.LeaseHeldError, match="has been working on it since") as caught:
         run_job(str(catalog), model=tiny)
     assert caught.value.exit_code == 75
     assert run_job(str(catalog), model=tiny).ok > 0

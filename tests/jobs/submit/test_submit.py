@@ -165,7 +165,7 @@ MISTAKES = {
     "what the command refuses": (("--", *RUN, "--format", "xyz"), "--format xyz: expected one of flac"),
     "no pattern": (
         ("--", "manifest", "s3://bucket/songs", "-o", "s3://bucket/m.csv", "--exclude", "["),
-        "--exclude '[': no pattern",
+        "--exclude '[': not a pattern",
     ),
     "a command for here": (("--", "demo"), "demo: works only on the local machine"),
     "itself": (("--", "submit", "--", *RUN), "submit: works only on the local machine"),

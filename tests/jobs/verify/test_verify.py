@@ -416,7 +416,7 @@ def test_repair_does_not_start_while_a_run_works_on_out_and_verify_says_so(out):
         assert "run 000002-abcd on" in told.output
         told = call("verify", out)
         assert told.exit_code == 8
-        assert "works on it since" in told.output
+        assert "has been working on it since" in told.output
         assert "its unfinished work may be among the findings" in told.output
     assert written(out) == before
     assert run_verify(str(out), repair=True).repaired["marked"] == 1

@@ -85,7 +85,7 @@ def catalog(tmp_path_factory):
 
 def told_by(card):
     """Return the new names by the old ones, as a card has them."""
-    line = next((line for line in card.splitlines() if line.startswith("Columns of the manifest whose names")), "")
+    line = next((line for line in card.splitlines() if line.startswith("Columns of the manifest that are renamed")), "")
     return dict(re.findall(r"`([^`]+)` is `([^`]+)`", line))
 
 

@@ -40,6 +40,6 @@ def test_of_manifest_files_beside_audio_the_first_are_kept():
     files, _ = listed(*names[:4], "song.wav", *names[4:], "_old.csv", with_manifests=True)
     assert [info.uri for info in files.manifests] == ["/m/a.csv", "/m/b.csv", "/m/c.csv"]
     assert files.warnings() == [
-        "left out: 1 manifest file in names that begin with _ (_old.csv)",
+        "left out: 1 manifest file with a name or folder that begins with _ (_old.csv)",
         "5 manifest files beside audio, not read: a.csv, b.csv, c.csv, ...; to run one, name it: sep-batch run /m/a.csv",
     ]

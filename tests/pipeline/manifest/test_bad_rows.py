@@ -30,7 +30,7 @@ def test_a_manifest_without_bad_rows_is_the_same_whatever_becomes_of_those():
     [
         ({"uri": None}, "row 2: no uri", ""),
         ({"uri": "b.wav", "id": "AC/DC"}, "row 2: id 'AC/DC', expected 1 to 200", "/music/b.wav"),
-        ({"uri": "b.wav", "id": "x"}, "row 2: id x is row 1's too", "/music/b.wav"),
+        ({"uri": "b.wav", "id": "x"}, "row 2: id x is also the id of row 1", "/music/b.wav"),
         ({"uri": "b.wav", "id": "X"}, "row 2: id X differs from x only in case", "/music/b.wav"),
         ({"uri": "b.wav", "duration_s": "0"}, "row 2: duration_s 0.0, expected more than 0", "/music/b.wav"),
         ({"uri": "b.wav", "offset_s": "soon"}, "row 2: offset_s 'soon', expected a number", "/music/b.wav"),

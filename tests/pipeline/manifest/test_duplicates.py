@@ -31,7 +31,7 @@ def test_of_files_of_one_content_the_first_by_name_stays(tmp_path):
     assert names == ["a.wav", "c.wav", "d.wav", "f.wav", "g.wav"]
     copies = (("b", "a"), ("e", "a"), ("h", "f"))
     shown = "; ".join(f"{tmp_path}/{copy}.wav is {tmp_path}/{first}.wav" for copy, first in copies)
-    assert told == [f"3 files have the content of another, and are left out: {shown}"]
+    assert told == [f"left out: 3 files with the same content as another: {shown}"]
 
 
 def test_only_files_of_one_size_are_read(tmp_path, monkeypatch):
@@ -46,7 +46,7 @@ def test_of_many_copies_the_first_five_are_named(tmp_path):
     fill(tmp_path, **{f"x{number}": b"same" for number in range(9)})
     names, (told,) = kept("sha256", tmp_path)
     assert names == ["x0.wav"]
-    assert told.startswith("8 files have the content of another")
+    assert told.startswith("left out: 8 files with the same content as another")
     assert told.count(" is ") == 5
     assert told.endswith("; ...")
 
@@ -94,8 +94,8 @@ def test_by_etag_nothing_is_read_and_what_was_uploaded_in_parts_stays(s3, tmp_pa
     monkeypatch.setattr(storage, "open_ranges", lambda *_args: pytest.fail("read"))
     names, told = kept("etag", folder)
     assert names == ["a.wav", "c.wav", "p.wav", "q.wav"]
-    assert told[0].startswith("2 objects were not put at once")
-    assert told[1] == f"1 files have the content of another, and are left out: {folder}/b.wav is {folder}/a.wav"
+    assert told[0].startswith("2 objects uploaded in parts")
+    assert told[1] == f"left out: 1 file with the same content as another: {folder}/b.wav is {folder}/a.wav"
 
 
 def test_by_etag_storage_is_asked_where_a_list_says_none(s3, tmp_path):

@@ -147,7 +147,7 @@ def test_a_playlist_of_another_encoding_is_read_with_a_warning_and_an_m3u8_is_re
 
 def test_a_playlist_of_windows_or_of_a_stream_is_refused_in_words(tmp_path):
     said = refusal(tmp_path / "p.m3u", "C:\\Music\\a.mp3\n\\\\nas\\b.mp3\nMusic\\c.mp3\n")
-    assert said.count("a path of Windows") == 3
+    assert said.count("a Windows path") == 3
     assert "an HLS stream" in refusal(tmp_path / "p.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9.9,\na.ts\n")
 
 

@@ -239,9 +239,9 @@ def test_nan_is_no_offset():
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        ({"uri": ["a.wav", "b.wav"], "id": ["x", "x"]}, "row 2: id x is row 1's too"),
-        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "offset_s": [1.0, 2.0]}, "row 2: id x is row 1's too"),
-        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "duration_s": [1.0, None]}, "row 2: id x is row 1's too"),
+        ({"uri": ["a.wav", "b.wav"], "id": ["x", "x"]}, "row 2: id x is also the id of row 1"),
+        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "offset_s": [1.0, 2.0]}, "row 2: id x is also the id of row 1"),
+        ({"uri": ["a.wav", "a.wav"], "id": ["x", "x"], "duration_s": [1.0, None]}, "row 2: id x is also the id of row 1"),
         ({"uri": ["a.wav", "b.wav"], "id": ["Song", "song"]}, "row 2: id song differs from Song only in case"),
         ({"uri": ["a.wav"], "id": ["a/b"]}, "row 1: id 'a/b', expected 1 to 200 of A-Za-z0-9._-"),
         ({"uri": ["a.wav"], "id": ["a b"]}, "row 1: id 'a b'"),
@@ -417,7 +417,7 @@ def test_patterns_are_refused_where_nothing_is_listed(music, name):
 
 
 def test_a_pattern_in_place_of_a_folder_is_told_how_to_say_it(music):
-    with pytest.raises(errors.ManifestError, match=rf"not found; for a pattern: {music}/deep/ --include '\*\.mp3'"):
+    with pytest.raises(errors.ManifestError, match=rf"not found; to list files by a pattern: {music}/deep/ --include '\*\.mp3'"):
         manifest.read(f"{music}/deep/*.mp3")
 
 

@@ -44,10 +44,10 @@ def test_patterns_that_have_matched_nothing_are_told_though_others_matched_first
 
 @pytest.mark.parametrize("pattern", ["", " ", "/", "[a", "a\\"])
 def test_what_is_no_pattern_is_refused(pattern):
-    with pytest.raises(errors.UsageError, match="--exclude '.*': no pattern"):
+    with pytest.raises(errors.UsageError, match="--exclude '.*': not a pattern"):
         Patterns(exclude=[pattern])
 
 
 def test_a_pattern_in_both_lists_is_refused():
-    with pytest.raises(errors.UsageError, match=r"--include and --exclude \*\.wav: expected it in one of them"):
+    with pytest.raises(errors.UsageError, match=r"--include and --exclude \*\.wav: given in both; give it in one of them"):
         Patterns(["*.wav"], ["*.wav"])

@@ -129,7 +129,7 @@ def test_keys_that_no_uri_may_have_are_left_out_with_a_warning(place):
     uri = put(place, "CSV", ", ".join(PLAIN), csv_gz(*rows))
     scanned = scan.scan([uri])
     assert scanned.table.column("uri").to_pylist() == ["s3://songs/a.mp3"]
-    assert "2 files are left out for their names" in scanned.warnings[0]
+    assert "left out: 2 files with an invalid name" in scanned.warnings[0]
 
 
 GOOD = csv_gz(("songs", "a.mp3", 1, "", MD5, "STANDARD"))

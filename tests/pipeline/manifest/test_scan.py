@@ -64,7 +64,7 @@ def test_what_is_hidden_is_left_out_of_patterns_too_but_not_where_it_is_named(mu
 @pytest.mark.parametrize("limit", [1, 3, 99])
 def test_a_limit_takes_the_first(music, limit):
     counts = []
-    table = found(music, music / "b.wav", limit=limit, seen=counts.append)
+    table = found(music, music / "b.wav", limit=limit, count_files=counts.append)
     assert column(table, "uri") == [f"{music}/{song}" for song in SONGS][:limit]
     assert sum(counts) == min(limit, len(SONGS) + 1)
 
@@ -182,7 +182,7 @@ def test_lists_and_folders_together_are_one_manifest(music):
 def test_an_id_that_two_lists_give_to_different_files_is_refused(music):
     (music / "one.csv").write_text("uri,id\nb.wav,Bee\n")
     (music / "two.csv").write_text("uri,id\na.FLAC,bee\n")
-    with pytest.raises(errors.ManifestError, match="two sources give to different files: bee"):
+    with pytest.raises(errors.ManifestError, match="given to different files by two sources: bee"):
         found(music / "one.csv", music / "two.csv")
 
 

@@ -54,7 +54,7 @@ def test_our_own_columns_win_over_nemos_which_are_carried():
     [
         ({"offset": [0.0, 1.0]}, "rename offset to offset_s, the seconds to skip"),
         ({"offset": [0.0, 1.0], "duration": [1.0, 1.0]}, "rename offset to offset_s.*; rename duration to duration_s"),
-        ({"start": [0, 1], "end": [1, 2]}, "rename start to offset_s.*in the place of end give duration_s"),
+        ({"start": [0, 1], "end": [1, 2]}, "rename start to offset_s.*replace end by duration_s"),
         ({"start_time": ["0", "1"]}, "rename start_time to offset_s"),
         ({"duration": [1.0, 2.0]}, "rename duration to duration_s, the seconds to separate"),
         ({"start_s": [0.0, None], "id": ["x", "y"]}, "rename start_s to offset_s"),
@@ -81,7 +81,7 @@ def test_columns_that_seem_to_be_segments_are_carried_where_no_track_depends_on_
 def test_an_end_that_is_not_read_beside_a_beginning_that_is_makes_a_warning():
     found = checked(uri=["a.wav", "a.wav"], offset_s=[0.0, 1.0], end=[1.0, 2.0])
     assert found.warnings == (
-        "column end is not read, so each track lasts to the end of its file; duration_s says how long one is",
+        "column end is not read, so each track lasts to the end of its file; to limit tracks, give duration_s",
     )
     assert checked(uri=["a.wav", "b.wav"], duration=[1.0, 2.0]).warnings == ()
     assert checked(uri=["a.wav"], offset_s=[0.0], duration_s=[1.0], duration=[9.0]).warnings == ()
@@ -91,7 +91,7 @@ def test_rows_that_repeat_another_name_the_columns_of_which_only_the_first_is_ke
     nan = float("nan")
     found = checked(uri=["a.wav"] * 3, tags=[["x"], ["x"], ["y"]], mood=["sad", None, "sad"], same=[nan] * 3, key=[1, 1, 1])
     (warning,) = found.warnings
-    assert warning.endswith("one track each; they differ in tags, mood, of which the first row's is kept")
+    assert warning.endswith("are left out; they differ in tags, mood, of which the first row's value is kept")
     assert found.tracks.column(EXTRA).to_pylist()[0]["mood"] == "sad"
     (warning,) = checked(uri=["a.wav", "a.wav"], n=[1, 1]).warnings
-    assert warning.endswith("one track each")
+    assert warning.endswith("are left out")

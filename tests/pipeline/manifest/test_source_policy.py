@@ -47,7 +47,7 @@ def test_the_root_may_itself_be_a_link(music):
 
 @pytest.mark.parametrize("root", ["absent", "musical.wav", "s3://b/music", "http://host"])
 def test_a_root_that_is_no_folder_of_this_machine_is_a_wrong_argument(music, root):
-    with pytest.raises(errors.UsageError, match="--input-root .*expected a folder of this machine"):
+    with pytest.raises(errors.UsageError, match="--input-root .*expected a folder on this machine"):
         manifest.read(str(music), input_root=root if "://" in root else str(music.parent / root))
 
 
@@ -55,7 +55,9 @@ def test_without_a_root_a_manifest_of_this_machine_may_name_any_path_and_one_fro
     assert source_policy.OPEN.resolve("/etc/passwd", str(music)) == "/etc/passwd"
     for folder in ("s3://b/lists", "memory://lists", "http://host/lists"):
         for uri in ("/etc/passwd", "file:///etc/passwd"):
-            with pytest.raises(errors.BadUri, match="a path of this machine, in a manifest from elsewhere; see --input-root"):
+            with pytest.raises(
+                errors.BadUri, match="a path on this machine, in a remote manifest; allow its folder by --input-root"
+            ):
                 source_policy.OPEN.resolve(uri, folder)
 
 
@@ -65,7 +67,7 @@ def listed(**options):
 
 def test_a_manifest_from_elsewhere_names_local_files_below_the_root_only(music):
     storage.put("memory://fenced/m.csv", f"uri\nx.wav\n{music}/a.wav\n".encode())
-    with pytest.raises(errors.ManifestError, match=r"1 bad row: row 2: .*a\.wav: a path of this machine"):
+    with pytest.raises(errors.ManifestError, match=r"1 bad row: row 2: .*a\.wav: a path on this machine"):
         listed()
     assert listed(input_root=str(music)) == ["memory://fenced/x.wav", f"{music}/a.wav"]
     with pytest.raises(errors.ManifestError, match=r"1 bad row: row 2: .*lies outside --input-root"):
@@ -88,7 +90,7 @@ def test_a_folder_that_stands_for_a_manifest_is_fenced_too(music):
 
 def test_sources_are_http_only_where_that_is_allowed(tmp_path):
     (tmp_path / "m.csv").write_text("uri\nhttps://host/a.wav\n")
-    with pytest.raises(errors.ManifestError, match="1 bad row: row 1: https://host/a.wav: https is read with --allow-http only"):
+    with pytest.raises(errors.ManifestError, match="1 bad row: row 1: https://host/a.wav: https is read only with --allow-http"):
         manifest.read(str(tmp_path / "m.csv"))
     found = manifest.read(str(tmp_path / "m.csv"), allow_http=True)
     assert found.tracks.column("uri").to_pylist() == ["https://host/a.wav"]
@@ -102,7 +104,7 @@ def test_relative_sources_of_a_manifest_on_http_are_on_http():
 
 def test_a_manifest_is_http_only_where_that_is_allowed():
     with pytest.raises(
-        errors.ManifestError, match=r"http://127\.0\.0\.1:9/m\.csv\?\.\.\.: http is read with --allow-http only"
+        errors.ManifestError, match=r"http://127\.0\.0\.1:9/m\.csv\?\.\.\.: http is read only with --allow-http"
     ) as refused:
         manifest.read("http://127.0.0.1:9/m.csv?sig=hush")
     assert "hush" not in str(refused.value)

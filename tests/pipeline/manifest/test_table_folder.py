@@ -257,7 +257,7 @@ def test_many_small_files_are_fetched_at_once_and_large_ones_one_by_one(tmp_path
         ({"a.csv": b"uri\n1.wav\n", "b.jsonl": b"{}"}, "found files of 2 kinds (a.csv, b.jsonl), expected one kind"),
         ({"a.parquet": b"x"}, "a.parquet: not readable as Parquet"),
         ({"k=1/k=2/a.csv": b"uri\n1.wav\n"}, "k=1/k=2/a.csv: found two folders of k="),
-        ({"k=%ff/a.csv": b"uri\n1.wav\n"}, "k=%ff is no UTF-8"),
+        ({"k=%ff/a.csv": b"uri\n1.wav\n"}, "k=%ff is not UTF-8"),
         ({"a.csv": b"uri,uri\n1.wav,2.wav\n"}, "a.csv: found two columns of one name"),
         ({"a.csv": b"", "b.csv": b""}, "holds no rows"),
         ({"a.csv": b"song\n1.wav\n"}, "no uri column; found song"),
@@ -288,12 +288,12 @@ def test_files_whose_names_no_uri_may_have_are_refused(tmp_path):
 def test_too_many_rows_are_refused_over_all_files(tmp_path, monkeypatch):
     put_all(tmp_path, {f"{n}.csv": {"uri": ["a.wav", "b.wav"]} for n in range(3)})
     monkeypatch.setattr(table_folder.parse, "MOST_ROWS", 5)
-    assert "2.csv: more than 5 rows up to here" in refusal(tmp_path)
+    assert "2.csv: more than 5 rows up to and including this file" in refusal(tmp_path)
 
 
 def test_local_sources_of_a_remote_folder_need_an_input_root(tmp_path):
     folder = put_all(f"memory://{secrets.token_hex(4)}", {"0.csv": {"uri": [f"{tmp_path}/a.wav"]}})
-    assert "see --input-root" in refusal(folder)
+    assert "allow its folder by --input-root" in refusal(folder)
     assert names(manifest.read(folder, input_root=str(tmp_path))) == ["a.wav"]
 
 

@@ -276,11 +276,11 @@ def test_a_lease_that_no_run_wrote_is_watched_and_taken(tmp_path, content):
 def test_words_of_a_lease_bring_no_control_characters_into_messages_and_no_paths(tmp_path):
     elsewhere(str(tmp_path), run="../../\x1b[31m", host="far\x1b[2J\nnear", pid="x", since=5)
     found = lease.newest(str(tmp_path))
-    assert str(found) == r"run ? on far\x1b[2J\nnear (pid ?) works on it since ?"
+    assert str(found) == r"run ? on far\x1b[2J\nnear (pid ?) has been working on it since ?"
     assert "run" not in found.says
 
 
 def test_an_out_that_is_a_link_to_nowhere_is_told_and_not_waited_for(tmp_path):
     (tmp_path / "out").symlink_to("/nowhere/disk")
-    with pytest.raises(failures.WriteFailed, match="out is a link to what is not there"), lease.hold(str(tmp_path / "out")):
+    with pytest.raises(failures.WriteFailed, match="out is a link to a missing target"), lease.hold(str(tmp_path / "out")):
         pass

@@ -39,7 +39,7 @@ def test_an_object_in_an_archive_of_s3_is_told_to_be_restored_and_asked_for_once
     monkeypatch.setattr(retries, "PAUSE_S", 60.0)  # a second try would be seen
     uri = f"{bucket[0]}/{kind}.wav"
     for read in (storage.read, storage.open_source, lambda uri: storage.open_ranges(uri, 8).read(8)):
-        with pytest.raises(failures.Archived, match="lies in an archive of its storage, restore it first .InvalidObjectState"):
+        with pytest.raises(failures.Archived, match="archived by its storage; restore it first .InvalidObjectState"):
             read(uri)
     assert storage.read(f"{bucket[0]}/GLACIER_IR.wav") == b"no audio"
 
@@ -51,7 +51,7 @@ def test_a_listing_counts_what_is_in_an_archive(bucket):
     assert warning.startswith(
         "2 audio files in an archive (Glacier, Deep Archive, Azure's archive tier), the first: s3://cold/songs/"
     )
-    assert warning.endswith("those that are not restored first fail as archived")
+    assert warning.endswith("unless they are restored first, they fail as archived")
 
 
 def test_a_run_fails_them_as_archived_and_goes_on(bucket, tiny, inline, tmp_path, monkeypatch):

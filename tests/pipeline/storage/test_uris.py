@@ -72,7 +72,7 @@ def test_an_honest_uri_is_let_pass(uri):
 @pytest.mark.parametrize("uri", ["http://host/a.wav", "https://host:8443/x/a%20b.wav", "http://127.0.0.1:80/a"])
 def test_http_is_let_pass_where_it_is_allowed_and_its_refusal_says_how(uri):
     assert uris.check(uri, allow_http=True) in uris.HTTP
-    with pytest.raises(errors.BadUri, match="is read with --allow-http only"):
+    with pytest.raises(errors.BadUri, match="is read only with --allow-http"):
         uris.check(uri)
 
 
