@@ -24,7 +24,7 @@ from sep_batch.pipeline.export import excerpts
 from sep_batch.pipeline.export.journal import Key, ShardJournal, done
 from sep_batch.pipeline.export.selection import Selection
 from sep_batch.pipeline.export.settings import Export
-from sep_batch.pipeline.export.shards import lost
+from sep_batch.pipeline.export.shards import SHARD, lost
 from sep_batch.pipeline.out import layout, lease
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import in_threads
@@ -73,22 +73,19 @@ class ExportDriver:
         options = Options(gpus=0, cpus=cpus, address=address)
         local = (uri for uri in (self.export.out, self.export.dest) if uris.is_local(uri))
         engine.set_environment(options)
-        journal = ShardJournal(self.export.dest, self.run, self.held.check)
         with (
             engine.running(options, machine.requirements(options, next(local, None))),
             self.stop.on_signals(),
             self.tally.step("written", left) as count_written,
+            ShardJournal(self.export.dest, self.run, check=self.held.check) as journal,
             self.stop.draining(),
         ):
-            try:
-                for number in range(PASSES):
-                    if left and not self.stop.is_asked:
-                        self._pass(journal, count_written, 1 if number else math.ceil(left / MOST_PLAN_FILES), cpus)
-                        left = self.exported.shards - len(self._finished)
+            for number in range(PASSES):
                 if left and not self.stop.is_asked:
-                    self._give_up(journal)
-            finally:
-                journal.flush()
+                    self._pass(journal, count_written, 1 if number else math.ceil(left / MOST_PLAN_FILES), cpus)
+                    left = self.exported.shards - len(self._finished)
+            if left and not self.stop.is_asked:
+                self._give_up(journal)
         if self.stop.is_asked and left:
             self.exported.stopped = f"{self.stop.why}; run the same command again to resume"
 
@@ -99,7 +96,6 @@ class ExportDriver:
         try:
             with contextlib.closing(ticking(flow.rows())) as rows:
                 for row in rows:
-                    journal.tick()
                     if row is not None:
                         self._take(row, journal)
                         count_written(1)
@@ -112,7 +108,7 @@ class ExportDriver:
         if row["unusable"]:
             raise errors.NotRunnableError(f"storage: {row['unusable']}")
         self._finished.add((row["split"], row["shard"]))
-        journal.add(row)
+        journal.add(pa.Table.from_pylist([row], schema=SHARD))
         self.exported.take(row)
         for fault in row["failed"]:
             if fault["error_class"] == errors.BUG:

@@ -3,7 +3,7 @@
 A failed row that the storage may have caused is held back, and marks no track, until the cause is clear. The track is the
 cause if another track succeeded on the same storage. The storage is the cause, and ends the run, if `IN_A_ROW` tracks failed
 on it and none succeeded, or if it reported a fault of its own (wrong credentials, no such bucket, a full disk).
-A storage is OUT, a source's bucket, or all local disks together, as `uris.place` returns it.
+A storage is OUT, a source's bucket, or all local disks together, as `uris.store` returns it.
 """
 
 from __future__ import annotations

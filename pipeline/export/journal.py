@@ -6,9 +6,8 @@ Its files are Parquet with another extension, so that `DEST/**/*.parquet` are th
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ import pyarrow.parquet
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.export.shards import SHARD
 from sep_batch.pipeline.out import layout
-from sep_batch.pipeline.out.journal import new_run_after
+from sep_batch.pipeline.out.journal import Journal, new_run_after
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 from sep_batch.pipeline.storage.threads import in_threads
@@ -57,44 +56,23 @@ class Done:
         return cls(row["excerpts"], row["tracks"], row["seconds"], dict(row["active_s"]), size, failed, row.get("left_out") or 0)
 
 
-@dataclass
-class ShardJournal:
-    """Writes the rows of durable shards, every `FLUSH_S` seconds and when it is flushed.
+class ShardJournal(Journal):
+    """Writes the rows of durable shards, every `FLUSH_S` seconds and at the end, even after an error."""
 
-    Attributes:
-        dest: DEST.
-        run: The export's name.
-        check: Called before each flush; raises if this export may no longer write.
-    """
+    ending = ENDING
 
-    dest: str
-    run: str
-    check: Callable[[], None]
-    _rows: list[dict[str, Any]] = field(default_factory=list)
-    _files: int = 0
-    _flushed: float = field(default_factory=time.monotonic)
+    def __init__(self, dest: str, run: str, *, check: Callable[[], None]) -> None:
+        """Begin an export's journal.
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Add the row of a shard that is durable."""
-        self._rows.append(row)
-        self.tick()
+        Args:
+            dest: DEST.
+            run: The export's name.
+            check: Called before each flush; raises if this export may no longer write.
+        """
+        super().__init__(dest, run, check=check, flush_s=FLUSH_S)
 
-    def tick(self) -> None:
-        """Flush if the last flush is `FLUSH_S` seconds ago."""
-        if time.monotonic() - self._flushed >= FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the pending rows as one more file."""
-        self._flushed = time.monotonic()
-        if not self._rows:
-            return
-        self.check()
-        content = io.BytesIO()
-        pyarrow.parquet.write_table(pa.Table.from_pylist(self._rows, schema=SHARD), content)
-        uri = f"{layout.journal_folder(self.dest)}/{self.run}-{self._files:06d}{ENDING}"
-        storage.put(uri, content.getvalue(), scratch=layout.parts_folder(self.dest, self.run))
-        self._files, self._rows = self._files + 1, []
+    def _columns(self, rows: pa.Table) -> pa.Table:
+        return rows
 
 
 @listing
@@ -126,7 +104,7 @@ def _read(uri: str, content: bytes) -> pa.Table:
             raise pa.ArrowTypeError(f"no column {missing[0]}")
         return table.cast(pa.schema([SHARD.field(name) for name in table.column_names]))
     except (pa.ArrowException, KeyError) as error:
-        why = uris.printable(str(error).splitlines()[0])
+        why = uris.printable(errors.first_line(error))
         raise errors.NotRunnableError(
             f"{uri}: not a journal file of an export ({why}); remove it, and its shards are written again"
         ) from error

@@ -232,4 +232,4 @@ def _select(database: duckdb.DuckDBPyConnection, query: Query, renamed: Mapping[
     except duckdb.Error as error:
         if query.where is None:
             raise
-        raise errors.UsageError(f"--where {query.where}: {str(error).splitlines()[0]}") from error
+        raise errors.UsageError(f"--where {query.where}: {errors.first_line(error)}") from error

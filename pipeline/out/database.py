@@ -161,5 +161,5 @@ def fault(path: str) -> str | None:
         for _ in file.iter_batches():  # the footer alone does not show damage
             pass
     except (pa.ArrowException, OSError) as error:
-        return str(error).splitlines()[0]
+        return errors.first_line(error)
     return foreign(file.schema_arrow)

@@ -37,6 +37,8 @@ def new_run_after(names: Iterable[str]) -> str:
 class Journal:
     """Writes finished rows: every 1,000 rows, every `flush_s` seconds, and at the end, even after an error."""
 
+    ending = ".parquet"
+
     def __init__(self, out: str, run: str, *, check: Callable[[], None], flush_s: float = FLUSH_S) -> None:
         """Begin a run's journal.
 
@@ -73,7 +75,7 @@ class Journal:
         if self._failure:
             raise self._failure
         with self._lock:
-            self._pending.append(journal_table(rows))
+            self._pending.append(self._columns(rows))
             self._waiting += rows.num_rows
             full = self._waiting >= FLUSH_ROWS
         if full:
@@ -88,10 +90,14 @@ class Journal:
             table = pa.concat_tables(self._pending, promote_options="permissive").combine_chunks()
             content = io.BytesIO()
             pyarrow.parquet.write_table(table, content)
-            uri = f"{layout.journal_folder(self.out)}/{self.run}-{self._files:06d}.parquet"
+            uri = f"{layout.journal_folder(self.out)}/{self.run}-{self._files:06d}{self.ending}"
             storage.put(uri, content.getvalue(), scratch=layout.parts_folder(self.out, self.run))
             self._files += 1
             self._pending, self._waiting = [], 0
+
+    def _columns(self, rows: pa.Table) -> pa.Table:
+        """Return the columns of rows that the journal keeps."""
+        return journal_table(rows)
 
     def _flush_often(self) -> None:
         while not self._ended.wait(self._flush_s):
