@@ -82,7 +82,7 @@ def test_what_a_list_does_not_say_is_asked_for_and_what_it_says_stays(songs):
     known = [storage.info(row["uri"]) for row in rows[:2]]
     assert [row["size"] for row in rows] == [known[0].bytes, known[1].bytes, None]
     assert [row["source_etag"] for row in rows] == [known[0].etag, "mine", None]
-    assert "1 files could not be probed" in told
+    assert "1 file could not be probed (listed anyway)" in told
     assert "absent.wav: not found" in told
 
 

@@ -61,7 +61,7 @@ def test_a_run_fails_them_as_archived_and_goes_on(bucket, tiny, inline, tmp_path
     assert (summary.exit_code, summary.failed) == (3, {"archived": 2, "unsupported_format": 2})
     errors = {row["error_class"]: row["error"] for row in index.read(str(tmp_path / "out")).to_pylist()}
     assert "restore it first" in errors["archived"]
-    assert "restore them first" in ADVICE["archived"]
+    assert "restore them, then" in ADVICE["archived"]
 
 
 @pytest.mark.parametrize(
