@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
 from sep_batch.pipeline import errors
 
@@ -21,7 +22,7 @@ def _as_run_errors() -> Iterator[None]:
         yield
     except weights.UnknownModelError as error:
         raise errors.UsageError(str(error)) from error
-    except weights.WeightsError as error:
+    except WeightsError as error:
         raise errors.NotRunnableError(str(error)) from error
 
 

@@ -8,5 +8,6 @@ Files:
     parts: Splitting of a wave into parts that are separated on their own.
     separator: Magnitudes to masks, masks to stems.
     checkpoint: Reading of TensorFlow checkpoints.
-    weights: Published weights: downloaded, checked, converted, loaded.
+    published: Published archives of weights: sources, checksums, download.
+    weights: The cache, the conversion to a folder that loads, and its loading.
 """

@@ -13,6 +13,7 @@ from sep_batch.jobs.setup import address as clusters
 from sep_batch.jobs.setup.check import Check, first_line, note, wrong
 from sep_batch.jobs.setup.options import DEFAULT_MODEL
 from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.audio.codecs import CODECS, Codec
 from sep_batch.pipeline.audio.encoding import encode
@@ -101,7 +102,7 @@ def cache() -> Check:
     """Check that models and forecasts can be stored in the user's cache folder."""
     try:
         return Check("cache", f"{weights.writable_cache()}: can be written to")
-    except weights.WeightsError as error:
+    except WeightsError as error:
         problem, _, advice = str(error).rpartition("; ")
         if weights.is_cached(DEFAULT_MODEL):
             return note("cache", f"{problem}; {DEFAULT_MODEL} is there", f"for other models and forecasts, {advice}")
@@ -118,6 +119,6 @@ def default_weights() -> Check:
         )
     try:
         _, tensors = weights.load(folder)
-    except weights.WeightsError as error:
+    except WeightsError as error:
         return wrong("weights", str(error), fetch)
     return Check("weights", f"{DEFAULT_MODEL} in {folder}, {len(tensors)} tensors with the right sha256")

@@ -19,7 +19,7 @@ from sep_batch.jobs.progress.forecast import Forecast
 from sep_batch.jobs.setup import outs, prepare
 from sep_batch.jobs.setup.options import Options, check
 from sep_batch.jobs.setup.prepare import Catalog
-from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.out import database, lease
 from sep_batch.pipeline.out.database import JournalDatabase
@@ -166,6 +166,6 @@ def _forecast(options: Options, settings: Settings, planned: Planned, todo_amoun
     measured = calibrate(options, settings, todo_amounts, planned.todo)
     try:
         forecast.keep(measured, planned.out, settings.sha256)
-    except (errors.TrackError, weights.WeightsError) as error:
+    except (errors.TrackError, WeightsError) as error:
         logger.warning("the forecast could not be stored, so the run will not show it: %s", error)
     return measured

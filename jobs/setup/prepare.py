@@ -18,6 +18,7 @@ from sep_batch.jobs.setup import machine, setting_flags
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
@@ -144,7 +145,7 @@ def obtain_model(name: str) -> Model:
         spec, tensors = weights.load(folder, preset=name)
     except weights.UnknownModelError as error:
         raise errors.UsageError(f"--model: {error}") from error
-    except (weights.WeightsError, errors.TrackError) as error:
+    except (WeightsError, errors.TrackError) as error:
         raise errors.NotRunnableError(f"weights: {error}") from error
     return Model(spec, weights.sha256_of(tensors), str(folder))
 

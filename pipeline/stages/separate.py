@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import PART, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
@@ -53,7 +54,7 @@ class Separate:
         self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
         if self.separator.weights_sha256 != work.settings.weights_sha256:
             digest, expected = self.separator.weights_sha256, work.settings.weights_sha256
-            raise weights.WeightsError(
+            raise WeightsError(
                 f"{'model' if callable(model) else model}: sha256 of the weights {digest}, expected {expected} as on the driver"
             )
         self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device

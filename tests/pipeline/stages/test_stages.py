@@ -12,6 +12,7 @@ from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
 from sep_batch.model import weights
+from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
@@ -350,12 +351,12 @@ def test_an_etag_that_the_manifest_gives_is_kept(work, model, tmp_path):
 
 def test_weights_that_are_not_those_of_the_driver_end_the_run(work, model):
     other = with_settings(work, weights_sha256="0" * 64)
-    with pytest.raises(weights.WeightsError, match="expected 0000"):
+    with pytest.raises(WeightsError, match="expected 0000"):
         Separate(other, str(model), device="cpu")
 
 
 def test_a_model_that_is_not_there_ends_the_run(work, tmp_path):
-    with pytest.raises(weights.WeightsError):
+    with pytest.raises(WeightsError):
         Separate(work, str(tmp_path / "nowhere"), device="cpu")
 
 
