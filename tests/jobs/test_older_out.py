@@ -28,6 +28,12 @@ SIXTEEN_BITS_DB = 60  # of a mix that peaks at a tenth or more
 
 
 @pytest.fixture
+def tiny(tiny_models):
+    """The model that the older OUT was made with."""
+    return str(tiny_models["2stems"])
+
+
+@pytest.fixture
 def older(tmp_path):
     """A copy of the older OUT, and its sources' manifest."""
     shutil.copytree(FOLDER, tmp_path / "out")
