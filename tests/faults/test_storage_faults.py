@@ -34,8 +34,8 @@ def source(s3, tmp_path_factory):
     """A prefix with three tones."""
     folder = tmp_path_factory.mktemp("tones")
     for hz in TONES:
-        storage.put(f"{s3}/faults/in/{hz}.wav", write_tone(folder / f"{hz}.wav", hz).read_bytes())
-    return f"{s3}/faults/in"
+        storage.put(f"{s3}/storage-faults/in/{hz}.wav", write_tone(folder / f"{hz}.wav", hz).read_bytes())
+    return f"{s3}/storage-faults/in"
 
 
 @pytest.fixture
