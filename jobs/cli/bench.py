@@ -39,7 +39,8 @@ def bench(
     Example: sep-batch bench --out s3://bucket/bench
     """
     with one_line_errors():
-        from sep_batch.jobs.bench.bench import run_bench, show
+        from sep_batch.jobs.bench.bench import run_bench
+        from sep_batch.jobs.bench.report import show
 
         measured = run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
         show(measured, as_json=as_json)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from sep_batch.jobs.bench.bench import write_catalog
+from sep_batch.jobs.bench.catalog import write_catalog
 from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.progress.bottleneck import COLUMNS
 from sep_batch.jobs.progress.forecast import Forecast

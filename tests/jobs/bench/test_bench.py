@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sep_batch.jobs.bench import bench
+from sep_batch.jobs.bench import catalog, steps
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.demo import synthesis
 from sep_batch.model import weights
@@ -23,8 +23,8 @@ STEPS = ["decode mp3", "decode flac", "STFT", "U-Nets", "masks + inverse", "enco
 @pytest.fixture(autouse=True)
 def _short(monkeypatch, tmp_path):
     """Measure once, with a short song, and keep temporary folders where they can be seen."""
-    monkeypatch.setattr(bench, "REPEATS", 1)
-    monkeypatch.setattr(bench, "SONG_S", 0.5)
+    monkeypatch.setattr(steps, "REPEATS", 1)
+    monkeypatch.setattr(catalog, "SONG_S", 0.5)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -140,20 +140,20 @@ def test_every_mistake_is_one_clear_line_and_its_exit_code(arguments, code, word
 
 
 def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, inline, monkeypatch):
-    monkeypatch.setattr(bench, "encode", lambda *_, **__: b"no audio at all")
+    monkeypatch.setattr(catalog, "encode", lambda *_, **__: b"no audio at all")
     told = call(tiny)
     assert told.exit_code == errors.SOME_FAILED
     assert "error: the run failed, so nothing was measured: 2 unsupported_format" in told.stderr
 
 
 def test_a_catalog_is_tracks_of_about_a_minute_in_two_formats(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "TRACK_S", 1.0)
-    assert bench.write_catalog(str(tmp_path), 3.0) == 3
+    monkeypatch.setattr(catalog, "TRACK_S", 1.0)
+    assert catalog.write_catalog(str(tmp_path), 3.0) == 3
     assert sorted(path.name for path in (tmp_path / "catalog").iterdir()) == ["0000.mp3", "0001.flac", "0002.mp3"]
 
 
 def test_without_unets_a_separator_gives_each_stem_an_equal_share(tiny):
-    separator = bench.WithoutUNets(*weights.load(Path(tiny)))
+    separator = steps.WithoutUNets(*weights.load(Path(tiny)))
     wave = torch.from_numpy(sum(synthesis.song(1, 1.0).values()))
     stems = separator.separate(wave)
     assert torch.equal(stems["vocals"], stems["accompaniment"])
