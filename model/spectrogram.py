@@ -79,56 +79,11 @@ def spectrum_of(wave: Tensor, spec: ModelSpec) -> Tensor:
     return spectrum.transpose(-1, -2)
 
 
-def patch_spectrum(wave: Tensor, patch: int, spec: ModelSpec) -> Tensor:
-    """Compute the STFT of one patch of a whole track's wave; frames past its end are zero."""
-    return spectrum_of(patch_wave(wave, patch, spec), spec)
-
-
 def magnitude(spectrum: Tensor) -> Tensor:
     """Return absolute values in half the time of `torch.abs`, without its guard against overflow."""
     pairs = torch.view_as_real(spectrum)
     real, imaginary = pairs[..., 0], pairs[..., 1]
     return real.square().addcmul_(imaginary, imaginary).sqrt_()
-
-
-def stft(wave: Tensor, spec: ModelSpec) -> Tensor:
-    """Compute the spectrum of a whole track.
-
-    Args:
-        wave: (channels, samples) float32, at least one sample.
-
-    Returns:
-        (channels, frames, frame_length / 2 + 1) complex64.
-    """
-    patches = [patch_spectrum(wave, patch, spec) for patch in range(patch_count(wave.shape[1], spec))]
-    return torch.cat(patches, dim=1)[:, : frame_count(wave.shape[1], spec)]
-
-
-def split_patches(spectrum: Tensor, spec: ModelSpec) -> Tensor:
-    """Cut a spectrum into patches, the last padded with zeros.
-
-    Args:
-        spectrum: (channels, frames, bins).
-
-    Returns:
-        (patches, channels, T, bins).
-    """
-    channels, frames, bins = spectrum.shape
-    padded = torch.nn.functional.pad(spectrum, (0, 0, 0, -frames % spec.patch_frames))
-    return padded.reshape(channels, -1, spec.patch_frames, bins).transpose(0, 1)
-
-
-def join_patches(patches: Tensor, frames: int) -> Tensor:
-    """Undo `split_patches`.
-
-    Args:
-        patches: (patches, channels, T, bins).
-        frames: Number of frames of the original spectrum.
-
-    Returns:
-        (channels, frames, bins).
-    """
-    return patches.transpose(0, 1).flatten(1, 2)[:, :frames]
 
 
 @cache
@@ -179,19 +134,3 @@ class Synthesis:
         self._position += len(sums) * self._spec.patch_samples
         wave = sums[..., :length, :].movedim(0, -3).flatten(-3)
         return wave[..., begin : max(begin, end)]
-
-
-def inverse_stft(spectrum: Tensor, samples: int, spec: ModelSpec) -> Tensor:
-    """Turn a spectrum back into its wave.
-
-    Args:
-        spectrum: (channels, frames, bins) complex64.
-        samples: Exact length of the wave.
-
-    Returns:
-        (channels, samples) float32.
-    """
-    patches = split_patches(spectrum, spec)
-    sums = torch.zeros((*patches.shape[:2], spec.patch_frames + 3, spec.hop), device=spectrum.device)
-    overlap_add(sums, patches, spec)
-    return Synthesis(spec.frame_length, samples, spec).add(sums)

@@ -34,7 +34,7 @@ from sep_batch.jobs.demo.synthesis import song
 from sep_batch.model import weights
 from sep_batch.model.inference import Target, inference_form
 from sep_batch.model.spec import PRESETS
-from sep_batch.model.spectrogram import magnitude, patch_spectrum
+from sep_batch.model.spectrogram import magnitude, patch_wave, spectrum_of
 from sep_batch.model.unet import UNet
 from sep_batch.pipeline.stages.process import prepare_torch
 
@@ -62,7 +62,7 @@ class Subject:
         unets = {stem: UNet(SPEC) for stem in SPEC.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
         mix = torch.from_numpy(sum(song(seed=1, seconds=PATCH_S).values()))
-        spectrum = patch_spectrum(mix, 0, SPEC)[None, ..., : SPEC.bins]
+        spectrum = spectrum_of(patch_wave(mix, 0, SPEC), SPEC)[None, ..., : SPEC.bins]
         return cls(unets[SPEC.stems[0]].eval(), magnitude(spectrum).contiguous(), folder)
 
     @cached_property

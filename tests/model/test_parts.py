@@ -11,7 +11,7 @@ from signals import noise
 
 from sep_batch.model.parts import split_parts
 from sep_batch.model.spec import PRESETS
-from sep_batch.model.spectrogram import patch_spectrum
+from sep_batch.model.spectrogram import patch_wave, spectrum_of
 
 ENERGY_DB = 0.01
 SPEC = PRESETS["spleeter:2stems"]
@@ -30,7 +30,7 @@ def test_a_part_says_what_of_it_counts():
 
 def test_the_energy_of_parts_is_that_of_the_whole():
     wave = torch.from_numpy(noise(TWO_PATCHES + 5000))
-    spectrum = torch.cat([patch_spectrum(wave, patch, SPEC) for patch in range(3)], dim=1).to(torch.complex128)
+    spectrum = torch.cat([spectrum_of(patch_wave(wave, patch, SPEC), SPEC) for patch in range(3)], dim=1).to(torch.complex128)
     parts = list(split_parts([wave], SPEC, patches_per_part=1))
     for found, expected in (
         (sum(part.energy for part in parts), float(spectrum.abs().square().sum())),

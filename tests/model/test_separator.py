@@ -6,10 +6,11 @@ import pytest
 import torch
 from golden_models import waves_of
 from signals import noise, snr_db, tone
+from spectra import inverse_stft, stft
 
 from sep_batch.model.parts import split_parts
 from sep_batch.model.separator import Separator
-from sep_batch.model.spectrogram import as_stereo, inverse_stft, stft
+from sep_batch.model.spectrogram import as_stereo
 
 BFLOAT16_DB = 20  # eight bits of mantissa, through twelve layers
 GOLDEN_DB = 90  # TensorFlow Spleeter and this, two float32 computations

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 import torch
 from signals import noise, snr_db, tone
+from spectra import inverse_stft, stft
 
 from sep_batch.model.spec import PRESETS
-from sep_batch.model.spectrogram import (
-    as_stereo,
-    frame_count,
-    inverse_stft,
-    join_patches,
-    patch_count,
-    split_patches,
-    stft,
-)
+from sep_batch.model.spectrogram import as_stereo, frame_count, patch_count
 
 ROUND_TRIP_DB = 100
 PURE_TONE_DB = 100  # of a tone in the middle of a bin, against what leaks beyond Hann's three bins
@@ -84,12 +77,3 @@ def test_a_signal_is_neither_shifted_nor_faded_at_its_ends(wave):
     again = inverse_stft(stft(torch.from_numpy(wave), SPEC), wave.shape[1], SPEC).numpy()
     for place in (slice(0, 100), slice(15_000, 15_100), slice(-100, None)):
         assert snr_db(wave[:, place], again[:, place]) > ROUND_TRIP_DB
-
-
-@pytest.mark.parametrize("frames", [1, 511, 512, 513, 1025])
-def test_patches_join_to_the_spectrum_they_were_cut_from(frames):
-    spectrum = torch.from_numpy(noise(frames * 64).view(np.complex64).reshape(2, frames, 32))
-    patches = split_patches(spectrum, SPEC)
-    assert patches.shape == (math.ceil(frames / 512), 2, 512, 32)
-    assert torch.equal(join_patches(patches, frames), spectrum)
-    assert not patches.transpose(0, 1).flatten(1, 2)[:, frames:].any()
