@@ -51,9 +51,9 @@ COMMAS = 'uri,offset_s,title\na.wav,1.5,"x, y"\nb.wav,,\n'
         ("m.csv", "uri\toffset_s\ttitle\na.wav\t1.5\tx, y\nb.wav\t\t\n"),
         ("m.tsv", "uri\toffset_s\ttitle\na.wav\t1,5\tx, y\nb.wav\t\t\n"),
         ("m.TSV", COMMAS),
-        ("m.csv.gz", gzip.compress(COMMAS.encode())),
-        ("m.tsv.gz", gzip.compress(b"uri\toffset_s\ttitle\na.wav\t1.5\tx, y\nb.wav\t\t\n")),
-        ("m.CSV.GZ", gzip.compress(COMMAS[:30].encode()) + gzip.compress(COMMAS[30:].encode())),
+        ("m.csv.gz", gzip.compress(COMMAS.encode(), mtime=0)),
+        ("m.tsv.gz", gzip.compress(b"uri\toffset_s\ttitle\na.wav\t1.5\tx, y\nb.wav\t\t\n", mtime=0)),
+        ("m.CSV.GZ", gzip.compress(COMMAS[:30].encode(), mtime=0) + gzip.compress(COMMAS[30:].encode(), mtime=0)),
     ],
 )
 def test_csv_is_read_as_people_have_it(tmp_path, name, content):
@@ -99,8 +99,8 @@ LINES = "".join(json.dumps(row) + "\n" for row in OBJECTS)
         ("m.json", json.dumps(OBJECTS)),
         ("m.json", "\ufeff \n" + json.dumps(OBJECTS, indent=2)),
         ("m.jsonl", LINES.encode("utf-16")),
-        ("m.jsonl.gz", gzip.compress(LINES.encode())),
-        ("m.json.gz", gzip.compress(json.dumps(OBJECTS).encode())),
+        ("m.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
+        ("m.json.gz", gzip.compress(json.dumps(OBJECTS).encode(), mtime=0)),
     ],
 )
 def test_json_is_lines_of_objects_or_an_array_of_them(tmp_path, name, content):
@@ -110,7 +110,7 @@ def test_json_is_lines_of_objects_or_an_array_of_them(tmp_path, name, content):
 def test_a_text_list_is_run_as_it_is(tmp_path):
     found = read(tmp_path / "list.txt", "\ufeffa.wav\r\n\n  b c.wav \n#1 hit.wav\ns3://songs/x y.mp3")
     assert [row["uri"] for row in rows(found)] == ["a.wav", "b c.wav", "#1 hit.wav", "x y.mp3"]
-    assert rows(read(tmp_path / "list.txt.gz", gzip.compress(b"a.wav\nb.wav"))) == [{"uri": "a.wav"}, {"uri": "b.wav"}]
+    assert rows(read(tmp_path / "list.txt.gz", gzip.compress(b"a.wav\nb.wav", mtime=0))) == [{"uri": "a.wav"}, {"uri": "b.wav"}]
 
 
 PLAYLIST = """#EXTM3U
@@ -128,7 +128,7 @@ s3://songs/100%25.wav
 @pytest.mark.parametrize("name", ["p.m3u", "p.m3u8", "p.M3U", "p.m3u8.gz"])
 def test_a_playlist_is_a_list_of_files(tmp_path, name):
     content = PLAYLIST.replace("\n", "\r\n").encode()
-    found = read(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
+    found = read(tmp_path / name, gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     assert found.warnings == ()
     assert found.tracks.column("uri").to_pylist() == [
         *(f"{tmp_path}/a.wav", f"{tmp_path.parent}/other/b%20c.wav"),
@@ -250,7 +250,7 @@ def test_every_extension_that_is_named_is_read_as_a_list_too():
                 else b"uri\na.wav"
             )
         if extension not in (".parquet", ".pq"):
-            storage.put(f"{name}.gz", gzip.compress(content))
+            storage.put(f"{name}.gz", gzip.compress(content, mtime=0))
         storage.put(name, content)
         for uri in [name] if extension in (".parquet", ".pq") else [name, f"{name}.gz"]:
             assert scan.scan([uri]).table.column("uri").to_pylist() == ["memory://formats/a.wav"], uri
