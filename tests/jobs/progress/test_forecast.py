@@ -10,7 +10,7 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.bench import bench
+from sep_batch.jobs.bench import catalog
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.plan import calibrate
 from sep_batch.jobs.plan.calibrate import slope
@@ -30,7 +30,7 @@ def _cache(monkeypatch, tmp_path):
 def short(monkeypatch):
     """Measure for a second, with a short song."""
     monkeypatch.setattr(calibrate, "MEASURED_S", 1.0)
-    monkeypatch.setattr(bench, "SONG_S", 0.5)
+    monkeypatch.setattr(catalog, "SONG_S", 0.5)
 
 
 @pytest.fixture
