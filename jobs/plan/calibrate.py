@@ -24,7 +24,6 @@ from sep_batch.jobs.progress.bottleneck import COLUMNS
 from sep_batch.jobs.progress.forecast import Forecast
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
-from sep_batch.jobs.setup.machine import cluster
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.out import index
@@ -41,7 +40,7 @@ _DEFAULTED = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_c
 
 
 def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:
-    """Measure the speed of this machine, and return the forecast of a plan.
+    """Measure the speed of this machine, and return the forecast of a plan that will run on it alone.
 
     Args:
         options: Options of the run.
@@ -50,13 +49,8 @@ def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: in
         tracks: Number of tracks to do.
 
     Raises:
-        UsageError: The options name a cluster.
         NotRunnableError: No track has a known or estimated duration, or in the measured run no track finished or one failed.
     """
-    if address := cluster(options):
-        raise errors.UsageError(
-            f"--calibrate measures this machine, not the cluster at {address}; leave out --address, or unset RAY_ADDRESS"
-        )
     if not planned.audio_s:
         raise errors.NotRunnableError(
             "--calibrate: the durations of all tracks are unknown; make a manifest with sep-batch manifest --probe"

@@ -16,7 +16,7 @@ from sep_batch.jobs.plan.amounts import Amounts, amounts
 from sep_batch.jobs.plan.known_sizes import past
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.forecast import Forecast
-from sep_batch.jobs.setup import outs, prepare
+from sep_batch.jobs.setup import machine, outs, prepare
 from sep_batch.jobs.setup.options import Options, check
 from sep_batch.jobs.setup.prepare import Catalog
 from sep_batch.model.published import WeightsError
@@ -72,10 +72,15 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
         options: The fields of `Options`.
 
     Raises:
+        UsageError: A calibration, with a cluster.
         RunError: The run cannot be planned: no manifest, no such model, or OUT cannot be read.
     """
     run_options = Options(**options)
     check(run_options)
+    if calibrate and (address := machine.cluster(run_options)):
+        raise errors.UsageError(
+            f"--calibrate measures this machine, not the cluster at {address}; leave out --address, or unset RAY_ADDRESS"
+        )
     catalog = prepare.read_catalog(source, out, run_options)
     with outs.errors():
         before = outs.last_run(catalog.out)

@@ -10,7 +10,7 @@ import pytest
 from catalogs import write_tone
 from typer.testing import CliRunner
 
-from sep_batch.jobs.bench import catalog
+from sep_batch.jobs.bench import catalog as songs
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.plan import calibrate
 from sep_batch.jobs.plan.calibrate import slope
@@ -30,7 +30,7 @@ def _cache(monkeypatch, tmp_path):
 def short(monkeypatch):
     """Measure for a second, with a short song."""
     monkeypatch.setattr(calibrate, "MEASURED_S", 1.0)
-    monkeypatch.setattr(catalog, "SONG_S", 0.5)
+    monkeypatch.setattr(songs, "SONG_S", 0.5)
 
 
 @pytest.fixture
@@ -132,5 +132,5 @@ def test_a_calibration_of_tracks_of_unknown_length_is_one_line_and_exit_5(tiny, 
 
 def test_a_cluster_is_not_measured_from_here(catalog, tiny):
     told = call("plan", catalog, "-p", tiny, "--calibrate", "--address", "head:6379")
-    assert told.exit_code == 2
+    assert told.exit_code == 2, told.output
     assert "not the cluster at head:6379" in told.stderr
