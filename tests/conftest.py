@@ -41,6 +41,7 @@ os.environ |= {
 TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3"}  # by the fixture that they share
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Under pytest-xdist, have a file's tests in one process, and all that share a Ray or a server; those of Ray come first."""
     if not config.pluginmanager.has_plugin("xdist"):
