@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sep_batch.jobs.setup.check import Check, first_line, note, wrong
+from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.units import data_size
+from sep_batch.pipeline import errors
 
 DRIVER = Path("/proc/driver/nvidia")
 TOLERANCE = 1e-4  # largest difference between a GPU's and the CPU's results, relative to the largest value
@@ -23,7 +24,7 @@ def torch_build() -> Check:
         import torchaudio
     except (ImportError, OSError) as error:
         advice = "reinstall both in matching versions, with constraints.txt as in the README"
-        return wrong("torch", f"cannot be imported: {first_line(error)}", advice)
+        return wrong("torch", f"cannot be imported: {errors.first_line(error)}", advice)
     capability = torch.backends.cpu.get_cpu_capability()
     versions = f"{torch.__version__}, torchaudio {torchaudio.__version__}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
     if platform.machine() == "x86_64" and not capability.startswith("AVX"):
@@ -59,7 +60,8 @@ def _gpu(number: int) -> Check:
         off = computed_off(f"cuda:{number}")
     except RuntimeError as error:
         built = ", ".join(torch.cuda.get_arch_list())
-        return wrong(name, f"does not compute: {first_line(error)}", f"torch is built for {built}; compare with nvidia-smi")
+        advice = f"torch is built for {built}; compare with nvidia-smi"
+        return wrong(name, f"does not compute: {errors.first_line(error)}", advice)
     if not off < TOLERANCE:
         advice = "replace this GPU, or hide it with CUDA_VISIBLE_DEVICES"
         return wrong(name, f"{description}: results differ from the CPU's by {off:.1e}", advice)
@@ -103,7 +105,7 @@ def _why_no_cuda() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        return first_line(error)
+        return errors.first_line(error)
     return "torch gives no reason"
 
 

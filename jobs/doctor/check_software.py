@@ -10,7 +10,7 @@ import numpy as np
 
 from sep_batch.jobs.engine.engine import try_ray
 from sep_batch.jobs.setup import address as clusters
-from sep_batch.jobs.setup.check import Check, first_line, note, wrong
+from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.options import DEFAULT_MODEL
 from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
@@ -94,7 +94,7 @@ def _codec_fault(codec: Codec, rate_hz: int) -> str | None:
         pieces, _ = audio.decode(io.BytesIO(written), rate_hz=rate_hz)
         level = float(np.std(np.concatenate(list(pieces), axis=1)) / np.std(wave))
     except Exception as error:  # noqa: BLE001 (any exception of the libraries is the fault)
-        return first_line(error)
+        return errors.first_line(error)
     return None if abs(level - 1) < LEVEL else f"read at {level:.2f} of the level that was written"
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from sep_batch.jobs.doctor import check_gpu, check_software, check_storage
 from sep_batch.jobs.setup import address as clusters
 from sep_batch.jobs.setup import check_machine
-from sep_batch.jobs.setup.check import Check, first_line, note, wrong
+from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.pipeline import errors, storage
 
@@ -79,7 +79,7 @@ def _done(each: Callable[[], Check | Iterator[Check]]) -> Iterator[Check]:
         yield from [result] if isinstance(result, Check) else result
     except Exception as error:  # noqa: BLE001 (any exception is a finding; the other checks go on)
         name = getattr(each, "func", each).__name__.replace("_", " ")
-        yield wrong(name, f"{type(error).__name__}: {first_line(error)}", "open an issue: this check has a defect")
+        yield wrong(name, f"{type(error).__name__}: {errors.first_line(error)}", "open an issue: this check has a defect")
 
 
 def show(checks: Iterable[Check], *, as_json: bool) -> int:

@@ -143,8 +143,10 @@ def _work(
 
 def _local_path(out: str, sources: pa.ChunkedArray) -> str | None:
     """Return OUT if it is a local path, else the first source that is one."""
+    if uris.is_local(out):
+        return out
     local = pc.invert(pc.match_substring(sources, "://"))
-    return out if uris.is_local(out) else pc.first(sources.filter(local)).as_py()
+    return pc.first(sources.filter(local)).as_py()  # type: ignore[no-any-return]
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:

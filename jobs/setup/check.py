@@ -31,8 +31,3 @@ def note(name: str, result: str, advice: str) -> Check:
 def wrong(name: str, result: str, advice: str) -> Check:
     """Return the check of a thing with which runs do not work."""
     return Check(name, result, "wrong", advice)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

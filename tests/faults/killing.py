@@ -144,7 +144,7 @@ def run_killed(
         kills: How many; at most three a run, and none in the last.
         drawn: What is killed, and when.
         log: Takes what the runs say.
-        environment: Of the runs; by default this process's.
+        environment: Environment variables of the runs; by default this process's.
     """
     killed = Killed()
     for number in range(MOST_RUNS):
