@@ -97,9 +97,9 @@ class _Decoder:
         self._filters = block.conv.weight.shape[1]
         bias = _bias(block.conv)
         if self._filters < FEWEST_FILTERS:
-            kernels, biases = [torch.cat([_pixel(block.conv, number, wide=True) for number in range(4)])], bias.repeat(4)
+            kernels, biases = [torch.cat(_pixels(block.conv, wide=True))], bias.repeat(4)
         else:
-            kernels, biases = [_pixel(block.conv, number, wide=False) for number in range(4)], bias
+            kernels, biases = _pixels(block.conv, wide=False), bias
         relu = isinstance(block.activation, nn.ReLU)
         self._convs = [_Convolution(kernel, biases, size, target, stride=1, padding=1, relu=relu) for kernel in kernels]
         self._activation = nn.Identity() if relu else _in_place(block.activation)
@@ -165,25 +165,22 @@ def _has_packed_convolutions(target: Target) -> bool:
     return target.dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 (torch's own test)
 
 
-def _pixel(transposed: nn.ConvTranspose2d, number: int, *, wide: bool) -> Tensor:
-    """Return the convolution kernel that gives one pixel of each 2x2 square of a transposed convolution, cropped [1:-2].
+def _pixels(transposed: nn.ConvTranspose2d, *, wide: bool) -> list[Tensor]:
+    """Return the convolution kernels that give the pixels of each 2x2 square of a transposed convolution, cropped [1:-2].
 
-    Output 2 m + r takes input m + d, d = -1, 0, 1, through tap r + 1 - 2 d, where there is one: two taps for r = 0, three for
-    r = 1.
+    Output 2 m + r takes input m + d, d = -1, 0, 1, through tap r + 1 - 2 d, where there is one: taps 3 and 1 for r = 0; 4, 2
+    and 0 for r = 1.
 
     Args:
         transposed: Transposed convolution, 5x5, stride 2.
-        number: Number of the pixel, 2 x row + column.
         wide: Pad every kernel to 3x3 with zeros.
 
     Returns:
-        Kernel, (filters, channels, 2 or 3, 2 or 3).
+        Kernels, (filters, channels, 2 or 3, 2 or 3) each, row after row.
     """
-    weight = transposed.weight.transpose(0, 1)  # (filters, channels, 5, 5)
-    row, column = divmod(number, 2)
-    taps = {0: [3, 1], 1: [4, 2, 0]}
-    kernel = weight[:, :, taps[row]][..., taps[column]]
-    return functional.pad(kernel, (0, 1 - column, 0, 1 - row)) if wide else kernel
+    flipped = transposed.weight.transpose(0, 1).flip((2, 3))  # (filters, channels, 5, 5)
+    kernels = [flipped[:, :, 1 - row :: 2, 1 - column :: 2] for row in (0, 1) for column in (0, 1)]
+    return [functional.pad(kernel, (0, 3 - kernel.shape[3], 0, 3 - kernel.shape[2])) for kernel in kernels] if wide else kernels
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d, target: Target) -> tuple[Tensor, Tensor]:

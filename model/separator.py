@@ -106,8 +106,10 @@ class Separator:
         self.room, self._successes = self.batch, 0
         self.threads, self.precision = threads, precision
         self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
-        unets = {stem: UNet(spec) for stem in spec.stems}
-        nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
+        with torch.device("meta"):  # without memory, and without random weights
+            unets = {stem: UNet(spec) for stem in spec.stems}
+        state = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in tensors.items()}
+        nn.ModuleDict(unets).load_state_dict(state, assign=True)
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
         target = Target(self.device, _use(precision, self.device))
         self._unets = [inference_form(unet, shape=shape, target=target) for unet in unets.values()]
