@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,26 +56,3 @@ def finished(out: str) -> dict[str, SimpleNamespace]:
     with database.opened(out) as journal:
         rows = journal.database.sql("SELECT * EXCLUDE (_sep_file, _sep_place) FROM newest").to_arrow_table().to_pylist()
     return {row["id"]: SimpleNamespace(**row) for row in rows}
-
-
-@dataclass
-class InlineDataset:
-    """What stands in for a flow's dataset where its stages run in this process."""
-
-    plan: list[str]
-    chain: tuple
-
-    def is_loading(self, stage):
-        """Tell that no actor is awaited."""
-        return False
-
-    def actors(self):
-        """Return none."""
-        return ()
-
-    def stop(self):
-        """Do nothing."""
-
-    def stats(self):
-        """Return nothing."""
-        return ""

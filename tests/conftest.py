@@ -1,4 +1,4 @@
-"""What tests share: tiny models made of the golden checkpoints, flows without Ray, one Ray, one S3 server."""
+"""What tests share: tiny models made of the golden checkpoints, the local engine, one Ray, one S3 server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ sys.path.insert(1, str(Path(__file__).parent / "hostile"))  # where craft is
 
 import cloud_servers
 import s3_servers
-from catalogs import InlineDataset
 
 S3_ADDRESS = socket.socket()  # bound and kept, so that nobody else is given its port before the server listens there
 S3_ADDRESS.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,26 +80,16 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def separators():
-    """The separators that flows without Ray have built, by spec, weights and options: building one takes longer than a song."""
+    """The separators that the local engine has built, by spec, weights and options: building one takes longer than a song."""
     return {}
 
 
-@contextlib.contextmanager
-def without_ray(wanted, like, say=None):
-    """Share this machine out as `engine.running` does."""
-    from sep_batch.pipeline.flow.resources import plan_resources
-
-    yield plan_resources(wanted.cpus or 2, 0)
-
-
 @pytest.fixture
-def inline(monkeypatch, separators):
-    """Have flows run in this process, stage after stage, without Ray; yields the resources that runs asked for."""
-    from sep_batch.jobs.engine import engine
+def local(monkeypatch, separators):
+    """Have runs take the local engine, whatever Ray there is; yields the resources that they asked for, flow by flow."""
+    from sep_batch.jobs.engine import choice
     from sep_batch.model import separator, weights
-    from sep_batch.pipeline.flow import flow, ray_data
-    from sep_batch.pipeline.out.plan import read_plan
-    from sep_batch.pipeline.stages import analyze, long_tracks, separate, write
+    from sep_batch.pipeline.flow import local_flow
 
     asked, build_separator = [], separator.Separator
 
@@ -110,30 +99,23 @@ def inline(monkeypatch, separators):
             separators[key] = build_separator(spec, tensors, **options)
         return separators[key]
 
-    def build(plan, work, model, resources, *, blocks_per_file):
-        asked.append(resources)
-        with monkeypatch.context() as patched:
-            patched.setattr(separator, "Separator", cached)
-            chain = (analyze.Analyze(work), separate.Separate(work, model, device="cpu"), write.Write(work))
-        return InlineDataset(plan, chain)
+    class Recorded(local_flow.LocalFlow):
+        def __init__(self, plan, work, model, resources, **options):
+            asked.append(resources)
+            super().__init__(plan, work, model, resources, **options)
 
-    def finished_rows(dataset, work):
-        analyze, separate, write = dataset.chain
-        gathering = long_tracks.Gathering()
-        for uri in dataset.plan:
-            for part in analyze(read_plan(uri)):
-                for separated in separate(part):
-                    for row in write(separated):
-                        finished, whole = gathering.take(row)
-                        yield from finished
-                        yield from (long_tracks.join(parts, work) for parts in whole)
-
-    monkeypatch.setattr(flow, "build", build)
-    monkeypatch.setattr(flow, "finished_rows", finished_rows)
-    monkeypatch.setattr(ray_data, "logs", lambda: None)
-    monkeypatch.setattr(engine, "look_ahead", lambda _wanted, _say=None: None)
-    monkeypatch.setattr(engine, "running", without_ray)
+    monkeypatch.setattr(separator, "Separator", cached)
+    monkeypatch.setattr(local_flow, "LocalFlow", Recorded)
+    monkeypatch.setattr(choice, "before_planning", lambda _options: choice.Choice("local", "a test"))
     return asked
+
+
+@contextlib.contextmanager
+def without_ray(wanted, like, say=None):
+    """Share this machine out as `engine.running` does."""
+    from sep_batch.pipeline.flow.resources import plan_resources
+
+    yield plan_resources(wanted.cpus or 2, 0)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """An OUT that an older commit made, kept for all later ones: `tests/golden/out_of_196c357`.
 
-It was made by `git archive 196c357 | tar -x -C OLD; PYTHONPATH=OLD/.types python tests/older_outs.py FOLDER`: the sources lie in
-fsspec's memory, so that the journal's URIs name no machine's folder.
+It was made by `git archive 196c357 | tar -x -C OLD; PYTHONPATH=OLD/.types python tests/older_outs.py FOLDER`, with the stages run
+in that process as `--engine local` does now. The sources lie in fsspec's memory, so that the journal's URIs name no machine's
+folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 
@@ -47,18 +47,14 @@ def put_sources() -> str:
 
 
 def make(folder: str) -> None:
-    """Run the sources with the tiny model in this process, stage after stage, without Ray."""
-    import conftest
+    """Run the sources with the tiny model in this process."""
     import golden_models
-    import pytest
 
     from sep_batch.jobs.run.run import run_job
     from sep_batch.model import weights
 
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack():
-        conftest.inline.__wrapped__(patch)
-        model = weights.convert(*golden_models.files("2stems"), golden_models.spec("2stems"), Path(folder).parent / "2stems")[0]
-        run_job(put_sources(), out=folder, model=str(model), gpus=0, ok_with_failures=True)
+    model = weights.convert(*golden_models.files("2stems"), golden_models.spec("2stems"), Path(folder).parent / "2stems")[0]
+    run_job(put_sources(), out=folder, model=str(model), gpus=0, ok_with_failures=True, engine="local")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.console import Console
 from sep_batch.jobs.bench.catalog import write_catalog
 from sep_batch.jobs.bench.report import Measured
 from sep_batch.jobs.bench.steps import EXCERPT_S, REPEATS, measure, steps
-from sep_batch.jobs.engine import engine
+from sep_batch.jobs.engine import choice
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
@@ -37,6 +37,7 @@ def run_bench(
     model: str = options.DEFAULT_MODEL,
     gpus: str | int = "auto",
     cpus: int | None = None,
+    engine: str = "auto",
     format: str = "flac",
     precision: str = options.Options.precision,
     stft: str = options.Options.stft,
@@ -49,6 +50,7 @@ def run_bench(
         model: Name or folder of the model.
         gpus: Number of GPUs, or "auto".
         cpus: Number of CPUs; None is all.
+        engine: Engine of the run: auto, local or ray.
         format: File format of the stems.
         precision: Compute precision of the U-Nets.
         stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate.
@@ -58,9 +60,9 @@ def run_bench(
     """
     if not 1 <= seconds < float("inf"):
         raise errors.UsageError(f"--seconds {seconds:g}: expected 1 or more")
-    run_options = options.Options(model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+    run_options = options.Options(model=model, gpus=gpus, cpus=cpus, engine=engine, format=format, precision=precision, stft=stft)
     options.check(run_options)
-    engine.look_ahead(run_options)
+    choice.look_ahead(choice.before_planning(run_options), run_options)
     console = Console(stderr=True, highlight=False)
     with _folder(out) as folder:
         tracks = write_catalog(folder, seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ def bench(
     ] = "spleeter:2stems",
     gpus: Annotated[str, typer.Option(help="Number of GPUs, or auto for all; 0 runs the U-Nets on the CPU.")] = "auto",
     cpus: Annotated[int | None, typer.Option(min=1, help="Largest number of CPUs used. Default: all.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Engine of the whole run: local (this process), ray, or auto, by the amount of audio.")
+    ] = "auto",
     format: Annotated[
         str, typer.Option("--format", "-c", help="File format of the stems: flac, wav, mp3, m4a, opus, ogg or wma.")
     ] = "flac",
@@ -42,5 +45,13 @@ def bench(
         from sep_batch.jobs.bench.bench import run_bench
         from sep_batch.jobs.bench.report import show
 
-        measured = run_bench(seconds, out, model=model, gpus=gpus, cpus=cpus, format=format, precision=precision, stft=stft)
+        options: dict[str, Any] = {
+            "gpus": gpus,
+            "cpus": cpus,
+            "engine": engine,
+            "format": format,
+            "precision": precision,
+            "stft": stft,
+        }
+        measured = run_bench(seconds, out, model=model, **options)
         show(measured, as_json=as_json)

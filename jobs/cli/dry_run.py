@@ -9,7 +9,7 @@ import typer
 from sep_batch.jobs.cli import flags
 
 PLANNED = (  # flags of run that change a plan
-    *("out", "model", "gpus", "cpus", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
+    *("out", "model", "gpus", "cpus", "engine", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
     *("downmix", "filename", "stems", "limit", "offset", "duration", "retry", "overwrite", "input_root", "allow_http"),
     *("endpoint_url", "storage_options", "address", "bad_rows", "uri_column", "id_column", "include", "exclude", "no_analysis"),
 )

@@ -29,6 +29,14 @@ Address = Annotated[
     ),
 ]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Largest number of CPUs used. Default: all.", rich_help_panel=RESOURCES)]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="local runs the stages in this process, on at most one GPU; ray starts or joins Ray; auto takes local for less than "
+        "an hour of audio on one machine.",
+        rich_help_panel=RESOURCES,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.", rich_help_panel=REPORTING)]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix that a run wrote to.")]
 

@@ -50,6 +50,7 @@ def run(
         str, typer.Option(help="Number of GPUs, or auto for all; 0 runs the U-Nets on the CPU.", rich_help_panel=RESOURCES)
     ] = "auto",
     cpus: flags.Cpus = None,
+    engine: flags.Engine = "auto",
     format: Annotated[
         str,
         typer.Option(

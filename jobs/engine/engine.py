@@ -142,7 +142,7 @@ def _start(options: Options, address: Address | None) -> None:
 
     located = _located(address) if address else "local"  # without an address, Ray would join the last cluster of its file
     local: dict[str, Any] = {
-        "num_cpus": options.cpus or len(os.sched_getaffinity(0)),
+        "num_cpus": options.cpus or machine.usable_cpus(),
         "object_store_memory": machine.object_store_bytes(options),
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}

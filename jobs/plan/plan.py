@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sep_batch.jobs.engine import engine
+from sep_batch.jobs.engine import choice
+from sep_batch.jobs.engine.choice import Choice
 from sep_batch.jobs.plan.amounts import Amounts, amounts
 from sep_batch.jobs.plan.known_sizes import past
 from sep_batch.jobs.progress import forecast
@@ -43,6 +44,7 @@ class Planned:
         differing: Settings that differ from OUT's, each as (OUT's value, this plan's value).
         warnings: Warnings, a line each.
         amounts: Audio, output and memory of the run; None if there is nothing to do.
+        engine: Engine of the run, `local` or `ray`, and why; None if there is nothing to do.
         forecast: Forecast of the run; None without a calibration, or if there is nothing to do.
         refused: Error with which a run would refuse to start; None if it would start.
         exit_code: Exit code of a run that would refuse to start, else 0.
@@ -57,6 +59,7 @@ class Planned:
     differing: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     amounts: Amounts | None = None
+    engine: Choice | None = None
     forecast: Forecast | None = None
     refused: str | None = None
     exit_code: int = 0
@@ -92,7 +95,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
         planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)))
     if planned.refused:
         return planned
-    if refusal := _refusal(catalog, settings, before, run_options):
+    if refusal := _refusal(catalog, settings, before, run_options, planned.engine):
         return replace(planned, refused=str(refusal), exit_code=refusal.exit_code)
     if calibrate and planned.amounts:
         return replace(planned, forecast=_forecast(run_options, settings, planned, planned.amounts))
@@ -108,6 +111,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)
+        engine = (choice.before_planning(options) or choice.by_amount(todo["duration_s"])) if plan.todo else None
     return Planned(
         catalog.listed.uri,
         catalog.out,
@@ -117,6 +121,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         examples,
         settings.differences(before) if before is not None else {},
         amounts=todo_amounts,
+        engine=engine,
         refused=str(refusal) if refusal else None,
         exit_code=refusal.exit_code if refusal else 0,
     )
@@ -143,10 +148,12 @@ def _warnings(options: Options, model: prepare.Model, out: str) -> list[str]:
     return warnings
 
 
-def _refusal(catalog: Catalog, settings: Settings, before: dict[str, Any], options: Options) -> errors.RunError | None:
+def _refusal(
+    catalog: Catalog, settings: Settings, before: dict[str, Any], options: Options, engine: Choice | None
+) -> errors.RunError | None:
     """Return the error with which a run would refuse to start."""
     try:
-        engine.look_ahead(options)
+        choice.look_ahead(engine or choice.before_planning(options), options)
         prepare.refuse_collisions(catalog.tracks, settings)
         prepare.refuse_other_settings(catalog.out, settings, before, overwrite=options.overwrite)
     except errors.RunError as refused:
@@ -168,6 +175,7 @@ def _forecast(options: Options, settings: Settings, planned: Planned, todo_amoun
 
     logger = logging.getLogger("sep_batch")
     logger.warning("measuring this machine for a minute, on synthesised tracks")
+    options = replace(options, engine=planned.engine.name if planned.engine else options.engine)
     measured = calibrate(options, settings, todo_amounts, planned.todo)
     try:
         forecast.keep(measured, planned.out, settings.sha256)

@@ -32,6 +32,7 @@ WORDS: dict[Reason, str] = {
     "done_suspect": "done, decoded by older rules, perhaps wrong; --retry suspect redoes it",
     "known_failed": "failed before, not tried again",
 }
+ENGINES = {"local": "local, in this process", "ray": "ray"}
 
 
 def show(planned: Planned, command: str, *, as_json: bool) -> None:
@@ -94,6 +95,8 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
             return
     else:
         yield from _amounts(planned.amounts)
+    if planned.engine:
+        yield f"engine: {ENGINES[planned.engine.name]} ({planned.engine.reason})"
     if planned.forecast:
         yield _forecast(planned.forecast)
     if not planned.refused:

@@ -38,10 +38,11 @@ class Summary:
         warnings: Warnings, a line each.
         vanished: Ids of tracks of OUT whose source is no longer in the folder that is run; their stems stay.
         stage_s: Seconds of work of each stage, over the tracks of this run.
-        actors: Largest number of actors of each stage.
+        engine: Engine of the run, `local` or `ray`; empty if nothing was separated.
+        actors: Largest number of workers of each stage.
         device: Torch's name of the device that the U-Nets ran on.
         format: File format of the stems.
-        stats: Ray Data's own statistics of the operators.
+        stats: The engine's own statistics of the stages, if it has any.
         ray_logs: Folder of Ray's logs; None if there are none.
     """
 
@@ -63,6 +64,7 @@ class Summary:
     warnings: tuple[str, ...] = ()
     vanished: list[str] = field(default_factory=list)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0.0))
+    engine: str = ""
     actors: dict[str, int] = field(default_factory=dict)
     device: str = ""
     format: str = ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from sep_batch.jobs.engine.choice import Engine
 from sep_batch.jobs.progress.bottleneck import COLUMNS
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
@@ -18,9 +19,6 @@ from sep_batch.jobs.run.breaker import Breaker
 from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.jobs.setup.stop import Stop, ticking
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow import flow, ray_data
-from sep_batch.pipeline.flow.actors import ActorWatch
-from sep_batch.pipeline.flow.resources import Resources
 from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.finished_ids import FinishedIds
 from sep_batch.pipeline.out.journal import Journal
@@ -40,7 +38,7 @@ class Driver:
     Attributes:
         work: Settings and folders of the run, which every stage is given.
         model: Folder of the weights.
-        resources: Actor pools of the stages.
+        engine: Engine of the flow.
         summary: Counts; updated with every finished row.
         max_failures: Bound on failed tracks; above it the run is stopped.
         journal: Writer of the journal.
@@ -51,7 +49,7 @@ class Driver:
 
     work: RunContext
     model: str
-    resources: Resources
+    engine: Engine
     summary: Summary
     max_failures: MaxFailures
     journal: Journal
@@ -73,10 +71,10 @@ class Driver:
             LeaseHeldError: Another run has taken OUT over.
         """
         begun, left = time.monotonic(), tracks
-        pools = self.resources
+        pools = self.engine.resources
         self.summary.actors = {stage: getattr(pools, stage.lower()).actors for stage in COLUMNS}
         self.summary.device, self.summary.format = pools.device, self.work.settings.format
-        self.summary.ray_logs = ray_data.logs()
+        self.summary.ray_logs = self.engine.logs
         self.progress.start(self.work.settings.sha256)
         if bad_rows is not None:
             finished.fail(bad_rows, self.work.settings.sha256, self.journal, self.summary, self.progress)
@@ -99,28 +97,26 @@ class Driver:
 
     def _pass(self, todo: Iterable[pa.Table], tracks: int, number: int) -> tuple[list[str], FinishedIds]:
         """Run one pass; return the URIs of its plan files and the ids that finished."""
-        rows = 1 if number else rows_per_block(tracks, self.resources.analyze.actors)
+        rows = 1 if number else rows_per_block(tracks, self.engine.resources.analyze.actors)
         per_file = blocks_per_file(math.ceil(tracks / rows))
         folder = f"{layout.plan_folder(self.work.out, self.work.run)}/{number}"
         plan = write_plan(todo, self._put, folder, rows_per_file=rows * per_file)
-        resources = self.resources.one_at_a_time() if number == PASSES - 1 else self.resources
-        pools = ActorWatch()
+        resources = self.engine.resources
+        resources = resources.one_at_a_time() if number == PASSES - 1 else resources
         begun, finished_ids = time.monotonic(), FinishedIds()
-        dataset = flow.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
+        flow = self.engine.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
         is_stopping = False
         try:
-            with contextlib.closing(ticking(flow.finished_rows(dataset, self.work))) as batches:
+            with contextlib.closing(ticking(flow.rows())) as batches:
                 for batch in batches:
-                    pools.look(dataset.actors())
+                    flow.watch()
                     if batch is not None:
                         self._take(self.breaker.take(batch))
                         if not finished_ids and not number:  # start: time to the first rows, less their stages' time
                             self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
                         finished_ids.add(batch.column("id").to_pylist())
                     elif not finished_ids:
-                        self.progress.wait_for(
-                            "loading the model" if dataset.is_loading("Separate") else "first tracks under way"
-                        )
+                        self.progress.wait_for("loading the model" if flow.is_loading("Separate") else "first tracks under way")
                     if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
                         break
                     if self.stop.is_asked and not is_stopping:
@@ -128,10 +124,10 @@ class Driver:
                         self.progress.stop(self.stop.why or "")
                         is_stopping = True
         finally:
-            dataset.stop()
+            flow.stop()
         if self.stop.is_asked and len(finished_ids) < tracks:
             self._end_early()
-        self.summary.stats += dataset.stats()
+        self.summary.stats += flow.stats()
         return plan, finished_ids
 
     def _end_early(self) -> None:
@@ -141,9 +137,8 @@ class Driver:
     def _give_up(self, lost: Iterable[pa.Table], left: int, tracks: int) -> None:
         """Fail the tracks that no pass finished."""
         if left == tracks > 1:  # every track was lost, so no single one is the cause, and none is marked as failed
-            raise errors.NotRunnableError(
-                f"none of {tracks} tracks came out of the flow in {PASSES} passes; Ray's logs: {self.summary.ray_logs}"
-            )
+            logs = f"; Ray's logs: {self.summary.ray_logs}" if self.summary.ray_logs else ""
+            raise errors.NotRunnableError(f"none of {tracks} tracks came out of the flow in {PASSES} passes{logs}")
         for table in lost:
             self._take([worker_crash(row, self.work) for row in each(table)])
 

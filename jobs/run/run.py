@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs.engine import engine
+from sep_batch.jobs.engine import choice
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
@@ -28,7 +28,7 @@ from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import database, index, layout, lease
 from sep_batch.pipeline.out.journal import Journal, new_run
-from sep_batch.pipeline.out.plan import make_plan, vanished
+from sep_batch.pipeline.out.plan import Plan, make_plan, vanished
 from sep_batch.pipeline.out.withdrawal import withdraw
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import machine_requirements
@@ -68,7 +68,8 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 def _run(source: str, out: str | None, options: Options, stop: Stop, progress: Progress) -> Summary:
     begun = time.monotonic()
-    engine.look_ahead(options, progress.wait_for)
+    chosen = choice.before_planning(options)
+    choice.look_ahead(chosen, options, progress.wait_for)
     progress.wait_for("reading the manifest")
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
@@ -97,8 +98,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
         if is_withdrawn:
             index.publish(out, run)
         bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
-        summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
-        summary.known_failed = plan.counts["known_failed"]
+        _count(plan, summary)
         if expected := forecast.take(out, settings.sha256, plan.todo):
             summary.forecast_s = expected.seconds
         with _published(out, run, held):
@@ -107,15 +107,30 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 held.tell(run=run)
                 progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
             if plan.todo:
+                chosen = chosen or _chosen(plan, options, progress)
+                summary.engine = chosen.name
                 requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
                 todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, requirements)
                 del catalog, tracks, plan  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
-                _drive(todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
+                _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
             elif bad_rows is not None:
                 _fail(bad_rows, settings, summary, progress, writer)
     summary.job_s = time.monotonic() - begun
     summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
     return summary
+
+
+def _count(plan: Plan, summary: Summary) -> None:
+    """Count the tracks that are not tried."""
+    summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
+    summary.known_failed = plan.counts["known_failed"]
+
+
+def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:
+    """Return the engine for a plan, where nothing but the amount of work decides it."""
+    chosen = choice.by_amount(plan.column("duration_s"))
+    choice.look_ahead(chosen, options, progress.wait_for)
+    return chosen
 
 
 def _work(
@@ -150,13 +165,14 @@ def _local_path(out: str, sources: pa.ChunkedArray) -> str | None:
 
 
 def _fail(bad_rows: pa.Table, settings: Settings, summary: Summary, progress: Progress, writer: Journal) -> None:
-    """Fail the bad rows of a manifest that has nothing to separate, without starting Ray."""
+    """Fail the bad rows of a manifest that has nothing to separate, without an engine."""
     with writer:
         progress.start(settings.sha256)
         finished.fail(bad_rows, settings.sha256, writer, summary, progress)
 
 
 def _drive(
+    chosen: choice.Choice,
     todo: Iterator[pa.Table],
     tracks: int,
     bad_rows: pa.Table | None,
@@ -168,19 +184,17 @@ def _drive(
     stop: Stop,
     writer: Journal,
 ) -> None:
-    engine.set_environment(options)
     from sep_batch.jobs.run.breaker import Breaker
     from sep_batch.jobs.run.driver import Driver
 
     bound = MaxFailures.parse(options.max_failures)
-    progress.wait_for("starting Ray")
     with (
-        engine.running(options, work.machine, progress.wait_for) as resources,
+        choice.running(chosen, options, work.machine, progress.wait_for) as ready,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
         writer,
         stop.draining(),
     ):
-        Driver(work, model, resources, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
+        Driver(work, model, ready, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 
 def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest, options: Options) -> None:

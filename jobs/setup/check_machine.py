@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sep_batch.jobs.setup.address import ray_folder
 from sep_batch.jobs.setup.check import Check, note, wrong
-from sep_batch.jobs.setup.machine import object_store_bytes
+from sep_batch.jobs.setup.machine import object_store_bytes, usable_cpus
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import data_size
 
@@ -36,7 +36,7 @@ def python() -> Check:
 
 def cpus() -> Check:
     """Check the number of CPUs, and the container's limit on their use."""
-    usable, quota = len(os.sched_getaffinity(0)), _quota()
+    usable, quota = usable_cpus(), _quota()
     description = f"{usable} of {os.cpu_count()}" if usable != os.cpu_count() else f"{usable}"
     if quota is None or quota >= usable:
         return Check("CPUs", description)

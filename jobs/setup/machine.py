@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sep_batch.jobs.setup.address import Address, address_of
@@ -39,9 +40,13 @@ def refuse_unfit(options: Options) -> None:
 
     Raises:
         NotRunnableError: This machine has fewer GPUs than --gpus.
-        UsageError: The CPU does not have the precision; or --min-gpus is given without a cluster.
+        UsageError: The CPU does not have the precision; --min-gpus is given without a cluster; or --engine local with a
+            cluster or several GPUs.
     """
-    if cluster(options):
+    address = cluster(options)
+    if options.engine == "local":
+        _refuse_not_local(options, address)
+    if address:
         return
     if options.min_gpus is not None:
         raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected a cluster, given by --address or RAY_ADDRESS")
@@ -49,6 +54,13 @@ def refuse_unfit(options: Options) -> None:
     if gpus and not options.device:
         refuse_missing_gpus(gpus)
     _refuse_precision(options)
+
+
+def _refuse_not_local(options: Options, address: Address | None) -> None:
+    if address:
+        raise errors.UsageError(f"--engine local: expected no cluster, but there is one at {address}; use --engine ray")
+    if options.gpus != "auto" and int(options.gpus) > 1:
+        raise errors.UsageError(f"--engine local uses at most one GPU, but --gpus is {options.gpus}; use --engine ray")
 
 
 def refuse_missing_gpus(gpus: int) -> None:
@@ -70,6 +82,11 @@ def refuse_missing_gpus(gpus: int) -> None:
 def gpu_count(options: Options) -> int:
     """Return the number of GPUs of a run on this machine, without torch: auto counts those that NVIDIA's driver lists."""
     return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if options.gpus == "auto" else int(options.gpus)
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use; outside of Linux, those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def object_store_bytes(options: Options) -> int:

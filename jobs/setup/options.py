@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from sep_batch.jobs.setup import address
 from sep_batch.pipeline import errors, stem_paths
@@ -20,6 +20,7 @@ from sep_batch.pipeline.stages.context import Stft
 
 DEFAULT_MODEL = "spleeter:2stems"
 DEFAULT_MAX_FAILURES = "5%"
+Engine = Literal["auto", "local", "ray"]
 _FIELDS = {  # fields of `Options` whose names differ from the parameters of `run`
     **{name: f"{name}_s" for name in ("offset", "duration", "wait", "time_limit")},
     "sample_rate": "sample_rate_hz",
@@ -62,6 +63,7 @@ class Options:
         model: A preset, or a folder or URI of a converted model.
         gpus: Number of GPUs, or "auto" for all; 0 runs the U-Nets on the CPU.
         cpus: Largest number of CPUs used; None is all.
+        engine: "local": threads of this process; "ray": Ray; "auto": local for small work on one machine.
         format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
         bit_depth: 16, 24 or float.
         precision: Compute precision of the U-Nets: float32, tf32, bfloat16, float16.
@@ -105,6 +107,7 @@ class Options:
     model: str = DEFAULT_MODEL
     gpus: str | int = "auto"
     cpus: int | None = None
+    engine: str = "auto"
     format: str = "flac"
     bit_depth: str = "16"
     precision: str = "float32"
@@ -203,6 +206,7 @@ def check(options: Options) -> None:
     if options.offset_s < 0:
         raise errors.UsageError(f"--offset {options.offset_s}: expected 0 or more")
     for name, choice, choices in (
+        ("--engine", options.engine, Engine),
         ("--precision", options.precision, Precision),
         ("--stft", options.stft, Stft),
         ("--downmix", options.downmix, Downmix),

@@ -1,9 +1,11 @@
-"""The stages as a Ray Data pipeline.
+"""The stages as a pipeline, with one of two engines: Ray Data, or threads of this process.
 
 Files:
-    flow: The pipeline: Read, Analyze, Separate, Write.
-    resources: Actors of each stage, their CPUs and GPUs.
-    joins: Tasks that join the parts of long tracks.
+    flow: The interface of a flow: Read, Analyze, Separate, Write.
+    local_flow: The flow in threads of this process, without Ray.
+    ray_flow: The flow as a Ray Data pipeline.
+    resources: Workers of each stage, their CPUs and GPUs.
+    joins: Ray tasks that join the parts of long tracks.
     ray_data: Settings and private names of Ray Data; check this file with every new Ray.
-    actors: Actors that lost their node, which are given up after a time.
+    actors: Ray's actors that lost their node, which are given up after a time.
 """

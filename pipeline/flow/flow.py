@@ -1,108 +1,43 @@
-"""The stages as a Ray Data pipeline: Read -> Analyze -> Separate -> Write."""
+"""The interface of a flow: the three stages over a plan's files, whichever engine runs them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import pyarrow as pa
-import ray
-import ray.data
-from ray.data import DataContext, Datasource, ReadTask, TaskPoolStrategy
-from ray.data.block import BlockMetadata
-
-from sep_batch.model import weights
-from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow.joins import join_parts, joined
-from sep_batch.pipeline.flow.ray_data import RunningDataset, logs, message, with_stage
-from sep_batch.pipeline.flow.resources import NICENESS, Resources
-from sep_batch.pipeline.out.plan import read_plan
-from sep_batch.pipeline.stages.analyze import Analyze
-from sep_batch.pipeline.stages.context import RunContext
-from sep_batch.pipeline.stages.long_tracks import Gathering
-from sep_batch.pipeline.stages.separate import Separate
-from sep_batch.pipeline.stages.write import Write
-
-CPUS_PER_READ = 0.1
-FEWEST_READS, ANALYZE_PER_READ = 2, 4  # plan files read at once; without a bound, Ray Data starts all reads before it takes a row
 
 
-class Plan(Datasource):
-    """Reads a plan's files, one task per file."""
+class Flow(Protocol):
+    """The stages over a plan's files. They run when its rows are read."""
 
-    def __init__(self, uris: Sequence[str], options: storage.Options) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._uris, self._options = uris, options
+    def rows(self) -> Iterator[pa.Table]:
+        """Run the flow, and yield the rows of finished tracks as they come; the parts of long tracks are joined on the way.
 
-    def get_name(self) -> str:
-        """Return the text that follows `Read` in the operator's name."""
-        return ""
+        Raises:
+            NotRunnableError: A stage could not start, or its engine failed.
+        """
+        ...
 
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: the size is unknown before the files are read."""
-        return None
+    def watch(self) -> None:
+        """Give up workers that are lost or over the time limit; the driver's next pass retries their tracks. Call it repeatedly.
 
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
-    ) -> list[ReadTask]:
-        """Return one task per file, for any requested parallelism."""
-        metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(_read, uri, self._options), metadata) for uri in self._uris]
+        Raises:
+            NotRunnableError: A stage has been without a worker for too long.
+        """
+        ...
 
+    def is_loading(self, stage: str) -> bool:
+        """Tell whether every worker of a stage is still starting."""
+        ...
 
-def _read(uri: str, options: storage.Options) -> Iterator[pa.Table]:
-    storage.use(options)
-    yield read_plan(uri)
+    def stop(self) -> None:
+        """Stop the flow; tracks at work are lost."""
+        ...
 
-
-def build(plan: Sequence[str], work: RunContext, model: str, resources: Resources, *, blocks_per_file: int = 1) -> RunningDataset:
-    """Build the flow over a plan's files; it runs when its rows are read.
-
-    Args:
-        plan: URIs of the plan's files.
-        blocks_per_file: Number of blocks that each file is split into for Analyze, each made when it is taken.
-        work: Context of the run, for every stage.
-        model: Folder of the converted model that Separate loads.
-        resources: Actors of each stage.
-
-    Returns:
-        A dataset of finished rows, in the order in which they finish.
-    """
-    analyze, separate, write = resources.analyze, resources.separate, resources.write
-    # With more blocks than read tasks, Ray Data splits each task's block. It would join several blocks yielded by one task.
-    rows = ray.data.read_datasource(
-        Plan(plan, work.storage),
-        override_num_blocks=len(plan) * blocks_per_file,
-        compute=TaskPoolStrategy(max(FEWEST_READS, math.ceil(analyze.actors / ANALYZE_PER_READ))),
-        num_cpus=CPUS_PER_READ,
-    )
-    niceness: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
-    rows = with_stage(rows, Analyze, (work,), niceness, analyze)
-    options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
-    # The model's folder is on the driver's machine: other machines get the weights through Ray's object store, once each.
-    source = partial(ray.get, ray.put(weights.load(Path(model))[1])) if resources.nodes > 1 else model
-    rows = with_stage(rows, Separate, (work, source), options, separate)
-    rows = with_stage(rows, Write, (work,), niceness, write)
-    return RunningDataset(rows)
+    def stats(self) -> str:
+        """Return the engine's statistics of the run, if it has any."""
+        ...
 
 
-def finished_rows(dataset: RunningDataset, work: RunContext) -> Iterator[pa.Table]:
-    """Run a flow and yield the rows of finished tracks as they come; the parts of long tracks are joined on the way.
-
-    Raises:
-        NotRunnableError: An actor could not start, or Ray failed.
-    """
-    gathering, joins, log_folder = Gathering(), list[ray.ObjectRef[pa.Table]](), logs()
-    try:
-        for batch in dataset.tables():
-            finished, whole = gathering.take(batch)
-            joins += [join_parts.remote(parts, work) for parts in whole]
-            if finished:
-                yield pa.concat_tables(finished)
-            yield from joined(joins, timeout_s=0)
-        while joins:
-            yield from joined(joins, timeout_s=None)
-    except ray.exceptions.RayError as error:
-        raise errors.NotRunnableError(f"the pipeline failed in Ray: {message(error)}; see Ray's logs: {log_folder}") from error
+Build = Callable[..., Flow]  # called with the arguments of `RayFlow`

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -278,7 +278,7 @@ def read_plan(uri: str) -> pa.Table:
     return pyarrow.parquet.read_table(io.BytesIO(storage.read(uri)))
 
 
-def read_plans(uris: Iterable[str]) -> Iterator[pa.Table]:
+def read_plans(uris: Iterable[str]) -> Generator[pa.Table]:
     """Read a plan's files, in their order, several at once."""
     return in_threads(read_plan, uris, threads=_FILES_AT_ONCE)
 

@@ -37,6 +37,7 @@ class RunContext:
         analysis: Stems are analyzed: levels, active regions, width.
         storage: Options of the storage clients; they may hold secrets, so they are never shown.
         machine: Requirements of the machines of the stages.
+        in_process: The stages share the driver's process, so a stage over the time limit cannot end its own.
     """
 
     settings: Settings
@@ -50,6 +51,7 @@ class RunContext:
     analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
     machine: MachineRequirements = field(default_factory=MachineRequirements)
+    in_process: bool = False
 
     @property
     def stop_uri(self) -> str:

@@ -2,7 +2,7 @@
 
 A stage that hangs (in a decoder, in a GPU driver) cannot be interrupted from Python, but its process can be ended. The driver
 finds the track missing and retries it alone; a mark that the dying worker stores for a track that is alone then makes it a
-`track_timeout` instead of a `worker_crash`.
+`track_timeout` instead of a `worker_crash`. Where the stages share the driver's process, their flow keeps the limit instead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
         ids: Ids of the rows' tracks.
         work: Context of the run.
     """
+    if work.in_process:
+        yield from rows
+        return
     while True:
         timer = threading.Timer(work.limit_s, _end, (ids, work))
         timer.daemon = True
@@ -47,15 +50,20 @@ def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
 
 
 def was_over(name: str, work: RunContext) -> bool:
-    """Tell whether a track's process was killed at its time limit."""
+    """Tell whether a track was over the time limit, alone."""
     return storage.exists(_mark_uri(name, work))
+
+
+def mark(name: str, work: RunContext) -> None:
+    """Record that a track was over the time limit."""
+    with contextlib.suppress(errors.TrackError):  # without the mark it becomes a worker_crash
+        storage.put(_mark_uri(name, work), b"", scratch=work.scratch)
 
 
 def _end(ids: list[str], work: RunContext) -> None:
     faulthandler.dump_traceback(file=_STDERR)
     if len(ids) == 1:
-        with contextlib.suppress(errors.TrackError):  # without the mark it becomes a worker_crash
-            storage.put(_mark_uri(ids[0], work), b"", scratch=work.scratch)
+        mark(ids[0], work)
     os._exit(1)
 
 

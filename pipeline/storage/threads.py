@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Iterator[R]:
+def in_threads(call: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> Generator[R]:
     """Yield a call's results for many items, in their order; at most `threads * AHEAD` results are held at once.
 
     If the iteration ends early, by an error or an interrupt, calls that have not begun are dropped, and running ones not awaited.

@@ -21,7 +21,7 @@ import torch
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import Encoder
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow import local_flow, ray_flow
 from sep_batch.pipeline.stages.separate import Separate
 
 RATE_HZ = 44_100
@@ -102,7 +102,7 @@ def clips(folder: Path, count: int) -> None:
 def run(source: str, out: str, *, unets: bool, **options) -> dict[str, object]:
     """Run a catalog, and return what it took."""
     if not unets:
-        flow.Separate = PassThrough
+        local_flow.Separate = ray_flow.Separate = PassThrough
     begun = time.monotonic()
     with Watch() as watch:
         summary = run_job(source, out, gpus="0", **options)

@@ -31,9 +31,8 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from catalogs import InlineDataset
 
-from sep_batch.jobs.engine import engine
+from sep_batch.jobs.engine import choice, engine
 from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.run.run import _open_out as open_out
@@ -43,7 +42,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.status.status import run_status
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import manifest, storage
-from sep_batch.pipeline.flow import flow, ray_data
+from sep_batch.pipeline.flow import ray_flow
 from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out import compaction, database, index, layout
 from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal, new_run
@@ -165,12 +164,11 @@ class Stages:
         self._first = ""
 
     def build(self, plan, work, model, resources, *, blocks_per_file):
-        """Stand in for `flow.build`."""
-        return InlineDataset(plan, ())
+        """Stand in for an engine's flow."""
+        return GivenFlow(self.rows(plan, work))
 
-    def finished_rows(self, dataset, work):
-        """Stand in for `flow.finished_rows`."""
-        plan = dataset.plan
+    def rows(self, plan, work):
+        """Yield the rows that a flow would."""
         lost = (CRASHING, LOST) if "/0/" in plan[0] else (CRASHING,)
         for tracks in _even(map(read_plan, plan), ROWS_MIXED):
             rows = self.finished(tracks.take(self._drawn.permutation(tracks.num_rows)), work, lost)
@@ -243,15 +241,35 @@ class Stages:
         return pa.ListArray.from_arrays(pa.array(ends), flat, mask=pa.compute.invert(is_ok)).cast(RESULT.field("stems").type)
 
 
+class GivenFlow:
+    """A flow whose rows are given."""
+
+    def __init__(self, rows) -> None:
+        self._rows = rows
+
+    def rows(self):
+        return self._rows
+
+    def watch(self):
+        """Do nothing."""
+
+    def is_loading(self, stage):
+        return False
+
+    def stop(self):
+        """Do nothing."""
+
+    def stats(self):
+        return ""
+
+
 @contextlib.contextmanager
 def faked(kill_at: int = 0):
     """Have runs and plans take these stages and no model."""
     stages, spec = Stages(kill_at), PRESETS[MODEL]
     replaced = {
-        (flow, "build"): stages.build,
-        (flow, "finished_rows"): stages.finished_rows,
-        (ray_data, "logs"): lambda: None,
-        (engine, "running"): lambda *_: contextlib.nullcontext(plan_resources(32, 8)),
+        (choice, "before_planning"): lambda _: choice.Choice("local", "simulated"),
+        (choice, "running"): lambda *_: contextlib.nullcontext(choice.Engine(plan_resources(32, 8), stages.build)),
         (prepare, "obtain_model"): lambda _: prepare.Model(spec, "f" * 64, "."),
         (prepare, "model_at_hand"): lambda _name, _before: prepare.Model(spec, "f" * 64, "."),
     }
@@ -341,12 +359,12 @@ def first_row(_source: str, out: str) -> dict[str, object]:
     work = RunContext(settings, out, "000000-0000", folder, folder)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     for stage in ("Analyze", "Separate", "Write"):
-        setattr(flow, stage, type(stage, (Passing,), {}))
+        setattr(ray_flow, stage, type(stage, (Passing,), {}))
     with engine.running(wanted, MachineRequirements()) as resources:
         before, begun = resident_mib(), time.monotonic()
         rows_per_file = read_plan(files[0]).num_rows
-        dataset = flow.build(files, work, ".", resources, blocks_per_file=math.ceil(rows_per_file / PLAN_BLOCK_ROWS))
-        rows = flow.finished_rows(dataset, work)
+        flow = ray_flow.RayFlow(files, work, ".", resources, blocks_per_file=math.ceil(rows_per_file / PLAN_BLOCK_ROWS))
+        rows = flow.rows()
         largest, seen = max(next(rows).column("rows").to_pylist()), 0
         first_s = time.monotonic() - begun
         for batch in rows:
@@ -355,7 +373,7 @@ def first_row(_source: str, out: str) -> dict[str, object]:
                 break
         seconds = time.monotonic() - begun - first_s
         grown = resident_mib() - before
-        dataset.stop()
+        flow.stop()
     told = {"files": len(files), "first row s": round(first_s, 1), "rows a second": round(seen / seconds)}
     return told | {"largest block": largest, "driver grew MiB": grown}
 

@@ -25,7 +25,7 @@ try:
         export_journal.FLUSH_S = options.pop("flush_s", export_journal.FLUSH_S)
         summary = run_export(options.pop("out"), options.pop("dest"), **options)
     else:
-        summary = run_job(options.pop("source"), options.pop("out"), **{"gpus": "0"} | options)
+        summary = run_job(options.pop("source"), options.pop("out"), **{"gpus": "0", "engine": "ray"} | options)
     sys.stdout.write(summary.to_json() + "\n")
     code = summary.exit_code
 except errors.RunError as error:

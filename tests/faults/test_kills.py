@@ -76,7 +76,7 @@ def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed, **access)
 
 
 def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves_on_one_cpu_and_beside_modules_of_our_names(
-    tiny, inline, tmp_path
+    tiny, local, tmp_path
 ):
     for number in range(11):
         write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=3 + number % 3)

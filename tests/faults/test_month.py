@@ -370,7 +370,7 @@ def stems_alone(folder, model):
 
 
 @pytest.mark.parametrize("root", ["disk"], indirect=True)
-def test_five_nights_do_tell_and_keep_what_the_table_says(root, tiny, inline, monkeypatch, tmp_path):
+def test_five_nights_do_tell_and_keep_what_the_table_says(root, tiny, local, monkeypatch, tmp_path):
     alone = stems_alone(str(tmp_path / "alone"), tiny)
     play(NIGHTS[:5], Month(root, monkeypatch), monkeypatch, tiny, alone)
 

@@ -39,8 +39,9 @@ def until(happened, seconds=300):
         time.sleep(0.05)
 
 
-def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on(catalog, tiny, tmp_path):
-    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "dead_s": 4.0}
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_run_that_is_stopped_is_taken_over_and_commits_nothing_when_it_goes_on(catalog, tiny, tmp_path, engine):
+    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "engine": engine, "flush_s": 0.1, "dead_s": 4.0}
     with Victim(options, tmp_path / "first.log") as first, contextlib.ExitStack() as others:
         until(lambda: 0 < len(finished(options["out"])) < TRACKS)
         begun = time.monotonic()

@@ -44,7 +44,7 @@ def out(s3, tmp_path):
 
 
 @pytest.fixture
-def undisturbed(source, tiny, inline, tmp_path, known={}):  # noqa: B006 (made once)
+def undisturbed(source, tiny, local, tmp_path, known={}):  # noqa: B006 (made once)
     """What a run leaves that nothing disturbs, by the stems' names below OUT."""
     if not known:
         assert run_job(source, str(tmp_path / "undisturbed"), model=tiny, gpus=0).exit_code == 0
@@ -88,7 +88,7 @@ PASSING = {  # faults of one run, each of requests that no other of them meets
 
 
 @pytest.mark.parametrize("faults", PASSING.values(), ids=PASSING)
-def test_faults_that_pass_change_nothing(source, out, tiny, inline, s3_endpoint, undisturbed, faults):
+def test_faults_that_pass_change_nothing(source, out, tiny, local, s3_endpoint, undisturbed, faults):
     for fault in faults:
         fault.seen = fault.fired = 0
     summary = separate(source, out, tiny, s3_endpoint, *faults)
@@ -98,7 +98,7 @@ def test_faults_that_pass_change_nothing(source, out, tiny, inline, s3_endpoint,
 
 
 def test_an_object_that_storage_never_gives_fails_as_transient_and_the_next_run_mends_it(
-    source, out, tiny, inline, s3_endpoint, undisturbed
+    source, out, tiny, local, s3_endpoint, undisturbed
 ):
     summary = separate(source, out, tiny, s3_endpoint, Fault(Kind.INTERNAL_ERROR, "GET", "in/500.wav", times=math.inf))
     assert (summary.exit_code, summary.ok, summary.failed) == (3, 2, {"fetch_timeout": 1})
@@ -118,7 +118,7 @@ SYSTEMIC = [
 
 
 @pytest.mark.parametrize("fault", SYSTEMIC, ids=lambda fault: f"{fault.kind.name}-{fault.method}-{fault.key.strip('/')}")
-def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny, inline, s3_endpoint, undisturbed, fault):
+def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny, local, s3_endpoint, undisturbed, fault):
     fault.seen = fault.fired = 0
     with pytest.raises(errors.NotRunnableError) as ended:
         separate(source, out, tiny, s3_endpoint, fault)
@@ -131,7 +131,7 @@ def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny,
     assert stems_of(out) == undisturbed
 
 
-def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, tiny, inline, s3_endpoint, undisturbed):
+def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, tiny, local, s3_endpoint, undisturbed):
     for path in Path(tiny).iterdir():
         storage.put(f"{out}-model/{path.name}", path.read_bytes())
     flip = Fault(Kind.FLIP, "GET", "model/model.safetensors")
@@ -142,7 +142,7 @@ def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, t
     assert stems_of(out) == undisturbed
 
 
-def test_a_bucket_that_is_gone_ends_the_run(source, out, tiny, inline, s3_endpoint):
+def test_a_bucket_that_is_gone_ends_the_run(source, out, tiny, local, s3_endpoint):
     rows = [{"uri": f"s3://gone/{hz}.wav"} for hz in TONES]
     storage.put(f"{out}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     with pytest.raises(errors.NotRunnableError, match="NoSuchBucket"):
@@ -151,7 +151,7 @@ def test_a_bucket_that_is_gone_ends_the_run(source, out, tiny, inline, s3_endpoi
         run_job(source, "s3://gone/out", model=tiny, gpus=0)
 
 
-def test_a_wrong_key_ends_the_run_and_shows_no_secret(source, out, tiny, inline, s3_server, tmp_path):
+def test_a_wrong_key_ends_the_run_and_shows_no_secret(source, out, tiny, local, s3_server, tmp_path):
     if s3_server != "swift":
         pytest.skip("moto takes any key")
     options = tmp_path / "options.json"

@@ -158,7 +158,7 @@ def state_of(folder):
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-def test_hostile_files_harm_no_track_beside_them(tmp_path, tiny, inline, bait, monkeypatch):
+def test_hostile_files_harm_no_track_beside_them(tmp_path, tiny, local, bait, monkeypatch):
     songs, out, scratch = tmp_path / "songs", tmp_path / "out", tmp_path / "scratch"
     songs.mkdir()
     scratch.mkdir()

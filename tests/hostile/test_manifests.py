@@ -184,7 +184,7 @@ def test_a_manifest_of_a_hostile_name_is_refused_too(uri, refusal):
 
 
 @pytest.mark.parametrize("uri", [uri for uri in BAD_URIS if len(uri) < HUGE and "://" in uri])
-def test_an_out_of_a_hostile_name_is_refused_too(uri, songs, tmp_path, tiny, inline, monkeypatch):
+def test_an_out_of_a_hostile_name_is_refused_too(uri, songs, tmp_path, tiny, local, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with watching() as seen, pytest.raises(errors.RunError) as refused:
         run_job(str(songs / "song.wav"), uri, model=tiny)
@@ -261,7 +261,7 @@ def songs(tmp_path):
 
 
 @pytest.mark.parametrize("filename", [None, "{foldername}/{filename}-{id}/{stem}.{ext}", "{filename}/{id}-{instrument}.{codec}"])
-def test_odd_sources_are_read_or_fail_alone_and_their_stems_stay_in_out(filename, songs, tmp_path, tiny, inline, monkeypatch):
+def test_odd_sources_are_read_or_fail_alone_and_their_stems_stay_in_out(filename, songs, tmp_path, tiny, local, monkeypatch):
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -303,7 +303,7 @@ def test_odd_sources_are_read_or_fail_alone_and_their_stems_stay_in_out(filename
     ],
     ids=lambda column: str(column.type)[:40],
 )
-def test_no_column_of_a_manifest_keeps_the_index_from_being_written(column, songs, tmp_path, tiny, inline, monkeypatch):
+def test_no_column_of_a_manifest_keeps_the_index_from_being_written(column, songs, tmp_path, tiny, local, monkeypatch):
     table = pa.table({"uri": [str(songs / "song.wav")], "mine": column})
     listed = manifest.check(table, "m", str(songs))
     assert "mine" in " ".join(listed.warnings) or [field.name for field in listed.tracks.schema.field("extra").type] == ["mine"]

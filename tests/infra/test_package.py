@@ -110,7 +110,7 @@ def test_the_wheel_runs_with_what_an_index_gives_today(wheel, trap, tmp_path, ti
     run(python, "-m", "pip", "install", "--quiet", wheel, timeout=INSTALL_S)
     run(python, "-m", "pip", "check")
     write_tone(trap / "songs" / "tone.wav", 300, 1.0)
-    run(python.with_name("sep-batch"), "run", "songs", "--model", tiny, "--gpus", "0", cwd=trap, timeout=300)
+    run(python.with_name("sep-batch"), "run", "songs", "--model", tiny, "--gpus", "0", "--engine", "ray", cwd=trap, timeout=300)
     assert (trap / "songs.stems" / "index.parquet").exists()
 
 

@@ -56,7 +56,7 @@ def hashes(out):
     return {info.uri.removeprefix(out): hashlib.sha256(storage.read(info.uri)).hexdigest() for info in found}
 
 
-def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, inline, inline_export, tmp_path, monkeypatch):
+def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, local, inline_export, tmp_path, monkeypatch):
     summary = run_job(place.source, place.out, model=tiny, gpus=0, storage_options=place.file)
     assert (summary.exit_code, summary.ok) == (0, 3)
     on_disk = str(tmp_path / "out")
@@ -109,7 +109,7 @@ def missing_bucket(uri):
     return f"{uri.partition('://')[0]}://no-such-bucket/songs"
 
 
-def test_a_bucket_that_is_not_there_ends_the_run_and_marks_no_track(place, tiny, inline, tmp_path):
+def test_a_bucket_that_is_not_there_ends_the_run_and_marks_no_track(place, tiny, local, tmp_path):
     manifest = str(tmp_path / "songs.csv")
     for source, out in ((missing_bucket(place.source), place.out), (place.source, missing_bucket(place.source))):
         with pytest.raises(errors.NotRunnableError, match="NoSuchBucket|ContainerNotFound"):
@@ -132,7 +132,7 @@ def test_doctor_says_what_to_do_where_the_bucket_is_missing_or_the_credentials_a
     assert ADVICE[scheme] in check_storage.advice(refused, "write", place.folder)
 
 
-def test_a_track_that_is_not_there_is_its_failed_row(place, tiny, inline, tmp_path):
+def test_a_track_that_is_not_there_is_its_failed_row(place, tiny, local, tmp_path):
     uris = [f"{place.source}/{name}.wav" for name in ("300", "gone")]
     pyarrow.parquet.write_table(pa.table({"uri": uris}), tmp_path / "songs.parquet")
     summary = run_job(str(tmp_path / "songs.parquet"), place.out, model=tiny, gpus=0, storage_options=place.file)
@@ -140,7 +140,7 @@ def test_a_track_that_is_not_there_is_its_failed_row(place, tiny, inline, tmp_pa
 
 
 @pytest.mark.parametrize(("scheme", "package", "extra"), [("gs", "gcsfs", "gcs"), ("abfs", "adlfs", "azure")])
-def test_a_missing_package_ends_a_run_and_a_plan_before_they_begin(scheme, package, extra, tiny, inline, tmp_path, monkeypatch):
+def test_a_missing_package_ends_a_run_and_a_plan_before_they_begin(scheme, package, extra, tiny, local, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     tone = write_tone(tmp_path / "a.wav")
     (tmp_path / "songs.csv").write_text(f"uri\n{tone}\n{scheme}://bucket/b.wav\n")

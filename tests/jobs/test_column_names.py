@@ -71,7 +71,7 @@ def sep_batch(*arguments, expected):
     return done.stdout
 
 
-def test_a_column_of_the_manifest_can_have_any_name(songs, tmp_path, tiny, inline, inline_export):
+def test_a_column_of_the_manifest_can_have_any_name(songs, tmp_path, tiny, local, inline_export):
     out = tmp_path / "out"
     run = ("run", songs, "-o", out, "--model", tiny)
     sep_batch(*run, expected=3)

@@ -55,7 +55,7 @@ def mixes(dest):
     return found
 
 
-def test_nothing_of_it_is_to_do_and_what_is_suspect_is_counted(older, inline, tiny, tmp_path):
+def test_nothing_of_it_is_to_do_and_what_is_suspect_is_counted(older, local, tiny, tmp_path):
     manifest, out = older
     planned = run_plan(manifest, out, model=tiny)
     assert (planned.todo, planned.reasons, planned.differing, planned.exit_code) == (0, REASONS, {}, 0)
@@ -73,7 +73,7 @@ def test_nothing_of_it_is_to_do_and_what_is_suspect_is_counted(older, inline, ti
     assert "2  done, decoded by older rules, perhaps wrong; --retry suspect redoes it" in told
 
 
-def test_retry_suspect_does_these_again_and_no_others_and_only_once(older, inline, tiny, tmp_path):
+def test_retry_suspect_does_these_again_and_no_others_and_only_once(older, local, tiny, tmp_path):
     manifest, out = older
     planned = run_plan(manifest, out, model=tiny, retry="suspect")
     assert planned.reasons == {"done": len(FINE), "suspect": len(SUSPECT), "known_failed": 1}
@@ -101,7 +101,7 @@ def test_no_other_retry_does_what_is_suspect_again(older, tiny, retry):
     assert (reasons["done_suspect"], reasons.get("suspect")) == (2, None)
 
 
-def test_the_mix_of_an_older_track_is_what_its_stems_were_made_of(older, inline, inline_export, tiny, tmp_path):
+def test_the_mix_of_an_older_track_is_what_its_stems_were_made_of(older, local, inline_export, tiny, tmp_path):
     manifest, out = older
     run_export(out, str(tmp_path / "old"), to="webdataset", with_mix=True)
     run_job(manifest, out=out, model=tiny, gpus=0, retry="suspect")
@@ -113,7 +113,7 @@ def test_the_mix_of_an_older_track_is_what_its_stems_were_made_of(older, inline,
 
 
 @pytest.mark.parametrize(("how", "centre"), [("itu", np.sqrt(0.5)), ("first-two", 0)])
-def test_a_run_separates_and_an_export_mixes_as_the_downmix_says(inline, inline_export, tiny, tmp_path, how, centre):
+def test_a_run_separates_and_an_export_mixes_as_the_downmix_says(local, inline_export, tiny, tmp_path, how, centre):
     (tmp_path / "songs").mkdir()
     names = ("FC", "FL", "FR", "SL", "SR", "LFE")
     (tmp_path / "songs" / "six.caf").write_bytes(caf(tones(6), names))
@@ -135,7 +135,7 @@ def test_a_run_separates_and_an_export_mixes_as_the_downmix_says(inline, inline_
     assert (told.exit_code, "made with other settings: --downmix: OUT has " in told.output) == (6, True)
 
 
-def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(inline, inline_export, tiny, tmp_path):
+def test_a_mix_of_another_stream_than_the_stems_are_of_fails_its_track(local, inline_export, tiny, tmp_path):
     (tmp_path / "songs").mkdir()
     (tmp_path / "songs" / "a.wav").write_bytes(wav(tones(2), None))
     out = tmp_path / "out"

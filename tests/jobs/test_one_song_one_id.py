@@ -52,7 +52,7 @@ def check_ring(found, model, work):
         assert planned.reasons == {"done": 1}, (first, second)
 
 
-def test_a_song_has_one_id_however_it_is_named(tmp_path, tiny, inline, monkeypatch):
+def test_a_song_has_one_id_however_it_is_named(tmp_path, tiny, local, monkeypatch):
     write_tone(tmp_path / "music" / "album" / "01.wav", seconds=0.2)
     (tmp_path / "work").mkdir()
     found = ways(tmp_path / "music", tmp_path / "work")
@@ -61,13 +61,13 @@ def test_a_song_has_one_id_however_it_is_named(tmp_path, tiny, inline, monkeypat
     check_ring(found, tiny, tmp_path / "outs")
 
 
-def test_a_song_on_object_storage_has_one_id_however_it_is_named(tmp_path, tiny, inline, s3):
+def test_a_song_on_object_storage_has_one_id_however_it_is_named(tmp_path, tiny, local, s3):
     song = write_tone(tmp_path / "01.wav", seconds=0.2)
     storage.put(f"{s3}/one-id/album/01.wav", song.read_bytes())
     check_ring(ways(f"{s3}/one-id", tmp_path), tiny, tmp_path / "outs")
 
 
-def test_two_songs_of_one_name_are_two_songs_in_one_out(tmp_path, tiny, inline):
+def test_two_songs_of_one_name_are_two_songs_in_one_out(tmp_path, tiny, local):
     songs = [write_tone(tmp_path / album / "01.wav", hz, seconds=0.2) for album, hz in (("al1", 300), ("al2", 500))]
     out = tmp_path / "out"
     for source in (*songs, *(song.parent for song in songs)):
@@ -85,7 +85,7 @@ def renamed(out, ids):
         pyarrow.parquet.write_table(table.set_column(0, "id", pa.array(old)), path)
 
 
-def test_an_out_of_before_keeps_its_ids_and_has_nothing_to_do(tmp_path, tiny, inline):
+def test_an_out_of_before_keeps_its_ids_and_has_nothing_to_do(tmp_path, tiny, local):
     for name in ("a", "b"):
         write_tone(tmp_path / "songs" / f"{name}.wav", seconds=0.2)
     out = tmp_path / "out"
@@ -104,7 +104,7 @@ def manifest_of(path, uri, **columns):
     return str(path)
 
 
-def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, tiny, inline):
+def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, tiny, local):
     first, second = (write_tone(tmp_path / name, hz, seconds=0.2) for name, hz in (("1.wav", 300), ("2.wav", 500)))
     out = tmp_path / "out"
     run_job(manifest_of(tmp_path / "1.parquet", first), str(out), model=tiny)
@@ -121,7 +121,7 @@ def test_an_id_of_a_song_that_is_still_there_is_not_given_to_another(tmp_path, t
     assert run_job(other, str(out), model=tiny).ok == 1
 
 
-def test_a_song_that_moved_stays_done_where_id_and_etag_agree(tmp_path, tiny, inline):
+def test_a_song_that_moved_stays_done_where_id_and_etag_agree(tmp_path, tiny, local):
     song = write_tone(tmp_path / "old" / "1.wav", seconds=0.2)
     out = str(tmp_path / "out")
     etag = storage.info(str(song)).etag
@@ -132,7 +132,7 @@ def test_a_song_that_moved_stays_done_where_id_and_etag_agree(tmp_path, tiny, in
     assert run_job(manifest_of(tmp_path / "2.parquet", moved, source_etag=[etag]), out, model=tiny).done_before == 1
 
 
-def test_a_file_of_another_size_with_the_same_time_has_changed(tmp_path, tiny, inline):
+def test_a_file_of_another_size_with_the_same_time_has_changed(tmp_path, tiny, local):
     song = write_tone(tmp_path / "songs" / "1.wav", seconds=0.2)
     out, then = str(tmp_path / "out"), song.stat().st_mtime_ns
     run_job(str(song.parent), out, model=tiny)
@@ -141,7 +141,7 @@ def test_a_file_of_another_size_with_the_same_time_has_changed(tmp_path, tiny, i
     assert run_job(str(song.parent), out, model=tiny).ok == 1
 
 
-def test_etags_of_before_which_were_times_alone_read_on(tmp_path, tiny, inline):
+def test_etags_of_before_which_were_times_alone_read_on(tmp_path, tiny, local):
     song = write_tone(tmp_path / "songs" / "1.wav", seconds=0.2)
     out = tmp_path / "out"
     run_job(str(song.parent), str(out), model=tiny)
@@ -159,7 +159,7 @@ def test_etags_of_before_which_were_times_alone_read_on(tmp_path, tiny, inline):
 BY_NAME = "{filename}/{stem}.{ext}"
 
 
-def test_a_song_of_another_run_is_not_written_over_by_one_of_the_same_file_name(tmp_path, tiny, inline):
+def test_a_song_of_another_run_is_not_written_over_by_one_of_the_same_file_name(tmp_path, tiny, local):
     songs = [write_tone(tmp_path / album / "01.wav", hz, seconds=0.2) for album, hz in (("al1", 300), ("al2", 500))]
     out = str(tmp_path / "out")
     run_job(str(songs[0]), out, model=tiny, filename=BY_NAME)
@@ -173,7 +173,7 @@ def test_a_song_of_another_run_is_not_written_over_by_one_of_the_same_file_name(
     assert run_job(str(songs[0]), out, model=tiny, filename=BY_NAME).done_before == 1
 
 
-def test_a_song_that_was_moved_takes_the_place_of_its_old_stems(tmp_path, tiny, inline):
+def test_a_song_that_was_moved_takes_the_place_of_its_old_stems(tmp_path, tiny, local):
     song, out = write_tone(tmp_path / "old" / "01.wav", seconds=0.2), str(tmp_path / "out")
     run_job(str(song), out, model=tiny, filename=BY_NAME)
     (tmp_path / "old").rename(tmp_path / "new")
@@ -185,7 +185,7 @@ def test_a_song_that_was_moved_takes_the_place_of_its_old_stems(tmp_path, tiny, 
     assert run_verify(out, deep=True).counts == {}
 
 
-def test_half_of_an_out_is_not_overwritten_at_paths_of_the_other_half(tmp_path, tiny, inline):
+def test_half_of_an_out_is_not_overwritten_at_paths_of_the_other_half(tmp_path, tiny, local):
     for name, hz in (("a", 300), ("b", 500)):
         write_tone(tmp_path / f"{name}.wav", hz, seconds=0.2)
     pyarrow.parquet.write_table(pa.table({"uri": ["a.wav", "b.wav"], "id": ["b", "z"]}), tmp_path / "m.parquet")
@@ -197,7 +197,7 @@ def test_half_of_an_out_is_not_overwritten_at_paths_of_the_other_half(tmp_path, 
     assert run_job(manifest, out, model=tiny, filename="{id}/{stem}.{ext}", overwrite=True).ok == 2
 
 
-def test_an_id_is_found_to_be_anothers_behind_any_number_of_sources_that_are_gone(tmp_path, tiny, inline):
+def test_an_id_is_found_to_be_anothers_behind_any_number_of_sources_that_are_gone(tmp_path, tiny, local):
     names = [f"{number:02}" for number in range(22)]
     for name in names:
         write_tone(tmp_path / "old" / f"{name}.wav", seconds=0.05)

@@ -53,7 +53,7 @@ def as_json(tiny, *arguments):
     return json.loads(told.stdout)
 
 
-def test_every_step_and_the_run_have_a_rate_and_nothing_is_left(tiny, inline, tmp_path):
+def test_every_step_and_the_run_have_a_rate_and_nothing_is_left(tiny, local, tmp_path):
     told = as_json(tiny)
     assert [rate["name"] for rate in told["rates"]] == STEPS
     assert all(rate["x_real_time"] > 0 for rate in told["rates"])
@@ -63,7 +63,7 @@ def test_every_step_and_the_run_have_a_rate_and_nothing_is_left(tiny, inline, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_json_a_table_and_the_sentence_are_told(tiny, inline):
+def test_without_json_a_table_and_the_sentence_are_told(tiny, local):
     told = call(tiny)
     assert told.exit_code == 0, told.output
     for step in (*STEPS, "whole run"):
@@ -71,17 +71,17 @@ def test_without_json_a_table_and_the_sentence_are_told(tiny, inline):
     assert "Separate busy" in told.stdout.splitlines()[-1]
 
 
-def test_seconds_decides_how_much_audio_is_separated(tiny, inline):
+def test_seconds_decides_how_much_audio_is_separated(tiny, local):
     assert as_json(tiny, "--seconds", 3)["run"]["audio_s"] == pytest.approx(3, abs=0.1)
 
 
-def test_cpus_changes_the_pools(tiny, inline):
+def test_cpus_changes_the_pools(tiny, local):
     for cpus in (1, 16):
         as_json(tiny, "--cpus", cpus)
-    assert inline[0].separate.threads < inline[1].separate.threads
+    assert local[0].separate.threads < local[1].separate.threads
 
 
-def test_more_gpus_than_there_are_is_exit_5_in_one_line(tiny, inline, tmp_path):
+def test_more_gpus_than_there_are_is_exit_5_in_one_line(tiny, local, tmp_path):
     told = call(tiny, "--gpus", 64)
     assert told.exit_code == 5
     assert "--gpus 64: found" in told.stderr.splitlines()[-1]
@@ -89,13 +89,13 @@ def test_more_gpus_than_there_are_is_exit_5_in_one_line(tiny, inline, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["wav", "opus"])
-def test_format_is_what_is_encoded(format, tiny, inline, puts):
+def test_format_is_what_is_encoded(format, tiny, local, puts):
     names = [rate["name"] for rate in as_json(tiny, "--format", format)["rates"]]
     assert f"encode {format}" in names
     assert any(uri.endswith(f"vocals.{format}") for uri in puts)
 
 
-def test_stft_and_precision_are_what_is_run_and_measured(tiny, inline, monkeypatch):
+def test_stft_and_precision_are_what_is_run_and_measured(tiny, local, monkeypatch):
     seen, whole = [], Separator.separate_parts
 
     def separate_parts(self, parts, stems):
@@ -108,12 +108,12 @@ def test_stft_and_precision_are_what_is_run_and_measured(tiny, inline, monkeypat
     assert seen[0] == (True, "bfloat16")
 
 
-def test_model_is_what_is_measured(tiny_models, inline, puts):
+def test_model_is_what_is_measured(tiny_models, local, puts):
     assert as_json(str(tiny_models["4stems"]))["run"]["ok"] == 2
     assert {uri.rpartition("/")[2] for uri in puts if "/put/" in uri} == {"vocals", "drums", "bass", "other"}
 
 
-def test_out_is_read_from_and_written_to_and_left_as_it_was(tiny, inline, puts, tmp_path):
+def test_out_is_read_from_and_written_to_and_left_as_it_was(tiny, local, puts, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     as_json(tiny, "--out", tmp_path / "out")
@@ -132,14 +132,14 @@ def test_out_is_read_from_and_written_to_and_left_as_it_was(tiny, inline, puts, 
         (("--out", "ftp://host/out"), 5, "--out ftp://host/out"),
     ],
 )
-def test_every_mistake_is_one_clear_line_and_its_exit_code(arguments, code, words, tiny, inline):
+def test_every_mistake_is_one_clear_line_and_its_exit_code(arguments, code, words, tiny, local):
     told = call(tiny, *arguments)
     assert told.exit_code == code, told.output
     assert words in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
 
 
-def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, inline, monkeypatch):
+def test_a_run_that_failed_is_refused_with_its_own_exit_code(tiny, local, monkeypatch):
     monkeypatch.setattr(catalog, "encode", lambda *_, **__: b"no audio at all")
     told = call(tiny)
     assert told.exit_code == errors.SOME_FAILED

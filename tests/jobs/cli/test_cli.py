@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.cli.run import run
-from sep_batch.jobs.engine import engine
+from sep_batch.jobs.engine import choice
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import containers
@@ -78,61 +78,61 @@ def run_with(catalog, tiny, out, *flags):
     return told
 
 
-def check_out(catalog, tiny, tmp, inline):
+def check_out(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "elsewhere")
     assert (tmp / "elsewhere" / "index.parquet").exists()
 
 
-def check_model(catalog, tiny, tmp, inline):
+def check_model(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o")
     assert rows(tmp / "o")[0]["model"] == "2stems"
 
 
-def check_gpus(catalog, tiny, tmp, inline):
+def check_gpus(catalog, tiny, tmp, local):
     told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--gpus", "64")
     assert told.exit_code == 5
     assert "--gpus 64: found" in told.output
 
 
-def check_cpus(catalog, tiny, tmp, inline):
+def check_cpus(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "a", "--cpus", 1)
     run_with(catalog, tiny, tmp / "b", "--cpus", 16)
-    assert inline[0].separate.threads < inline[1].separate.threads
+    assert local[0].separate.threads < local[1].separate.threads
 
 
-def check_format(catalog, tiny, tmp, inline):
+def check_format(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--format", "mp3")
     found, content = stem(tmp / "o")
     assert found["codec"] == "libmp3lame"
     assert containers.container_of(content) == "mp3"
 
 
-def check_bit_depth(catalog, tiny, tmp, inline):
+def check_bit_depth(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--bit-depth", "24")
     assert len(stem(tmp / "o")[1]) > len(default_run(catalog, tiny, tmp / "p")[1])
 
 
-def check_bitrate(catalog, tiny, tmp, inline):
+def check_bitrate(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "a", "-c", "mp3", "-b", "64k")
     run_with(catalog, tiny, tmp / "b", "-c", "mp3", "-b", "256k")
     assert 2 * len(stem(tmp / "a")[1]) < len(stem(tmp / "b")[1])
 
 
-def check_sample_rate(catalog, tiny, tmp, inline):
+def check_sample_rate(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--sample-rate", "16000")
     found, content = stem(tmp / "o")
     assert (found["sample_rate_hz"], found["channels"], found["frames"]) == (16_000, 2, SECONDS * 16_000)
     assert decoded(content, rate_hz=16_000).rate_hz == 16_000
 
 
-def check_mono(catalog, tiny, tmp, inline):
+def check_mono(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--mono")
     found, content = stem(tmp / "o")
     assert (found["sample_rate_hz"], found["channels"]) == (44_100, 1)
     assert decoded(content).channels == 1
 
 
-def check_downmix(catalog, tiny, tmp, inline):
+def check_downmix(catalog, tiny, tmp, local):
     path = tmp / "five.wav"
     path.write_bytes(wav(tones(6), ("FL", "FR", "FC", "LFE", "BL", "BR")))
     default = [run_with(path, tiny, tmp / "o"), stem(tmp / "o")[1]][1]
@@ -144,13 +144,13 @@ def check_downmix(catalog, tiny, tmp, inline):
     assert "--downmix loudest: expected one of itu, first-two" in told.output
 
 
-def check_precision(catalog, tiny, tmp, inline):
+def check_precision(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--precision", "bfloat16")
     assert rows(tmp / "o")[0]["precision"] == "bfloat16"
     assert stem(tmp / "o")[1] != default_run(catalog, tiny, tmp / "p")[1]
 
 
-def check_stft(catalog, tiny, tmp, inline):
+def check_stft(catalog, tiny, tmp, local):
     with pytest.MonkeyPatch.context() as patch:
         seen, whole = [], Separator.separate_parts
         patch.setattr(Separator, "separate_parts", lambda self, parts, stems: seen.extend(parts) or whole(self, parts, stems))
@@ -159,7 +159,7 @@ def check_stft(catalog, tiny, tmp, inline):
     assert stem(tmp / "o")[1] == default_run(catalog, tiny, tmp / "p")[1]
 
 
-def check_no_analysis(catalog, tiny, tmp, inline):
+def check_no_analysis(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--no-analysis")
     (found, content), (analysed, same) = stem(tmp / "o"), default_run(catalog, tiny, tmp / "p")
     assert content == same
@@ -169,7 +169,7 @@ def check_no_analysis(catalog, tiny, tmp, inline):
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny).exit_code == 0  # it is not a setting
 
 
-def check_scratch(catalog, tiny, tmp, inline):
+def check_scratch(catalog, tiny, tmp, local):
     long = write_tone(tmp / "long.wav", seconds=25)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyze, "PATCHES_PER_PART", 1)
@@ -178,51 +178,51 @@ def check_scratch(catalog, tiny, tmp, inline):
     assert not list((tmp / "scratch").iterdir())
 
 
-def check_filename(catalog, tiny, tmp, inline):
+def check_filename(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "-f", "{foldername}/{filename}-{stem}.{ext}")
     assert (tmp / "o" / "stems" / "songs" / "300-vocals.flac").exists()
 
 
-def check_stems(catalog, tiny, tmp, inline):
+def check_stems(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--stems", "accompaniment")
     assert [[found["stem"] for found in row["stems"]] for row in rows(tmp / "o")] == [["accompaniment"]] * 2
 
 
-def check_limit(catalog, tiny, tmp, inline):
+def check_limit(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--limit", 1)
     assert len(rows(tmp / "o")) == 1
 
 
-def check_offset(catalog, tiny, tmp, inline):
+def check_offset(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "-s", 0.4)
     assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(SECONDS - 0.4)
 
 
-def check_duration(catalog, tiny, tmp, inline):
+def check_duration(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "-d", 0.25)
     assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(0.25)
 
 
-def check_max_failures(catalog, tiny, tmp, inline):
+def check_max_failures(catalog, tiny, tmp, local):
     pyarrow.parquet.write_table(pa.table({"uri": [f"{n}.wav" for n in range(20)]}), tmp / "gone.parquet")
     for bound, code in (("19", 4), ("100%", 3)):
         assert call("run", tmp / "gone.parquet", "-o", tmp / bound, "-p", tiny, "--max-failures", bound).exit_code == code
 
 
-def check_ok_with_failures(catalog, tiny, tmp, inline):
+def check_ok_with_failures(catalog, tiny, tmp, local):
     (catalog.parent / "songs" / "300.wav").unlink()
     assert call("run", catalog, "-o", tmp / "a", "-p", tiny).exit_code == 3
     run_with(catalog, tiny, tmp / "b", "--ok-with-failures")
 
 
-def check_retry(catalog, tiny, tmp, inline):
+def check_retry(catalog, tiny, tmp, local):
     (catalog.parent / "songs" / "300.wav").unlink()
     run_with(catalog, tiny, tmp / "o", "--ok-with-failures")
     assert "nothing to do" in run_with(catalog, tiny, tmp / "o").output
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--retry", "all").exit_code == 3
 
 
-def check_damaged(catalog, tiny, tmp, inline):
+def check_damaged(catalog, tiny, tmp, local):
     path = catalog.parent / "songs" / "300.wav"
     path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 5])
     run_with(catalog, tiny, tmp / "a")
@@ -230,13 +230,13 @@ def check_damaged(catalog, tiny, tmp, inline):
     assert call("run", catalog, "-o", tmp / "c", "-p", tiny, "--damaged", "drop").exit_code == 2
 
 
-def check_overwrite(catalog, tiny, tmp, inline):
+def check_overwrite(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o")
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "-c", "wav").exit_code == 6
     run_with(catalog, tiny, tmp / "o", "-c", "wav", "--overwrite")
 
 
-def check_deadline(catalog, tiny, tmp, inline):
+def check_deadline(catalog, tiny, tmp, local):
     told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--deadline", "0s")
     assert told.exit_code == 7
     assert "stopped at its deadline; run the same command again" in told.output
@@ -246,7 +246,7 @@ def check_deadline(catalog, tiny, tmp, inline):
     assert re.search(rf"--deadline {passed} was [01]m ago: nothing was started", told.output)
 
 
-def check_wait(catalog, tiny, tmp, inline):
+def check_wait(catalog, tiny, tmp, local):
     with lease.hold(str(tmp / "o")):
         for wait, at_least_s in ((0, 0), (1, 1)):
             begun = time.monotonic()
@@ -254,7 +254,7 @@ def check_wait(catalog, tiny, tmp, inline):
             assert at_least_s <= time.monotonic() - begun < 20
 
 
-def check_time_limit(catalog, tiny, tmp, inline):
+def check_time_limit(catalog, tiny, tmp, local):
     seen = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyze, "limited", lambda rows, _ids, work: seen.add(work.limit_s) or rows)
@@ -262,13 +262,13 @@ def check_time_limit(catalog, tiny, tmp, inline):
     assert seen == {12.5}
 
 
-def check_input_root(catalog, tiny, tmp, inline):
+def check_input_root(catalog, tiny, tmp, local):
     (tmp / "other").mkdir()
     assert call("run", catalog, "-o", tmp / "o", "-p", tiny, "--input-root", tmp / "other").exit_code == 5
     run_with(catalog, tiny, tmp / "o", "--input-root", catalog.parent)
 
 
-def check_allow_http(catalog, tiny, tmp, inline):
+def check_allow_http(catalog, tiny, tmp, local):
     serving = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(catalog.parent))
     )
@@ -281,7 +281,7 @@ def check_allow_http(catalog, tiny, tmp, inline):
     serving.shutdown()
 
 
-def check_endpoint_url(catalog, tiny, tmp, inline):
+def check_endpoint_url(catalog, tiny, tmp, local):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retries, "TRIES", 1)
         told = call("run", "s3://b/m.csv", "-o", tmp / "o", "-p", tiny, "--endpoint-url", "http://127.0.0.1:9")
@@ -292,7 +292,7 @@ def check_endpoint_url(catalog, tiny, tmp, inline):
     assert (told.exit_code, "holds credentials" in told.output, "hush" in told.output) == (2, True, False)
 
 
-def check_storage_options(catalog, tiny, tmp, inline):
+def check_storage_options(catalog, tiny, tmp, local):
     (tmp / "options.json").write_text('{"s3://b/": {"endpoint_url": "http://127.0.0.1:9"}}')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retries, "TRIES", 1)
@@ -302,28 +302,39 @@ def check_storage_options(catalog, tiny, tmp, inline):
     assert "http://127.0.0.1:9/b/m.csv" in told.output
 
 
-def check_address(catalog, tiny, tmp, inline):
+def check_address(catalog, tiny, tmp, local):
     told = subprocess_run("run", catalog, "-o", tmp / "o", "-p", tiny, "--address", "127.0.0.1:1", folder=tmp)
     assert told.returncode == 5, told.stderr
     assert "no cluster at 127.0.0.1:1 (from --address): connection refused" in told.stderr
 
 
-def check_min_gpus(catalog, tiny, tmp, inline):
+def check_min_gpus(catalog, tiny, tmp, local):
     told = subprocess_run("run", catalog, "-o", tmp / "o", "-p", tiny, "--gpus", 2, "--min-gpus", 1, folder=tmp)
     assert told.returncode == 2, told.stderr
     assert "--min-gpus 1: expected a cluster" in told.stderr
 
 
-def check_shared_filesystem(catalog, tiny, tmp, inline):
-    disks, running = [], engine.running
+def check_shared_filesystem(catalog, tiny, tmp, local):
+    disks, running = [], choice.running
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "running", lambda wanted, like, *told: disks.append(like.disk) or running(wanted, like, *told))
+        patch.setattr(choice, "running", lambda *wanted: disks.append(wanted[2].disk) or running(*wanted))
         run_with(catalog, tiny, tmp / "a", "--address", "head:6379")
         run_with(catalog, tiny, tmp / "b", "--address", "head:6379", "--shared-filesystem")
     assert (disks[0] is None, disks[1]) == (False, None)
 
 
-def check_bad_rows(catalog, tiny, tmp, inline):
+def check_engine(catalog, tiny, tmp, local):
+    summary = json.loads(run_with(catalog, tiny, tmp / "o", "--engine", "local", "--json").stdout.splitlines()[-1])
+    assert summary["engine"] == "local"
+    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--gpus", 2)
+    assert (told.exit_code, "--engine local uses at most one GPU, but --gpus is 2; use --engine ray" in told.output) == (2, True)
+    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--address", "head:6379")
+    assert (told.exit_code, "--engine local: expected no cluster, but there is one at head:6379" in told.output) == (2, True)
+    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "spark")
+    assert (told.exit_code, "--engine spark: expected one of auto, local, ray" in told.output) == (2, True)
+
+
+def check_bad_rows(catalog, tiny, tmp, local):
     table = pyarrow.parquet.read_table(catalog)
     pyarrow.parquet.write_table(table.append_column("duration_s", pa.array([None, 0.0])), tmp / "bad.parquet")
     told = call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny)
@@ -333,17 +344,17 @@ def check_bad_rows(catalog, tiny, tmp, inline):
     assert call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny, "--bad-rows", "skip").exit_code == 2
 
 
-def check_uri_column(catalog, tiny, tmp, inline):
+def check_uri_column(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--uri-column", "where")
     assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav"}
 
 
-def check_id_column(catalog, tiny, tmp, inline):
+def check_id_column(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--id-column", "key")
     assert [row["id"] for row in rows(tmp / "o")] == ["x", "y"]
 
 
-def check_include(catalog, tiny, tmp, inline):
+def check_include(catalog, tiny, tmp, local):
     (catalog.parent / "songs" / "other.bin").write_bytes((catalog.parent / "songs" / "300.wav").read_bytes())
     told = run_with(catalog.parent / "songs", tiny, tmp / "o", "--include", "*.bin", "--include", "5*")
     assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav", "other.bin"}
@@ -359,26 +370,26 @@ def check_include(catalog, tiny, tmp, inline):
     )
 
 
-def check_exclude(catalog, tiny, tmp, inline):
+def check_exclude(catalog, tiny, tmp, local):
     told = run_with(catalog.parent / "songs", tiny, tmp / "o", "--exclude", "3*", "--exclude", "*.flac")
     assert {row["uri"].rpartition("/")[2] for row in rows(tmp / "o")} == {"500.wav"}
     assert "left out: 1 file by --exclude" in told.stderr
     assert "--exclude *.flac: matches no file" in told.stderr
 
 
-def check_dry_run(catalog, tiny, tmp, inline):
+def check_dry_run(catalog, tiny, tmp, local):
     assert "2 tracks, 2 to do" in run_with(catalog, tiny, tmp / "o", "--dry-run").output
     assert not (tmp / "o").exists()
 
 
-def check_metrics_port(catalog, tiny, tmp, inline):
+def check_metrics_port(catalog, tiny, tmp, local):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = call("run", catalog, "-o", tmp / "o", "-p", tiny, "--metrics-port", taken.getsockname()[1])
     assert (told.exit_code, "Address already in use" in told.output, len(told.output.splitlines())) == (5, True, 1)
     assert "metrics: http://127.0.0.1:" in run_with(catalog, tiny, tmp / "o", "--metrics-port", "127.0.0.1:0").stderr
 
 
-def check_log_format(catalog, tiny, tmp, inline):
+def check_log_format(catalog, tiny, tmp, local):
     assert not run_with(catalog, tiny, tmp / "a").stderr.startswith("{")
     told = run_with(catalog, tiny, tmp / "b", "--log-format", "json").stderr
     assert "2/2 tracks" in json.loads(told.splitlines()[-1])["message"]
@@ -391,7 +402,7 @@ def last_event(told):
     return events[-1]
 
 
-def check_as_json(catalog, tiny, tmp, inline):
+def check_as_json(catalog, tiny, tmp, local):
     (catalog.parent / "songs" / "broken.wav").write_bytes(b"no audio")
     told = last_event(call("run", catalog.parent / "songs", "-o", tmp / "p", "-p", tiny, "--json"))
     assert (told["ok"], told["failed"], told["exit_code"]) == (2, {"unsupported_format": 1}, 3)
@@ -403,11 +414,11 @@ OPTIONS = [name for name in inspect.signature(run).parameters if name not in ("c
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_run_changes_something(option, catalog, tiny, tmp_path, inline):
-    globals()[f"check_{option}"](catalog, tiny, tmp_path, inline)
+def test_every_option_of_run_changes_something(option, catalog, tiny, tmp_path, local):
+    globals()[f"check_{option}"](catalog, tiny, tmp_path, local)
 
 
-def test_spleeters_short_flags_are_there(catalog, tiny, tmp_path, inline):
+def test_spleeters_short_flags_are_there(catalog, tiny, tmp_path, local):
     flags = (
         "-p",
         tiny,
@@ -491,7 +502,7 @@ MISTAKES = {
 }
 
 
-def test_a_folder_of_parquet_is_run_resumed_and_its_partitions_are_in_the_index(catalog, tiny, tmp_path, inline):
+def test_a_folder_of_parquet_is_run_resumed_and_its_partitions_are_in_the_index(catalog, tiny, tmp_path, local):
     for hz, genre in ((300, "rock"), (500, "R%26B")):
         folder = catalog.parent / "lists.parquet" / f"genre={genre}"
         folder.mkdir(parents=True)
@@ -513,7 +524,7 @@ def test_a_source_in_which_nothing_was_found_is_exit_5_of_plan_too(mistake, tiny
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_every_mistake_is_one_clear_line_and_its_exit_code(mistake, tiny, tmp_path, inline):
+def test_every_mistake_is_one_clear_line_and_its_exit_code(mistake, tiny, tmp_path, local):
     arguments, code, words = MISTAKES[mistake]
     given = arguments(tmp_path)
     told = call("run", *given, *(() if "-p" in given else ("-p", tiny)))

@@ -33,7 +33,7 @@ def call(*arguments):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_empty_segments_of_a_place_to_write_to_are_refused_with_what_is_expected(command, tiny, inline, tmp_path):
+def test_empty_segments_of_a_place_to_write_to_are_refused_with_what_is_expected(command, tiny, local, tmp_path):
     write_tone(tmp_path / "songs" / "a.wav", seconds=0.1)
     places = {"SONGS": tmp_path / "songs", "OUT": tmp_path / "out", "DEST": tmp_path / "dest"}
     model = ("--model", tiny) if command in ("run", "plan", "sync") else ()
@@ -49,7 +49,7 @@ def test_doctor_notes_them_as_sources_may_have_them():
 
 
 @pytest.mark.parametrize("source", ["odd//a", "odd", "odd//a//b.wav", "odd//a//list.csv"])
-def test_sources_may_have_them(source, s3, tiny, inline, tmp_path):
+def test_sources_may_have_them(source, s3, tiny, local, tmp_path):
     storage.put(f"{s3}/odd//a//b.wav", write_tone(tmp_path / "a.wav", seconds=0.1).read_bytes())
     storage.put(f"{s3}/odd//a//list.csv", b"uri\nb.wav\n")
     told = call("run", f"{s3}/{source}", "-o", tmp_path / "out", "--model", tiny)
@@ -57,7 +57,7 @@ def test_sources_may_have_them(source, s3, tiny, inline, tmp_path):
     assert index.read(str(tmp_path / "out"))["uri"].to_pylist() == [f"{s3}/odd//a//b.wav"]
 
 
-def test_beside_a_bucket_there_is_no_default_place(tiny, inline, tmp_path, monkeypatch):
+def test_beside_a_bucket_there_is_no_default_place(tiny, local, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     storage.put("memory://whole/a.wav", write_tone(tmp_path / "a.wav", seconds=0.1).read_bytes())
     told = call("run", "memory://whole", "--model", tiny)

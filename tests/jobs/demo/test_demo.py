@@ -12,7 +12,7 @@ from sep_batch.pipeline.out import index
 LOSSY_DB = 15.0  # an encoder at 128 to 192 kbit/s against the synthesised mix
 
 
-def test_the_demo_separates_six_tracks_fails_one_and_resumes(tmp_path, tiny, inline, capsys):
+def test_the_demo_separates_six_tracks_fails_one_and_resumes(tmp_path, tiny, local, capsys):
     assert demo.run_demo(tmp_path, model=tiny) == 0
     found = {row["id"]: row for row in index.read(f"{tmp_path}/{demo.OUT}").to_pylist()}
     assert [name for name, row in found.items() if row["status"] != "ok"] == ["broken"]
@@ -24,7 +24,7 @@ def test_the_demo_separates_six_tracks_fails_one_and_resumes(tmp_path, tiny, inl
     assert "Listen to" in told.out
     assert demo.run_demo(tmp_path, model=tiny) == 0
     assert "nothing to do: 7 tracks, 6 done before, 1 failed before" in capsys.readouterr().err
-    assert len(inline) == 1
+    assert len(local) == 1
 
 
 def test_a_song_is_the_same_each_time_and_its_stems_add_up():

@@ -136,7 +136,7 @@ def on_s3(s3, out):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what_it_held(
-    cluster, catalog, s3, tiny, tmp_path, inline
+    cluster, catalog, s3, tiny, tmp_path, local
 ):
     for path in catalog.iterdir():
         storage.put(f"{s3}/cluster/{path.name}", path.read_bytes())

@@ -250,7 +250,7 @@ def test_mono_at_another_rate_is_the_resampled_whole(inline_export, out, waves, 
         assert activity.of_wave(cut.wave[:1].T, 16_000).ratio >= 0.9
 
 
-def test_what_a_run_wrote_as_one_channel_at_another_rate_stays_so(inline, inline_export, tiny, tmp_path):
+def test_what_a_run_wrote_as_one_channel_at_another_rate_stays_so(local, inline_export, tiny, tmp_path):
     write_tone(tmp_path / "songs" / "a.wav", 300, 1.0)
     write_tone(tmp_path / "songs" / "short.wav", 300, 0.0101)
     run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, gpus=0, sample_rate_hz=16_000, mono=True)

@@ -34,7 +34,7 @@ def blocks(text):
 
 
 @pytest.fixture
-def run_in(tmp_path, tiny, inline, inline_export, monkeypatch):
+def run_in(tmp_path, tiny, local, inline_export, monkeypatch):
     """Run blocks in a folder, the U-Nets tiny ones; returns what Python blocks print."""
     monkeypatch.chdir(tmp_path)
     model = prepare.obtain_model(tiny)

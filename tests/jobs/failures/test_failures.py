@@ -131,7 +131,7 @@ def test_where_nothing_failed_that_is_said_and_the_manifest_has_no_rows(out, tmp
 
 
 @pytest.fixture
-def ran(tiny, inline, tmp_path):
+def ran(tiny, local, tmp_path):
     """An OUT of three tracks of which two failed, of a manifest with columns of its own and without ids."""
     write_tone(tmp_path / "songs" / "fine.wav", 300, 0.2)
     (tmp_path / "songs" / "broken.wav").write_bytes(b"no audio")
@@ -202,7 +202,7 @@ def test_how_storage_is_reached_and_what_may_be_read_is_in_the_next_command(out,
     ]
 
 
-def test_rows_that_name_no_track_do_not_keep_the_others_from_being_run_again(tiny, inline, tmp_path):
+def test_rows_that_name_no_track_do_not_keep_the_others_from_being_run_again(tiny, local, tmp_path):
     (tmp_path / "songs.jsonl").write_text('{"uri": "a.wav"}\n{"uri": null}\n')
     assert call("run", tmp_path / "songs.jsonl", "--model", tiny, "--bad-rows", "fail").exit_code == 3
     command = command_of(call("failures", tmp_path / "songs.stems", "--to", tmp_path / "f.csv"))

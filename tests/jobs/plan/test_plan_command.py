@@ -65,7 +65,7 @@ def test_without_an_out_every_track_is_new(catalog, tiny):
     assert (found.out, found.exit_code) == (str(catalog.parent / "songs.stems"), 0)
 
 
-def test_a_plan_names_each_reason_with_an_example_and_its_run_does_that(catalog, tiny, inline):
+def test_a_plan_names_each_reason_with_an_example_and_its_run_does_that(catalog, tiny, local):
     (catalog.parent / "songs" / "500.wav").unlink()
     run_job(str(catalog), model=tiny)
     write_manifest(catalog, duration_s=[None, None, 0.25])
@@ -78,13 +78,13 @@ def test_a_plan_names_each_reason_with_an_example_and_its_run_does_that(catalog,
 
 
 @pytest.mark.parametrize(("retry", "reason"), [("transient", "known_failed"), ("all", "failed_before")])
-def test_what_failed_is_planned_as_the_retry_says(retry, reason, catalog, tiny, inline):
+def test_what_failed_is_planned_as_the_retry_says(retry, reason, catalog, tiny, local):
     (catalog.parent / "songs" / "500.wav").unlink()
     run_job(str(catalog), model=tiny)
     assert plan(catalog, tiny, retry=retry).reasons == {"done": 2, reason: 1}
 
 
-def test_other_settings_are_told_with_both_values_and_refused_as_the_run_refuses_them(catalog, tiny, inline):
+def test_other_settings_are_told_with_both_values_and_refused_as_the_run_refuses_them(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     found = plan(catalog, tiny, bit_depth="24")
     assert found.differing == {"bit_depth": ("16", "24")}
@@ -104,7 +104,7 @@ def test_stems_of_one_path_are_refused_as_the_run_refuses_them(catalog, tiny):
     assert (found.exit_code, found.refused) == (2, str(refused.value))
 
 
-def test_neither_a_plan_nor_a_dry_run_leaves_a_trace(catalog, tiny, inline, tmp_path, monkeypatch):
+def test_neither_a_plan_nor_a_dry_run_leaves_a_trace(catalog, tiny, local, tmp_path, monkeypatch):
     monkeypatch.setenv("SEP_BATCH_CACHE", str(tmp_path / "cache"))
     before = below(tmp_path)
     for command in (("plan",), ("run", "--dry-run")):
@@ -123,14 +123,14 @@ def test_a_dry_run_says_what_plan_says(catalog, tiny):
     assert planned.output == dry.output
 
 
-def test_the_output_of_wav_is_what_the_run_then_writes(catalog, tiny, inline):
+def test_the_output_of_wav_is_what_the_run_then_writes(catalog, tiny, local):
     much = plan(catalog, tiny, format="wav").amounts
     run_job(str(catalog), model=tiny, format="wav")
     assert much.audio_s == 1.5
     assert much.output_bytes == sum(map(len, stems_below(catalog.parent / "songs.stems").values()))
 
 
-def test_lengths_and_ratios_come_from_outs_own_journal(catalog, tiny, inline):
+def test_lengths_and_ratios_come_from_outs_own_journal(catalog, tiny, local):
     write_manifest(catalog, duration=[None] * 3)
     run_job(str(catalog), model=tiny, limit=2)
     out = catalog.parent / "songs.stems"
@@ -181,7 +181,7 @@ def test_the_next_command_is_the_one_that_was_typed(catalog, tiny):
     assert told.stdout.splitlines()[-1] == expected
 
 
-def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do(catalog, tiny, inline):
+def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do(catalog, tiny, local):
     told = call("plan", catalog, "-p", tiny).stdout
     for words in ("3 tracks, 3 to do", "     3  to do: new  t300", "audio: 0.00 h", "output: ", "memory: the largest part"):
         assert words in told
@@ -205,7 +205,7 @@ def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do
         (["{catalog}", "--gpus", "64"], 5, "--gpus 64: found"),
     ],
 )
-def test_every_mistake_is_the_line_and_the_exit_code_of_run(arguments, code, words, catalog, tiny, inline):
+def test_every_mistake_is_the_line_and_the_exit_code_of_run(arguments, code, words, catalog, tiny, local):
     given = [argument.format(catalog=catalog) for argument in arguments]
     given += [] if "-p" in given else ["-p", tiny]
     planned, ran = (call(command, *given) for command in ("plan", "run"))

@@ -84,7 +84,7 @@ def test_a_run_that_did_nothing_names_nothing():
     assert sentence({}, {}, 0.0, device="cpu", format="flac") is None
 
 
-def test_the_summary_of_a_run_holds_the_indexs_seconds_and_tells_the_sentence(tmp_path, tiny, inline):
+def test_the_summary_of_a_run_holds_the_indexs_seconds_and_tells_the_sentence(tmp_path, tiny, local):
     for hz in (300, 500):
         write_tone(tmp_path / "songs" / f"{hz}.wav", hz)
     (tmp_path / "songs" / "broken.wav").write_bytes(b"no audio")

@@ -90,7 +90,7 @@ def test_how_it_turned_out_is_said_with_its_sign():
     assert forecast.beside(100.0, 90.0).endswith(": -10 %")
 
 
-def test_a_calibration_is_set_beside_what_the_run_took(catalog, tiny, inline, short, tmp_path):
+def test_a_calibration_is_set_beside_what_the_run_took(catalog, tiny, local, short, tmp_path):
     told = call("plan", catalog, "-p", tiny, "--calibrate", "--json")
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)["forecast"]
@@ -103,7 +103,7 @@ def test_a_calibration_is_set_beside_what_the_run_took(catalog, tiny, inline, sh
     assert run_job(str(catalog), model=tiny).forecast_s is None
 
 
-def test_a_person_is_told_the_forecast_and_how_it_turned_out(catalog, tiny, inline, short):
+def test_a_person_is_told_the_forecast_and_how_it_turned_out(catalog, tiny, local, short):
     told = call("plan", catalog, "-p", tiny, "--calibrate").stdout
     assert "machine-hours (start" in told
     assert "s, forecast " in call("run", catalog, "-p", tiny).stdout
@@ -123,7 +123,7 @@ def test_a_calibration_measures_the_stems_that_were_asked_for(catalog, tiny, sho
     assert asked["tracks"] >= calibrate.LEAST_TRACKS
 
 
-def test_a_calibration_of_tracks_of_unknown_length_is_one_line_and_exit_5(tiny, tmp_path, inline):
+def test_a_calibration_of_tracks_of_unknown_length_is_one_line_and_exit_5(tiny, tmp_path, local):
     (tmp_path / "songs.csv").write_text("uri\nnowhere.mp3\n")
     told = call("plan", tmp_path / "songs.csv", "-p", tiny, "--calibrate")
     assert told.exit_code == 5

@@ -21,7 +21,7 @@ from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.setup.stop import Stop
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow.local_flow import LocalFlow
 
 OPERATE = (ROOT / "docs" / "operate.md").read_text()
 
@@ -34,28 +34,28 @@ def events_of(source, tiny, **options):
 
 
 @pytest.fixture
-def stopped(tmp_path, tiny, inline, monkeypatch):
+def stopped(tmp_path, tiny, local, monkeypatch):
     """The events of a run with a failed track, that a signal ended."""
     write_tone(tmp_path / "songs" / "b.wav", 300)
     write_tone(tmp_path / "songs" / "c.wav", 500)
     (tmp_path / "songs" / "a.wav").write_bytes(b"no audio")
-    whole, asked = flow.finished_rows, threading.Event()
+    whole, asked = LocalFlow.rows, threading.Event()
 
     def is_asked(self):
         if asked.is_set():
             self.ask("stopped by SIGTERM")
         return self.why is not None
 
-    def slow(dataset, work):
-        rows = whole(dataset, work)
+    def slow(flow):
+        rows = whole(flow)
         yield from itertools.islice(rows, 2)
         time.sleep(0.5)
         asked.set()
         deadline = time.monotonic() + 20
-        while not storage.exists(work.stop_uri) and time.monotonic() < deadline:  # until the driver has seen it
+        while not storage.exists(flow._work.stop_uri) and time.monotonic() < deadline:  # until the driver has seen it
             time.sleep(0.02)
 
-    monkeypatch.setattr(flow, "finished_rows", slow)
+    monkeypatch.setattr(LocalFlow, "rows", slow)
     monkeypatch.setattr(Stop, "is_asked", property(is_asked))  # a true signal might find pytest where the run is over
     monkeypatch.setattr(progress, "EVERY_S", 0.1)
     return events_of(tmp_path / "songs", tiny)
@@ -102,7 +102,7 @@ def test_the_readmes_table_names_every_event_and_its_keys(stopped):
     )
 
 
-def test_where_there_is_nothing_to_do_the_summary_is_the_only_event(tmp_path, tiny, inline):
+def test_where_there_is_nothing_to_do_the_summary_is_the_only_event(tmp_path, tiny, local):
     write_tone(tmp_path / "songs" / "a.wav")
     events_of(tmp_path / "songs", tiny)
     (only,) = events_of(tmp_path / "songs", tiny)

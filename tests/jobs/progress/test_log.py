@@ -29,7 +29,7 @@ def songs(tmp_path):
     return tmp_path / "songs"
 
 
-def test_as_json_every_line_parses_and_names_the_run_and_a_failed_lines_track(songs, tiny, inline):
+def test_as_json_every_line_parses_and_names_the_run_and_a_failed_lines_track(songs, tiny, local):
     told = call("run", songs, "-o", songs.parent / "o", "-p", tiny, "--log-format", "json", "--metrics-port", "0")
     assert told.exit_code == 3
     lines = [json.loads(line) for line in told.stderr.splitlines()]
@@ -59,14 +59,14 @@ def test_as_json_an_error_and_what_python_warns_of_are_lines_of_json_too(capsys)
     assert "KeyError: 'planted'" in failed["message"]
 
 
-def test_an_error_ends_a_run_with_one_line_of_json(tmp_path, inline):
+def test_an_error_ends_a_run_with_one_line_of_json(tmp_path, local):
     told = call("run", tmp_path / "no.parquet", "--log-format", "json")
     assert told.exit_code == 5
     (line,) = told.stderr.splitlines()
     assert "no.parquet: not found" in json.loads(line)["message"]
 
 
-def test_a_defect_is_one_line_of_json_too(tmp_path, inline, monkeypatch):
+def test_a_defect_is_one_line_of_json_too(tmp_path, local, monkeypatch):
     monkeypatch.setattr(manifest, "read", lambda *_, **__: {}["planted"])
     told = call("run", tmp_path / "no.parquet", "--log-format", "json")
     assert told.exit_code == 1

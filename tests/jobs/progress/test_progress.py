@@ -25,7 +25,7 @@ from sep_batch.jobs.progress.display import Display, Lines, drawn
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow.local_flow import LocalFlow
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_display_fits_its_terminal(width, stopping):
     assert "1234567/10000000" in words
 
 
-def test_no_color_is_honoured_and_elsewhere_nothing_is_displayed(songs, tiny, inline, tmp_path):
+def test_no_color_is_honoured_and_elsewhere_nothing_is_displayed(songs, tiny, local, tmp_path):
     for console in (terminal(80, NO_COLOR="1"), terminal(80)):
         console.print(drawn(big().standing))
         # of how many colours depends on what was drawn before: Rich keeps a style's codes
@@ -72,14 +72,14 @@ def test_no_color_is_honoured_and_elsewhere_nothing_is_displayed(songs, tiny, in
     assert not plain.getvalue()
 
 
-def test_the_display_refreshes_while_no_track_finishes_and_is_gone_at_the_end(songs, tiny, inline, monkeypatch):
-    whole = flow.finished_rows
+def test_the_display_refreshes_while_no_track_finishes_and_is_gone_at_the_end(songs, tiny, local, monkeypatch):
+    whole = LocalFlow.rows
 
-    def slow(dataset, work):
+    def slow(flow):
         time.sleep(1.5)
-        yield from whole(dataset, work)
+        yield from whole(flow)
 
-    monkeypatch.setattr(flow, "finished_rows", slow)
+    monkeypatch.setattr(LocalFlow, "rows", slow)
     console = terminal(80)
     run_job(songs, model=tiny, progress=Progress(Display(console)))
     shown = console.file.getvalue()
@@ -148,14 +148,14 @@ def read_until(descriptor, end):
     return shown
 
 
-def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(songs, tiny, inline, monkeypatch, caplog):
-    whole = flow.finished_rows
+def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(songs, tiny, local, monkeypatch, caplog):
+    whole = LocalFlow.rows
 
-    def slow(dataset, work):
+    def slow(flow):
         time.sleep(1)
-        yield from whole(dataset, work)
+        yield from whole(flow)
 
-    monkeypatch.setattr(flow, "finished_rows", slow)
+    monkeypatch.setattr(LocalFlow, "rows", slow)
     monkeypatch.setattr(progress, "EVERY_S", 0.2)
     with caplog.at_level(logging.INFO, "sep_batch"):
         run_job(songs, model=tiny, progress=Progress(Lines(progress=True)))
@@ -166,7 +166,7 @@ def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(son
     assert "x real time, ETA 0:00:00; " in caplog.messages[-1]
 
 
-def test_a_failed_track_is_told_with_its_class_and_message(songs, tiny, inline, caplog):
+def test_a_failed_track_is_told_with_its_class_and_message(songs, tiny, local, caplog):
     run_job(songs, model=tiny, progress=Progress(Lines(progress=False)))
     (told,) = caplog.messages
     assert told.startswith("failed: broken-")
@@ -182,7 +182,7 @@ def test_of_many_failures_the_first_are_told_and_the_rest_only_counted(caplog):
     assert caplog.messages[display.FAILED_SHOWN :] == ["further failed tracks are only counted"]
 
 
-def test_without_watchers_nothing_is_told(songs, tiny, inline, caplog, capsys):
+def test_without_watchers_nothing_is_told(songs, tiny, local, caplog, capsys):
     run_job(songs, model=tiny)
     assert (caplog.messages, capsys.readouterr()) == ([], ("", ""))
 

@@ -16,7 +16,7 @@ from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.prometheus import Counts, Metrics
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow.local_flow import LocalFlow
 from sep_batch.pipeline.out import index
 
 OPERATE = (ROOT / "docs" / "operate.md").read_text()
@@ -37,20 +37,20 @@ def scraped(caplog):
 
 
 @pytest.fixture
-def scrapes(tmp_path, tiny, inline, monkeypatch, caplog):
+def scrapes(tmp_path, tiny, local, monkeypatch, caplog):
     """What Prometheus read before each row of a run of two tones and a broken file, and after the last."""
     caplog.set_level("INFO", "sep_batch")
     for name in ("a", "b"):
         write_tone(tmp_path / "songs" / f"{name}.wav")
     (tmp_path / "songs" / "broken.wav").write_bytes(b"no audio")
-    whole, read = flow.finished_rows, []
+    whole, read = LocalFlow.rows, []
 
-    def watched(dataset, work):
-        for row in whole(dataset, work):
+    def watched(flow):
+        for row in whole(flow):
             read.append(scraped(caplog))
             yield row
 
-    monkeypatch.setattr(flow, "finished_rows", watched)
+    monkeypatch.setattr(LocalFlow, "rows", watched)
     progress = Progress(Metrics("0"))
     run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, progress=progress)
     registry = CollectorRegistry()
@@ -79,14 +79,14 @@ def test_the_readme_names_every_metric_and_no_other(scrapes):
     assert set(re.findall(r"`(sep_batch_[a-z_]+)", table)) == {name for name, _ in scrapes[0][-1]}
 
 
-def test_a_port_in_use_is_one_clear_line_before_anything_starts(tmp_path, tiny, inline):
+def test_a_port_in_use_is_one_clear_line_before_anything_starts(tmp_path, tiny, local):
     write_tone(tmp_path / "songs" / "a.wav")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(errors.NotRunnableError, match=rf"^--metrics-port {port}: Address already in use$"):
             run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, progress=Progress(Metrics(str(port))))
     assert not (tmp_path / "out").exists()
-    assert not inline
+    assert not local
 
 
 @pytest.mark.parametrize("address", ["", "http", "127.0.0.1:", "70000", "-1", "a:b", "٣"])

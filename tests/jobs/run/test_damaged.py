@@ -47,7 +47,7 @@ KEPT = {
 FAILED = KEPT | {"shorter": ("failed", "damaged", None, None)}
 
 
-def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny, inline):
+def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny, local):
     out = str(tmp_path / "out")
     summary = run_job(str(songs), out, model=tiny, max_failures="100%")
     assert said(out) == KEPT
@@ -69,7 +69,7 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     assert json.loads(call("failures", out, "--class", "damaged", "--json").stdout)["failed"] == 1
 
 
-def test_a_run_without_damaged_files_says_nothing_of_damage(tmp_path, tiny, inline):
+def test_a_run_without_damaged_files_says_nothing_of_damage(tmp_path, tiny, local):
     write_tone(tmp_path / "songs" / "a.wav")
     out = tmp_path / "out"
     told = "".join(lines(run_job(str(tmp_path / "songs"), str(out), model=tiny)))
@@ -77,7 +77,7 @@ def test_a_run_without_damaged_files_says_nothing_of_damage(tmp_path, tiny, inli
     assert "skipped packets" not in told
 
 
-def test_fail_fails_flagged_tracks_and_is_permanent(songs, tmp_path, tiny, inline):
+def test_fail_fails_flagged_tracks_and_is_permanent(songs, tmp_path, tiny, local):
     out = str(tmp_path / "out")
     run_job(str(songs), out, model=tiny, max_failures="100%", damaged="fail")
     assert said(out) == FAILED
@@ -87,7 +87,7 @@ def test_fail_fails_flagged_tracks_and_is_permanent(songs, tmp_path, tiny, inlin
     assert said(out) == KEPT
 
 
-def test_what_is_done_stays_done_under_fail(songs, tmp_path, tiny, inline):
+def test_what_is_done_stays_done_under_fail(songs, tmp_path, tiny, local):
     out = str(tmp_path / "out")
     run_job(str(songs), out, model=tiny, max_failures="100%")
     again = run_job(str(songs), out, model=tiny, max_failures="100%", damaged="fail")
@@ -95,7 +95,7 @@ def test_what_is_done_stays_done_under_fail(songs, tmp_path, tiny, inline):
     assert said(out) == KEPT
 
 
-def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp_path, tiny, inline, monkeypatch):
+def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp_path, tiny, local, monkeypatch):
     monkeypatch.setattr(analyze, "PATCHES_PER_PART", 1)
     (tmp_path / "songs").mkdir()
     content = write_tone(tmp_path / "songs" / "long.wav", seconds=100.0).read_bytes()
@@ -108,7 +108,7 @@ def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp
     assert not list(out.glob("stems/**/*.flac"))
 
 
-def test_a_long_track_that_is_flagged_at_its_end_is_flagged_in_its_row(tmp_path, tiny, inline, monkeypatch):
+def test_a_long_track_that_is_flagged_at_its_end_is_flagged_in_its_row(tmp_path, tiny, local, monkeypatch):
     monkeypatch.setattr(analyze, "PATCHES_PER_PART", 1)
     (tmp_path / "songs").mkdir()
     content = write_tone(tmp_path / "songs" / "long.wav", seconds=60.0).read_bytes()

@@ -261,7 +261,7 @@ def hashes(row):
     return {stem["stem"]: stem["sha256"] for stem in row.stems}
 
 
-def test_an_odd_file_gives_what_its_honest_source_gives_wherever_it_is_read(catalog, tmp_path, tiny, inline):
+def test_an_odd_file_gives_what_its_honest_source_gives_wherever_it_is_read(catalog, tmp_path, tiny, local):
     out, files = str(tmp_path / "out"), odd()
     assert len(files) >= 40
     assert run_plan(str(catalog.path), out, model=tiny).reasons == {"new": len(catalog.names)}

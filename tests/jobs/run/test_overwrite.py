@@ -77,7 +77,7 @@ def published(out):
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalog, tiny, inline, kill, tmp_path, stride):
+def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalog, tiny, local, kill, tmp_path, stride):
     for settings, name in ((OLD, "old"), (NEW, "new")):
         run_job(catalog, str(tmp_path / name), model=tiny, **settings)
     alone = {name: stems_below(tmp_path / name) for name in ("old", "new")}
@@ -106,7 +106,7 @@ def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalo
     assert {(4, 4), (0, 0)} <= set(withdrawn)  # kills before the rows were withdrawn, and after
 
 
-def test_what_an_overwrite_has_not_got_to_is_told_by_status_and_done_by_the_next_run(catalog, tiny, inline, kill, tmp_path):
+def test_what_an_overwrite_has_not_got_to_is_told_by_status_and_done_by_the_next_run(catalog, tiny, local, kill, tmp_path):
     run_job(catalog, str(tmp_path / "out"), model=tiny, **OLD)
     kill(6)
     with pytest.raises(Killed):
@@ -118,9 +118,7 @@ def test_what_an_overwrite_has_not_got_to_is_told_by_status_and_done_by_the_next
     assert run_job(catalog, str(tmp_path / "out"), model=tiny, **NEW).ok == 2
 
 
-def test_a_killed_overwrite_of_an_export_has_no_rows_of_shards_that_are_gone(
-    catalog, tiny, inline, inline_export, kill, tmp_path
-):
+def test_a_killed_overwrite_of_an_export_has_no_rows_of_shards_that_are_gone(catalog, tiny, local, inline_export, kill, tmp_path):
     run_job(catalog, out := str(tmp_path / "out"), model=tiny)
     options = {"to": "webdataset", "excerpt": "0.1s", "shard_size": 1}
     run_export(out, str(tmp_path / "whole"), **options)
@@ -143,7 +141,7 @@ def test_a_killed_overwrite_of_an_export_has_no_rows_of_shards_that_are_gone(
     assert {path.name for path in dest.rglob("*.tar")} == data
 
 
-def test_the_index_of_an_overwrite_has_no_stems_before_the_first_is_written(catalog, tiny, inline, monkeypatch, tmp_path):
+def test_the_index_of_an_overwrite_has_no_stems_before_the_first_is_written(catalog, tiny, local, monkeypatch, tmp_path):
     run_job(catalog, out := str(tmp_path / "out"), model=tiny, **OLD)
     seen, put = [], storage.put
 

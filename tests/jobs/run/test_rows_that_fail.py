@@ -47,7 +47,7 @@ def rows(catalog):
     return {row["id"]: row for row in index.read(str(catalog.with_suffix(".stems"))).to_pylist()}
 
 
-def test_bad_rows_fail_and_the_others_are_separated(catalog, tiny, inline):
+def test_bad_rows_fail_and_the_others_are_separated(catalog, tiny, local):
     summary = run(catalog, tiny)
     assert (summary.exit_code, summary.tracks, summary.ok) == (3, len(ROWS), 2)
     assert summary.failed == {"bad_row": BAD, "not_found": 1}
@@ -63,13 +63,13 @@ def test_bad_rows_fail_and_the_others_are_separated(catalog, tiny, inline):
     assert b"hush" not in written
 
 
-def test_by_default_a_manifest_with_bad_rows_is_refused_and_the_way_out_is_named(catalog, tiny, inline):
+def test_by_default_a_manifest_with_bad_rows_is_refused_and_the_way_out_is_named(catalog, tiny, local):
     with pytest.raises(errors.ManifestError, match="4 bad rows: row 2: no uri; .*--bad-rows fail"):
         run_job(str(catalog), model=tiny)
     assert not catalog.with_suffix(".stems").exists()
 
 
-def test_the_same_manifest_again_does_not_do_bad_rows_again(catalog, tiny, inline):
+def test_the_same_manifest_again_does_not_do_bad_rows_again(catalog, tiny, local):
     run(catalog, tiny)
     before = rows(catalog)
     summary = run(catalog, tiny)
@@ -80,23 +80,23 @@ def test_the_same_manifest_again_does_not_do_bad_rows_again(catalog, tiny, inlin
     assert set(rows(catalog)) == set(before)
 
 
-def test_a_row_that_was_corrected_is_separated_under_its_id(catalog, tiny, inline):
+def test_a_row_that_was_corrected_is_separated_under_its_id(catalog, tiny, local):
     run(catalog, tiny)
     catalog.write_text("".join(json.dumps(row | {"uri": row["uri"] or "300.wav"}) + "\n" for row in ROWS))
     assert run(catalog, tiny).ok == 1
     assert rows(catalog)["none"]["status"] == "ok"
 
 
-def test_a_manifest_of_bad_rows_alone_starts_no_flow(catalog, tiny, inline):
+def test_a_manifest_of_bad_rows_alone_starts_no_flow(catalog, tiny, local):
     catalog.write_text("".join(json.dumps(row) + "\n" for row in ROWS[1:3]))
     summary = run(catalog, tiny)
-    assert (summary.exit_code, summary.failed, inline) == (3, {"bad_row": 2}, [])
+    assert (summary.exit_code, summary.failed, local) == (3, {"bad_row": 2}, [])
     assert len(rows(catalog)) == 2
     assert run(catalog, tiny).known_failed == 2
 
 
 @pytest.mark.parametrize(("bound", "exit_code"), [("50%", 3), ("10%", 4)])
-def test_bad_rows_stop_no_run_midway_and_count_for_its_exit_code(tmp_path, tiny, inline, monkeypatch, bound, exit_code):
+def test_bad_rows_stop_no_run_midway_and_count_for_its_exit_code(tmp_path, tiny, local, monkeypatch, bound, exit_code):
     monkeypatch.setattr(driver, "JUDGED_FROM", 2)
     write_tone(tmp_path / "300.wav", 300, 0.1)
     table = pa.table({"uri": [None] * 12 + ["300.wav"] * 13, "offset_s": [None] * 12 + [n / 1000 for n in range(13)]})
@@ -106,7 +106,7 @@ def test_bad_rows_stop_no_run_midway_and_count_for_its_exit_code(tmp_path, tiny,
     assert summary.stopped == ("over --max-failures: 12 of 25 tracks failed" if exit_code == 4 else None)
 
 
-def test_stems_of_bad_rows_collide_with_nothing(catalog, tiny, inline):
+def test_stems_of_bad_rows_collide_with_nothing(catalog, tiny, local):
     catalog.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:5]))
     summary = run(catalog, tiny, filename="{filename}-{stem}.{ext}")
     assert (summary.ok, summary.failed) == (1, {"bad_row": BAD})
@@ -125,7 +125,7 @@ def test_plan_counts_bad_rows_and_says_what_is_wrong_with_one(catalog, tiny):
     assert "next: sep-batch run" in told
 
 
-def test_failures_says_what_to_do_about_bad_rows_and_its_manifest_of_them_can_be_corrected(catalog, tiny, inline):
+def test_failures_says_what_to_do_about_bad_rows_and_its_manifest_of_them_can_be_corrected(catalog, tiny, local):
     run(catalog, tiny)
     out = str(catalog.with_suffix(".stems"))
     report = run_failures(out, error_class="bad_row", to=str(catalog.parent / "bad.jsonl"))
@@ -137,14 +137,14 @@ def test_failures_says_what_to_do_about_bad_rows_and_its_manifest_of_them_can_be
     )  # ids of their own make AC/DC and the repeated one good
 
 
-def test_status_counts_bad_rows_as_failed_and_none_as_tried(catalog, tiny, inline):
+def test_status_counts_bad_rows_as_failed_and_none_as_tried(catalog, tiny, local):
     run(catalog, tiny)
     status = run_status(str(catalog.with_suffix(".stems")))
     assert (status.done, status.failed) == (2, {"bad_row": BAD, "not_found": 1})
     assert (status.tried, status.tried_failed, status.pending) == (3, 1, 0)
 
 
-def test_events_tell_of_bad_rows_after_the_start(catalog, tiny, inline):
+def test_events_tell_of_bad_rows_after_the_start(catalog, tiny, local):
     told = CliRunner().invoke(app, ["run", str(catalog), "-p", tiny, "--bad-rows", "fail", "--json"])
     events = [json.loads(line) for line in told.stdout.splitlines()]
     named = [event["event"] for event in events if event["event"] != "progress"]

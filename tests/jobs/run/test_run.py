@@ -23,7 +23,7 @@ from sep_batch.jobs.setup import stop
 from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.jobs.setup.prepare import default_out
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow.local_flow import LocalFlow
 from sep_batch.pipeline.out import index, layout, lease
 from sep_batch.pipeline.stages import analyze, stems
 from sep_batch.pipeline.stages import context as work
@@ -45,7 +45,7 @@ def rows(out):
     return {row["uri"].rpartition("/")[2]: row for row in index.read(str(out)).to_pylist()}
 
 
-def test_a_run_leaves_a_row_and_every_stem_for_every_track(catalog, tiny, inline):
+def test_a_run_leaves_a_row_and_every_stem_for_every_track(catalog, tiny, local):
     summary = run_job(str(catalog), model=tiny)
     out = catalog.parent / "songs.stems"
     assert (summary.exit_code, summary.ok, summary.out) == (0, 3, str(out))
@@ -60,7 +60,7 @@ def test_a_run_leaves_a_row_and_every_stem_for_every_track(catalog, tiny, inline
             assert stem["frames"] == RATE_HZ // 2
 
 
-def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_and_run_json(catalog, tiny, inline):
+def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_and_run_json(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     out = catalog.parent / "songs.stems"
     files = {path.relative_to(out).parts[0:2] for path in out.rglob("*") if path.is_file()}
@@ -68,24 +68,24 @@ def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_and_run_json(cat
     assert {parts for parts in files if parts[0] != "stems"} == expected
 
 
-def test_the_same_command_again_separates_nothing(catalog, tiny, inline):
+def test_the_same_command_again_separates_nothing(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     out = catalog.parent / "songs.stems"
     before = (out / "index.parquet").read_bytes(), stems_below(out)
     summary = run_job(str(catalog), model=tiny)
     assert (summary.exit_code, summary.run, summary.done_before) == (0, None, 3)
-    assert len(inline) == 1
+    assert len(local) == 1
     assert ((out / "index.parquet").read_bytes(), stems_below(out)) == before
 
 
-def test_a_new_track_alone_is_separated_and_the_others_stay(catalog, tiny, inline):
+def test_a_new_track_alone_is_separated_and_the_others_stay(catalog, tiny, local):
     run_job(str(catalog), model=tiny, limit=2)
     summary = run_job(str(catalog), model=tiny)
     assert (summary.done_before, summary.ok) == (2, 1)
     assert len(rows(catalog.parent / "songs.stems")) == 3
 
 
-def test_a_second_manifest_adds_rows_and_removes_none(catalog, tiny, inline, tmp_path):
+def test_a_second_manifest_adds_rows_and_removes_none(catalog, tiny, local, tmp_path):
     out = tmp_path / "out"
     run_job(str(catalog), str(out), model=tiny)
     other = write_tone(tmp_path / "more" / "900.wav", 900)
@@ -93,7 +93,7 @@ def test_a_second_manifest_adds_rows_and_removes_none(catalog, tiny, inline, tmp
     assert set(rows(out)) == {"300.wav", "500.wav", "700.wav", "900.wav"}
 
 
-def test_a_bad_track_is_a_failed_row_and_exit_3(catalog, tiny, inline):
+def test_a_bad_track_is_a_failed_row_and_exit_3(catalog, tiny, local):
     (catalog.parent / "songs" / "500.wav").write_bytes(b"not audio at all")
     summary = run_job(str(catalog), model=tiny)
     assert (summary.exit_code, summary.ok, summary.failed) == (3, 2, {"unsupported_format": 1})
@@ -101,19 +101,19 @@ def test_a_bad_track_is_a_failed_row_and_exit_3(catalog, tiny, inline):
     assert (row["status"], row["error_stage"], row["transient"], row["attempts"]) == ("failed", "decode", False, 1)
 
 
-def test_ok_with_failures_makes_it_exit_0(catalog, tiny, inline):
+def test_ok_with_failures_makes_it_exit_0(catalog, tiny, local):
     (catalog.parent / "songs" / "500.wav").unlink()
     assert run_job(str(catalog), model=tiny, ok_with_failures=True).exit_code == 0
 
 
-def test_a_known_permanent_failure_is_not_tried_again_and_is_exit_0(catalog, tiny, inline):
+def test_a_known_permanent_failure_is_not_tried_again_and_is_exit_0(catalog, tiny, local):
     (catalog.parent / "songs" / "500.wav").unlink()
     run_job(str(catalog), model=tiny)
     summary = run_job(str(catalog), model=tiny)
     assert (summary.exit_code, summary.known_failed, summary.tried) == (0, 1, 0)
 
 
-def test_retry_all_tries_permanent_failures_again(catalog, tiny, inline):
+def test_retry_all_tries_permanent_failures_again(catalog, tiny, local):
     gone = catalog.parent / "songs" / "500.wav"
     kept = gone.read_bytes()
     gone.unlink()
@@ -124,7 +124,7 @@ def test_retry_all_tries_permanent_failures_again(catalog, tiny, inline):
     assert rows(catalog.parent / "songs.stems")["500.wav"]["attempts"] == 2
 
 
-def test_other_settings_are_refused_with_their_names(catalog, tiny, inline):
+def test_other_settings_are_refused_with_their_names(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     with pytest.raises(
         errors.SettingsDifferError, match="--bit-depth: OUT has 16, this run has float; --format: OUT has flac"
@@ -133,7 +133,7 @@ def test_other_settings_are_refused_with_their_names(catalog, tiny, inline):
     assert refused.value.exit_code == 6
 
 
-def test_overwrite_separates_again_what_other_settings_made(catalog, tiny, inline):
+def test_overwrite_separates_again_what_other_settings_made(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     summary = run_job(str(catalog), model=tiny, format="wav", overwrite=True)
     assert (summary.ok, summary.done_before) == (3, 0)
@@ -142,14 +142,14 @@ def test_overwrite_separates_again_what_other_settings_made(catalog, tiny, inlin
     assert run_job(str(catalog), model=tiny, format="wav").done_before == 3
 
 
-def test_a_killed_overwrite_leaves_no_old_track_marked_done(catalog, tiny, inline):
+def test_a_killed_overwrite_leaves_no_old_track_marked_done(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     run_job(str(catalog), model=tiny, format="wav", overwrite=True, limit=1)
     summary = run_job(str(catalog), model=tiny, format="wav")
     assert (summary.done_before, summary.ok) == (1, 2)
 
 
-def test_too_many_failures_are_exit_4(tmp_path, tiny, inline):
+def test_too_many_failures_are_exit_4(tmp_path, tiny, local):
     uris = [f"{number}.wav" for number in range(20)]
     pyarrow.parquet.write_table(pa.table({"uri": uris}), tmp_path / "gone.parquet")
     summary = run_job(str(tmp_path / "gone.parquet"), model=tiny)
@@ -164,44 +164,44 @@ def test_below_20_tracks_failures_stop_nothing():
     assert (few.exit_code, many.exit_code) == (3, 4)
 
 
-def test_a_run_is_stopped_midway_once_200_tracks_show_too_many_failures(tmp_path, tiny, inline):
+def test_a_run_is_stopped_midway_once_200_tracks_show_too_many_failures(tmp_path, tiny, local):
     uris = [f"{number}.wav" for number in range(300)]
     pyarrow.parquet.write_table(pa.table({"uri": uris}), tmp_path / "gone.parquet")
     summary = run_job(str(tmp_path / "gone.parquet"), model=tiny)
     assert (summary.exit_code, summary.tried) == (4, 200)
 
 
-def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_others_are_ok(catalog, tiny, inline, monkeypatch):
-    whole = flow.finished_rows
+def test_a_track_lost_with_its_process_three_times_is_worker_crash_and_the_others_are_ok(catalog, tiny, local, monkeypatch):
+    whole = LocalFlow.rows
 
-    def lossy(dataset, work):
-        return (row for row in whole(dataset, work) if not row.column("uri")[0].as_py().endswith("500.wav"))
+    def lossy(flow):
+        return (row for row in whole(flow) if not row.column("uri")[0].as_py().endswith("500.wav"))
 
-    monkeypatch.setattr(flow, "finished_rows", lossy)
+    monkeypatch.setattr(LocalFlow, "rows", lossy)
     summary = run_job(str(catalog), model=tiny)
     assert (summary.exit_code, summary.ok, summary.failed) == (3, 2, {"worker_crash": 1})
-    assert [resources.analyze.tasks for resources in inline] == [None, None, 1]
+    assert [resources.analyze.tasks for resources in local] == [None, None, 1]
 
 
-def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, inline, monkeypatch):
-    monkeypatch.setattr(flow, "finished_rows", lambda _dataset, _work: iter(()))
+def test_where_every_track_is_lost_the_run_ends_and_marks_none(catalog, tiny, local, monkeypatch):
+    monkeypatch.setattr(LocalFlow, "rows", lambda _flow: iter(()))
     with pytest.raises(errors.NotRunnableError, match="none of 3 tracks"):
         run_job(str(catalog), model=tiny)
     assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
 
 
-def test_a_track_lost_once_is_separated_in_the_next_pass(catalog, tiny, inline, monkeypatch):
-    whole = flow.finished_rows
+def test_a_track_lost_once_is_separated_in_the_next_pass(catalog, tiny, local, monkeypatch):
+    whole = LocalFlow.rows
 
-    def lossy(dataset, work):
-        lost = len(inline) == 1
-        return (row for row in whole(dataset, work) if not (lost and row.column("uri")[0].as_py().endswith("500.wav")))
+    def lossy(flow):
+        lost = len(local) == 1
+        return (row for row in whole(flow) if not (lost and row.column("uri")[0].as_py().endswith("500.wav")))
 
-    monkeypatch.setattr(flow, "finished_rows", lossy)
+    monkeypatch.setattr(LocalFlow, "rows", lossy)
     assert run_job(str(catalog), model=tiny).ok == 3
 
 
-def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(catalog, tiny, inline, monkeypatch):
+def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(catalog, tiny, local, monkeypatch):
     def broken(*arguments, **options):
         if (tmp := catalog.parent / "second").exists():
             raise KeyError("planted")
@@ -216,7 +216,7 @@ def test_a_bug_in_a_stage_is_raised_with_its_track_and_loses_no_finished_row(cat
     assert "bug" in {row["error_class"] for row in rows(catalog.parent / "songs.stems").values()}
 
 
-def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, tiny, inline, monkeypatch):
+def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, tiny, local, monkeypatch):
     taken = analyze.Analyze.__call__
     monkeypatch.setattr(work, "_exists", lambda uri, _time: storage.exists(uri))
 
@@ -235,9 +235,9 @@ def test_a_signal_ends_the_run_in_order_and_the_same_command_resumes(catalog, ti
     assert run_job(str(catalog), model=tiny).done_before == 1
 
 
-def test_what_is_in_flight_has_its_time_and_no_more(catalog, tiny, inline, monkeypatch):
+def test_what_is_in_flight_has_its_time_and_no_more(catalog, tiny, local, monkeypatch):
     monkeypatch.setattr(stop, "DRAIN_S", 0.5)
-    monkeypatch.setattr(flow, "finished_rows", lambda *_: iter(lambda: time.sleep(0.1), 1))
+    monkeypatch.setattr(LocalFlow, "rows", lambda *_: iter(lambda: time.sleep(0.1), 1))
     begun = time.monotonic()
     summary = run_job(str(catalog), model=tiny, deadline="1s")
     assert (summary.exit_code, summary.ok) == (7, 0)
@@ -245,15 +245,15 @@ def test_what_is_in_flight_has_its_time_and_no_more(catalog, tiny, inline, monke
     assert 0.5 <= time.monotonic() - begun < 10
 
 
-def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, inline, monkeypatch):
-    def finished_rows(_dataset, _work):
+def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, local, monkeypatch):
+    def signalled(_flow):
         for _ in range(2):
             time.sleep(0.3)
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(30)
         yield None
 
-    monkeypatch.setattr(flow, "finished_rows", finished_rows)
+    monkeypatch.setattr(LocalFlow, "rows", signalled)
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_job(str(catalog), model=tiny)
@@ -261,7 +261,7 @@ def test_a_second_signal_leaves_at_once_and_publishes_nothing(catalog, tiny, inl
     assert not (catalog.parent / "songs.stems" / "index.parquet").exists()
 
 
-def test_another_run_on_the_same_out_is_told_so(catalog, tiny, inline):
+def test_another_run_on_the_same_out_is_told_so(catalog, tiny, local):
     out = str(catalog.parent / "songs.stems")
     with lease.hold(out), pytest.raises(errors.LeaseHeldError, match="has been working on it since") as caught:
         run_job(str(catalog), model=tiny)
@@ -269,27 +269,27 @@ def test_another_run_on_the_same_out_is_told_so(catalog, tiny, inline):
     assert run_job(str(catalog), model=tiny).ok > 0
 
 
-def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, inline, monkeypatch):
-    out, whole = str(catalog.parent / "songs.stems"), flow.finished_rows
+def test_a_run_that_was_taken_over_commits_nothing_more(catalog, tiny, local, monkeypatch):
+    out, whole = str(catalog.parent / "songs.stems"), LocalFlow.rows
 
-    def overtaken(dataset, work):
-        yield from whole(dataset, work)
+    def overtaken(flow):
+        yield from whole(flow)
         storage.create(f"{layout.lease_folder(out)}/000002.json", b"{}")
 
-    monkeypatch.setattr(flow, "finished_rows", overtaken)
+    monkeypatch.setattr(LocalFlow, "rows", overtaken)
     with pytest.raises(errors.LeaseHeldError, match="took it over"):
         run_job(str(catalog), model=tiny)
     assert finished(out) == {}
 
 
-def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings_marked_done(catalog, tiny, inline, monkeypatch):
-    out, whole = str(catalog.parent / "songs.stems"), flow.finished_rows
+def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings_marked_done(catalog, tiny, local, monkeypatch):
+    out, whole = str(catalog.parent / "songs.stems"), LocalFlow.rows
     run_job(str(catalog), model=tiny)
-    monkeypatch.setattr(flow, "finished_rows", lambda *flow_of: itertools.islice(whole(*flow_of), 1))
+    monkeypatch.setattr(LocalFlow, "rows", lambda flow: itertools.islice(whole(flow), 1))
     monkeypatch.setattr(driver, "PASSES", 1)
     monkeypatch.setattr(driver.Driver, "_give_up", lambda *_: None)  # as if the process had died
     run_job(str(catalog), model=tiny, bit_depth="24", overwrite=True)
-    monkeypatch.setattr(flow, "finished_rows", whole)
+    monkeypatch.setattr(LocalFlow, "rows", whole)
     with pytest.raises(errors.SettingsDifferError, match="--bit-depth: OUT has 24, this run has 16"):
         run_job(str(catalog), model=tiny)
     again = run_job(str(catalog), model=tiny, bit_depth="24")
@@ -300,7 +300,7 @@ def test_an_overwriting_run_that_is_cut_short_leaves_nothing_of_the_old_settings
     }
 
 
-def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(catalog, tiny, inline, monkeypatch):
+def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(catalog, tiny, local, monkeypatch):
     out, put = str(catalog.parent / "songs.stems"), storage.put
     written = []
 
@@ -319,7 +319,7 @@ def test_a_full_disk_ends_the_run_marks_no_track_and_the_same_command_goes_on(ca
     assert (again.exit_code, again.done_before + again.ok) == (0, 3)
 
 
-def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, inline, tmp_path):
+def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, local, tmp_path):
     folder = tmp_path / "changed"
     folder.mkdir()
     (folder / "weights.sha256").write_text("0" * 64)
@@ -328,7 +328,7 @@ def test_a_weights_file_that_was_changed_is_refused(catalog, tiny, inline, tmp_p
         run_job(str(catalog), model=str(folder))
 
 
-def test_run_json_holds_settings_versions_and_the_manifest(catalog, tiny, inline):
+def test_run_json_holds_settings_versions_and_the_manifest(catalog, tiny, local):
     summary = run_job(str(catalog), model=tiny)
     described = json.loads((catalog.parent / "songs.stems" / "_sep" / "run.json").read_text())
     assert described["run"] == summary.run
@@ -337,26 +337,26 @@ def test_run_json_holds_settings_versions_and_the_manifest(catalog, tiny, inline
     assert described["settings"]["spec"]["stems"] == ["vocals", "accompaniment"]
 
 
-def test_spleeters_layout_can_be_asked_for(catalog, tiny, inline):
+def test_spleeters_layout_can_be_asked_for(catalog, tiny, local):
     run_job(str(catalog), model=tiny, filename="{filename}/{instrument}.{codec}", format="wav")
     stems = set(stems_below(catalog.parent / "songs.stems"))
     assert {"stems/300/vocals.wav", "stems/700/accompaniment.wav"} <= stems
 
 
-def test_two_tracks_with_one_path_are_refused_before_the_start(tmp_path, tiny, inline):
+def test_two_tracks_with_one_path_are_refused_before_the_start(tmp_path, tiny, local):
     for folder in ("a", "b"):
         write_tone(tmp_path / "in" / folder / "mix.wav")
     with pytest.raises(errors.UsageError, match="add {id}"):
         run_job(str(tmp_path / "in"), model=tiny, filename="{filename}/{stem}.{ext}")
-    assert not inline
+    assert not local
 
 
-def test_a_folder_and_a_file_stand_for_a_manifest(catalog, tiny, inline, tmp_path):
+def test_a_folder_and_a_file_stand_for_a_manifest(catalog, tiny, local, tmp_path):
     assert run_job(str(catalog.parent / "songs"), str(tmp_path / "a"), model=tiny).ok == 3
     assert run_job(str(catalog.parent / "songs" / "300.wav"), str(tmp_path / "b"), model=tiny).ok == 1
 
 
-def test_a_file_of_a_folder_that_has_changed_is_separated_again_and_no_other(catalog, tiny, inline, tmp_path):
+def test_a_file_of_a_folder_that_has_changed_is_separated_again_and_no_other(catalog, tiny, local, tmp_path):
     folder, out = str(catalog.parent / "songs"), str(tmp_path / "out")
     assert (run_job(folder, out, model=tiny).ok, run_job(folder, out, model=tiny).done_before) == (3, 3)
     write_tone(catalog.parent / "songs" / "300.wav", 310)
@@ -372,7 +372,7 @@ def test_out_is_beside_the_source_by_default(source, out):
     assert default_out(source) == out
 
 
-def test_the_index_opens_in_pyarrow_pandas_and_duckdb(catalog, tiny, inline):
+def test_the_index_opens_in_pyarrow_pandas_and_duckdb(catalog, tiny, local):
     import duckdb
     import pandas as pd
 
@@ -384,7 +384,7 @@ def test_the_index_opens_in_pyarrow_pandas_and_duckdb(catalog, tiny, inline):
     assert told == [(6, RATE_HZ // 2)]
 
 
-def test_same_samples_give_the_same_stems_in_any_out(catalog, tiny, inline, tmp_path):
+def test_same_samples_give_the_same_stems_in_any_out(catalog, tiny, local, tmp_path):
     for name in ("a", "b"):
         run_job(str(catalog), str(tmp_path / name), model=tiny)
     assert stems_below(tmp_path / "a") == stems_below(tmp_path / "b")

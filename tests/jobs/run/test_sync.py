@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.run.sync import run_sync
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow import flow
+from sep_batch.pipeline.flow import local_flow
 from sep_batch.pipeline.out import index
 
 
@@ -40,7 +40,7 @@ def shelf(request, tmp_path):
     return folder
 
 
-def test_each_night_does_what_is_new_or_has_changed_and_tells_what_is_gone(shelf, tiny, inline, monkeypatch):
+def test_each_night_does_what_is_new_or_has_changed_and_tells_what_is_gone(shelf, tiny, local, monkeypatch):
     source, out = f"{shelf}/songs", f"{shelf}/stems"
 
     def night():
@@ -49,7 +49,7 @@ def test_each_night_does_what_is_new_or_has_changed_and_tells_what_is_gone(shelf
 
     assert night() == (3, 2, 0, 0, 0)
     with monkeypatch.context() as quiet:
-        quiet.setattr(flow, "build", None)  # nothing runs
+        quiet.setattr(local_flow, "LocalFlow", None)  # nothing runs
         assert night() == (0, 0, 2, 1, 0)
     first = of_index(out)
     put_tone(f"{source}/c.wav", 500)
@@ -63,7 +63,7 @@ def test_each_night_does_what_is_new_or_has_changed_and_tells_what_is_gone(shelf
     assert (last["c.wav"]["status"], last["broken.wav"]) == ("ok", first["broken.wav"])
 
 
-def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, inline, tmp_path):
+def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, local, tmp_path):
     def told(*more):
         arguments = ["sync", f"{shelf}/songs", f"{shelf}/stems", "-p", tiny, "--max-failures", "100%", *more]
         return CliRunner().invoke(app, arguments)
@@ -85,7 +85,7 @@ def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, inline
         ("lists", "found no audio in .*lists: 1 manifest file .songs.csv.; run them with sep-batch run"),
     ],
 )
-def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, said, tiny, inline, tmp_path):
+def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, said, tiny, local, tmp_path):
     (tmp_path / "songs.csv").write_text("uri\na.wav\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "lists").mkdir()
@@ -94,7 +94,7 @@ def test_a_source_that_is_no_folder_with_audio_is_refused_in_one_line(source, sa
         run_sync(str(tmp_path / source), str(tmp_path / "out"), model=tiny)
 
 
-def test_what_a_night_excludes_is_told_as_no_longer_listed(shelf, tiny, inline):
+def test_what_a_night_excludes_is_told_as_no_longer_listed(shelf, tiny, local):
     source, out = f"{shelf}/songs", f"{shelf}/stems"
     told = run_sync(source, out, model=tiny, include=("*.wav",), exclude=("broken*",))
     assert (told.ok, told.vanished, told.warnings) == (2, [], ("left out: 1 file by --include and --exclude",))

@@ -67,7 +67,7 @@ def test_every_setting_has_a_flag_that_run_takes_and_a_case_here():
 
 @pytest.mark.parametrize("setting", FLAGS)
 def test_a_refusal_names_each_setting_that_differs_with_both_values_and_the_flags_that_it_tells_are_right(
-    setting, catalog, tiny, inline
+    setting, catalog, tiny, local
 ):
     asked, lines = FLAGS[setting]
     assert call("run", catalog, "--model", tiny, *asked).exit_code == 0
@@ -77,14 +77,14 @@ def test_a_refusal_names_each_setting_that_differs_with_both_values_and_the_flag
     assert (again.exit_code, "nothing to do: 1 tracks, 1 done before" in again.output) == (0, True), again.output
 
 
-def test_other_models_are_told_by_their_names_and_not_by_all_they_hold(catalog, tiny_models, inline):
+def test_other_models_are_told_by_their_names_and_not_by_all_they_hold(catalog, tiny_models, local):
     assert call("run", catalog, "--model", tiny_models["4stems"]).exit_code == 0
     differing, own = refused(catalog, "--model", tiny_models["2stems"])
     assert differing == ["--model: OUT has 4stems, this run has 2stems"]
     assert "nothing to do" in call("run", catalog, *own).output
 
 
-def test_one_model_with_other_weights_is_told_by_their_sha256(catalog, tiny_models, tmp_path, inline):
+def test_one_model_with_other_weights_is_told_by_their_sha256(catalog, tiny_models, tmp_path, local):
     import golden_models
 
     assert call("run", catalog, "--model", tiny_models["2stems"]).exit_code == 0
@@ -107,7 +107,7 @@ def test_a_setting_of_another_version_is_named_without_a_flag():
     assert line == "speed (no setting of this version of sep-batch): OUT has 2, this run has none"
 
 
-def test_plan_tells_what_differs_in_the_same_words(catalog, tiny, inline):
+def test_plan_tells_what_differs_in_the_same_words(catalog, tiny, local):
     assert call("run", catalog, "--model", tiny, "--duration", "5").exit_code == 0
     told = call("plan", catalog, "--model", tiny, "--mono")
     assert told.exit_code == 6
@@ -115,7 +115,7 @@ def test_plan_tells_what_differs_in_the_same_words(catalog, tiny, inline):
     assert "setting --mono: OUT has no, this run has yes\n" in told.output
 
 
-def test_status_shows_outs_settings_as_flags_and_as_an_object(catalog, tiny, inline):
+def test_status_shows_outs_settings_as_flags_and_as_an_object(catalog, tiny, local):
     out = catalog.parent / "my songs.stems"
     assert call("run", catalog, "--model", tiny, "--duration", "5", "--mono").exit_code == 0
     told = call("status", out).output
@@ -125,7 +125,7 @@ def test_status_shows_outs_settings_as_flags_and_as_an_object(catalog, tiny, inl
     assert found["flags"] == ["--model", tiny, "--duration", "5", "--mono"]
 
 
-def test_an_out_of_a_version_that_did_not_write_its_model_down_names_the_models_description(catalog, tiny, inline):
+def test_an_out_of_a_version_that_did_not_write_its_model_down_names_the_models_description(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     run_json = outs.last_run(f"{catalog}.stems")
     del run_json["model"]

@@ -153,7 +153,7 @@ def test_a_run_that_has_only_taken_the_lease_is_starting(tmp_path):
 
 
 @pytest.fixture
-def ran(tiny, inline, tmp_path):
+def ran(tiny, local, tmp_path):
     """A manifest of three files, one of them missing, and its OUT after a run."""
     for hz in (300, 500):
         write_tone(tmp_path / f"{hz}.wav", hz, 0.2)

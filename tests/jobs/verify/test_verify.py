@@ -43,7 +43,7 @@ def catalog(tmp_path_factory):
 
 
 @pytest.fixture
-def out(catalog, tiny, inline, tmp_path):
+def out(catalog, tiny, local, tmp_path):
     """The catalog's OUT after one run: made once, copied for every test."""
     made = catalog.parent / "songs.stems"
     if not made.exists():
@@ -259,7 +259,7 @@ def test_what_storage_does_not_give_is_told_and_not_marked_as_broken(out, monkey
     ("format", "changes"),
     [*((format, {}) for format in codecs.CODECS if format != "flac"), ("mp3", {"sample_rate_hz": 16_000, "mono": True})],
 )
-def test_other_formats_and_rates_are_clean_too(format, changes, catalog, tiny, inline, tmp_path):
+def test_other_formats_and_rates_are_clean_too(format, changes, catalog, tiny, local, tmp_path):
     run_job(str(catalog), str(tmp_path / "o"), model=tiny, format=format, **changes)
     assert counts(tmp_path / "o", deep=True) == {}
 
@@ -333,7 +333,7 @@ def test_an_index_whose_column_is_of_a_type_that_ours_cannot_be_is_one_finding(o
     assert counts(out).keys() == {"index"}
 
 
-def test_columns_of_a_manifest_may_have_the_names_of_ours(tmp_path, tiny, inline):
+def test_columns_of_a_manifest_may_have_the_names_of_ours(tmp_path, tiny, local):
     song = write_tone(tmp_path / "a.wav")
     names = ("s", "kind", "found", "stem", "findings", "published", "newest", "run", 'quo"te', "it's")
     pyarrow.parquet.write_table(pa.table({"uri": [str(song)], **{name: ["x"] for name in names}}), tmp_path / "a.parquet")
@@ -542,7 +542,7 @@ def test_stems_that_only_an_older_row_names_are_orphans_but_not_those_of_tracks_
     assert counts(out) == {}
 
 
-def test_out_may_lie_in_object_storage(catalog, tiny, inline, s3, monkeypatch):
+def test_out_may_lie_in_object_storage(catalog, tiny, local, s3, monkeypatch):
     out = f"{s3}/verify/out"
     run_job(str(catalog), out, model=tiny)
     assert counts(out, deep=True) == {}

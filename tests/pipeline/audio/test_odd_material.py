@@ -112,7 +112,7 @@ def is_number_or_null(value):
     return value is None or (isinstance(value, list) and all(map(is_number_or_null, value))) or not math.isnan(value)
 
 
-def test_a_run_of_all_of_it_is_ok_and_its_index_holds_no_nan(inline, tiny, tmp_path):
+def test_a_run_of_all_of_it_is_ok_and_its_index_holds_no_nan(local, tiny, tmp_path):
     for place, (content, _) in enumerate(MATERIAL.values()):
         (tmp_path / "songs").mkdir(exist_ok=True)
         (tmp_path / "songs" / f"{place:02}.wav").write_bytes(content())
@@ -140,7 +140,7 @@ def test_a_run_of_all_of_it_is_ok_and_its_index_holds_no_nan(inline, tiny, tmp_p
     assert all(not wave.any() for wave in stems["silence"][1])
 
 
-def test_a_stem_in_mono_of_inverted_polarity_is_the_mean_of_both_and_no_nan(inline, tiny, tmp_path):
+def test_a_stem_in_mono_of_inverted_polarity_is_the_mean_of_both_and_no_nan(local, tiny, tmp_path):
     (tmp_path / "a.wav").write_bytes(wav(inverted(RATE_HZ), None))
     run_job(str(tmp_path / "a.wav"), out=str(tmp_path / "out"), model=tiny, gpus=0, mono=True)
     (row,) = finished(str(tmp_path / "out")).values()

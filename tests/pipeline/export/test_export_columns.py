@@ -132,9 +132,7 @@ def in_format(to, number):
     return json.dumps(as_json) if to == "lhotse" and isinstance(as_json, dict) and "width" in as_json else as_json
 
 
-def test_forty_odd_names_and_nineteen_types_come_through_every_format(
-    inline, inline_export, tiny, catalog, tmp_path, monkeypatch
-):
+def test_forty_odd_names_and_nineteen_types_come_through_every_format(local, inline_export, tiny, catalog, tmp_path, monkeypatch):
     for name, value in (("HF_HOME", str(tmp_path / "hf")), ("HF_HUB_OFFLINE", "1")):
         monkeypatch.setenv(name, value)
     assert len(NAMES) >= 40

@@ -17,7 +17,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.flow import flow, ray_data
+from sep_batch.pipeline.flow import ray_data, ray_flow
 from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out.plan import write_plan
 from sep_batch.pipeline.stages.context import RunContext
@@ -87,18 +87,18 @@ def rows_through(one_ray, monkeypatch, tmp_path):
     def run(analyze, blocks_per_file=BLOCKS):
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         for name, stage in (("Analyze", analyze), ("Separate", Passing), ("Write", Passing)):
-            monkeypatch.setattr(flow, name, type(name, (stage,), {}))
+            monkeypatch.setattr(ray_flow, name, type(name, (stage,), {}))
         tracks = pa.table({"id": [f"t{number}" for number in range(TRACKS)]})
         files = write_plan([tracks], storage.put, str(tmp_path / "plan"), rows_per_file=ROWS * blocks_per_file)
         settings = settings_of(Options(), Model(PRESETS["spleeter:2stems"], "f" * 64, "."))
         work = RunContext(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
         resources = plan_resources(4, 0)
         ray_data.configure(on_gpu=False)
-        dataset = flow.build(files, work, ".", resources, blocks_per_file=blocks_per_file)
+        flow = ray_flow.RayFlow(files, work, ".", resources, blocks_per_file=blocks_per_file)
         try:
-            return pa.concat_tables(flow.finished_rows(dataset, work)).to_pylist()
+            return pa.concat_tables(flow.rows()).to_pylist()
         finally:
-            dataset.stop()
+            flow.stop()
 
     return run
 

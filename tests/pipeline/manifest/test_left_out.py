@@ -26,7 +26,7 @@ def music(tmp_path):
 
 
 @pytest.mark.parametrize("out", ["stems", "album.stems", "deep/Out", "."])
-def test_stems_of_ours_are_no_sources_of_the_next_night(music, tiny, inline, out):
+def test_stems_of_ours_are_no_sources_of_the_next_night(music, tiny, local, out):
     for _ in range(3):
         summary = run_sync(str(music), str(music / out), model=tiny, format="wav")
         assert (summary.tracks, summary.exit_code) == (2, 0)
@@ -41,7 +41,7 @@ def test_exports_of_ours_are_no_sources(music):
     assert names(manifest.read(str(music))) == ["a.wav", "b.wav", "c.wav"]
 
 
-def test_an_out_alone_is_no_source(tmp_path, music, tiny, inline):
+def test_an_out_alone_is_no_source(tmp_path, music, tiny, local):
     run_job(str(music), str(tmp_path / "out"), model=tiny)
     with pytest.raises(errors.ManifestError, match=r"found no audio in .*: .*that sep-batch wrote"):
         manifest.read(str(tmp_path / "out"))

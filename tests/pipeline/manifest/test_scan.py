@@ -97,7 +97,7 @@ def rerun(source, manifest_uri, tiny, out):
 
 
 @pytest.mark.parametrize("name", ["m.parquet", "m.csv", "m.jsonl"])
-def test_a_manifest_made_again_has_nothing_done_again_but_what_changed(tmp_path, tiny, inline, name):
+def test_a_manifest_made_again_has_nothing_done_again_but_what_changed(tmp_path, tiny, local, name):
     songs, out = tmp_path / "songs", str(tmp_path / "out")
     for hz in (300, 500):
         os.utime(write_tone(songs / f"{hz}.wav", hz, 0.1), (1.5e9 + hz, 1.5e9 + hz))  # whole seconds, as archives keep them
@@ -111,7 +111,7 @@ def test_a_manifest_made_again_has_nothing_done_again_but_what_changed(tmp_path,
     assert rerun(songs, str(tmp_path / name), tiny, out) == (2, 1)
 
 
-def test_a_manifest_of_s3_made_again_has_nothing_done_again_but_what_changed(tmp_path, s3, tiny, inline):
+def test_a_manifest_of_s3_made_again_has_nothing_done_again_but_what_changed(tmp_path, s3, tiny, local):
     here, out = f"{s3}/again", str(tmp_path / "out")
     for hz in (300, 500):
         storage.put(f"{here}/{hz}.wav", write_tone(tmp_path / f"{hz}.wav", hz, 0.1).read_bytes())
@@ -121,7 +121,7 @@ def test_a_manifest_of_s3_made_again_has_nothing_done_again_but_what_changed(tmp
     assert rerun(here, str(tmp_path / "m.csv"), tiny, out) == (1, 1)
 
 
-def test_what_ran_without_etags_is_known_by_them_afterwards(tmp_path, tiny, inline):
+def test_what_ran_without_etags_is_known_by_them_afterwards(tmp_path, tiny, local):
     songs, out = tmp_path / "songs", str(tmp_path / "out")
     write_tone(songs / "a.wav", 300, 0.1)
     table = found(songs)

@@ -54,7 +54,7 @@ def test_a_listing_counts_what_is_in_an_archive(bucket):
     assert warning.endswith("unless they are restored first, they fail as archived")
 
 
-def test_a_run_fails_them_as_archived_and_goes_on(bucket, tiny, inline, tmp_path, monkeypatch):
+def test_a_run_fails_them_as_archived_and_goes_on(bucket, tiny, local, tmp_path, monkeypatch):
     for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")):
         monkeypatch.setenv(name, value)
     summary = run_job(bucket[0], str(tmp_path / "out"), model=tiny, endpoint_url=bucket[1])

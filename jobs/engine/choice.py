@@ -1,0 +1,127 @@
+"""The engine of a run: threads of this process for small work, Ray for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sep_batch.jobs.engine import engine
+from sep_batch.jobs.setup import machine
+from sep_batch.jobs.setup.options import Options
+from sep_batch.jobs.setup.units import span
+from sep_batch.pipeline.flow.flow import Build
+from sep_batch.pipeline.flow.resources import Resources, plan_resources
+from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
+
+LOCAL_S = 3600.0  # of audio; with more, what Ray adds is worth its start
+TRACK_S = 240.0  # assumed for a track of unknown duration
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine of a run, `local` or `ray`, and why."""
+
+    name: Literal["local", "ray"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that is ready.
+
+    Attributes:
+        resources: Workers of each stage.
+        build: Builds a flow.
+        logs: Folder of the engine's logs; None if it has none.
+    """
+
+    resources: Resources
+    build: Build
+    logs: str | None = None
+
+
+def before_planning(options: Options) -> Choice | None:
+    """Return the engine of a run, as far as its options and this machine decide it; None if the amount of work does."""
+    if options.engine == "local":
+        return Choice("local", "--engine local")
+    if options.engine == "ray":
+        return Choice("ray", "--engine ray")
+    if address := machine.cluster(options):
+        return Choice("ray", f"the cluster at {address}")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return Choice("ray", "Ray runs in this process already")
+    if (gpus := machine.gpu_count(options)) > 1:
+        return Choice("ray", f"{gpus} GPUs")
+    return None
+
+
+def by_amount(durations_s: pa.ChunkedArray) -> Choice:
+    """Return the engine for this much work.
+
+    Args:
+        durations_s: Duration of each track to do in seconds, null if it is unknown.
+    """
+    audio_s = (pc.sum(durations_s).as_py() or 0.0) + durations_s.null_count * TRACK_S
+    about = "about " if durations_s.null_count else ""
+    if audio_s < LOCAL_S:
+        return Choice("local", f"{about}{span(audio_s)} of audio, less than {span(LOCAL_S)}")
+    return Choice("ray", f"{about}{span(audio_s)} of audio, {span(LOCAL_S)} or more")
+
+
+def look_ahead(choice: Choice | None, options: Options, say: Callable[[str], None] = lambda _: None) -> None:
+    """Check before other work that Ray can start, or the cluster can be joined, where Ray is the engine.
+
+    Raises:
+        NotRunnableError: Ray cannot start, or the cluster cannot be joined.
+        UsageError: The address cannot be that of a cluster's head.
+    """
+    if choice and choice.name == "ray":
+        engine.look_ahead(options, say)
+
+
+@contextlib.contextmanager
+def running(
+    choice: Choice, options: Options, requirements: MachineRequirements, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Engine]:
+    """Start an engine, and end it after the block.
+
+    Args:
+        choice: The engine.
+        options: Options of the run.
+        requirements: Requirements for the nodes of a cluster.
+        say: Function that shows the current step.
+
+    Raises:
+        NotRunnableError: It cannot be started.
+        UsageError: A local path is given for a cluster of several nodes.
+    """
+    if choice.name == "local":
+        from sep_batch.pipeline.flow.local_flow import LocalFlow
+
+        yield Engine(_local_resources(options), LocalFlow)
+        return
+    engine.set_environment(options)
+    say("starting Ray")
+    with engine.running(options, requirements, say) as resources:
+        from sep_batch.pipeline.flow import ray_data
+        from sep_batch.pipeline.flow.ray_flow import RayFlow
+
+        yield Engine(resources, RayFlow, ray_data.logs())
+
+
+def _local_resources(options: Options) -> Resources:
+    import torch
+
+    gpus = machine.gpu_count(options)
+    if options.gpus == "auto" and torch.cuda.is_available():  # NVIDIA's driver lists no GPU on the Windows Subsystem
+        gpus = max(1, gpus)
+    gpus = min(1, gpus)
+    if gpus and not options.device:
+        machine.refuse_missing_gpus(gpus)
+    return plan_resources(options.cpus or machine.usable_cpus(), gpus, device=options.device)
