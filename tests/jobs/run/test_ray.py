@@ -1,12 +1,10 @@
-"""The flow under Ray: what it adds to the stages, and what it must not take away."""
+"""The flow under Ray: what it adds to the stages, and what it must not take away; what both engines promise."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import ray
-from catalogs import decoded, stems_below, write_tone
+from catalogs import decoded, write_tone
 from golden_models import FOLDER, SETS
 from signals import RATE_HZ, frequency_hz, noise, snr_db
 
@@ -59,11 +57,14 @@ def test_a_ray_that_is_not_up_in_time_is_one_line(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("name", ["2stems", *(pytest.param(name, marks=pytest.mark.slow) for name in SETS if name != "2stems")])
-def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp_path, name):
+UNDER_RAY = [("ray", "2stems"), *(pytest.param("ray", name, marks=pytest.mark.slow) for name in SETS if name != "2stems")]
+
+
+@pytest.mark.parametrize(("engine", "name"), [*(("local", name) for name in SETS), *UNDER_RAY])
+def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp_path, engine, name):
     song = str(FOLDER / "input.flac")
     out = tmp_path / "out"
-    run_job(song, str(out), model=str(tiny_models[name]), gpus=0, format="wav", bit_depth="float")
+    run_job(song, str(out), model=str(tiny_models[name]), gpus=0, format="wav", bit_depth="float", engine=engine)
     expected = np.load(FOLDER / name / "expected.npz")
     (row,) = index.read(str(out)).to_pylist()
     for stem in row["stems"]:
@@ -73,7 +74,10 @@ def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp
         assert snr_db(expected[stem["stem"]], ours) > GOLDEN_DB
 
 
-def test_sixty_tones_in_six_formats_keep_their_own_tone_with_an_actor_a_gpu_and_a_broken_file_among_them(one_ray, tiny, tmp_path):
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_sixty_tones_in_six_formats_keep_their_own_tone_with_an_actor_a_gpu_and_a_broken_file_among_them(
+    one_ray, tiny, tmp_path, engine
+):
     pitches = {f"t{number:02d}": 300 + 30 * number for number in range(60)}
     extensions = list(FORMATS) * 10
     for (name, hz), extension in zip(pitches.items(), extensions, strict=True):
@@ -83,12 +87,15 @@ def test_sixty_tones_in_six_formats_keep_their_own_tone_with_an_actor_a_gpu_and_
     random.Random(7).shuffle(uris)
     pyarrow.parquet.write_table(pa.table({"uri": uris, "id": [uri[:3] for uri in uris]}), tmp_path / "tones.parquet")
     out = tmp_path / "out"
-    summary = run_job(str(tmp_path / "tones.parquet"), str(out), model=tiny, gpus=2, device="cpu", format="wav")
+    on = {"engine": engine, "gpus": 2 if engine == "ray" else 0, "device": "cpu"}
+    summary = run_job(str(tmp_path / "tones.parquet"), str(out), model=tiny, format="wav", **on)
     assert (summary.exit_code, summary.ok, summary.failed) == (3, 60, {"unsupported_format": 1})
     for row in index.read(str(out)).to_pylist():
         for stem in row["stems"] or []:
             wave = decoded((out / stem["uri"]).read_bytes()).wave
             assert abs(frequency_hz(wave[0]) - pitches[row["id"]]) < TONE_HZ, (row["id"], stem["stem"])
+    if engine == "local":
+        return
     operators = [line.partition(":")[0] for line in summary.stats.splitlines() if line.startswith("Operator")]
     assert operators == [
         "Operator 1 Read",
@@ -151,15 +158,15 @@ DRIVER = """
 import sys
 from sep_batch.jobs.run import run_job
 from sep_batch.model import weights
-summary = run_job(sys.argv[1], sys.argv[2], model=sys.argv[3], gpus=0, flush_s=0.05)
+summary = run_job(sys.argv[1], sys.argv[2], model=sys.argv[3], gpus=0, flush_s=0.05, engine=sys.argv[4])
 sys.exit(summary.exit_code)
 """
 
 
-def driver(manifest, out, tiny):
+def driver(manifest, out, tiny, engine):
     """Start a run in a process group of its own, as a scheduler would."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(manifest), str(out), tiny], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", DRIVER, str(manifest), str(out), tiny, engine], start_new_session=True, stderr=subprocess.DEVNULL
     )
 
 
@@ -169,33 +176,11 @@ def journaled(out: Path) -> int:
     return sum(pyarrow.parquet.read_metadata(path).num_rows for path in files)
 
 
-@pytest.mark.slow  # tests/faults/test_kills.py kills with every test run
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.7])
-def test_a_run_killed_midway_and_run_again_equals_an_undisturbed_one(one_ray, tiny, tmp_path, share):
-    tracks = 40
-    for number in range(tracks):
-        write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 12)
-    killed = driver(tmp_path / "in", tmp_path / "out", tiny)
-    limit = time.monotonic() + 120
-    while journaled(tmp_path / "out") < max(1, share * tracks) and time.monotonic() < limit:
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    done = journaled(tmp_path / "out")
-    assert 0 < done < tracks, "the kill has to hit between the first journal row and the last"
-    again = run_job(str(tmp_path / "in"), str(tmp_path / "out"), model=tiny, gpus=0)
-    assert (again.exit_code, again.done_before) == (0, done)
-    run_job(str(tmp_path / "in"), str(tmp_path / "undisturbed"), model=tiny, gpus=0)
-    assert stems_below(tmp_path / "out") == stems_below(tmp_path / "undisturbed")
-    ids = index.read(str(tmp_path / "out")).column("id").to_pylist()
-    assert len(ids) == len(set(ids)) == tracks
-
-
-@pytest.mark.slow
-def test_a_run_told_to_stop_keeps_what_is_finished_and_exits_7(tiny, tmp_path):
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_run_told_to_stop_keeps_what_is_finished_and_exits_7(tiny, tmp_path, engine):
     for number in range(60):
         write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 6)
-    told = driver(tmp_path / "in", tmp_path / "out", tiny)
+    told = driver(tmp_path / "in", tmp_path / "out", tiny, engine)
     limit = time.monotonic() + 120
     while not journaled(tmp_path / "out") and time.monotonic() < limit:
         time.sleep(0.05)

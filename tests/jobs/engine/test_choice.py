@@ -1,0 +1,81 @@
+"""The engine of a run: which one, and what a plan says of it."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import ray
+from catalogs import write_tone
+from typer.testing import CliRunner
+
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.engine import choice
+from sep_batch.jobs.engine.choice import Choice
+from sep_batch.jobs.setup import machine
+from sep_batch.jobs.setup.options import Options
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A machine without GPUs, cluster and Ray."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machine, "gpu_count", lambda options: 0 if options.gpus == "auto" else int(options.gpus))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+def seconds(*durations):
+    return pa.chunked_array([pa.array(durations, pa.float64())])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"engine": "local"}, Choice("local", "--engine local")),
+        ({"engine": "ray"}, Choice("ray", "--engine ray")),
+        ({"address": "head:6379"}, Choice("ray", "the cluster at head:6379 (from --address)")),
+        ({"gpus": "2"}, Choice("ray", "2 GPUs")),
+        ({"gpus": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_options_decide_before_the_amount_of_work_does(alone, options, expected):
+    assert choice.before_planning(Options(**options)) == expected
+
+
+def test_a_ray_that_runs_in_this_process_is_used(alone, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    assert choice.before_planning(Options()) == Choice("ray", "Ray runs in this process already")
+    assert choice.before_planning(Options(engine="local")).name == "local"
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [
+        ((30.0,), Choice("local", "30 s of audio, less than 60 min")),
+        ((3599.0,), Choice("local", "60 min of audio, less than 60 min")),
+        ((1800.0, 1800.0), Choice("ray", "60 min of audio, 60 min or more")),
+        ((None, 60.0), Choice("local", "about 5 min of audio, less than 60 min")),
+        ((None,) * 15, Choice("ray", "about 60 min of audio, 60 min or more")),
+    ],
+)
+def test_small_work_stays_in_this_process_and_unknown_durations_count_four_minutes(durations, expected):
+    assert choice.by_amount(seconds(*durations)) == expected
+
+
+def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):
+    for hz in (300, 500):
+        write_tone(tmp_path / f"{hz}.wav", hz)
+    table = pa.table({"uri": ["300.wav", "500.wav"], "duration_s": [0.5, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "songs.parquet")
+
+    def planned(*flags):
+        told = CliRunner().invoke(app, ["plan", str(tmp_path / "songs.parquet"), "-p", tiny, *flags])
+        assert told.exit_code == 0, told.output
+        return told.stdout
+
+    assert "engine: local, in this process (about 4 min of audio, less than 60 min)" in planned()
+    assert "engine: ray (--engine ray)" in planned("--engine", "ray")
+    assert json.loads(planned("--json"))["engine"]["name"] == "local"
