@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 
+import pytest
 from catalogs import write_tone
 from terminals import OnTerminal, Screen
 
@@ -15,8 +16,7 @@ from sep_batch.pipeline.out import index
 
 CTRL_C = b"\x03"
 COLUMNS = 80
-TRACKS = 1000  # many more than can be in flight when the first are done
-FAIL_EVERY = 50  # tracks: some of each block of 64, since blocks are done in any order
+MANY, FAIL_EVERY = 1000, 50  # tracks: many more than Ray has in flight when the first are done; some of each block of 64 fail
 LEFT = r"""(?:failed: \d{{4}}-[0-9a-f]{{16}}: unsupported_format: [^:]*: no supported audio container
 )+\d+ tracks separated, \d+ failed, 0 done before; .*
 (?:Analyze|Separate|Write) busy .*
@@ -27,12 +27,17 @@ stopped by SIGINT; run the same command again to resume"""
 FAILED = r"failed: \d{4}-[0-9a-f]{16}"
 
 
-def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_resume(tiny, tmp_path):
-    for number in range(TRACKS):
+@pytest.mark.parametrize(
+    ("engine", "tracks", "fail_every"), [("local", 100, 5), pytest.param("ray", MANY, FAIL_EVERY, marks=pytest.mark.slow)]
+)
+def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_resume(
+    tiny, tmp_path, engine, tracks, fail_every
+):
+    for number in range(tracks):
         write_tone(tmp_path / "in" / f"{number:04d}.wav", 300 + number, seconds=0.1)
-        if number % FAIL_EVERY == 0:
+        if number % fail_every == 0:
             (tmp_path / "in" / f"{number:04d}.wav").write_bytes(b"no audio")
-    command = [sys.executable, "-m", "sep_batch.jobs", "run", "in", "-o", "out", "-p", tiny, "--gpus", "0"]
+    command = [sys.executable, "-m", "sep_batch.jobs", "run", "in", "-o", "out", "-p", tiny, "--gpus", "0", "--engine", engine]
     environment = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")} | {"TERM": "xterm-256color"}
     run = OnTerminal(command, COLUMNS, cwd=tmp_path, env=environment)
     try:
@@ -43,7 +48,8 @@ def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_
     finally:
         if run.popen.poll() is None:
             os.killpg(run.popen.pid, signal.SIGKILL)
-    for waiting in ("starting Ray", "loading the model", "first tracks under way", f"0/{TRACKS} tracks, 0 failed"):
+    steps = ("starting Ray", "loading the model", "first tracks under way") if engine == "ray" else ("loading the model",)
+    for waiting in (*steps, f"0/{tracks} tracks, 0 failed"):
         assert waiting in before
     assert "stopped by SIGINT: tracks in flight have" in run.shown
     screen = run.screen
@@ -53,7 +59,7 @@ def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_
     assert 40 <= screen.widest <= COLUMNS
     assert re.fullmatch(LEFT.format(out=re.escape(str(tmp_path / "out"))), seen), seen  # nothing of the display, nothing of Ray's
     assert re.findall(FAILED, seen) == re.findall(FAILED, run.shown)  # nothing that was shown is lost
-    assert 0 < index.read(str(tmp_path / "out")).num_rows < TRACKS
+    assert 0 < index.read(str(tmp_path / "out")).num_rows < tracks
 
 
 def test_the_terminal_of_these_tests_sees_what_is_too_wide_and_a_cursor_that_is_gone():
