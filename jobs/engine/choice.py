@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ from sep_batch.pipeline.flow.resources import Resources, plan_resources
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 LOCAL_S = 3600.0  # of audio; with more, what Ray adds is worth its start
+FEW = 100  # tracks
 TRACK_S = 240.0  # assumed for a track of unknown duration
 
 
@@ -85,6 +87,19 @@ def look_ahead(choice: Choice | None, options: Options, say: Callable[[str], Non
         engine.look_ahead(options, say)
 
 
+def prepare(choice: Choice | None, tracks: int) -> None:
+    """Load what the local engine needs on a thread, while the run still reads OUT; where the engine is still open, as well.
+
+    Args:
+        choice: The engine; None if the amount of work decides it.
+        tracks: Number of tracks in the manifest; of more than `FEW`, a run without work would load it all for nothing.
+    """
+    if (choice is None or choice.name == "local") and tracks <= FEW:
+        from sep_batch.pipeline.flow import local_flow
+
+        threading.Thread(target=local_flow.prepare, daemon=True, name="prepare").start()
+
+
 @contextlib.contextmanager
 def running(
     choice: Choice, options: Options, requirements: MachineRequirements, say: Callable[[str], None] = lambda _: None
@@ -104,6 +119,7 @@ def running(
     if choice.name == "local":
         from sep_batch.pipeline.flow.local_flow import LocalFlow
 
+        say("loading the model")
         yield Engine(_local_resources(options), LocalFlow)
         return
     engine.set_environment(options)

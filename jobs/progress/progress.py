@@ -66,7 +66,7 @@ class Progress:
 
     def wait_for(self, step: str) -> None:
         """Record the step that the run waits for until its first track is finished."""
-        self.standing.waits_for = step
+        self.standing.wait_for(step)
 
     def plan(self, summary: Summary, todo: pa.Table) -> None:
         """Record the tracks to do, and the summary that counts them."""

@@ -49,6 +49,7 @@ class RunState:
         todo: Number of tracks to do.
         settings_sha256: Checksum of the run's settings.
         waits_for: Step that the run waits for before its first track is finished.
+        steps_s: Seconds of the steps before that one.
         stopping: Reason of an early end; None without one.
     """
 
@@ -58,9 +59,10 @@ class RunState:
         self.todo = 0
         self.settings_sha256 = ""
         self.waits_for = "reading the manifest"
+        self.steps_s = dict[str, float]()
         self.stopping: str | None = None
         self._clock = clock
-        self._begun = self._started = clock()
+        self._begun = self._started = self._step_begun = clock()
         self._planned = self._finished = Tracks()
         self._points: deque[tuple[float, Tracks]] = deque([(self._begun, Tracks())])
 
@@ -80,8 +82,22 @@ class RunState:
         self._started = self._clock()
         self._points = deque([(self._started, Tracks())])
 
+    def wait_for(self, step: str) -> None:
+        """Record the step that the run waits for."""
+        if step != self.waits_for:
+            self._end_step()
+            self.waits_for = step
+
+    def _end_step(self) -> None:
+        now = self._clock()
+        self.steps_s[self.waits_for] = self.steps_s.get(self.waits_for, 0.0) + now - self._step_begun
+        self._step_begun = now
+
     def take(self, duration_s: float | None) -> None:
         """Count one finished track towards the time left; its duration is the manifest's."""
+        if not self.summary.start:
+            self._end_step()
+            self.summary.start = self.steps_s
         now = self._clock()
         self._finished += Tracks(0.0, 1) if duration_s is None else Tracks(duration_s, 0)
         if now - self._points[-1][0] >= POINT_S:

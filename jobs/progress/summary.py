@@ -30,7 +30,8 @@ class Summary:
         failed: Tracks failed in this run, by error class.
         audio_s: Seconds of audio separated in this run.
         seconds: Seconds of the flow, the start of its actors included.
-        start_s: Seconds among these that the start of the actors took.
+        start: Seconds of each step before the first track was finished, by its words in the progress; empty if none was.
+        start_s: Seconds among `seconds` that the start of the workers took.
         job_s: Seconds of the whole job, from reading the manifest to the published index.
         forecast_s: Seconds that `plan --calibrate` forecast for this run; None without a forecast.
         exit_code: Exit code of the command.
@@ -56,6 +57,7 @@ class Summary:
     failed: Counter[str] = field(default_factory=Counter)
     audio_s: float = 0.0
     seconds: float = 0.0
+    start: dict[str, float] = field(default_factory=dict)
     start_s: float = 0.0
     job_s: float = 0.0
     forecast_s: float | None = None

@@ -68,11 +68,11 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
 
 def _run(source: str, out: str | None, options: Options, stop: Stop, progress: Progress) -> Summary:
     begun = time.monotonic()
-    chosen = choice.before_planning(options)
-    choice.look_ahead(chosen, options, progress.wait_for)
+    choice.look_ahead(chosen := choice.before_planning(options), options, progress.wait_for)
     progress.wait_for("reading the manifest")
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
+    choice.prepare(chosen, tracks.num_rows)
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import queue
 import sys
@@ -18,7 +19,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from sep_batch.pipeline import errors
+from sep_batch.pipeline import audio, errors
 from sep_batch.pipeline.flow.resources import NICENESS, Resources
 from sep_batch.pipeline.out.plan import read_plans
 from sep_batch.pipeline.rows import each
@@ -34,6 +35,14 @@ FINISHED_AHEAD = 1_000  # rows behind Write, a few kB each: Write goes on while 
 LOOK_S = 0.1  # between two checks of a waiting thread for the end of the flow
 END_S = 5.0  # for threads to end once the flow was stopped
 _LOGGER = logging.getLogger("sep_batch")
+
+
+def prepare() -> None:
+    """Start a decoder and import torch, so that a flow that is built soon begins at once."""
+    with contextlib.suppress(Exception):  # raised again by the stages
+        audio.start()
+        importlib.import_module("sep_batch.model.separator")
+
 
 Stage = Callable[[pa.Table], Iterator[pa.Table]]
 

@@ -29,10 +29,23 @@ class Run:
 
 def test_before_the_first_track_nothing_is_said_of_speed_and_time_left_only_what_is_waited_for():
     run = Run([None] * 3)
-    run.standing.waits_for = "loading the model"
+    run.standing.wait_for("loading the model")
     run.now += 75
     assert run.standing.lines() == ["0/3 tracks, 0 failed", "loading the model, 0:01:15 so far"]
     assert (run.standing.x_real_time, run.standing.eta_s, run.standing.busy) == (None, None, {})
+
+
+def test_the_seconds_of_each_step_up_to_the_first_finished_track_are_in_the_summary():
+    run = Run([None] * 3)
+    run.now += 2
+    run.standing.wait_for("loading the model")
+    run.now += 3
+    run.standing.wait_for("first tracks under way")
+    run.standing.wait_for("first tracks under way")
+    assert run.summary.start == {}
+    run.finish(audio_s=100, after_s=4)
+    run.finish(audio_s=100, after_s=50)
+    assert run.summary.start == {"reading the manifest": 2.0, "loading the model": 3.0, "first tracks under way": 4.0}
 
 
 def test_before_the_tracks_are_known_one_line_says_what_is_read():
