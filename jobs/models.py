@@ -60,5 +60,5 @@ def convert(checkpoint: str, config: Path, out: Path) -> str:
 def show(model: str) -> str:
     """Return a model's description and the sha256 of its weights, as JSON."""
     with _as_run_errors():
-        spec, tensors = weights.load(weights.obtain(model, say=lambda line: typer.echo(line, err=True)), preset=model)
-    return json.dumps({"spec": json.loads(spec.to_json()), "weights_sha256": weights.sha256_of(tensors)}, indent=2)
+        loaded = weights.load(weights.obtain(model, say=lambda line: typer.echo(line, err=True)), preset=model)
+    return json.dumps({"spec": json.loads(loaded.spec.to_json()), "weights_sha256": loaded.sha256}, indent=2)

@@ -85,6 +85,7 @@ class Separator:
         batch: int | None = None,
         threads: int = 1,
         precision: str = "float32",
+        weights_sha256: str | None = None,
     ) -> None:
         """Build the networks.
 
@@ -95,12 +96,13 @@ class Separator:
             batch: Number of patches in a batch; by default 1 on a CPU and 32 on a GPU.
             threads: Number of batches processed at once. A CPU is faster with one patch per thread than many threads per patch.
             precision: Compute precision of the U-Nets, one of `PRECISIONS`; on a CPU one of `CPU_PRECISIONS`.
+            weights_sha256: Checksum of the weights, where it is known already.
 
         Raises:
             ValueError: The device does not support the precision.
         """
         self.spec = spec
-        self.weights_sha256 = weights.sha256_of(tensors)
+        self.weights_sha256 = weights_sha256 or weights.sha256_of(tensors)
         self.device = torch.device(device)
         self.batch = batch or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         self.room, self._successes = self.batch, 0
@@ -121,8 +123,8 @@ class Separator:
         Raises:
             WeightsError: The model is unknown, cannot be fetched, or fails a check.
         """
-        spec, tensors = weights.load(weights.obtain(model), preset=model)
-        return cls(spec, tensors, device=device, threads=threads)
+        spec, tensors, sha256 = weights.load(weights.obtain(model), preset=model)
+        return cls(spec, tensors, device=device, threads=threads, weights_sha256=sha256)
 
     @torch.inference_mode()
     def estimates(self, magnitudes: Tensor) -> Tensor:

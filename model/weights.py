@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import platformdirs
@@ -26,6 +27,14 @@ from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
 
 MODEL_FILE, SHA_FILE = "model.safetensors", "weights.sha256"
 _NOWHERE = Path(os.devnull) / "sep-batch"
+
+
+class Loaded(NamedTuple):
+    """A converted model: its spec, its weights by name, and their sha256."""
+
+    spec: ModelSpec
+    tensors: dict[str, np.ndarray]
+    sha256: str
 
 
 class UnknownModelError(WeightsError):
@@ -157,15 +166,12 @@ def convert(index: bytes, data: bytes, spec: ModelSpec, folder: Path) -> tuple[P
     return folder, mapped.ignored
 
 
-def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[str, np.ndarray]]:
+def load(folder: Path, *, preset: str | None = None) -> Loaded:
     """Load a converted model and check it against its sha256.
 
     Args:
         folder: Folder of the model, as `obtain` or `convert` returns it.
         preset: Preset whose spec replaces the stored one (the 16kHz ones share their weights with others).
-
-    Returns:
-        The spec, and weights by name.
 
     Raises:
         WeightsError: The file is damaged, or its tensors differ from the converted ones.
@@ -180,7 +186,7 @@ def load(folder: Path, *, preset: str | None = None) -> tuple[ModelSpec, dict[st
     expected, digest = expected_sha256(folder), sha256_of(tensors)
     if expected and digest != expected:
         raise WeightsError(f"{path}: sha256 of the weights {digest}, expected {expected}; remove the folder and fetch it again")
-    return PRESETS.get(preset or "", spec), tensors
+    return Loaded(PRESETS.get(preset or "", spec), tensors, digest)
 
 
 def expected_sha256(folder: Path) -> str | None:

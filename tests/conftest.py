@@ -88,13 +88,13 @@ def separators():
 def local(monkeypatch, separators):
     """Have runs take the local engine, whatever Ray there is; yields the resources that they asked for, flow by flow."""
     from sep_batch.jobs.engine import choice
-    from sep_batch.model import separator, weights
+    from sep_batch.model import separator
     from sep_batch.pipeline.flow import local_flow
 
     asked, build_separator = [], separator.Separator
 
     def cached(spec, tensors, **options):
-        key = (spec, weights.sha256_of(tensors), *sorted(options.items()))
+        key = (spec, *sorted(options.items()))
         if key not in separators:
             separators[key] = build_separator(spec, tensors, **options)
         return separators[key]

@@ -107,7 +107,7 @@ def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, 
     spec = settings.spec
     weights_folder = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
     separator = Separate(RunContext(settings, "", "", "", ""), str(weights_folder), device=device).separator
-    rest = WithoutUNets(spec, weights.load(weights_folder)[1], device=device)
+    rest = WithoutUNets(spec, weights.load(weights_folder).tensors, device=device)
     seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
     samples = separator.batch * spec.patch_samples - spec.frame_length
     (part,) = split_parts([torch.from_numpy(np.resize(mix.T, (samples, 2)).T)], spec, separator.batch)

@@ -118,7 +118,7 @@ def default_weights() -> Check:
             "weights", f"{DEFAULT_MODEL} is not in {folder}", f"a run fetches it; to fetch it now: {fetch}, offline with --from"
         )
     try:
-        _, tensors = weights.load(folder)
+        tensors = weights.load(folder).tensors
     except WeightsError as error:
         return wrong("weights", str(error), fetch)
     return Check("weights", f"{DEFAULT_MODEL} in {folder}, {len(tensors)} tensors with the right sha256")

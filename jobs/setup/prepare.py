@@ -142,12 +142,12 @@ def obtain_model(name: str) -> Model:
             folder = storage.bring(name, weights.writable_cache() / "brought")
         else:
             folder = weights.obtain(name, say=logging.getLogger("sep_batch").warning)
-        spec, tensors = weights.load(folder, preset=name)
+        spec, _, sha256 = weights.load(folder, preset=name)
     except weights.UnknownModelError as error:
         raise errors.UsageError(f"--model: {error}") from error
     except (WeightsError, errors.TrackError) as error:
         raise errors.NotRunnableError(f"weights: {error}") from error
-    return Model(spec, weights.sha256_of(tensors), str(folder))
+    return Model(spec, sha256, str(folder))
 
 
 def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:

@@ -85,7 +85,7 @@ class RayFlow:
         rows = with_stage(rows, Analyze, (work,), niceness, analyze)
         options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
         # The model's folder is on the driver's machine: other machines get the weights through Ray's object store, once each.
-        source = partial(ray.get, ray.put(weights.load(Path(model))[1])) if resources.nodes > 1 else model
+        source = partial(ray.get, ray.put(weights.load(Path(model)).tensors)) if resources.nodes > 1 else model
         rows = with_stage(rows, Separate, (work, source), options, separate)
         rows = with_stage(rows, Write, (work,), niceness, write)
         self._work, self._running, self._actors = work, RunningDataset(rows), ActorWatch()

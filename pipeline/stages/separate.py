@@ -50,13 +50,17 @@ class Separate:
         prepare_torch()
         storage.use(work.storage)
         self.work = work
-        tensors = model() if callable(model) else weights.load(Path(model))[1]
-        self.separator = Separator(work.settings.spec, tensors, device=device, threads=threads, precision=work.settings.precision)
-        if self.separator.weights_sha256 != work.settings.weights_sha256:
-            digest, expected = self.separator.weights_sha256, work.settings.weights_sha256
-            raise WeightsError(
-                f"{'model' if callable(model) else model}: sha256 of the weights {digest}, expected {expected} as on the driver"
-            )
+        if callable(model):
+            name, tensors = "model", model()
+            digest = weights.sha256_of(tensors)
+        else:
+            name, (_, tensors, digest) = model, weights.load(Path(model))
+        if digest != (expected := work.settings.weights_sha256):
+            raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
+        settings = work.settings
+        self.separator = Separator(
+            settings.spec, tensors, device=device, threads=threads, precision=settings.precision, weights_sha256=digest
+        )
         self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:

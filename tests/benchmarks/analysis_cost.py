@@ -50,8 +50,8 @@ def write_song(path: Path, seconds: float) -> None:
 def separation(song: Path) -> Turn:
     """Return what Separate does with a song's spectrum, on one thread of the CPU."""
     folder, out = weights.obtain(MODEL), str(song.parent)
-    spec, tensors = weights.load(folder, preset=MODEL)
-    settings = Settings(weights_sha256=weights.sha256_of(tensors), spec=spec, stems=spec.stems)
+    spec, _, sha256 = weights.load(folder, preset=MODEL)
+    settings = Settings(weights_sha256=sha256, spec=spec, stems=spec.stems)
     work = RunContext(settings, out=out, run="000001-aaaa", parts=out, scratch=out)
     track = pa.Table.from_pylist([{"id": "x", "uri": str(song), "attempts": 0}], schema=rows.TRACK)
     parts, separate = pa.concat_tables(Analyze(work)(track)), Separate(work, str(folder), device="cpu")

@@ -58,7 +58,7 @@ class Subject:
     @classmethod
     def published(cls, folder: str) -> Subject:
         """Take the published weights, and the first patch of a synthesised song."""
-        _, tensors = weights.load(weights.obtain(SPEC.name))
+        tensors = weights.load(weights.obtain(SPEC.name)).tensors
         unets = {stem: UNet(SPEC) for stem in SPEC.stems}
         nn.ModuleDict(unets).load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
         mix = torch.from_numpy(sum(song(seed=1, seconds=PATCH_S).values()))

@@ -97,13 +97,13 @@ def sources(monkeypatch, *archives, prefix=""):
 
 
 def assert_is_golden(folder):
-    _, tensors = weights.load(folder)
+    tensors = weights.load(folder).tensors
     assert tensors.keys() == golden_models.tensors("2stems").keys()
     assert all(np.array_equal(tensor, tensors[name]) for name, tensor in golden_models.tensors("2stems").items())
 
 
 def test_a_converted_model_loads_with_its_spec_and_its_numbers(converted):
-    spec, _ = weights.load(converted)
+    spec = weights.load(converted).spec
     assert spec == TINY
     assert_is_golden(converted)
 
@@ -188,8 +188,8 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_a_16khz_preset_takes_the_weights_of_its_sibling_and_sees_more_bins(converted):
-    narrow, tensors = weights.load(converted)
-    spec, same = weights.load(converted, preset=f"{NAME}-16kHz")
+    narrow, tensors, _ = weights.load(converted)
+    spec, same, _ = weights.load(converted, preset=f"{NAME}-16kHz")
     assert spec == PRESETS[f"{NAME}-16kHz"]
     assert (narrow.bins, spec.bins) == (1024, 1536)
     assert weights.sha256_of(same) == weights.sha256_of(tensors)
