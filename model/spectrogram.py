@@ -7,10 +7,10 @@ counts from the start of the padded wave: Spleeter puts one frame of zeros befor
 from __future__ import annotations
 
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from sep_batch.model.spec import ModelSpec
@@ -59,8 +59,16 @@ def patch_wave(wave: Tensor, patch: int, spec: ModelSpec, *, begin: int = 0, fra
 
 
 @cache
-def _transform(frame_length: int, hop: int, device: torch.device) -> torchaudio.transforms.Spectrogram:
-    return torchaudio.transforms.Spectrogram(n_fft=frame_length, hop_length=hop, power=None, center=False).to(device)
+def _transform(frame_length: int, hop: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return torchaudio's STFT; where its compiled part does not fit torch's build, torch's own, which it calls."""
+    try:
+        from torchaudio.transforms import Spectrogram
+    except OSError:
+        window = torch.hann_window(frame_length, device=device)
+        stft = partial(torch.stft, n_fft=frame_length, hop_length=hop, window=window, center=False, return_complex=True)
+        return lambda wave: stft(wave.flatten(0, -2)).unflatten(0, wave.shape[:-1])
+    transform: Callable[[Tensor], Tensor] = Spectrogram(n_fft=frame_length, hop_length=hop, power=None, center=False).to(device)
+    return transform
 
 
 def spectrum_of(wave: Tensor, spec: ModelSpec) -> Tensor:
@@ -75,8 +83,7 @@ def spectrum_of(wave: Tensor, spec: ModelSpec) -> Tensor:
 
     Source: Spleeter's `EstimatorSpecBuilder._build_stft_feature` (tf.signal.stft with pad_end).
     """
-    spectrum: Tensor = _transform(spec.frame_length, spec.hop, wave.device)(wave)
-    return spectrum.transpose(-1, -2)
+    return _transform(spec.frame_length, spec.hop, wave.device)(wave).transpose(-1, -2)
 
 
 def magnitude(spectrum: Tensor) -> Tensor:

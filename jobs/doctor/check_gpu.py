@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import platform
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from sep_batch.jobs.setup.check import Check, note, wrong
@@ -18,15 +20,24 @@ TOLERANCE = 1e-4  # largest difference between a GPU's and the CPU's results, re
 
 
 def torch_build() -> Check:
-    """Check that torch and torchaudio can be imported together, and report their versions."""
+    """Check that torch and torchaudio can be imported together, and report their versions.
+
+    A torchaudio whose compiled part does not fit torch's build raises OSError; torch's own STFT serves then, with the same bits.
+    """
+    advice = "reinstall both in matching versions, with constraints.txt as in the README"
     try:
         import torch
-        import torchaudio
     except (ImportError, OSError) as error:
-        advice = "reinstall both in matching versions, with constraints.txt as in the README"
         return wrong("torch", f"cannot be imported: {errors.first_line(error)}", advice)
+    try:
+        audio_version = version("torchaudio")
+        importlib.import_module("torchaudio")
+    except ImportError as error:
+        return wrong("torch", f"{torch.__version__}; torchaudio cannot be imported: {errors.first_line(error)}", advice)
+    except OSError:
+        audio_version += " (of another build; not needed)"
     capability = torch.backends.cpu.get_cpu_capability()
-    versions = f"{torch.__version__}, torchaudio {torchaudio.__version__}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
+    versions = f"{torch.__version__}, torchaudio {audio_version}, CUDA {torch.version.cuda or 'none'}, CPU {capability}"
     if platform.machine() == "x86_64" and not capability.startswith("AVX"):
         return note("torch", versions, "without AVX2 the U-Nets take several times as long: use another CPU, or a GPU")
     return Check("torch", versions)

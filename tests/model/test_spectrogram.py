@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import builtins
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from signals import noise, snr_db, tone
 from spectra import inverse_stft, stft
 
+from sep_batch.model import spectrogram
 from sep_batch.model.spec import PRESETS
 from sep_batch.model.spectrogram import as_stereo, frame_count, patch_count
 
@@ -15,6 +17,24 @@ ROUND_TRIP_DB = 100
 PURE_TONE_DB = 100  # of a tone in the middle of a bin, against what leaks beyond Hann's three bins
 SPEC = PRESETS["spleeter:2stems"]
 LENGTHS = (1, 4095, 4096, 520_191, 520_192, 520_193)  # 520,192: the first patch is full
+
+
+def test_without_torchaudios_compiled_part_the_spectrum_has_the_same_bits(monkeypatch):
+    wave = torch.from_numpy(noise(30_000)).unflatten(-1, (3, 10_000)).transpose(0, 1)  # (3, 2, 10,000)
+    expected = spectrogram.spectrum_of(wave, SPEC)
+
+    def refused(name, *arguments):
+        if name.startswith("torchaudio"):
+            raise OSError("libtorchaudio.so: undefined symbol")
+        return importer(name, *arguments)
+
+    importer = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", refused)
+    spectrogram._transform.cache_clear()
+    found = spectrogram.spectrum_of(wave, SPEC)
+    spectrogram._transform.cache_clear()
+    assert found.shape == (3, 2, 6, 2049)
+    assert torch.equal(torch.view_as_real(found), torch.view_as_real(expected))
 
 
 def test_mono_is_doubled_and_of_more_channels_the_first_two_are_kept():
