@@ -162,5 +162,5 @@ def _words(file: Path) -> list[str]:
 
 
 def _available() -> int | None:
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    return next((int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:"), None)
+    words = iter(_words(Path("/proc/meminfo")))
+    return next((int(next(words)) * 1024 for word in words if word == "MemAvailable:"), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import time
 from functools import cache
 from typing import IO
@@ -20,9 +21,15 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 @cache
-def statm() -> int:
-    """Return the file descriptor of this process's memory statistics; it stays open, as the sandbox opens no files."""
-    return os.open("/proc/self/statm", os.O_RDONLY)
+def statm() -> int | None:
+    """Return the file descriptor of this process's memory statistics; it stays open, as the sandbox opens no files.
+
+    Only Linux has them.
+    """
+    try:
+        return os.open("/proc/self/statm", os.O_RDONLY)
+    except OSError:
+        return None
 
 
 class DecodeGuard:
@@ -79,6 +86,9 @@ class DecodeGuard:
             raise errors.DecodeError(f"the headers unpack to more than {MAX_GROWN_BYTES >> 20} MB")
 
     def private_bytes(self) -> int:
-        """Return the memory of this process that is not shared."""
-        _, resident, shared, _ = os.pread(statm(), 100, 0).split(b" ", 3)
+        """Return the memory of this process that is not shared; outside of Linux, the most that it has had, which grows less."""
+        if (descriptor := statm()) is None:
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return most if sys.platform == "darwin" else most << 10
+        _, resident, shared, _ = os.pread(descriptor, 100, 0).split(b" ", 3)
         return (int(resident) - int(shared)) * _PAGE_BYTES

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,15 @@ CPU_S = 60.0  # CPU time for one file, beyond the duration of the decoded audio
 START_S = 60.0  # wall-clock time for a child to start on a busy machine; 0.4 s on an idle one
 _LOOK_S = 0.5  # between two checks of a silent child
 _PROGRAM = "sep_batch.pipeline.audio.decoder_child"
-_ENVIRONMENT = ("LD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")  # prefixes of the variables that a child gets
+_ENVIRONMENT = (
+    "LD_",
+    "DYLD_",
+    "PYTHON",
+    "OPENBLAS_",
+    "LANG",
+    "LC_",
+    "VIRTUAL_ENV",
+)  # prefixes of the variables that a child gets
 _F_SEAL_SHRINK = 0x0002
 _CLASSES = {kind.error_class: kind for kind in errors.TrackError.__subclasses__()}
 Read = Callable[[int, int], bytes]  # takes an offset and a number of bytes
@@ -64,9 +73,7 @@ class DecoderProcess:
         self._unread, self._cpu_begun_s = bytearray(), 0.0
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
-        shared = os.memfd_create("sep-batch-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(shared, messages.MEMORY_BYTES)
-        fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _F_SEAL_SHRINK)  # else a child that shrinks it could crash this process
+        shared = _shared_memory()
         self._memory = mmap.mmap(shared, messages.MEMORY_BYTES)
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
@@ -207,6 +214,18 @@ class DecoderProcess:
         with contextlib.suppress(OSError):  # it has ended
             return time.clock_gettime((~self._popen.pid << 3) | 2)  # the kernel's number of a process's CPU clock
         return 0.0
+
+
+def _shared_memory() -> int:
+    """Return the descriptor of memory that both processes map: a memfd, or outside of Linux a file without a name."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            file.truncate(messages.MEMORY_BYTES)
+            return os.dup(file.fileno())
+    shared = os.memfd_create("sep-batch-decoder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(shared, messages.MEMORY_BYTES)
+    fcntl.fcntl(shared, fcntl.F_ADD_SEALS, _F_SEAL_SHRINK)  # else a child that shrinks it could crash this process
+    return shared
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The sandbox of a decoder's child process: a compromised decoder can compute and answer its parent, and nothing else.
 
-It has three layers, as far as the kernel supports them:
+It has three layers, as far as the kernel supports them; outside of Linux, some of the limits are all:
 
 - Resource limits: address space, no core file, no new file descriptor, no file growth. On every Linux. (There is no limit on
   processes: it does not bind root, and would deny threads to other users.)
@@ -22,6 +22,7 @@ import platform
 import resource
 import signal
 import struct
+from contextlib import nullcontext, suppress
 
 ADDRESS_SPACE_BYTES = 3 << 30  # Python, NumPy and FFmpeg map 0.6 GB of it
 _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38  # prctl
@@ -90,16 +91,21 @@ def enter(parent: int) -> str:
         The reason why there is no system call filter; empty where there is one.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # the parent died before the call above
+    is_linux = hasattr(libc, "prctl")
+    if is_linux:
+        libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if os.getppid() != parent:  # the parent died before the calls above
         os._exit(1)
-    libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    limit(ADDRESS_SPACE_BYTES)
-    return _filter_calls(libc)
+    limit(ADDRESS_SPACE_BYTES, is_linux=is_linux)
+    return _filter_calls(libc) if is_linux else f"no system call filter on {platform.system()}"
 
 
-def limit(address_space_bytes: int) -> None:
-    """Limit the memory of this process, and deny core files, new file descriptors and file growth."""
+def limit(address_space_bytes: int, *, is_linux: bool = True) -> None:
+    """Limit the memory of this process, and deny core files, new file descriptors and file growth.
+
+    Another system than Linux may refuse one of these limits.
+    """
     for kind, most in (
         (resource.RLIMIT_AS, address_space_bytes),
         (resource.RLIMIT_CORE, 0),
@@ -108,7 +114,8 @@ def limit(address_space_bytes: int) -> None:
     ):
         _, hard = resource.getrlimit(kind)
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (bound, bound))
+        with nullcontext() if is_linux else suppress(OSError, ValueError):
+            resource.setrlimit(kind, (bound, bound))
 
 
 def _filter_calls(libc: ctypes.CDLL) -> str:

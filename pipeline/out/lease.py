@@ -17,8 +17,10 @@ import os
 import re
 import secrets
 import socket
+import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -214,18 +216,33 @@ def _now() -> str:
 
 
 def _machine() -> str:
-    """Return a text that only processes which see each other's ids share: boot id and pid namespace."""
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    """Return a text that only processes which see each other's ids share.
+
+    It is made of boot id and pid namespace on Linux, of the host's name and network address elsewhere.
+    """
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} {uuid.getnode():012x}"
 
 
-def _born(pid: int) -> int | None:
-    """Return a process's start time, in ticks since boot; None if it is gone. Process ids are used again."""
+def _born(pid: int) -> int | str | None:
+    """Return a process's start time; None if it is gone. Process ids are used again.
+
+    It is in ticks since boot on Linux, and as the command ps shows it elsewhere.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return None
+        return None if os.path.exists("/proc/self/stat") else _born_by_ps(pid)
     state, *fields = stat.rpartition(") ")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def _born_by_ps(pid: int) -> str | None:
+    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 (ps has no fixed place)
+    state, _, since = shown.stdout.strip().partition(" ")
+    return since.strip() if since and not state.startswith("Z") else None
 
 
 def _lives(says: dict[str, Any]) -> bool:
