@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shlex
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
 
+AUDIO = (".mp3", ".wav", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma", ".aif", ".aiff")  # most of what people type
+
+
+class Commands(TyperGroup):
+    """The commands; a song or `separate` in place of a command is answered with the command to type."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # types of click, which typer keeps to itself
+        """Return the command that was typed.
+
+        Raises:
+            UsageError: There is no such command.
+        """
+        name, *others = args
+        is_source = name.lower().endswith(AUDIO) or "/" in name or os.path.exists(name)
+        if name not in self.commands and (is_source or name == "separate"):
+            typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *others])
+            ctx.fail(f"No such command {name!r}. To separate: {typed}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="sep-batch",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

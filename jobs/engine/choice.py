@@ -63,13 +63,15 @@ def before_planning(options: Options) -> Choice | None:
     return None
 
 
-def by_amount(durations_s: pa.ChunkedArray) -> Choice:
+def by_amount(options: Options, durations_s: pa.ChunkedArray) -> Choice:
     """Return the engine for this much work.
 
     Args:
+        options: Options of the run; its duration bounds those that are unknown.
         durations_s: Duration of each track to do in seconds, null if it is unknown.
     """
-    audio_s = (pc.sum(durations_s).as_py() or 0.0) + durations_s.null_count * TRACK_S
+    unknown_s = min(TRACK_S, options.duration_s or TRACK_S)
+    audio_s = (pc.sum(durations_s).as_py() or 0.0) + durations_s.null_count * unknown_s
     about = "about " if durations_s.null_count else ""
     if audio_s < LOCAL_S:
         return Choice("local", f"{about}{span(audio_s)} of audio, less than {span(LOCAL_S)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sep_batch.jobs.setup.units import hours
+from sep_batch.jobs.setup.units import audio_length
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.export.excerpts import Amounts
 from sep_batch.pipeline.export.journal import Done
@@ -105,7 +105,7 @@ class Exported:
         speed = self.seconds / self.took_s if self.took_s else 0.0
         yield (
             f"{self.written:,} shards written, {self.done_before:,} done before; "
-            f"{hours(self.seconds)} of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
+            f"{audio_length(self.seconds)} of each stem in {self.took_s:.1f} s = {speed:.1f} x real time"
         )
         yield f"{self.dest} holds, as {self.to}: {excerpts}"
         yield from self.left_out

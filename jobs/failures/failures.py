@@ -35,6 +35,7 @@ _FAILED = """CREATE TABLE failed AS SELECT * EXCLUDE (_sep_file, error),
 _TRACKS = f"SELECT count(*), count(*) FILTER (status = 'ok' AND ({database.IS_DAMAGED})) FROM newest"  # noqa: S608 (no user input)
 _ALIKE = (  # patterns of the parts that differ between messages of one kind, and their replacements
     (r"([a-z0-9+]+://|(^|[\s(''\"])/)[^\s''\"]*[^\s''\":,)]", r"\2…"),  # URIs and paths
+    (r"looks like text: .*; first bytes", "looks like text; first bytes"),
     (r"\b[0-9a-f]{2}( [0-9a-f]{2})+\b", "N"),  # bytes
     (r"\b[0-9a-fA-F]{8,}\b|\b[0-9]+", "N"),  # digests and numbers
     (r"N([.,:-]N)+", "N"),

@@ -15,7 +15,7 @@ from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.plan.plan import Planned
 from sep_batch.jobs.progress.forecast import Forecast
 from sep_batch.jobs.setup import setting_flags
-from sep_batch.jobs.setup.units import clock, data_size, hours
+from sep_batch.jobs.setup.units import audio_length, clock, data_size
 from sep_batch.pipeline.out.plan import Reason
 from sep_batch.pipeline.storage.uris import printable, shown
 
@@ -104,8 +104,8 @@ def lines(planned: Planned, command: str) -> Iterator[str]:
 
 
 def _amounts(amounts: Amounts) -> Iterator[str]:
-    line = f"audio: {hours(amounts.audio_s)}"
-    line += f", {hours(amounts.estimated_s)} of it estimated" if amounts.estimated_s else ""
+    line = f"audio: {audio_length(amounts.audio_s)}"
+    line += f", {audio_length(amounts.estimated_s)} of it estimated" if amounts.estimated_s else ""
     yield line + (f"; the durations of {amounts.unknown:,} tracks are unknown" if amounts.unknown else "")
     yield f"output: {data_size(amounts.output_bytes)}, {amounts.output}"
     form = "wave" if amounts.stft == "gpu" else "spectrum"

@@ -22,6 +22,7 @@ from sep_batch.jobs.progress.every import every
 from sep_batch.jobs.progress.run_state import RunState
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.storage.uris import shown
 
 FAILED_SHOWN = 20  # failed tracks that a run logs; the index names them all
 REFRESHES_HZ = 4.0
@@ -171,7 +172,8 @@ class Lines(Watcher):
         self._failed += 1
         if self._failed <= FAILED_SHOWN:
             message = errors.last_line(row["error"])
-            LOGGER.warning("failed: %s: %s: %s", row["id"], row["error_class"], message, extra={"track": row["id"]})
+            source = shown(row["uri"]) if row["uri"] else row["id"]  # a bad row of the manifest may have none
+            LOGGER.warning("failed: %s: %s: %s", source, row["error_class"], message, extra={"track": row["id"]})
         if self._failed == FAILED_SHOWN:
             LOGGER.warning("further failed tracks are only counted")
 

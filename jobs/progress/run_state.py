@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from sep_batch.jobs.progress.bottleneck import bottleneck, busy_shares
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.setup.stop import DRAIN_S
-from sep_batch.jobs.setup.units import clock, hours
+from sep_batch.jobs.setup.units import audio_length, clock
 
 RECENT_S = 300.0  # window of the rate behind the time left
 POINT_S = 1.0  # seconds between two points of that window
@@ -83,8 +83,8 @@ class RunState:
         self._points = deque([(self._started, Tracks())])
 
     def wait_for(self, step: str) -> None:
-        """Record the step that the run waits for."""
-        if step != self.waits_for:
+        """Record the step that the run waits for; one that is over is not gone back to."""
+        if step != self.waits_for and step not in self.steps_s:
             self._end_step()
             self.waits_for = step
 
@@ -159,7 +159,7 @@ class RunState:
         if self.x_real_time is None:
             return done
         left = "-" if self.eta_s is None else clock(self.eta_s)
-        return f"{done}, {hours(self.summary.audio_s)}, {self.x_real_time:.1f} x real time, ETA {left}"
+        return f"{done}, {audio_length(self.summary.audio_s)} of audio, {self.x_real_time:.1f} x real time, ETA {left}"
 
     def lines(self) -> list[str]:
         """Return the state in words, one or two lines."""

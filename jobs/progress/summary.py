@@ -12,6 +12,7 @@ from sep_batch.jobs.progress.bottleneck import COLUMNS, busy_shares, sentence
 from sep_batch.jobs.setup.options import MaxFailures
 from sep_batch.pipeline import errors
 
+STEMS_SHOWN_OF = 10  # tracks
 NEVER_JUDGED_BELOW = 20  # finished tracks; with fewer, --max-failures does not apply
 
 
@@ -27,6 +28,7 @@ class Summary:
         known_failed: Tracks among them that failed before and were not tried again.
         ok: Tracks separated in this run.
         ok_damaged: Tracks among them that are truncated or have broken packets.
+        stems: URIs of the stems of the first `STEMS_SHOWN_OF` tracks, relative to OUT.
         failed: Tracks failed in this run, by error class.
         audio_s: Seconds of audio separated in this run.
         seconds: Seconds of the flow, the start of its actors included.
@@ -54,6 +56,7 @@ class Summary:
     known_failed: int = 0
     ok: int = 0
     ok_damaged: int = 0
+    stems: list[str] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     audio_s: float = 0.0
     seconds: float = 0.0

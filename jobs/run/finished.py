@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sep_batch.jobs.progress.bottleneck import COLUMNS
 from sep_batch.jobs.progress.progress import Progress
-from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.progress.summary import STEMS_SHOWN_OF, Summary
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
@@ -29,9 +29,11 @@ def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progr
         return
     rows = pa.concat_tables(finished, promote_options="permissive")
     journal.add(rows)
-    for row in rows.select(_REPORTED).to_pylist():
+    for number, row in enumerate(rows.select(_REPORTED).to_pylist()):
         is_damaged = bool(row["truncated"] or row["skipped_packets"])
         summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
+        if row["status"] == "ok" and summary.ok <= STEMS_SHOWN_OF:  # their columns are too long for all of a catalog
+            summary.stems += [stem["uri"] for stem in rows.column("stems")[number].as_py()]
         summary.spend(row)
         progress.take(row)
         if row["error_class"] == failures.BUG:

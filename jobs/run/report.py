@@ -9,11 +9,13 @@ import typer
 
 from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
-from sep_batch.jobs.progress.summary import Summary
-from sep_batch.jobs.setup.units import hours
+from sep_batch.jobs.progress.summary import STEMS_SHOWN_OF, Summary
+from sep_batch.jobs.setup.units import audio_length
 from sep_batch.pipeline.errors import WorkerCrash
+from sep_batch.pipeline.storage.uris import shown
 
 SHOWN = 5
+BOTTLENECK_FROM_S = 300.0  # of audio; less is over before a remedy helps
 
 
 def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
@@ -39,10 +41,10 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         return [*lines, _next("failures", summary, reach)] if summary.known_failed else lines
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
     counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
-    lines = [f"{counts}; {hours(summary.audio_s)} of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
+    lines = [f"{counts}; {audio_length(summary.audio_s)} of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.forecast_s and not summary.stopped:
         lines.append(forecast.beside(summary.forecast_s, summary.job_s))
-    if summary.bottleneck:
+    if summary.bottleneck and summary.audio_s >= BOTTLENECK_FROM_S:
         lines.append(summary.bottleneck)
     if summary.ok_damaged:
         lines.append(f"{summary.ok_damaged} of the separated tracks are damaged: truncated or with skipped packets")
@@ -51,6 +53,8 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
         lines.append(f"Ray's logs: {summary.ray_logs}")
     lines += [*_known_failed(summary), *_vanished(summary), f"stems and index: {summary.out}"]
+    if summary.ok <= STEMS_SHOWN_OF:
+        lines += [f"  {shown(f'{summary.out}/{stem}')}" for stem in summary.stems]
     if summary.failed:
         lines.append(_next("failures", summary, reach))
     elif not summary.stopped:

@@ -128,7 +128,7 @@ def _count(plan: Plan, summary: Summary) -> None:
 
 def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:
     """Return the engine for a plan, where nothing but the amount of work decides it."""
-    chosen = choice.by_amount(plan.column("duration_s"))
+    chosen = choice.by_amount(options, plan.column("duration_s"))
     choice.look_ahead(chosen, options, progress.wait_for)
     return chosen
 

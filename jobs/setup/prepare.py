@@ -6,6 +6,7 @@ Nothing here writes to OUT.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest import formats
+from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import taken
@@ -81,6 +83,8 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     except manifest.BadRowsError as error:
         hint = "correct them, or use --bad-rows fail, which fails these rows and separates the others"
         raise errors.ManifestError(f"{error}; {hint}") from error
+    if out is not None:
+        _refuse_file(out)
     try:
         target = uris.target(out or default_out(listed.uri))
     except errors.BadUri as error:
@@ -88,6 +92,21 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     _refuse_sources_in_out(listed.tracks["uri"], target)
     refuse_missing_packages(listed.tracks["uri"], target)
     return Catalog(listed, listed.tracks.slice(0, options.limit), target, access)
+
+
+def _refuse_file(out: str) -> None:
+    """Refuse an OUT that is a file or is named like one: each track has several stems, so OUT is a folder.
+
+    Raises:
+        UsageError: It is such a name.
+    """
+    extension = os.path.splitext(out)[1].lower()
+    if extension in AUDIO_EXTENSIONS and not os.path.isdir(out):
+        raise errors.UsageError(
+            f"--out {uris.shown(out)}: expected a folder, since a track has several stems, found a name in {extension}"
+        )
+    if uris.is_local(out) and os.path.isfile(out):
+        raise errors.UsageError(f"--out {uris.shown(out)}: expected a folder, found a file")
 
 
 def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:

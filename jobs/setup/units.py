@@ -13,9 +13,11 @@ def data_size(count: float) -> str:
     return f"{count / 1e3:,.1f} kB"
 
 
-def hours(seconds: float) -> str:
-    """Return a duration of audio as text: 0.07 h, 1,204.31 h."""
-    return f"{seconds / 3600:,.2f} h"
+def audio_length(seconds: float) -> str:
+    """Return a duration of audio as text: 8.0 s, 26.9 min, 1,204.31 h."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:,.2f} h"
 
 
 def clock(seconds: float) -> str:

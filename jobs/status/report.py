@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sep_batch.jobs.progress.print_result import tell
-from sep_batch.jobs.setup.units import span
+from sep_batch.jobs.setup.units import audio_length, span
 from sep_batch.pipeline.out import lease
 
 RATE_S = 300.0  # the rate is measured over so many seconds before the newest row
@@ -97,7 +97,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     """Yield the lines of the status."""
     yield f"{status.out}: {_state(status, now)}"
     damaged = f"; {status.ok_damaged:,} of them damaged: truncated or with skipped packets" if status.ok_damaged else ""
-    yield _line("done", f"{status.done:,} tracks, {status.audio_s / 3600:,.1f} h of audio{damaged}")
+    yield _line("done", f"{status.done:,} tracks, {audio_length(status.audio_s)} of audio{damaged}")
     classes = ", ".join(f"{count:,} {name}" for name, count in status.failed.items())
     yield _line(
         "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")

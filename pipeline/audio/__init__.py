@@ -19,6 +19,7 @@ Files:
     containers: The container of a file, and FFmpeg opened on it.
     beginning: The offset at which the audio of a file begins, behind tags, padding and cut frames.
     frames: Frame headers of raw streams.
+    lookalikes: Kinds of files that are no audio, in words.
     headers: Sizes and widths in the headers of WAV, AIFF, AU and CAF.
     view: A byte range of a file as a file.
     decode_guard: Limits on memory and time while FFmpeg reads.

@@ -13,7 +13,7 @@ import av
 import av.error
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.audio import beginning, headers, ogg
+from sep_batch.pipeline.audio import beginning, headers, lookalikes, ogg
 from sep_batch.pipeline.audio.decode_guard import DecodeGuard
 from sep_batch.pipeline.audio.view import view
 
@@ -99,14 +99,16 @@ def _head(source: IO[bytes], size: int) -> bytes:
 
 def _refusal(source: IO[bytes], start: beginning.Beginning) -> errors.TrackError:
     source.seek(0)
-    description = f"first bytes {source.read(8).hex(' ')}"
+    head = source.read(lookalikes.HEAD_BYTES)
+    description = f"first bytes {head[:8].hex(' ')}"
     if start.start:
         source.seek(start.start)
         description += f", behind {start.start:,} bytes of tags and padding {source.read(8).hex(' ') or 'none'}"
     if start.sync:
         return errors.DecodeError(f"{start.sync}: {description}, but no consecutive frames")
     kind = errors.DecodeError if start.is_tagged else errors.UnsupportedFormat
-    return kind(f"{description}: no supported audio container")
+    look = "" if start.start else lookalikes.looks_like(head)
+    return kind(f"no supported audio container; {f'looks like {look}; ' if look else ''}{description}")
 
 
 @contextmanager

@@ -578,3 +578,30 @@ def test_models_fetch_refuses_a_file_that_was_not_published(tmp_path, monkeypatc
     assert told.exit_code == 5
     assert "expected 7802e9a5c8fa46bfae0f3abf47092c473489b1180c154cd35f9947fb2a8036f2" in told.output
     assert call("models", "fetch", "spleeter:9stems").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed"),
+    [
+        (("song.mp3", "-o", "x"), "sep-batch run song.mp3 -o x"),
+        (("s3://b/songs",), "sep-batch run s3://b/songs"),
+        (("separate", "-o", "out", "a b.mp3"), "sep-batch run -o out 'a b.mp3'"),
+    ],
+)
+def test_a_song_or_spleeters_command_is_answered_with_the_command_to_type(arguments, typed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    told = call(*arguments)
+    assert (told.exit_code, f"To separate: {typed} " in told.output) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "found"), [("vocals.wav", "found a name in .wav"), ("songs.parquet", "found a file")])
+def test_an_out_that_is_no_folder_is_refused_in_one_line(name, found, catalog, tiny, local):
+    told = call("run", catalog, "-o", catalog.parent / name, "-p", tiny)
+    assert (told.exit_code, len(told.output.splitlines()), found in told.output) == (2, 1, True)
+
+
+def test_the_end_of_a_small_run_names_its_stems(catalog, tiny, tmp_path, local):
+    told = run_with(catalog, tiny, tmp_path / "o").stdout.splitlines()
+    named = [line.strip() for line in told if line.startswith("  ")]
+    assert sorted(named) == sorted(str(path) for path in (tmp_path / "o" / "stems").rglob("*.flac"))
+    assert not [line for line in told if "busy" in line]  # of a minute of audio no bottleneck is told

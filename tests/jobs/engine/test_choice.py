@@ -62,7 +62,11 @@ def test_a_ray_that_runs_in_this_process_is_used(alone, monkeypatch):
     ],
 )
 def test_small_work_stays_in_this_process_and_unknown_durations_count_four_minutes(durations, expected):
-    assert choice.by_amount(seconds(*durations)) == expected
+    assert choice.by_amount(Options(), seconds(*durations)) == expected
+
+
+def test_an_unknown_duration_counts_no_more_than_is_separated_of_each_track():
+    assert choice.by_amount(Options(duration_s=20.0), seconds(*[None] * 15)).name == "local"
 
 
 def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):

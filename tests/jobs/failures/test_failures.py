@@ -64,6 +64,7 @@ ALIKE = {
     "paths": ("/music/1/a.wav: a folder", "/music/2/b.wav: a folder"),
     "uris within": ('no answer of "https://s3/b/1?x"', 'no answer of "https://s3/b/2?y"'),
     "digests": ("sha256 0123456789abcdef", "sha256 fedcba9876543210"),
+    "texts": ("looks like text: 'it''s no audio'; first bytes 69 74", "looks like text: 'nor is this'; first bytes 6e 6f"),
     "first bytes": ("first bytes 49 44 33 ff: no audio", "first bytes ff ff ff ff: no audio"),
     "decimals": ("no samples from 1.5 s on", "no samples from 22.75 s on"),
 }

@@ -183,7 +183,7 @@ def test_the_next_command_is_the_one_that_was_typed(catalog, tiny):
 
 def test_a_person_is_told_how_much_it_is_and_nothing_more_where_nothing_is_to_do(catalog, tiny, local):
     told = call("plan", catalog, "-p", tiny).stdout
-    for words in ("3 tracks, 3 to do", "     3  to do: new  t300", "audio: 0.00 h", "output: ", "memory: the largest part"):
+    for words in ("3 tracks, 3 to do", "     3  to do: new  t300", "audio: 1.5 s", "output: ", "memory: the largest part"):
         assert words in told
     assert " of spectrum on its way to the U-Nets" in told
     assert " of wave on its way to the U-Nets" in call("plan", catalog, "-p", tiny, "--stft", "gpu").stdout

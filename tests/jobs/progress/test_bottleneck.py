@@ -95,6 +95,8 @@ def test_the_summary_of_a_run_holds_the_indexs_seconds_and_tells_the_sentence(tm
         assert summary.stage_s[stage] > 0
     assert 0 <= summary.start_s < summary.seconds
     assert (summary.actors, summary.device) == ({"Analyze": 1, "Separate": 1, "Write": 1}, "cpu")
+    assert summary.bottleneck not in lines(summary)  # too little audio for a remedy
+    summary.audio_s = 300.0
     assert summary.bottleneck in lines(summary)
     described = json.loads(summary.to_json())
     assert described["bottleneck"] == summary.bottleneck

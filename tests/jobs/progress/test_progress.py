@@ -162,15 +162,15 @@ def test_lines_come_by_the_clock_while_no_track_finishes_and_once_at_the_end(son
     waiting = [line for line in caplog.messages if line.startswith("0/3 tracks, 0 failed; ")]
     assert len(waiting) >= 3
     assert "so far" in waiting[-1]
-    assert caplog.messages[-1].startswith("3/3 tracks, 1 failed, 0.00 h, ")
+    assert caplog.messages[-1].startswith("3/3 tracks, 1 failed, 1.0 s of audio, ")
     assert "x real time, ETA 0:00:00; " in caplog.messages[-1]
 
 
 def test_a_failed_track_is_told_with_its_class_and_message(songs, tiny, local, caplog):
     run_job(songs, model=tiny, progress=Progress(Lines(progress=False)))
     (told,) = caplog.messages
-    assert told.startswith("failed: broken-")
-    assert ": unsupported_format: " in told
+    assert told.startswith("failed: ")
+    assert "broken.wav: unsupported_format: no supported audio container; looks like text: " in told
     assert caplog.records[0].track.startswith("broken-")
 
 

@@ -97,7 +97,7 @@ def test_only_failures_give_a_time_left_and_no_speed():
     run.finish(0, after_s=5, status="failed")
     assert run.standing.x_real_time == 0
     assert run.standing.eta_s == pytest.approx(15)
-    assert run.standing.counts == "1/4 tracks, 1 failed, 0.00 h, 0.0 x real time, ETA 0:00:15"
+    assert run.standing.counts == "1/4 tracks, 1 failed, 0.0 s of audio, 0.0 x real time, ETA 0:00:15"
 
 
 def test_the_stage_that_holds_things_up_is_named_with_how_busy_it_is():

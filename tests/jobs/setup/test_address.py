@@ -338,7 +338,7 @@ def test_doctor_joins_a_cluster_that_is_there(one_ray, monkeypatch):
 
 def test_a_run_refuses_a_temporary_folder_with_too_long_a_name_before_anything_else(commands, monkeypatch):
     monkeypatch.setenv("TMPDIR", f"/tmp/{'x' * 90}")
-    code, output, _ = call(*commands["run"])
+    code, output, _ = call(*commands["run"], "--engine", "ray")
     assert (code, len(output.splitlines())) == (5, 1)
     assert "TMPDIR is /tmp/xxx" in output
     assert "95 bytes: with more than " in output
