@@ -245,7 +245,12 @@ def _start(descriptors: tuple[int, int, int]) -> subprocess.Popen[bytes]:
     environment |= {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-m", _PROGRAM, *map(str, descriptors), str(os.getpid())]
     return subprocess.Popen(  # noqa: S603 (a program of this package)
-        command, pass_fds=descriptors, env=environment, cwd="/", stdin=subprocess.DEVNULL
+        command,
+        pass_fds=descriptors,
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        process_group=0,  # a Ctrl-C while it starts would end it
     )
 
 

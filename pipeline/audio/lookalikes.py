@@ -42,12 +42,13 @@ def looks_like(head: bytes) -> str:
 
 def _text(head: bytes) -> str:
     """Return the beginning of a text in UTF-8; empty for anything else."""
+    head = head.removeprefix(b"\xef\xbb\xbf")  # the sandbox can load no further codec
     try:
-        text = head.decode("utf-8-sig")
+        text = head.decode()
     except UnicodeDecodeError as error:
         if error.start < len(head) - 3:  # else the last character is cut
             return ""
-        text = head[: error.start].decode("utf-8-sig")
+        text = head[: error.start].decode()
     if not all(char.isprintable() or char in "\t\n\r" for char in text):
         return ""
     line = " ".join(text.split())

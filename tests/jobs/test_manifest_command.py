@@ -65,7 +65,7 @@ def check_probe(songs, out):
     (songs / "bad.mp3").write_bytes(b"no audio")
     table, told = made(out, songs, "--probe")
     assert table.column("probed_s").to_pylist() == [SECONDS, SECONDS, None, SECONDS]
-    assert told.stdout.startswith("1.0 s of audio, 176.5 kB\n")
+    assert told.stdout.startswith("1.5 s of audio, 264.7 kB\n")
     assert told.stderr.startswith(f"warning: 1 file could not be probed (listed anyway): {songs}/bad.mp3: ")
 
 
