@@ -166,6 +166,12 @@ def test_a_signal_that_is_meant_for_the_whole_run_leaves_the_decoder_at_work(new
     assert children() == [child]
 
 
+def test_a_child_that_is_starting_is_out_of_reach_of_ctrl_c(new_children):
+    audio.start()
+    (child,) = children()
+    assert os.getpgid(child) == child  # a terminal signals the run's group
+
+
 def newest_child():
     """Return the process id of the child that was started last."""
     below = Path(f"/proc/{os.getpid()}/task").glob("*/children")
