@@ -37,6 +37,9 @@ os.environ |= {
 }
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the CPUs: torch's threads would wait for each other
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3"}  # by the fixture that they share
 
 

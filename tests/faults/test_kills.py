@@ -79,8 +79,8 @@ def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves_on_one_cpu_
     tiny, local, tmp_path
 ):
     for number in range(11):
-        write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=3 + number % 3)
-    write_tone(tmp_path / "in" / "long.wav", 333, seconds=250)  # 9 parts
+        write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=1 + number % 2)
+    write_tone(tmp_path / "in" / "long.wav", 333, seconds=80)  # 3 parts
     catalog, alone = str(tmp_path / "in"), str(tmp_path / "undisturbed")
     assert run_job(catalog, alone, model=tiny).ok == 12
     (tmp_path / "other").mkdir()

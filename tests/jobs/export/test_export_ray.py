@@ -46,6 +46,7 @@ def test_through_ray_it_is_the_same_and_a_missing_stem_fails_its_track_alone(one
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "plain") == files_of(tmp_path / "partly")
 
 
+@pytest.mark.slow  # test_export.py has one that ends halfway, tests/faults kills more
 def test_an_export_that_is_killed_and_run_again_ends_as_the_undisturbed(inline_export, out, tmp_path):
     run_export(out, str(tmp_path / "whole"), **OPTIONS)
     dest = tmp_path / "killed"

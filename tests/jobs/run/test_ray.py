@@ -57,10 +57,8 @@ def test_a_ray_that_is_not_up_in_time_is_one_line(monkeypatch):
         pass
 
 
-UNDER_RAY = [("ray", "2stems"), *(pytest.param("ray", name, marks=pytest.mark.slow) for name in SETS if name != "2stems")]
-
-
-@pytest.mark.parametrize(("engine", "name"), [*(("local", name) for name in SETS), *UNDER_RAY])
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_run_to_float_wav_equals_tensorflow_spleeter(one_ray, tiny_models, tmp_path, engine, name):
     song = str(FOLDER / "input.flac")
     out = tmp_path / "out"

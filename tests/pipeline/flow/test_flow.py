@@ -103,7 +103,7 @@ def rows_through(one_ray, monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.slow  # the two below see each block and each track too
+@pytest.mark.slow  # the one below sees each block and each track too
 @pytest.mark.parametrize("blocks_per_file", [1, BLOCKS])
 def test_every_track_comes_to_analyze_once_in_blocks_however_many_a_file_of_the_plan_has(rows_through, blocks_per_file):
     rows = rows_through(Passing, blocks_per_file)
@@ -117,6 +117,7 @@ def test_a_track_that_its_process_dies_of_takes_its_block_with_it_and_no_other_o
     assert {f"t{number}" for number in range(TRACKS)} - came == {f"t{number}" for number in range(begin, begin + ROWS)}
 
 
+@pytest.mark.slow
 def test_a_file_whose_reader_is_killed_midway_is_read_again_and_gives_the_same_blocks(rows_through, tmp_path):
     ids = Counter(row["id"] for row in rows_through(Killing))
     assert (tmp_path / "killed").exists()
