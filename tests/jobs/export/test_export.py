@@ -578,8 +578,8 @@ def test_the_journal_of_shards_is_no_parquet_file_to_readers_of_dest(inline_expo
 
 def test_an_export_whose_journal_has_the_ending_of_before_goes_on(inline_export, out, tmp_path):
     first = exported(out, tmp_path / "d", shard_size=3)
-    for file in (tmp_path / "d" / "_sep" / "journal").iterdir():
-        file.rename(file.with_name("000007-abcd-000000.parquet"))
+    for number, file in enumerate(sorted((tmp_path / "d" / "_sep" / "journal").iterdir())):
+        file.rename(file.with_name(f"000007-abcd-{number:06d}.parquet"))
     again = exported(out, tmp_path / "d", shard_size=3)
     assert (again.done_before, again.written) == (first.shards, 0)
     assert export_journal.new_run(str(tmp_path / "d")).startswith("000008-")
