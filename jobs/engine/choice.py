@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.jobs.engine import engine
-from sep_batch.jobs.setup import machine
+from sep_batch.jobs.setup import machine, streams
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import span
 from sep_batch.pipeline.flow.flow import Build
@@ -22,6 +22,7 @@ from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 LOCAL_S = 3600.0  # of audio; with more, what Ray adds is worth its start
 FEW = 100  # tracks
+_KILLED = "error: this process was killed: by the kernel (out of memory), or by a signal; run the same command again to resume"
 TRACK_S = 240.0  # assumed for a track of unknown duration
 
 
@@ -122,7 +123,8 @@ def running(
         from sep_batch.pipeline.flow.local_flow import LocalFlow
 
         say("loading the model")
-        yield Engine(_local_resources(options), LocalFlow)
+        with streams.last_words(_KILLED):
+            yield Engine(_local_resources(options), LocalFlow)
         return
     engine.set_environment(options)
     say("starting Ray")

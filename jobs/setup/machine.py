@@ -80,8 +80,17 @@ def refuse_missing_gpus(gpus: int) -> None:
 
 
 def gpu_count(options: Options) -> int:
-    """Return the number of GPUs of a run on this machine, without torch: auto counts those that NVIDIA's driver lists."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) if options.gpus == "auto" else int(options.gpus)
+    """Return the number of GPUs of a run on this machine, without torch.
+
+    auto counts those that NVIDIA's driver lists and CUDA_VISIBLE_DEVICES leaves.
+    """
+    if options.gpus != "auto":
+        return int(options.gpus)
+    listed = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return listed
+    return min(listed, sum(name.strip() not in ("", "-1", "NoDevFiles") for name in visible.split(",")))
 
 
 def usable_cpus() -> int:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import os
 import queue
 import sys
 import threading
@@ -33,12 +34,14 @@ from sep_batch.pipeline.stages.write import Write
 PARTS_AHEAD = 1  # rows behind Analyze and Separate: a part of four minutes has 170 MB
 FINISHED_AHEAD = 1_000  # rows behind Write, a few kB each: Write goes on while a long track is joined
 LOOK_S = 0.1  # between two checks of a waiting thread for the end of the flow
-END_S = 5.0  # for threads to end once the flow was stopped
+END_S = 2.0  # for threads to end once the flow was stopped
 _LOGGER = logging.getLogger("sep_batch")
 
 
 def prepare() -> None:
     """Start a decoder and import torch, so that a flow that is built soon begins at once."""
+    if sys.platform == "linux":
+        os.nice(NICENESS)  # of this thread, and of the decoder's process
     with contextlib.suppress(Exception):  # raised again by the stages
         audio.start()
         importlib.import_module("sep_batch.model.separator")

@@ -83,3 +83,16 @@ def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):
     assert "engine: local, in this process (about 4 min of audio, less than 60 min)" in planned()
     assert "engine: ray (--engine ray)" in planned("--engine", "ray")
     assert json.loads(planned("--json"))["engine"]["name"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [(None, 4), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("2", 1), ("0, 1,GPU-5c1e0b", 3), ("0,1,2,3,4,5", 4)]
+)
+def test_gpus_that_cuda_hides_do_not_count(visible, count, monkeypatch, tmp_path):
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpu_count(Options()) == count
