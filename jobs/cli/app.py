@@ -30,7 +30,8 @@ class Commands(TyperGroup):
         """
         name, *others = args
         is_source = name.lower().endswith(AUDIO) or "/" in name or os.path.exists(name)
-        if name not in self.commands and (is_source or name == "separate"):
+        is_command = name in self.commands or ctx.resilient_parsing  # which tab completion asks for
+        if not is_command and (is_source or name == "separate"):
             typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *others])
             ctx.fail(f"No such command {name!r}. To separate: {typed}")
         return super().resolve_command(ctx, args)

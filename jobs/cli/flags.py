@@ -24,7 +24,7 @@ StorageOptions = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to join: HOST:PORT of its head, or auto. Default: $RAY_ADDRESS, else Ray is started on this machine.",
+        help="Ray cluster to join: HOST:PORT of its head, or auto. Default: $RAY_ADDRESS, else this machine.",
         rich_help_panel=RESOURCES,
     ),
 ]
@@ -33,7 +33,7 @@ Engine = Annotated[
     str,
     typer.Option(
         help="local runs the stages in this process, on at most one GPU; ray starts or joins Ray; auto takes local for less than "
-        "an hour of audio on one machine.",
+        "an hour of audio (unknown durations count 4 minutes) on one machine with at most one GPU.",
         rich_help_panel=RESOURCES,
     ),
 ]

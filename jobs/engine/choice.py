@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sep_batch.jobs.engine import engine
 from sep_batch.jobs.setup import machine, streams
@@ -18,10 +18,12 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import span
 from sep_batch.pipeline.flow.flow import Build
 from sep_batch.pipeline.flow.resources import Resources, plan_resources
+from sep_batch.pipeline.manifest.probe import LENGTHS, as_numbers, extra_numbers
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 LOCAL_S = 3600.0  # of audio; with more, what Ray adds is worth its start
-FEW = 100  # tracks
+MOST_WORKERS = 4
+MOST_TRACKS = 100_000  # whose durations are added up
 _KILLED = "error: this process was killed: by the kernel (out of memory), or by a signal; run the same command again to resume"
 TRACK_S = 240.0  # assumed for a track of unknown duration
 
@@ -64,19 +66,23 @@ def before_planning(options: Options) -> Choice | None:
     return None
 
 
-def by_amount(options: Options, durations_s: pa.ChunkedArray) -> Choice:
+def by_amount(options: Options, tracks: pa.Table) -> Choice:
     """Return the engine for this much work.
 
     Args:
-        options: Options of the run; its duration bounds those that are unknown.
-        durations_s: Duration of each track to do in seconds, null if it is unknown.
+        options: Options of the run.
+        tracks: Tracks to do.
     """
-    unknown_s = min(TRACK_S, options.duration_s or TRACK_S)
-    audio_s = (pc.sum(durations_s).as_py() or 0.0) + durations_s.null_count * unknown_s
-    about = "about " if durations_s.null_count else ""
+    if tracks.num_rows > MOST_TRACKS:
+        return Choice("ray", f"{tracks.num_rows:,} tracks")
+    longest = as_numbers(tracks["duration_s"], math.inf if options.duration_s is None else options.duration_s)
+    whole = np.maximum(extra_numbers(tracks, LENGTHS) - as_numbers(tracks["offset_s"], options.offset_s), 0.0)
+    is_unknown = np.isnan(whole) & ~np.isfinite(as_numbers(tracks["duration_s"], math.inf))
+    audio_s = float(np.fmin(np.where(is_unknown, TRACK_S, whole), longest).sum())
+    amount = f"{'about ' if is_unknown.any() else ''}{span(audio_s)} of audio"
     if audio_s < LOCAL_S:
-        return Choice("local", f"{about}{span(audio_s)} of audio, less than {span(LOCAL_S)}")
-    return Choice("ray", f"{about}{span(audio_s)} of audio, {span(LOCAL_S)} or more")
+        return Choice("local", f"{amount}, Ray from {span(LOCAL_S)} on")
+    return Choice("ray", f"{amount}, local below {span(LOCAL_S)}")
 
 
 def look_ahead(choice: Choice | None, options: Options, say: Callable[[str], None] = lambda _: None) -> None:
@@ -90,22 +96,27 @@ def look_ahead(choice: Choice | None, options: Options, say: Callable[[str], Non
         engine.look_ahead(options, say)
 
 
-def prepare(choice: Choice | None, tracks: int) -> None:
-    """Load what the local engine needs on a thread, while the run still reads OUT; where the engine is still open, as well.
+def prepare(choice: Choice | None, options: Options, tracks: pa.Table) -> None:
+    """Load what the local engine needs on threads, while the run still reads OUT.
 
     Args:
         choice: The engine; None if the amount of work decides it.
-        tracks: Number of tracks in the manifest; of more than `FEW`, a run without work would load it all for nothing.
+        options: Options of the run.
+        tracks: Tracks of the manifest, done or not.
     """
-    if (choice is None or choice.name == "local") and tracks <= FEW:
+    if (choice or by_amount(options, tracks)).name == "local":
         from sep_batch.pipeline.flow import local_flow
 
-        threading.Thread(target=local_flow.prepare, daemon=True, name="prepare").start()
+        local_flow.prepare(on_cpu=not machine.gpu_count(options))
 
 
 @contextlib.contextmanager
 def running(
-    choice: Choice, options: Options, requirements: MachineRequirements, say: Callable[[str], None] = lambda _: None
+    choice: Choice,
+    options: Options,
+    requirements: MachineRequirements,
+    tracks: int,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Engine]:
     """Start an engine, and end it after the block.
 
@@ -113,6 +124,7 @@ def running(
         choice: The engine.
         options: Options of the run.
         requirements: Requirements for the nodes of a cluster.
+        tracks: Number of tracks to do.
         say: Function that shows the current step.
 
     Raises:
@@ -124,7 +136,7 @@ def running(
 
         say("loading the model")
         with streams.last_words(_KILLED):
-            yield Engine(_local_resources(options), LocalFlow)
+            yield Engine(_local_resources(options, tracks), LocalFlow)
         return
     engine.set_environment(options)
     say("starting Ray")
@@ -135,7 +147,8 @@ def running(
         yield Engine(resources, RayFlow, ray_data.logs())
 
 
-def _local_resources(options: Options) -> Resources:
+def _local_resources(options: Options, tracks: int) -> Resources:
+    """Return the workers of the local engine: at most `MOST_WORKERS` of Analyze and Write, since each may hold a part."""
     import torch
 
     gpus = machine.gpu_count(options)
@@ -144,4 +157,10 @@ def _local_resources(options: Options) -> Resources:
     gpus = min(1, gpus)
     if gpus and not options.device:
         machine.refuse_missing_gpus(gpus)
-    return plan_resources(options.cpus or machine.usable_cpus(), gpus, device=options.device)
+    resources = plan_resources(options.cpus or machine.usable_cpus(), gpus, device=options.device)
+    analyze, write = resources.analyze, resources.write
+    return replace(
+        resources,
+        analyze=replace(analyze, actors=min(analyze.actors, MOST_WORKERS, tracks)),
+        write=replace(write, actors=min(write.actors, MOST_WORKERS)),
+    )

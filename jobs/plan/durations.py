@@ -18,12 +18,10 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.plan.known_sizes import KnownSizes
 from sep_batch.pipeline import audio, storage
-from sep_batch.pipeline.manifest.probe import HEAD_BYTES
-from sep_batch.pipeline.rows import EXTRA
+from sep_batch.pipeline.manifest.probe import HEAD_BYTES, LENGTHS, as_numbers, extra_numbers
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import uris
 
-LENGTHS = ("probed_s", "duration", "manifest_audio_s")  # columns of a manifest with the duration of the whole file, in seconds
 SIZE = "size"  # column of a manifest with the file size in bytes
 HEADERS = 100  # headers to read, evenly spread over the tracks of unknown duration
 HEADERS_S = 10.0  # time limit for all of them
@@ -77,10 +75,10 @@ def lengths(todo: pa.Table, settings: Settings, past: KnownSizes) -> Lengths:
         settings: Settings of the run.
         past: Durations and sizes from OUT's journal.
     """
-    most = _numbers(todo.column("duration_s"), math.inf if settings.duration_s is None else settings.duration_s)
-    begin = _numbers(todo.column("offset_s"), settings.offset_s)
-    tracks = _Tracks(todo.column("uri"), _extra_numbers(todo, (SIZE,)), begin, np.minimum(most, audio.MAX_S))
-    whole = _extra_numbers(todo, LENGTHS) if past.seconds is None else _first(past.seconds, _extra_numbers(todo, LENGTHS))
+    most = as_numbers(todo.column("duration_s"), math.inf if settings.duration_s is None else settings.duration_s)
+    begin = as_numbers(todo.column("offset_s"), settings.offset_s)
+    tracks = _Tracks(todo.column("uri"), extra_numbers(todo, (SIZE,)), begin, np.minimum(most, audio.MAX_S))
+    whole = extra_numbers(todo, LENGTHS) if past.seconds is None else _first(past.seconds, extra_numbers(todo, LENGTHS))
     whole[np.isnan(whole) & np.isfinite(most)] = math.inf
     measured, unmeasured = np.flatnonzero(~np.isnan(whole)), np.flatnonzero(np.isnan(whole))
     durations = tracks.excerpt(whole[measured], measured)
@@ -144,20 +142,5 @@ def _header(uri: str, known_size: float) -> tuple[float, float] | None:
     return (min(seconds, audio.MAX_S), size) if seconds else None
 
 
-def _extra_numbers(todo: pa.Table, names: Iterable[str]) -> np.ndarray:
-    """Return the first of these extra columns that is numeric; NaN without one, and for values not positive and finite."""
-    extra = todo.schema.field(EXTRA).type if EXTRA in todo.column_names else ()
-    numbers = {field.name for field in extra if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
-    name = next((name for name in names if name in numbers), "")
-    values = _numbers(pc.struct_field(todo.column(EXTRA), name), math.nan) if name else np.full(todo.num_rows, np.nan)
-    return np.where((values > 0) & (values < math.inf), values, np.nan)
-
-
 def _first(preferred: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(preferred), other, preferred)
-
-
-def _numbers(column: pa.ChunkedArray, otherwise: float) -> np.ndarray:
-    """Return a column as float64, with `otherwise` for nulls."""
-    numbers: np.ndarray = column.cast(pa.float64(), safe=False).fill_null(otherwise).to_numpy()
-    return numbers

@@ -111,7 +111,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)
-        engine = (choice.before_planning(options) or choice.by_amount(options, todo["duration_s"])) if plan.todo else None
+        engine = (choice.before_planning(options) or choice.by_amount(options, todo)) if plan.todo else None
     return Planned(
         catalog.listed.uri,
         catalog.out,

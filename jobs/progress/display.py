@@ -173,6 +173,7 @@ class Lines(Watcher):
         if self._failed <= FAILED_SHOWN:
             message = errors.last_line(row["error"])
             source = shown(row["uri"]) if row["uri"] else row["id"]  # a bad row of the manifest may have none
+            source += f" from {row['offset_s']:g} s" if row["offset_s"] else ""
             LOGGER.warning("failed: %s: %s: %s", source, row["error_class"], message, extra={"track": row["id"]})
         if self._failed == FAILED_SHOWN:
             LOGGER.warning("further failed tracks are only counted")

@@ -83,14 +83,14 @@ class RunState:
         self._points = deque([(self._started, Tracks())])
 
     def wait_for(self, step: str) -> None:
-        """Record the step that the run waits for; one that is over is not gone back to."""
-        if step != self.waits_for and step not in self.steps_s:
+        """Record the step that the run waits for."""
+        if step != self.waits_for:
             self._end_step()
             self.waits_for = step
 
     def _end_step(self) -> None:
-        now = self._clock()
-        self.steps_s[self.waits_for] = self.steps_s.get(self.waits_for, 0.0) + now - self._step_begun
+        now, name = self._clock(), self.waits_for.partition(":")[0]  # behind a colon are numbers
+        self.steps_s[name] = self.steps_s.get(name, 0.0) + now - self._step_begun
         self._step_begun = now
 
     def take(self, duration_s: float | None) -> None:

@@ -105,7 +105,7 @@ class Driver:
         resources = resources.one_at_a_time() if number == PASSES - 1 else resources
         begun, finished_ids = time.monotonic(), FinishedIds()
         flow = self.engine.build(plan, self.work, self.model, resources, blocks_per_file=per_file)
-        is_stopping = False
+        is_stopping, is_loaded = False, False
         try:
             with contextlib.closing(ticking(flow.rows())) as batches:
                 for batch in batches:
@@ -116,7 +116,8 @@ class Driver:
                             self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
                         finished_ids.add(batch.column("id").to_pylist())
                     elif not finished_ids:
-                        self.progress.wait_for("loading the model" if flow.is_loading("Separate") else "first tracks under way")
+                        is_loaded = is_loaded or not flow.is_loading("Separate")  # an actor that restarts loads again
+                        self.progress.wait_for("first tracks under way" if is_loaded else "loading the model")
                     if self.summary.stop_if_over(self.max_failures, from_tracks=JUDGED_FROM) or self.stop.is_over:
                         break
                     if self.stop.is_asked and not is_stopping:

@@ -16,7 +16,18 @@ from sep_batch.pipeline.rows import EXTRA, JOURNAL, PROBLEM
 
 AT_ONCE = FLUSH_ROWS
 _FAILURE = ("error_class", "error_stage", "error", "transient")
-_REPORTED = ["id", "uri", "duration_s", "status", *_FAILURE, "audio_s", "truncated", "skipped_packets", *COLUMNS.values()]
+_REPORTED = [
+    "id",
+    "uri",
+    "offset_s",
+    "duration_s",
+    "status",
+    *_FAILURE,
+    "audio_s",
+    "truncated",
+    "skipped_packets",
+    *COLUMNS.values(),
+]
 
 
 def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progress: Progress) -> None:

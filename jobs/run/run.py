@@ -72,7 +72,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     progress.wait_for("reading the manifest")
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
-    choice.prepare(chosen, tracks.num_rows)
+    choice.prepare(chosen, options, tracks)
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
@@ -128,7 +128,7 @@ def _count(plan: Plan, summary: Summary) -> None:
 
 def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:
     """Return the engine for a plan, where nothing but the amount of work decides it."""
-    chosen = choice.by_amount(options, plan.column("duration_s"))
+    chosen = choice.by_amount(options, plan.tracks if plan.todo <= choice.MOST_TRACKS else plan.listed)
     choice.look_ahead(chosen, options, progress.wait_for)
     return chosen
 
@@ -189,7 +189,7 @@ def _drive(
 
     bound = MaxFailures.parse(options.max_failures)
     with (
-        choice.running(chosen, options, work.machine, progress.wait_for) as ready,
+        choice.running(chosen, options, work.machine, tracks, progress.wait_for) as ready,
         stop.on_signals(),  # again: Ray sets a signal handler of its own
         writer,
         stop.draining(),

@@ -82,11 +82,11 @@ def refuse_missing_gpus(gpus: int) -> None:
 def gpu_count(options: Options) -> int:
     """Return the number of GPUs of a run on this machine, without torch.
 
-    auto counts those that NVIDIA's driver lists and CUDA_VISIBLE_DEVICES leaves.
+    auto counts those whose devices are there, which a container may lack, and that CUDA_VISIBLE_DEVICES leaves.
     """
     if options.gpus != "auto":
         return int(options.gpus)
-    listed = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    listed = len(list(Path("/dev").glob("nvidia[0-9]*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return listed

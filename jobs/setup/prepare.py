@@ -69,6 +69,8 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     machine.refuse_unfit(options)
     access = storage_options(options.endpoint_url, options.storage_options)
     storage.use(access)
+    if out is not None:
+        _refuse_file(out)
     try:
         listed = manifest.read(
             source,
@@ -83,8 +85,6 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     except manifest.BadRowsError as error:
         hint = "correct them, or use --bad-rows fail, which fails these rows and separates the others"
         raise errors.ManifestError(f"{error}; {hint}") from error
-    if out is not None:
-        _refuse_file(out)
     try:
         target = uris.target(out or default_out(listed.uri))
     except errors.BadUri as error:
@@ -101,9 +101,9 @@ def _refuse_file(out: str) -> None:
         UsageError: It is such a name.
     """
     extension = os.path.splitext(out)[1].lower()
-    if extension in AUDIO_EXTENSIONS and not os.path.isdir(out):
+    if uris.is_local(out) and extension in AUDIO_EXTENSIONS and not os.path.isdir(out):
         raise errors.UsageError(
-            f"--out {uris.shown(out)}: expected a folder, since a track has several stems, found a name in {extension}"
+            f"--out {uris.shown(out)}: expected a folder, since a track has several stems, found a name that ends in {extension}"
         )
     if uris.is_local(out) and os.path.isfile(out):
         raise errors.UsageError(f"--out {uris.shown(out)}: expected a folder, found a file")

@@ -7,8 +7,8 @@ import re
 HEAD_BYTES = 512
 _SHOWN_CHARS = 40  # of a text
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (  # patterns of the first bytes, and the kind
-    (rb"\s*<(!doctype html|html|head|body)", "a web page"),
-    (rb"\s*<\?xml|\s*<[a-z]+[ >]", "XML"),
+    (rb"(?i:\s*<(!doctype html|html|head|body))", "a web page"),
+    (rb"\s*<\?xml|\s*<[A-Za-z]+[ >]", "XML"),
     (rb"version https://git-lfs", "a pointer of Git LFS, in place of its file"),
     (rb"PK[\x03\x05]", "a ZIP archive"),
     (rb"\x1f\x8b", "a gzip archive"),
@@ -25,7 +25,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (  # patterns of the first bytes, a
     (rb"MThd", "a MIDI file, notes without sound"),
     (rb"SQLite format", "an SQLite database"),
     (rb"PAR1", "a Parquet file; is it a manifest?"),
-    (rb"\x7fELF|MZ", "a program"),
+    (rb"\x7fELF|MZ[^ -~]", "a program"),
     (rb"\xd0\xcf\x11\xe0", "an old Office document"),
     (rb"bplist", "a property list"),
     (rb"\x00\x05\x16\x07", "a resource fork of macOS, in place of its file"),
@@ -36,7 +36,7 @@ def looks_like(head: bytes) -> str:
     """Return what a file looks like that begins with these bytes, as `a web page` or `text: 'no audio'`; empty if unknown."""
     if not head.strip(b"\0"):
         return "zeros" if head else ""
-    kind = next((kind for pattern, kind in _SIGNATURES if re.match(pattern, head, re.DOTALL | re.IGNORECASE)), None)
+    kind = next((kind for pattern, kind in _SIGNATURES if re.match(pattern, head, re.DOTALL)), None)
     return kind or _text(head)
 
 

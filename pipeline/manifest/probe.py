@@ -1,4 +1,4 @@
-"""Headers of a manifest's files: duration, sample rate, channels, codec. Nothing is decoded.
+"""Headers of a manifest's files: duration, sample rate, channels, codec. Nothing is decoded. And durations that a manifest names.
 
 The columns have names of their own: `duration_s` of a manifest is the duration to separate, and `audio_s` and `source_*` are
 results of a run. The index has both.
@@ -6,13 +6,18 @@ results of a run. The index has both.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import astuple
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.manifest.per_file import CountFiles, ask_files
+from sep_batch.pipeline.rows import EXTRA
 from sep_batch.pipeline.storage import Info
 
 PROBED = pa.schema(
@@ -23,7 +28,23 @@ PROBED = pa.schema(
         ("probed_codec", pa.string()),
     ]
 )
+LENGTHS = ("probed_s", "duration", "manifest_audio_s")  # columns of a manifest with the duration of the whole file, in seconds
 HEAD_BYTES = 256 << 10  # fetched at once: most headers, with a picture in them, take one request or two
+
+
+def extra_numbers(tracks: pa.Table, names: Iterable[str]) -> np.ndarray:
+    """Return the first of these extra columns that is numeric; NaN without one, and for values not positive and finite."""
+    extra = tracks.schema.field(EXTRA).type if EXTRA in tracks.column_names else ()
+    numbers = {field.name for field in extra if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
+    name = next((name for name in names if name in numbers), "")
+    values = as_numbers(pc.struct_field(tracks.column(EXTRA), name), math.nan) if name else np.full(tracks.num_rows, np.nan)
+    return np.where((values > 0) & (values < math.inf), values, np.nan)
+
+
+def as_numbers(column: pa.ChunkedArray, otherwise: float) -> np.ndarray:
+    """Return a column as float64, with `otherwise` for nulls."""
+    numbers: np.ndarray = column.cast(pa.float64(), safe=False).fill_null(otherwise).to_numpy()
+    return numbers
 
 
 def probe(table: pa.Table, count_files: CountFiles) -> tuple[pa.Table, list[str]]:

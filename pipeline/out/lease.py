@@ -240,7 +240,12 @@ def _born(pid: int) -> int | str | None:
 
 
 def _born_by_ps(pid: int) -> str | None:
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 (ps has no fixed place)
+    environment = os.environ | {"LC_ALL": "C", "TZ": "UTC"}  # two users' times must read the same
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    try:
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 (a fixed command)
+    except OSError:  # no ps: every process may be alive, so a lease ends by its age
+        return "unknown"
     state, _, since = shown.stdout.strip().partition(" ")
     return since.strip() if since and not state.startswith("Z") else None
 

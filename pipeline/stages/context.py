@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -21,6 +22,10 @@ LIMIT_S = 600.0
 LOOK_S = 2.0  # between two checks for the object that stops a run
 
 
+class FlowEndedError(Exception):
+    """Nobody waits for the row at work any more; the failed row that it becomes is dropped."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """Context of a run, for every stage.
@@ -37,7 +42,8 @@ class RunContext:
         analysis: Stems are analyzed: levels, active regions, width.
         storage: Options of the storage clients; they may hold secrets, so they are never shown.
         machine: Requirements of the machines of the stages.
-        in_process: The stages share the driver's process, so a stage over the time limit cannot end its own.
+        has_ended: Where the stages share the driver's process: tells a stage that its flow has ended, or that it was over the
+            time limit, so that what it still yields is dropped. None where each stage has a process of its own.
     """
 
     settings: Settings
@@ -51,7 +57,7 @@ class RunContext:
     analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
     machine: MachineRequirements = field(default_factory=MachineRequirements)
-    in_process: bool = False
+    has_ended: Callable[[], bool] | None = None
 
     @property
     def stop_uri(self) -> str:
@@ -61,6 +67,15 @@ class RunContext:
     def is_stopping(self) -> bool:
         """Tell whether the stages shall begin no further track; storage is checked every `LOOK_S` seconds only."""
         return _exists(self.stop_uri, int(time.monotonic() / LOOK_S))
+
+    def refuse_ended(self) -> None:
+        """Raise where nobody waits for the row at work any more.
+
+        Raises:
+            FlowEndedError: The flow has ended, or has left this worker behind.
+        """
+        if self.has_ended is not None and self.has_ended():
+            raise FlowEndedError
 
     def stem_uri(self, row: pa.Table, stem: str) -> str:
         """Return the URI of a track's stem, relative to OUT."""

@@ -29,6 +29,7 @@ def store(row: pa.Table, work: RunContext) -> pa.Table:
     """Store one part's stems, and return its row, whose status is null since a part is not a finished track."""
     begun = time.perf_counter()
     for stem, frames in zip(work.settings.stems, payload(row), strict=True):
+        work.refuse_ended()
         storage.put(_part_uri(row, stem, work), frames.data, scratch=work.scratch)
     return fill(row, WRITTEN, write_s=time.perf_counter() - begun)
 
@@ -110,6 +111,7 @@ def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) 
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
+        work.refuse_ended()
         storage.put_file(f"{work.out}/{uri}", path)
     return work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs)
 
@@ -128,6 +130,7 @@ def _stored(part: pa.Table, stem: str, work: RunContext) -> Iterator[np.ndarray]
         raise errors.WriteFailed(f"a stored part cannot be read: {error}") from error
     with source:
         while content := source.read(codecs.BLOCK * width):
+            work.refuse_ended()
             frames = np.frombuffer(content, settings.form.dtype).reshape(-1, settings.spec.channels)
             missing -= len(frames)
             yield frames

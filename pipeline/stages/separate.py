@@ -77,6 +77,7 @@ class Separate:
             waves: stems.Stems | None = None
             energy = np.zeros(2)
             for piece in self.separator.separate_parts(parts, self.work.settings.stems):
+                self.work.refuse_ended()
                 if waves is None:
                     waves = self._stems(waiting[piece.part_index])
                 waves.add(piece.waves)

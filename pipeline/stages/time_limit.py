@@ -30,7 +30,7 @@ def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
         ids: Ids of the rows' tracks.
         work: Context of the run.
     """
-    if work.in_process:
+    if work.has_ended is not None:
         yield from rows
         return
     while True:

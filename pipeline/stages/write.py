@@ -59,6 +59,7 @@ class Write:
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
             blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
             lufs = stems.write(content, blocks, work.settings, samples=len(frames))
+            work.refuse_ended()
             storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
             digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes
             written.append(work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs))

@@ -28,7 +28,7 @@ _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # storage classes of S3; objects of GLA
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 Options = Mapping[str, Mapping[str, Any]]
-_used: dict[str, dict[str, Any]] = {}
+_used: list[dict[str, dict[str, Any]]] = [{}]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def use(options: Options) -> None:
     Args:
         options: fsspec's options by URI prefix; the longest prefix that fits a URI counts; `s3://` fits every S3 URI.
     """
-    _used.clear()
-    _used.update({prefix: dict(values) for prefix, values in options.items()})
+    _used[0] = {prefix: dict(values) for prefix, values in options.items()}  # at once: other threads read them
 
 
 def filesystem_of(uri: str, *, allow_http: bool = False) -> tuple[Any, str]:
@@ -113,8 +112,9 @@ def require_package(uri: str) -> None:
 
 def _options_of(uri: str) -> dict[str, Any]:
     """Return the options of the longest prefix that fits a URI."""
-    prefix = max((prefix for prefix in _used if uri.startswith(prefix)), key=len, default="")
-    return _used.get(prefix, {})
+    used = _used[0]
+    prefix = max((prefix for prefix in used if uri.startswith(prefix)), key=len, default="")
+    return used.get(prefix, {})
 
 
 def _defaults(scheme: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -594,7 +594,7 @@ def test_a_song_or_spleeters_command_is_answered_with_the_command_to_type(argume
     assert (told.exit_code, f"To separate: {typed} " in told.output) == (2, True)
 
 
-@pytest.mark.parametrize(("name", "found"), [("vocals.wav", "found a name in .wav"), ("songs.parquet", "found a file")])
+@pytest.mark.parametrize(("name", "found"), [("vocals.wav", "found a name that ends in .wav"), ("songs.parquet", "found a file")])
 def test_an_out_that_is_no_folder_is_refused_in_one_line(name, found, catalog, tiny, local):
     told = call("run", catalog, "-o", catalog.parent / name, "-p", tiny)
     assert (told.exit_code, len(told.output.splitlines()), found in told.output) == (2, 1, True)

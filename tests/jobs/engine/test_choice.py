@@ -16,6 +16,7 @@ from sep_batch.jobs.engine import choice
 from sep_batch.jobs.engine.choice import Choice
 from sep_batch.jobs.setup import machine
 from sep_batch.jobs.setup.options import Options
+from sep_batch.pipeline.rows import EXTRA
 
 
 @pytest.fixture
@@ -26,8 +27,10 @@ def alone(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
 
-def seconds(*durations):
-    return pa.chunked_array([pa.array(durations, pa.float64())])
+def seconds(*durations, probed=None):
+    columns = {"duration_s": pa.array(durations, pa.float64()), "offset_s": pa.nulls(len(durations), pa.float64())}
+    table = pa.table(columns)
+    return table if probed is None else table.append_column(EXTRA, pa.array([{"probed_s": length} for length in probed]))
 
 
 @pytest.mark.parametrize(
@@ -54,15 +57,23 @@ def test_a_ray_that_runs_in_this_process_is_used(alone, monkeypatch):
 @pytest.mark.parametrize(
     ("durations", "expected"),
     [
-        ((30.0,), Choice("local", "30 s of audio, less than 60 min")),
-        ((3599.0,), Choice("local", "60 min of audio, less than 60 min")),
-        ((1800.0, 1800.0), Choice("ray", "60 min of audio, 60 min or more")),
-        ((None, 60.0), Choice("local", "about 5 min of audio, less than 60 min")),
-        ((None,) * 15, Choice("ray", "about 60 min of audio, 60 min or more")),
+        ((30.0,), Choice("local", "30 s of audio, Ray from 60 min on")),
+        ((3599.0,), Choice("local", "60 min of audio, Ray from 60 min on")),
+        ((1800.0, 1800.0), Choice("ray", "60 min of audio, local below 60 min")),
+        ((None, 60.0), Choice("local", "about 5 min of audio, Ray from 60 min on")),
+        ((None,) * 15, Choice("ray", "about 60 min of audio, local below 60 min")),
     ],
 )
 def test_small_work_stays_in_this_process_and_unknown_durations_count_four_minutes(durations, expected):
     assert choice.by_amount(Options(), seconds(*durations)) == expected
+
+
+def test_probed_durations_count_up_to_the_seconds_that_are_separated():
+    ten_hours = seconds(None, probed=[36_000.0])
+    assert choice.by_amount(Options(), ten_hours) == Choice("ray", "10 h 0 min of audio, local below 60 min")
+    assert choice.by_amount(Options(duration_s=60.0), ten_hours).name == "local"
+    assert choice.by_amount(Options(offset_s=35_990.0), ten_hours) == Choice("local", "10 s of audio, Ray from 60 min on")
+    assert choice.by_amount(Options(), seconds(*[None] * 400, probed=[1.0] * 400)).name == "local"
 
 
 def test_an_unknown_duration_counts_no_more_than_is_separated_of_each_track():
@@ -80,7 +91,7 @@ def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):
         assert told.exit_code == 0, told.output
         return told.stdout
 
-    assert "engine: local, in this process (about 4 min of audio, less than 60 min)" in planned()
+    assert "engine: local, in this process (about 4 min of audio, Ray from 60 min on)" in planned()
     assert "engine: ray (--engine ray)" in planned("--engine", "ray")
     assert json.loads(planned("--json"))["engine"]["name"] == "local"
 
@@ -90,7 +101,8 @@ def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):
 )
 def test_gpus_that_cuda_hides_do_not_count(visible, count, monkeypatch, tmp_path):
     for number in range(4):
-        (tmp_path / str(number)).mkdir()
+        (tmp_path / f"nvidia{number}").touch()
+    (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:

@@ -178,7 +178,7 @@ def test_of_many_failures_the_first_are_told_and_the_rest_only_counted(caplog):
     lines, standing = Lines(progress=False), Progress().standing
     for number in range(display.FAILED_SHOWN + 30):
         error = "Traceback\n  File x\nKeyError: 'planted'\n"
-        lines.failed(standing, {"id": f"t{number}", "uri": None, "error_class": "bug", "error": error})
+        lines.failed(standing, {"id": f"t{number}", "uri": None, "offset_s": None, "error_class": "bug", "error": error})
     assert caplog.messages[0] == "failed: t0: bug: KeyError: 'planted'"
     assert caplog.messages[display.FAILED_SHOWN :] == ["further failed tracks are only counted"]
 
