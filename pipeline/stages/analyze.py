@@ -38,7 +38,7 @@ class Analyze:
         prepare_torch()
         os.nice(niceness)
         storage.use(work.storage)
-        audio.start()  # the decoder's process inherits the niceness
+        audio.start()  # its process inherits the niceness, if none waits already
         self.work = work
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
