@@ -208,7 +208,7 @@ def test_status_writes_nothing(ran):
 
 def test_on_the_command_line_in_words_and_as_json(ran):
     told = call("status", ran)
-    assert (told.exit_code, told.output.splitlines()[1]) == (0, "done     2 tracks, 1.0 s of audio")
+    assert (told.exit_code, told.output.splitlines()[1]) == (0, "done     2 tracks, 0.4 s of audio")
     assert json.loads(call("status", ran, "--json").stdout)["failed"] == {"not_found": 1}
 
 
