@@ -20,11 +20,11 @@ EQUAL = ("id", "uri", "audio_s", "parts", "attempts", "source_bytes", "source_et
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
-    """A folder of tones, one of them of two parts."""
+    """A folder of tones, one of them of five parts."""
     folder = tmp_path_factory.mktemp("catalog")
     for number in range(TRACKS - 1):
         write_tone(folder / f"{number:02d}.wav", 200 + 37 * number, seconds=2 + number % 3)
-    write_tone(folder / "long.wav", 333, seconds=55)
+    write_tone(folder / "long.wav", 333, seconds=120)  # the last, so that a kill finds it unfinished
     return str(folder)
 
 
