@@ -1,4 +1,4 @@
-"""What tests share: tiny models made of the golden checkpoints, the local engine, one Ray, one S3 server."""
+"""Fixtures that tests share: tiny models made of the golden checkpoints, the local engine, one Ray, one S3 server."""
 
 from __future__ import annotations
 

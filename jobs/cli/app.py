@@ -16,8 +16,6 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
 
-AUDIO = (".mp3", ".wav", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma", ".aif", ".aiff")  # most of what people type
-
 
 class Commands(TyperGroup):
     """The commands; a song or `separate` in place of a command is answered with the command to type."""
@@ -29,9 +27,12 @@ class Commands(TyperGroup):
             UsageError: There is no such command.
         """
         name, *others = args
-        is_source = name.lower().endswith(AUDIO) or "/" in name or os.path.exists(name)
-        is_command = name in self.commands or ctx.resilient_parsing  # which tab completion asks for
-        if not is_command and (is_source or name == "separate"):
+        if name in self.commands or ctx.resilient_parsing:  # which tab completion asks for
+            return super().resolve_command(ctx, args)
+        from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
+
+        is_source = name.lower().endswith(tuple(AUDIO_EXTENSIONS)) or "/" in name or os.path.exists(name)
+        if is_source or name == "separate":
             typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *others])
             ctx.fail(f"No such command {name!r}. To separate: {typed}")
         return super().resolve_command(ctx, args)

@@ -26,15 +26,8 @@ CPU_S = 60.0  # CPU time for one file, beyond the duration of the decoded audio
 START_S = 60.0  # wall-clock time for a child to start on a busy machine; 0.4 s on an idle one
 _LOOK_S = 0.5  # between two checks of a silent child
 _PROGRAM = "sep_batch.pipeline.audio.decoder_child"
-_ENVIRONMENT = (
-    "LD_",
-    "DYLD_",
-    "PYTHON",
-    "OPENBLAS_",
-    "LANG",
-    "LC_",
-    "VIRTUAL_ENV",
-)  # prefixes of the variables that a child gets
+# prefixes of the variables that a child gets
+_ENVIRONMENT = ("LD_", "DYLD_", "PYTHON", "OPENBLAS_", "LANG", "LC_", "VIRTUAL_ENV")
 _F_SEAL_SHRINK = 0x0002
 _CLASSES = {kind.error_class: kind for kind in errors.TrackError.__subclasses__()}
 Read = Callable[[int, int], bytes]  # takes an offset and a number of bytes

@@ -30,8 +30,7 @@ def catalog(tmp_path_factory):
 
 def rows(out):
     """Return the columns of the index that no engine changes, with every stem's, by id."""
-    found = index.read(out).to_pylist()
-    return {row["id"]: [row["stems"], *(row[name] for name in EQUAL)] for row in found}
+    return {row["id"]: [row["stems"], *(row[name] for name in EQUAL)] for row in index.read(out).to_pylist()}
 
 
 @pytest.fixture

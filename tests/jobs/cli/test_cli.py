@@ -326,12 +326,15 @@ def check_shared_filesystem(catalog, tiny, tmp, local):
 def check_engine(catalog, tiny, tmp, local):
     summary = json.loads(run_with(catalog, tiny, tmp / "o", "--engine", "local", "--json").stdout.splitlines()[-1])
     assert summary["engine"] == "local"
-    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--gpus", 2)
-    assert (told.exit_code, "--engine local uses at most one GPU, but --gpus is 2; use --engine ray" in told.output) == (2, True)
-    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--address", "head:6379")
-    assert (told.exit_code, "--engine local: expected no cluster, but there is one at head:6379" in told.output) == (2, True)
-    told = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "spark")
-    assert (told.exit_code, "--engine spark: expected one of auto, local, ray" in told.output) == (2, True)
+    result = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--gpus", 2)
+    assert (result.exit_code, "--engine local uses at most one GPU, but --gpus is 2; use --engine ray" in result.output) == (
+        2,
+        True,
+    )
+    result = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "local", "--address", "head:6379")
+    assert (result.exit_code, "--engine local: expected no cluster, but there is one at head:6379" in result.output) == (2, True)
+    result = call("run", catalog, "-o", tmp / "p", "-p", tiny, "--engine", "spark")
+    assert (result.exit_code, "--engine spark: expected one of auto, local, ray" in result.output) == (2, True)
 
 
 def check_bad_rows(catalog, tiny, tmp, local):
@@ -590,18 +593,18 @@ def test_models_fetch_refuses_a_file_that_was_not_published(tmp_path, monkeypatc
 )
 def test_a_song_or_spleeters_command_is_answered_with_the_command_to_type(arguments, typed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    told = call(*arguments)
-    assert (told.exit_code, f"To separate: {typed} " in told.output) == (2, True)
+    result = call(*arguments)
+    assert (result.exit_code, f"To separate: {typed} " in result.output) == (2, True)
 
 
 @pytest.mark.parametrize(("name", "found"), [("vocals.wav", "found a name that ends in .wav"), ("songs.parquet", "found a file")])
 def test_an_out_that_is_no_folder_is_refused_in_one_line(name, found, catalog, tiny, local):
-    told = call("run", catalog, "-o", catalog.parent / name, "-p", tiny)
-    assert (told.exit_code, len(told.output.splitlines()), found in told.output) == (2, 1, True)
+    result = call("run", catalog, "-o", catalog.parent / name, "-p", tiny)
+    assert (result.exit_code, len(result.output.splitlines()), found in result.output) == (2, 1, True)
 
 
 def test_the_end_of_a_small_run_names_its_stems(catalog, tiny, tmp_path, local):
-    told = run_with(catalog, tiny, tmp_path / "o").stdout.splitlines()
-    named = [line.strip() for line in told if line.startswith("  ")]
+    lines = run_with(catalog, tiny, tmp_path / "o").stdout.splitlines()
+    named = [line.strip() for line in lines if line.startswith("  ")]
     assert sorted(named) == sorted(str(path) for path in (tmp_path / "o" / "stems").rglob("*.flac"))
-    assert not [line for line in told if "busy" in line]  # of a minute of audio no bottleneck is told
+    assert not [line for line in lines if "busy" in line]  # of a minute of audio no bottleneck is lines

@@ -87,9 +87,9 @@ def test_a_plan_says_which_engine_and_why(alone, tiny, tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "songs.parquet")
 
     def planned(*flags):
-        told = CliRunner().invoke(app, ["plan", str(tmp_path / "songs.parquet"), "-p", tiny, *flags])
-        assert told.exit_code == 0, told.output
-        return told.stdout
+        result = CliRunner().invoke(app, ["plan", str(tmp_path / "songs.parquet"), "-p", tiny, *flags])
+        assert result.exit_code == 0, result.output
+        return result.stdout
 
     assert "engine: local, in this process (about 4 min of audio, Ray from 60 min on)" in planned()
     assert "engine: ray (--engine ray)" in planned("--engine", "ray")

@@ -62,8 +62,8 @@ def test_both_kinds_are_counted_wherever_a_run_is_told_of(songs, tmp_path, tiny,
     assert rows["begun"]["error"].startswith("1.2 s of 3.0 s declared, 1 of 13 packets broken")
     assert (rows["begun"]["error_stage"], rows["begun"]["transient"], rows["begun"]["stems"]) == ("decode", False, None)
 
-    told = r"2 tracks, \d\.\d s of audio; 1 of them damaged: truncated or with skipped packets"
-    assert re.search(told, call("status", out).output)
+    counts = r"2 tracks, \d\.\d s of audio; 1 of them damaged: truncated or with skipped packets"
+    assert re.search(counts, call("status", out).output)
     assert json.loads(call("status", out, "--json").stdout)["ok_damaged"] == 1
     told = call("failures", out).output
     assert "damaged: less than half was decoded" in told
