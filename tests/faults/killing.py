@@ -134,7 +134,6 @@ def run_killed(
     kills: int,
     drawn: random.Random,
     log: Path,
-    environment: dict[str, str] | None = None,
 ) -> Killed:
     """Run a catalog to its end through so many kills.
 
@@ -144,11 +143,10 @@ def run_killed(
         kills: How many; at most three a run, and none in the last.
         drawn: What is killed, and when.
         log: Takes what the runs say.
-        environment: Environment variables of the runs; by default this process's.
     """
     killed = Killed()
     for number in range(MOST_RUNS):
-        with Victim(options, log, environment) as victim:
+        with Victim(options, log) as victim:
             for pending in _live(victim, str(options["out"]), tracks, drawn):
                 left = kills - len(killed.hits)
                 of_this_run = sum(hit.run == number for hit in killed.hits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -42,9 +43,18 @@ def undisturbed(catalog, tiny, tmp_path, local):
     return listing(out), rows(out)
 
 
-def killed_at(options, share, log):
+@pytest.fixture
+def environment(tmp_path):
+    """The environment of a user in whose folder modules have the names of ours."""
+    (tmp_path / "other").mkdir()
+    for name in ("model", "pipeline", "jobs"):
+        (tmp_path / "other" / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')\n")
+    return os.environ | {"PYTHONPATH": str(tmp_path / "other")}
+
+
+def killed_at(options, share, log, environment):
     """Begin a run, and kill it once this share of its tracks is done."""
-    with Victim(options, log) as victim:
+    with Victim(options, log, environment) as victim:
         while pending(options["out"], TRACKS) > (1 - share) * TRACKS:
             assert victim.popen.poll() is None, log.read_text()
             time.sleep(0.02)
@@ -53,8 +63,8 @@ def killed_at(options, share, log):
     assert 0 < pending(options["out"], TRACKS) < TRACKS
 
 
-def finished(options, log):
-    with Victim(options, log) as victim:
+def finished(options, log, environment):
+    with Victim(options, log, environment) as victim:
         assert victim.end() == 0, log.read_text()
     return json.loads(log.read_text().splitlines()[-1])
 
@@ -63,19 +73,19 @@ def finished(options, log):
     ("share", "begun", "resumed"),
     [
         (0.1, "local", "local"),
-        (0.5, "local", "ray"),
+        (0.1, "ray", "local"),
+        pytest.param(0.5, "local", "ray", marks=pytest.mark.slow),
         pytest.param(0.7, "local", "local", marks=pytest.mark.slow),
-        pytest.param(0.1, "ray", "local", marks=pytest.mark.slow),
         pytest.param(0.5, "ray", "ray", marks=pytest.mark.slow),
         pytest.param(0.7, "ray", "local", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_killed_under_one_engine_and_finished_under_another_leaves_what_an_undisturbed_one_leaves(
-    catalog, tiny, undisturbed, tmp_path, share, begun, resumed
+def test_a_run_killed_under_one_engine_and_finished_under_another_leaves_what_an_undisturbed_one_leaves_on_one_cpu(
+    catalog, tiny, undisturbed, environment, tmp_path, share, begun, resumed
 ):
-    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1}
-    killed_at(options | {"engine": begun}, share, tmp_path / "first.log")
-    summary = finished(options | {"engine": resumed}, tmp_path / "second.log")
+    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "cpus": 1}
+    killed_at(options | {"engine": begun}, share, tmp_path / "first.log", environment)
+    summary = finished(options | {"engine": resumed}, tmp_path / "second.log", environment)
     assert (summary["engine"], summary["failed"]) == (resumed, {})
     check(options["out"], undisturbed[0], TRACKS)
     assert rows(options["out"]) == undisturbed[1]

@@ -1,10 +1,9 @@
-"""Killed runs, run again, leave what an undisturbed run leaves: `make faults` for many, one with every test run."""
+"""Runs that are killed many times, and run again, leave what an undisturbed run leaves; test_engines.py has one kill each."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 from collections import Counter
 
@@ -73,26 +72,6 @@ def killed(out, catalog, model, undisturbed, tmp_path, *, kills, seed, **access)
     assert all(hit.pending for hit in done.hits)
     check(out, undisturbed)
     return done.hits
-
-
-def test_a_run_that_was_killed_leaves_what_an_undisturbed_one_leaves_on_one_cpu_and_beside_modules_of_our_names(
-    tiny, local, tmp_path
-):
-    for number in range(11):
-        write_tone(tmp_path / "in" / f"{number:02d}.wav", 200 + 37 * number, seconds=1 + number % 2)
-    write_tone(tmp_path / "in" / "long.wav", 333, seconds=80)  # 3 parts
-    catalog, alone = str(tmp_path / "in"), str(tmp_path / "undisturbed")
-    assert run_job(catalog, alone, model=tiny).ok == 12
-    (tmp_path / "other").mkdir()
-    for name in ("model", "pipeline", "jobs"):
-        (tmp_path / "other" / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "other")}
-    options = {"source": catalog, "out": str(tmp_path / "out"), "model": tiny, "flush_s": 0.1, "cpus": 1}
-    log = tmp_path / "runs.log"
-    done = run_killed(options, 12, kills=1, drawn=random.Random(5), log=log, environment=environment)
-    assert (len(done.codes), done.codes[-1]) == (2, 0), done.told
-    assert [hit.pending > 0 for hit in done.hits] == [True]
-    check(options["out"], listing(alone), 12)
 
 
 @pytest.mark.slow

@@ -142,11 +142,11 @@ def test_musdb_loads_train_and_test(inline_export, four, tmp_path):
     for split, number in told.excerpts.items():
         database = musdb.DB(root=str(tmp_path / "d"), is_wav=True, subsets=split)
         assert len(database) == number
-        for track in database:
-            assert track.rate == RATE_HZ
-            assert track.stems.shape == (5, 2 * RATE_HZ, 2)
-            sources = track.stems[1:].sum(axis=0)
-            assert np.abs(track.audio - sources).max() < 4 / 32768
+        track = database[0]  # each of its stems is a process of ffmpeg's and one of ffprobe's, at every access
+        stems = track.stems
+        assert track.rate == RATE_HZ
+        assert stems.shape == (5, 2 * RATE_HZ, 2)
+        assert np.abs(stems[0] - stems[1:].sum(axis=0)).max() < 4 / 32768
 
 
 def test_the_parquet_of_two_shards_has_one_schema(inline_export, out, tmp_path):
