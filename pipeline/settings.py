@@ -10,12 +10,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from sep_batch.model.spec import ModelSpec
+from sep_batch.pipeline import stem_paths
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
-from sep_batch.pipeline.stem_paths import DEFAULT_FILENAME
 
-_ADDED_LATER = ("sample_rate_hz", "mono", "downmix")  # settings that the first OUTs did not have
+_ADDED_LATER = ("sample_rate_hz", "mono", "downmix", "root")  # settings that the first OUTs did not have
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -30,7 +30,8 @@ class Settings(BaseModel):
     format: str = "flac"
     bit_depth: Literal["16", "24", "float"] = "16"
     bitrate: int | None = None
-    filename: str = DEFAULT_FILENAME
+    filename: str = stem_paths.DEFAULT_FILENAME
+    root: str | None = None  # of {reldir} in `filename`
     offset_s: float = 0.0
     duration_s: float | None = None
     precision: Precision = "float32"
@@ -66,6 +67,22 @@ class Settings(BaseModel):
     def form(self) -> codecs.Codec:
         """Sample format of stems between Separate and Write: the codec's, or floats where Write reshapes them."""
         return codecs.FLOAT if self.is_reshaped else self.codec
+
+    def stem_path(self, id: str, uri: str, stem: str, *, is_marked: bool = False) -> str:
+        """Return the path of a track's stem, relative to OUT.
+
+        Args:
+            id: Id of the track.
+            uri: URI of the track's source.
+            stem: Name of the stem.
+            is_marked: Without a mark, another track would have the same path.
+        """
+        mark = stem_paths.mark(id) if is_marked else ""
+        return stem_paths.render(self.filename, id, uri, stem, self.format, root=self.root, model=self.spec.name, mark=mark)
+
+    def first_stem_path(self, id: str, uri: str) -> str:
+        """Return the path of a track's first stem: two tracks share it if they share any."""
+        return self.stem_path(id, uri, self.stems[0])
 
     def canonical(self) -> dict[str, Any]:
         """Return the settings as plain JSON values; without unused settings that the first OUTs did not have."""

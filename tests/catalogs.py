@@ -37,7 +37,8 @@ def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: Any) -> Simple
 
 def stems_below(out: Path) -> dict[str, bytes]:
     """Return every stem below OUT with its bytes."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stems/**/*")) if path.is_file()}
+    files = {path.relative_to(out): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return {str(name): path.read_bytes() for name, path in files.items() if name.parts[0] not in ("_sep", "index.parquet")}
 
 
 def without_analysis(path):

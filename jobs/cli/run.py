@@ -110,15 +110,17 @@ def run(
         ),
     ] = "itu",
     filename: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--filename",
             "-f",
-            help="Template of the stems' paths below OUT/stems. Tokens: {id} {stem} {ext} {filename} {foldername} "
-            "{instrument} {codec} {shard}.",
+            help="Template of the stems' paths below OUT/stems, or in OUT itself if it begins with ./. Tokens: {id} {stem} {ext} "
+            "{filename} {foldername} {reldir} {model} {instrument} {codec} {shard}. Default: OUT's own; for a new OUT "
+            "./{stem}.{ext} for one song, ./{filename}/{stem}.{ext} with --out, ./{reldir}/{filename}/{stem}.{ext} for a folder, "
+            "{shard}/{id}/{stem}.{ext} for a manifest.",
             rich_help_panel=OUTPUT,
         ),
-    ] = "{shard}/{id}/{stem}.{ext}",
+    ] = None,
     stems: Annotated[
         str | None, typer.Option(help="Stems to write, as vocals,drums. Default: all of the model's.", rich_help_panel=OUTPUT)
     ] = None,

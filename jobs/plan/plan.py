@@ -89,7 +89,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
         before = outs.last_run(catalog.out)
     settings_before = before["settings"] or None
     model = prepare.obtain_model(run_options.model) if calibrate else prepare.model_at_hand(run_options.model, settings_before)
-    settings = prepare.settings_of(run_options, model)
+    settings = prepare.settings_of(run_options, model, catalog, before)
     with outs.errors():
         planned = _planned(catalog, settings, settings_before, run_options)
         planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)))
@@ -130,7 +130,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
 def _refused_tracks(plan: Plan, journal: JournalDatabase, settings: Settings) -> errors.RunError | None:
     try:
         prepare.refuse_ids_of_others(plan, journal)
-        prepare.displaced(plan, journal, settings)
+        prepare.paths(plan, journal, settings)
     except errors.RunError as refused:
         return refused
     return None

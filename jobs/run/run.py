@@ -76,11 +76,12 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
-    settings = prepare.settings_of(options, model)
-    prepare.refuse_collisions(tracks, settings)
+    with outs.errors():
+        before, settings = _settings(options, model, catalog)
     progress.wait_for("reading OUT's journal")
     with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
-        before = outs.last_run(out)
+        if outs.last_run(out) != before:  # another run has made or changed OUT in the meantime
+            before, settings = _settings(options, model, catalog)
         prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
         run = new_run(out)
         index.compact(out, run, check=held.check)
@@ -88,19 +89,17 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
         with database.opened(out) as journal:
             plan = make_plan(tracks, journal.database, settings.sha256, options.retry)
             prepare.refuse_ids_of_others(plan, journal)
-            displaced = prepare.displaced(plan, journal, settings)
+            paths = prepare.paths(plan, journal, settings)
             _open_out(out, run, settings, catalog.listed, options)
-            if catalog.listed.is_folder:
+            if catalog.listed.kind == "folder":
                 listed = catalog.listed
                 summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
-            redone = pa.chunked_array([*plan.column("id").chunks, pa.array(displaced, pa.string())])
+            redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
             is_withdrawn = plan.todo and withdraw(journal, redone, writer)
         if is_withdrawn:
             index.publish(out, run)
         bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
-        _count(plan, summary)
-        if expected := forecast.take(out, settings.sha256, plan.todo):
-            summary.forecast_s = expected.seconds
+        _count(plan, settings, summary)
         with _published(out, run, held):
             if plan.todo or bad_rows is not None:
                 summary.run = run
@@ -110,7 +109,8 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 chosen = chosen or _chosen(plan, options, progress)
                 summary.engine = chosen.name
                 requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
-                todo, left, work = plan.blocks(), plan.todo, _work(settings, summary, options, catalog.access, requirements)
+                work = _work(settings, summary, options, catalog.access, requirements, paths.marked)
+                todo, left = plan.blocks(), plan.todo
                 del catalog, tracks, plan  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
                 _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
             elif bad_rows is not None:
@@ -120,10 +120,20 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     return summary
 
 
-def _count(plan: Plan, summary: Summary) -> None:
-    """Count the tracks that are not tried."""
+def _settings(options: Options, model: prepare.Model, catalog: prepare.Catalog) -> tuple[dict[str, Any], Settings]:
+    """Return OUT's run.json and the settings of the run."""
+    before = outs.last_run(catalog.out)
+    settings = prepare.settings_of(options, model, catalog, before)
+    prepare.refuse_collisions(catalog.tracks, settings)
+    return before, settings
+
+
+def _count(plan: Plan, settings: Settings, summary: Summary) -> None:
+    """Count the tracks that are not tried, and take the forecast of the others."""
     summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
     summary.known_failed = plan.counts["known_failed"]
+    if expected := forecast.take(summary.out, settings.sha256, plan.todo):
+        summary.forecast_s = expected.seconds
 
 
 def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:
@@ -134,7 +144,12 @@ def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:
 
 
 def _work(
-    settings: Settings, summary: Summary, options: Options, access: storage.Options, machine: MachineRequirements
+    settings: Settings,
+    summary: Summary,
+    options: Options,
+    access: storage.Options,
+    machine: MachineRequirements,
+    marked: frozenset[str],
 ) -> RunContext:
     from sep_batch.pipeline.stages.context import RunContext
 
@@ -153,6 +168,7 @@ def _work(
         analysis=options.analysis,
         storage=access,
         machine=machine,
+        marked=marked,
     )
 
 

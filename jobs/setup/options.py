@@ -73,7 +73,7 @@ class Options:
         sample_rate_hz: Sample rate of the stems; None is the model's, or the one that the format takes instead.
         mono: Write the mean of both channels.
         downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
-        filename: Template of the stems' paths below OUT/stems.
+        filename: Template of the stems' paths; None is OUT's own, or for a new OUT one that fits the source.
         stems: Stems to write; None is all.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
@@ -117,7 +117,7 @@ class Options:
     sample_rate_hz: int | None = None
     mono: bool = False
     downmix: str = DEFAULT_DOWNMIX
-    filename: str = stem_paths.DEFAULT_FILENAME
+    filename: str | None = None
     stems: tuple[str, ...] | None = None
     limit: int | None = None
     offset_s: float = 0.0
@@ -186,7 +186,8 @@ def check(options: Options) -> None:
         UsageError: An option is invalid; names the flag, its value and the values that it takes.
     """
     MaxFailures.parse(options.max_failures)
-    stem_paths.check(options.filename)
+    if options.filename is not None:
+        stem_paths.check(options.filename)
     Patterns(options.include, options.exclude)
     for name, number in (
         ("--cpus", options.cpus),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from sep_batch.pipeline.manifest import formats
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
-from sep_batch.pipeline.out.taken_paths import taken
+from sep_batch.pipeline.out.taken_paths import marked, taken
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.storage import uris
@@ -89,7 +89,8 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
         target = uris.target(out or default_out(listed.uri))
     except errors.BadUri as error:
         raise errors.NotRunnableError(f"OUT {error}") from error
-    _refuse_sources_in_out(listed.tracks["uri"], target)
+    for folder in ("stems", "_sep"):
+        _refuse_sources_below(listed.tracks["uri"], f"{target}/{folder}")
     refuse_missing_packages(listed.tracks["uri"], target)
     return Catalog(listed, listed.tracks.slice(0, options.limit), target, access)
 
@@ -109,19 +110,16 @@ def _refuse_file(out: str) -> None:
         raise errors.UsageError(f"--out {uris.shown(out)}: expected a folder, found a file")
 
 
-def _refuse_sources_in_out(sources: pa.ChunkedArray, out: str) -> None:
-    """Refuse sources in the folders that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
+def _refuse_sources_below(sources: pa.ChunkedArray, folder: str) -> None:
+    """Refuse sources in a folder that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
 
     Raises:
         UsageError: There is such a source; names the first.
     """
-    for folder in ("stems", "_sep"):
-        at = pc.index(pc.starts_with(sources, f"{out}/{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
-        if at >= 0:
-            raise errors.UsageError(
-                f"--out {uris.shown(out)}: the source {uris.shown(sources[at].as_py())} lies in its folder {folder}/, "
-                "where runs write; use another --out"
-            )
+    at = pc.index(pc.starts_with(sources, f"{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
+    if at >= 0:
+        source = uris.shown(sources[at].as_py())
+        raise errors.UsageError(f"--out: the source {source} lies in {uris.shown(folder)}, where runs write; use another --out")
 
 
 def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
@@ -181,16 +179,25 @@ def model_at_hand(name: str, before: dict[str, Any] | None) -> Model:
     return obtain_model(name)
 
 
-def settings_of(options: Options, model: Model) -> Settings:
+def settings_of(options: Options, model: Model, catalog: Catalog, before: Mapping[str, Any]) -> Settings:
     """Return the settings of a run.
 
+    Args:
+        options: Options of the run.
+        model: Its model.
+        catalog: Its tracks and OUT.
+        before: Content of OUT's run.json, as `outs.last_run` returns it: without `--filename`, OUT keeps its template.
+
     Raises:
-        UsageError: The model has no such stem.
+        UsageError: The model has no such stem, or the template needs another OUT.
     """
     spec = model.spec
     if unknown := set(options.stems or ()) - set(spec.stems):
         raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
     lossy = codecs.is_lossy(options.format)
+    filename, root = _layout(options, catalog, before["settings"], spec.stems)
+    if filename.startswith(stem_paths.IN_OUT):
+        _refuse_sources_below(catalog.listed.tracks["uri"], catalog.out)
     return Settings.load(
         {
             "weights_sha256": model.weights_sha256,
@@ -203,11 +210,47 @@ def settings_of(options: Options, model: Model) -> Settings:
             "mono": options.mono,
             "downmix": options.downmix,
             "precision": options.precision,
-            "filename": options.filename,
+            "filename": filename,
+            "root": root,
             "offset_s": options.offset_s,
             "duration_s": options.duration_s,
         }
     )
+
+
+def _layout(options: Options, catalog: Catalog, before: Mapping[str, Any], stems: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the template of the stems' paths, and the root of its `{reldir}`.
+
+    Raises:
+        UsageError: The paths of `--filename` lie in OUT itself, and could later be taken for sources.
+    """
+    out, listed = catalog.out, catalog.listed
+    if options.filename is None and before:
+        return before.get("filename", stem_paths.DEFAULT_FILENAME), before.get("root")
+    template = options.filename or _default_filename(listed, out)
+    if template.startswith(stem_paths.IN_OUT) and not stem_paths.is_recognizable(template, out, stems):
+        if options.filename is not None:
+            raise errors.UsageError(
+                f"--filename {uris.printable(template)}: the paths lie in OUT itself, so expected an OUT whose name ends in "
+                f"{stem_paths.OUT_SUFFIX}, found {uris.shown(out)}; use such a name, or leave out ./"
+            )
+        template = stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
+    if "{reldir}" not in template:
+        return template, None
+    root = listed.uri if listed.kind == "folder" else options.input_root or uris.parent(listed.uri)
+    return template, before.get("root") or uris.absolute(root).rstrip("/")
+
+
+def _default_filename(listed: manifest.Manifest, out: str) -> str:
+    """Return the template of a new OUT: a person finds the stems of a song or folder by their names."""
+    if listed.kind == "manifest":
+        return stem_paths.DEFAULT_FILENAME
+    sources = listed.tracks["uri"]
+    if pc.any(pc.starts_with(sources, f"{out}/")).as_py():  # stems in OUT itself would lie among the sources
+        return stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
+    if listed.kind == "folder":
+        return stem_paths.TREE
+    return stem_paths.ONE_SONG if out == default_out(listed.uri) else stem_paths.SONGS
 
 
 @dataclass(frozen=True)
@@ -225,12 +268,14 @@ class _Pairs:
 
 
 def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
-    """Refuse tracks whose stems would have the same path.
+    """Refuse tracks whose stems would have the same path, unless the template marks them.
 
     Raises:
         UsageError: There are such tracks; names the first pairs.
     """
-    stem_paths.refuse_collisions(settings.filename, _Pairs(tracks), settings.stems, settings.format)
+    if settings.filename in stem_paths.NAMED:
+        return
+    stem_paths.refuse_collisions(settings.filename, settings.first_stem_path, _Pairs(tracks))
 
 
 def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
@@ -249,13 +294,27 @@ def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
             )
 
 
-def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[str]:
-    """Return the ids of tracks whose stems the run overwrites without separating them; their sources are gone.
+@dataclass(frozen=True)
+class Paths:
+    """Tracks whose stems' paths need care.
+
+    Attributes:
+        marked: Ids of the tracks whose paths have a mark, because other tracks have the paths without it.
+        displaced: Ids of tracks whose stems the run overwrites without separating them; their sources are gone.
+    """
+
+    marked: frozenset[str]
+    displaced: list[str]
+
+
+def paths(plan: Plan, journal: JournalDatabase, settings: Settings) -> Paths:
+    """Return the tracks whose stems' paths need care.
 
     Raises:
         UsageError: The source of such a track is still there, and its stems would be lost.
     """
-    displaced_tracks = taken(plan, journal, settings)
+    with_mark = marked(plan, journal, settings)
+    displaced_tracks = taken(plan, journal, settings, with_mark)
     for other, is_there in zip(
         displaced_tracks, in_threads(_is_there, (other.other_uri for other in displaced_tracks)), strict=True
     ):
@@ -265,7 +324,7 @@ def displaced(plan: Plan, journal: JournalDatabase, settings: Settings) -> list[
                 f"which OUT holds as a stem of another track, {other.other_id} ({uris.shown(other.other_uri)}); "
                 "use a template with {id}, or another --out"
             )
-    return [other.other_id for other in displaced_tracks]
+    return Paths(with_mark, [other.other_id for other in displaced_tracks])
 
 
 def _is_there(uri: str) -> bool:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sep_batch.pipeline import errors, stem_paths
 from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.manifest.bad_rows import BadRows
 
 _STRICT = ConfigDict(strict=True, extra="allow")  # later versions may add fields
+
+
+def _checked(template: str) -> str:
+    try:
+        stem_paths.check(template)
+    except errors.UsageError as error:
+        raise ValueError(str(error)) from error
+    return template
 
 
 class _Settings(BaseModel):
@@ -18,6 +27,8 @@ class _Settings(BaseModel):
     spec: dict[str, Any] = {}
     stems: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]] = []
     format: str | None = None
+    filename: Annotated[str, AfterValidator(_checked)] = stem_paths.DEFAULT_FILENAME
+    root: str | None = None
     offset_s: float = 0.0
     duration_s: float | None = None
     mono: bool = False

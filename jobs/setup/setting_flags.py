@@ -13,6 +13,7 @@ from sep_batch.pipeline.storage.uris import printable
 MODEL = "--model"
 VALUE_CHARS = 80
 _SHA256, _SPEC, _SPEC_NAME = "weights_sha256", "spec", "spec.name"
+_LAYOUT = ("filename", "root")  # OUT keeps its own without a flag
 _SHA256_CHARS = 12  # of a digest, in a message
 _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()} | {"bitrate": DEFAULT_BITRATE}
 
@@ -25,6 +26,8 @@ def flag_of(setting: str) -> str:
     """
     if setting in (_SHA256, _SPEC_NAME):
         return MODEL
+    if setting in _LAYOUT:
+        return "--filename"
     if setting.startswith(f"{_SPEC}."):
         return f"{MODEL} ({setting.removeprefix(f'{_SPEC}.')})"
     if setting not in Settings.model_fields:
@@ -40,9 +43,9 @@ def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
     Args:
         differing: As `Settings.differences` returns it.
     """
-    left_out: set[str] = set()
+    left_out = {"root"}  # it is the template's
     if _SPEC_NAME in differing:
-        left_out = {_SHA256, *(name for name in differing if name.startswith(f"{_SPEC}.") and name != _SPEC_NAME)}
+        left_out |= {_SHA256, *(name for name in differing if name.startswith(f"{_SPEC}.") and name != _SPEC_NAME)}
     if "stems" in differing and differing["stems"] == differing.get("spec.stems"):
         left_out.add("stems")
     names = sorted(differing.keys() - left_out, key=lambda name: (not flag_of(name).startswith(MODEL), name))
@@ -50,7 +53,7 @@ def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def words(run_json: Mapping[str, Any]) -> list[str]:
-    """Return the flags that give a run the settings of OUT, without flags whose value is the default.
+    """Return the flags that give a run the settings of OUT, without flags whose value is the default, or is kept by OUT.
 
     Args:
         run_json: Content of the last run's run.json, as `outs.last_run` returns it.
@@ -59,7 +62,7 @@ def words(run_json: Mapping[str, Any]) -> list[str]:
     flags: list[str] = []
     for name in Settings.model_fields:
         value = settings.get(name, _DEFAULTS[name])
-        if name == _SHA256:
+        if name in (_SHA256, *_LAYOUT):
             continue
         if name == _SPEC:
             spec = value if isinstance(value, dict) else {}

@@ -33,6 +33,9 @@ BROKEN = ("missing", "size", "bytes", "decode")  # kinds for which a repair has 
 ROWS = 10_000  # rows of the listing that are Python objects at a time
 
 _LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.timestamp("us", tz="UTC"))])
+# Where stems lie in OUT itself, other files may lie beside them: there a stem is known by the name that others have.
+_STEM_NAMES = """CREATE TABLE stem_names AS SELECT DISTINCT unmarked(s.uri) AS name FROM (SELECT unnest(stems) AS s FROM rows)
+    WHERE NOT starts_with(s.uri, 'stems/')"""
 _TABLES = (
     "SET memory_limit = '1GB'",  # queries that need more spill to disk
     "SET threads = 4",  # each needs a share of this memory
@@ -40,6 +43,8 @@ _TABLES = (
     """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec, s.sample_rate_hz
         FROM (SELECT id, audio_s, unnest(stems) AS s FROM newest WHERE status = 'ok')""",
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
+    "CREATE MACRO unmarked(uri) AS regexp_replace(parse_filename(uri), '-[0-9a-f]{8}([.][^.]*)$', '\\1')",
+    _STEM_NAMES,
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
 )
 # Stems that a run is about to overwrite are no orphans either: earlier rows of their tracks name them.
@@ -67,7 +72,8 @@ _STORAGE_CHECKS = (
         FROM wanted GROUP BY uri HAVING min(id) <> max(id)""",
     """INSERT INTO findings
         SELECT 'orphan', NULL, uri, format('{} bytes', bytes) || coalesce(strftime(modified, ', of %Y-%m-%d %H:%M UTC'), '')
-        FROM listed ANTI JOIN named USING (uri) WHERE starts_with(uri, 'stems/') AND NOT is_temporary(uri)""",
+        FROM listed ANTI JOIN named USING (uri) WHERE NOT is_temporary(uri)
+        AND (starts_with(uri, 'stems/') OR NOT starts_with(uri, '_sep/') AND unmarked(uri) IN (FROM stem_names))""",
     """INSERT INTO findings SELECT 'leftover', NULL, uri, format('{} bytes', bytes)
         FROM listed WHERE starts_with(uri, '_sep/parts/') OR starts_with(uri, '_sep/plan/') OR is_temporary(uri)""",
 )
@@ -78,8 +84,8 @@ def collect(journal: JournalDatabase, out: str) -> None:
 
     Args:
         journal: OUT's journal. Its database gets further tables: `wanted`, the stems of ok tracks; `listed`, the objects in
-            storage; `named`, all stems that a newest row or the index names, or that are about to be overwritten; and the view
-            `published`, the index.
+            storage; `stem_names`, the names of stems that lie in OUT itself; `named`, all stems that a newest row or the index
+            names, or that are about to be overwritten; and the view `published`, the index.
         out: OUT.
     """
     sql = journal.database.execute
@@ -88,7 +94,8 @@ def collect(journal: JournalDatabase, out: str) -> None:
     for uri, why in journal.unreadable.items():
         _add(journal, "journal", uri[len(out) + 1 :], why)
     _compare_index(journal, out)
-    for table in _listed(out):
+    stems_in_out = sql("SELECT count(*) FROM stem_names").fetchall()[0][0]
+    for table in _listed([out] if stems_in_out else [f"{out}/stems", f"{out}/_sep"], out):
         journal.database.register("few", table)
         sql("INSERT INTO listed FROM few")
     sql(_NAMED)
@@ -100,9 +107,9 @@ def _add(journal: JournalDatabase, kind: str, uri: str, description: str) -> Non
     journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, description))
 
 
-def _listed(out: str) -> Iterator[pa.Table]:
-    """Yield the objects below `stems` and `_sep` of OUT, `ROWS` at a time."""
-    infos = (info for folder in ("stems", "_sep") for info in storage.find(f"{out}/{folder}"))
+def _listed(folders: list[str], out: str) -> Iterator[pa.Table]:
+    """Yield the objects below folders of OUT, `ROWS` at a time."""
+    infos = (info for folder in folders for info in storage.find(folder))
     rows = ((info.uri[len(out) + 1 :], info.bytes, info.modified) for info in infos)
     while chunk := list(islice(rows, ROWS)):
         columns = zip(zip(*chunk, strict=True), _LISTED.types, strict=True)

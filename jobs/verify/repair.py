@@ -42,7 +42,7 @@ _DELETED = """
 _TAKEN_BACK = "SELECT * EXCLUDE (_sep_file, _sep_place) FROM whole_published SEMI JOIN lost USING (id)"
 _REMOVABLE = """
     SELECT uri FROM findings JOIN listed USING (uri) WHERE kind IN ('orphan', 'leftover') AND modified < now() - $age
-    AND (starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
+    AND (kind = 'orphan' OR starts_with(uri, 'stems/') OR starts_with(uri, '_sep/parts/')) ORDER BY uri"""
 
 
 def mend(journal: JournalDatabase, out: str, held: lease.Lease, *, remove: bool) -> dict[str, int]:

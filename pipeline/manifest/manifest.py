@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class Manifest:
             are bad and become tracks that fail.
         warnings: Warnings, a line each.
         read_with: Arguments of `read`, so that it can be read again.
-        is_folder: True if it is the listing of the audio in a folder or prefix.
+        kind: `folder` if it is the listing of the audio in a folder or prefix, `song` if it is one audio file.
         unread: Folders below it that could not be read.
     """
 
@@ -45,7 +46,7 @@ class Manifest:
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
     read_with: Mapping[str, str | bool | list[str] | None] = dataclasses.field(default_factory=dict)
-    is_folder: bool = False
+    kind: Literal["manifest", "folder", "song"] = "manifest"
     unread: tuple[str, ...] = ()
 
 
@@ -134,7 +135,8 @@ def _read(uri: str, how: _How) -> Manifest:
             return how.check(parsed, uri, uris.parent(uri), sha256)
     elif extension(uri) in AUDIO_EXTENSIONS and storage.exists(uri):
         how.patterns.refuse(f"{uris.shown(uri)} is one audio file")
-        return how.check_files(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri))
+        listed = how.check_files(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri))
+        return dataclasses.replace(listed, kind="song")
     if storage.is_folder(uri):
         return _read_folder(uri, how)
     if not storage.exists(uri):
@@ -159,7 +161,7 @@ def _read_folder(uri: str, how: _How) -> Manifest:
     if table.num_rows:
         listed = how.check_files(table, uri, uri)
         warnings = (*listed.warnings, *files.warnings(), *how.patterns.unmatched())
-        return dataclasses.replace(listed, warnings=warnings, is_folder=True, unread=tuple(files.unread))
+        return dataclasses.replace(listed, warnings=warnings, kind="folder", unread=tuple(files.unread))
     if not files.manifests:
         raise errors.ManifestError(files.nothing())
     how.patterns.refuse(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from sep_batch.pipeline import errors, stem_paths, storage
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
@@ -42,6 +42,7 @@ class RunContext:
         analysis: Stems are analyzed: levels, active regions, width.
         storage: Options of the storage clients; they may hold secrets, so they are never shown.
         machine: Requirements of the machines of the stages.
+        marked: Ids of the tracks whose stems' paths have a mark, because other tracks have the paths without it.
         has_ended: Where the stages share the driver's process: tells a stage that its flow has ended, or that it was over the
             time limit, so that what it still yields is dropped. None where each stage has a process of its own.
     """
@@ -57,6 +58,7 @@ class RunContext:
     analysis: bool = True
     storage: Options = field(default_factory=dict, repr=False)
     machine: MachineRequirements = field(default_factory=MachineRequirements)
+    marked: frozenset[str] = frozenset()
     has_ended: Callable[[], bool] | None = None
 
     @property
@@ -79,8 +81,8 @@ class RunContext:
 
     def stem_uri(self, row: pa.Table, stem: str) -> str:
         """Return the URI of a track's stem, relative to OUT."""
-        path = stem_paths.render(self.settings.filename, value(row, "id"), value(row, "uri"), stem, self.settings.format)
-        return f"stems/{path}"
+        id = value(row, "id")
+        return self.settings.stem_path(id, value(row, "uri"), stem, is_marked=id in self.marked)
 
     def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
         """Return one stem's entry in a track's row, from the measurements of `Stems`."""

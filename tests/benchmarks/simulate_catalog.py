@@ -37,7 +37,7 @@ from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.run.run import _open_out as open_out
 from sep_batch.jobs.run.run import run_job
-from sep_batch.jobs.setup import prepare
+from sep_batch.jobs.setup import outs, prepare
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.status.status import run_status
 from sep_batch.model.spec import PRESETS
@@ -48,6 +48,7 @@ from sep_batch.pipeline.out import compaction, database, index, layout
 from sep_batch.pipeline.out.journal import FLUSH_ROWS, Journal, new_run
 from sep_batch.pipeline.out.plan import PLAN_BLOCK_ROWS, _even, blocks_per_file, make_plan, read_plan, write_plan
 from sep_batch.pipeline.rows import EXTRA, RESULT, STEM, TRACK, WRITTEN
+from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
@@ -355,7 +356,7 @@ def first_row(_source: str, out: str) -> dict[str, object]:
     wanted = Options(gpus=0)
     folder = f"{out}/_sep/plan/000000-0000"
     files = [found.uri for found in storage.find(folder)]
-    settings = prepare.settings_of(wanted, prepare.Model(PRESETS[MODEL], "f" * 64, "."))
+    settings = Settings(weights_sha256="f" * 64, spec=PRESETS[MODEL], stems=PRESETS[MODEL].stems)
     work = RunContext(settings, out, "000000-0000", folder, folder)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     for stage in ("Analyze", "Separate", "Write"):
@@ -386,8 +387,9 @@ def resident_mib() -> int:
 def fill(source: str, out: str) -> dict[str, object]:
     """Make an OUT whose journal has a row of every track, as a run would have left it, but without its driver."""
     with faked() as stages:
-        settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL))
-        listed = manifest.read(source)
+        catalog = prepare.read_catalog(source, out, Options())
+        settings = prepare.settings_of(Options(), prepare.obtain_model(MODEL), catalog, outs.last_run(out))
+        listed = catalog.listed
         name, tracks = new_run(out), listed.tracks
         open_out(out, name, settings, listed, Options(model=MODEL))
         work = RunContext(settings, out, name, layout.parts_folder(out, name), layout.parts_folder(out, name))

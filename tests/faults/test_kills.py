@@ -34,9 +34,9 @@ def catalog(tmp_path_factory):
 
 def listing(out):
     """Return every stem below OUT with its sha256."""
-    return {
-        found.uri.removeprefix(out): hashlib.sha256(storage.read(found.uri)).hexdigest() for found in storage.find(f"{out}/stems")
-    }
+    files = {file.uri.removeprefix(f"{out}/"): file for file in storage.find(out)}
+    stems = [name for name in files if not name.startswith(("_sep/", "index.parquet"))]
+    return {name: hashlib.sha256(storage.read(files[name].uri)).hexdigest() for name in stems}
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def place(cloud, tmp_path):
 
 def hashes(out):
     """Return the sha256 of every stem, by its name below OUT."""
-    found = storage.find(f"{out}/stems")
+    found = [info for info in storage.find(out) if not info.uri.removeprefix(f"{out}/").startswith(("_sep/", "index.parquet"))]
     return {info.uri.removeprefix(out): hashlib.sha256(storage.read(info.uri)).hexdigest() for info in found}
 
 

@@ -10,7 +10,11 @@ ID, URI = "song-1", "/music/The Album/01 - Song.flac"
 
 
 def rendered(template, *, id=ID, uri=URI, stem="vocals", ext="wav"):
-    return stem_paths.render(template, id, uri, stem, ext)
+    return stem_paths.render(template, id, uri, stem, ext).removeprefix("stems/")
+
+
+def path_of(template):
+    return lambda track, uri: rendered(template, id=track, uri=uri)
 
 
 def test_the_default_spreads_tracks_over_256_folders():
@@ -103,8 +107,8 @@ def test_a_template_that_is_none_is_refused_with_the_reason(template, problem):
 
 def test_tracks_that_would_share_a_path_are_refused_by_name():
     tracks = [("1", "/a/mix.wav"), ("2", "/b/mix.wav"), ("3", "/b/other.wav")]
-    with pytest.raises(errors.UsageError, match="/a/mix.wav and /b/mix.wav both give mix/vocals.flac; add {id}"):
-        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
+    with pytest.raises(errors.UsageError, match="/a/mix.wav and /b/mix.wav both give mix/vocals.wav; add {id}"):
+        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", path_of("{filename}/{stem}.{ext}"), tracks)
 
 
 @pytest.mark.parametrize(
@@ -113,23 +117,75 @@ def test_tracks_that_would_share_a_path_are_refused_by_name():
 def test_an_id_beside_another_name_in_one_component_does_not_keep_tracks_apart(template):
     tracks = [("aa", "/a/a.wav"), ("a", "/aa/aa.wav")]
     with pytest.raises(errors.UsageError, match="both give aaa"):
-        stem_paths.refuse_collisions(template, tracks, ("vocals",), "flac")
+        stem_paths.refuse_collisions(template, path_of(template), tracks)
 
 
 @pytest.mark.parametrize("uris", [("/a/Mix.wav", "/b/mix.wav"), ("/a/mix.wav", "/a/mix.flac"), ("/a/mix.wav", "/a/mix.wav")])
 def test_paths_that_differ_in_case_or_come_of_one_file_are_shared_too(uris):
     with pytest.raises(errors.UsageError, match="add {id}"):
-        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", list(zip("12", uris, strict=True)), ("vocals",), "flac")
+        stem_paths.refuse_collisions(
+            "{filename}/{stem}.{ext}", path_of("{filename}/{stem}.{ext}"), list(zip("12", uris, strict=True))
+        )
 
 
 def test_of_many_shared_paths_a_few_are_shown_and_all_are_counted():
     tracks = [(str(n), f"/{n}/mix.wav") for n in range(21)]
     with pytest.raises(errors.UsageError, match="and 15 more"):
-        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", tracks, ("vocals",), "flac")
+        stem_paths.refuse_collisions("{filename}/{stem}.{ext}", path_of("{filename}/{stem}.{ext}"), tracks)
 
 
 @pytest.mark.parametrize("template", ["{foldername}/{filename}/{stem}.{ext}", "{id}/{stem}.{ext}", stem_paths.DEFAULT_FILENAME])
 def test_tracks_that_share_no_path_are_accepted(template):
     tracks = [("1", "/a/mix.wav"), ("2", "/b/mix.wav")]
-    assert stem_paths.refuse_collisions(template, tracks, ("vocals",), "flac") is None
+    assert stem_paths.refuse_collisions(template, path_of(template), tracks) is None
     assert len({rendered(template, id=id, uri=uri) for id, uri in tracks}) == 2
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("/music/disc 1/02 song.flac", "disc 1/02 song/vocals.flac"),
+        ("/music/song.mp3", "song/vocals.flac"),
+        ("/music/a/b/.hidden/x.mp3", "a/b/_hidden/x/vocals.flac"),
+        ("/music2/song.mp3", "music2/song/vocals.flac"),  # outside
+        ("s3://bucket/a/song.mp3", "a/song/vocals.flac"),
+        ("/music/_sep/x.mp3", "__sep/x/vocals.flac"),
+        ("/music/_SEP.mp3", "__SEP/vocals.flac"),
+        ("/music/index.parquet.mp3", "_index.parquet/vocals.flac"),
+    ],
+)
+def test_a_tree_is_kept_below_its_root_and_never_reaches_files_of_our_own(uri, path):
+    assert stem_paths.render(stem_paths.TREE, "1", uri, "vocals", "flac", root="/music") == path
+    below = stem_paths.render(stem_paths.TREE.removeprefix("./"), "1", uri, "vocals", "flac", root="/music")
+    assert below.removeprefix("stems/") == path.replace("__", "_").replace("_index", "index")
+
+
+def test_a_template_lies_below_stems_or_with_a_dot_in_out_itself():
+    assert stem_paths.render("{model}/{stem}.{ext}", "1", URI, "vocals", "flac", model="spleeter:2stems") == (
+        "stems/spleeter-2stems/vocals.flac"
+    )
+    assert stem_paths.render(stem_paths.ONE_SONG, "1", URI, "vocals", "flac") == "vocals.flac"
+
+
+@pytest.mark.parametrize(
+    ("template", "path"), [(stem_paths.ONE_SONG, "vocals-6b86b273.flac"), (stem_paths.SONGS, "01 - Song-6b86b273/vocals.flac")]
+)
+def test_a_mark_stands_where_a_person_sees_it(template, path):
+    assert stem_paths.render(template, "1", URI, "vocals", "flac", mark=stem_paths.mark("1")) == path
+
+
+@pytest.mark.parametrize(
+    ("template", "out", "stems", "is_recognizable"),
+    [
+        (stem_paths.TREE, "/a/album.stems", ("voice", "rest"), True),
+        (stem_paths.TREE, "/a/out", ("vocals", "drums"), True),
+        (stem_paths.TREE, "/a/out", ("voice", "rest"), False),
+        ("./{filename}-{stem}.{ext}", "/a/out", ("vocals", "drums"), False),
+    ],
+)
+def test_stems_in_out_itself_can_be_told_from_sources_by_their_names(template, out, stems, is_recognizable):
+    assert stem_paths.is_recognizable(template, out, stems) == is_recognizable
+    if is_recognizable and not out.endswith(".stems"):
+        assert all(
+            stem_paths.may_be_stem(stem_paths.render(template, "1", URI, stem, "flac").rpartition("/")[2]) for stem in stems
+        )

@@ -27,7 +27,7 @@ from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.export import journal as export_journal
 from sep_batch.pipeline.export.cutting import cuts
 from sep_batch.pipeline.export.shards import SHARD
-from sep_batch.pipeline.out import lease
+from sep_batch.pipeline.out import index, lease
 
 PATTERNS = {"a.1": "xxxx....xx", "b": "....xxxx", "c": "xxx", "d": "........", "e": "x.x.x.x.x", "f": "xxxxxx"}
 ARTISTS = {"a.1": "Björk", "b": "Björk", "c": "Can", "d": None, "e": None, "f": ""}
@@ -257,8 +257,9 @@ def test_what_a_run_wrote_as_one_channel_at_another_rate_stays_so(local, inline_
     told = exported(str(tmp_path / "out"), tmp_path / "d", excerpt=None)
     found = {known["id"]: files["vocals"] for _, known, files in read(tmp_path / "d")}
     assert (len(found), told.failed) == (2, {})
+    stems = {row["id"]: row["stems"][0]["uri"] for row in index.read(str(tmp_path / "out")).to_pylist()}
     for name, content in found.items():
-        stem = next(tmp_path.glob(f"out/stems/**/{name}/vocals.flac"))
+        stem = tmp_path / "out" / stems[name]
         ours, theirs = (decoded(each, rate_hz=16_000) for each in (content, stem.read_bytes()))
         assert (ours.rate_hz, ours.channels, ours.wave.shape) == (16_000, 1, theirs.wave.shape)
         assert np.array_equal(ours.wave, theirs.wave)

@@ -37,7 +37,6 @@ def test_through_ray_it_is_the_same_and_a_missing_stem_fails_its_track_alone(one
     partly = run_export(out, str(tmp_path / "partly"), **OPTIONS)
     gone.write_bytes(content)
     assert (partly.exit_code, dict(partly.failed)) == (3, {"not_found": 1})
-    assert 0 < partly.written < partly.shards
     request.getfixturevalue("inline_export")
     plain = run_export(out, str(tmp_path / "plain"), **OPTIONS)
     assert (plain.exit_code, plain.written) == (0, plain.shards)

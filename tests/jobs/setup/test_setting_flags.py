@@ -24,10 +24,6 @@ FLAGS = {  # of each setting: flags that change it, and the lines of the refusal
         ["--format", "mp3", "--bitrate", "192k"],
         ["--bitrate: OUT has 192000, this run has none", "--format: OUT has mp3, this run has flac"],
     ),
-    "filename": (
-        ["--filename", "it's {id}/{stem}.{ext}"],
-        ["--filename: OUT has it's {id}/{stem}.{ext}, this run has {shard}/{id}/{stem}.{ext}"],
-    ),
     "offset_s": (["--offset", "0.05"], ["--offset: OUT has 0.05, this run has 0"]),
     "duration_s": (["--duration", "5"], ["--duration: OUT has 5, this run has none"]),
     "precision": (["--precision", "bfloat16"], ["--precision: OUT has bfloat16, this run has float32"]),
@@ -36,6 +32,7 @@ FLAGS = {  # of each setting: flags that change it, and the lines of the refusal
     "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, this run has itu"]),
 }
 OF_MODEL = {"weights_sha256", "spec"}
+OF_LAYOUT = {"filename", "root"}
 
 
 def call(*arguments):
@@ -62,7 +59,7 @@ def refused(*arguments):
 def test_every_setting_has_a_flag_that_run_takes_and_a_case_here():
     taken = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}
     assert {setting_flags.flag_of(name) for name in {*Settings.model_fields} - {"spec"} | {"spec.name"}} <= taken
-    assert FLAGS.keys() | OF_MODEL == Settings.model_fields.keys()
+    assert FLAGS.keys() | OF_MODEL | OF_LAYOUT == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("setting", FLAGS)
@@ -75,6 +72,14 @@ def test_a_refusal_names_each_setting_that_differs_with_both_values_and_the_flag
     assert differing == lines
     again = call("run", catalog, *own)
     assert (again.exit_code, "nothing to do: 1 tracks, 1 done before" in again.output) == (0, True), again.output
+
+
+def test_the_paths_of_stems_are_kept_without_a_flag_and_others_are_refused(catalog, tiny, local):
+    assert call("run", catalog, "--model", tiny, "--filename", "{reldir}/{id}-{stem}.{ext}").exit_code == 0
+    assert "nothing to do: 1 tracks, 1 done before" in call("run", catalog, "--model", tiny).output
+    differing, own = refused(catalog, "--model", tiny, "--filename", "{id}-{stem}.{ext}")
+    assert differing == ["--filename: OUT has {reldir}/{id}-{stem}.{ext}, this run has {id}-{stem}.{ext}"]
+    assert "nothing to do: 1 tracks, 1 done before" in call("run", catalog, *own).output
 
 
 def test_other_models_are_told_by_their_names_and_not_by_all_they_hold(catalog, tiny_models, local):

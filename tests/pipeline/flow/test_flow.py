@@ -13,13 +13,12 @@ import pytest
 import ray
 from ray._private.worker import print_to_stdstream
 
-from sep_batch.jobs.setup.options import Options
-from sep_batch.jobs.setup.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import ray_data, ray_flow
 from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.out.plan import write_plan
+from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.context import RunContext
 
 ROWS, TRACKS = 8, 300  # of a block; in files of 10 blocks, the last one with 60 tracks
@@ -90,7 +89,7 @@ def rows_through(one_ray, monkeypatch, tmp_path):
             monkeypatch.setattr(ray_flow, name, type(name, (stage,), {}))
         tracks = pa.table({"id": [f"t{number}" for number in range(TRACKS)]})
         files = write_plan([tracks], storage.put, str(tmp_path / "plan"), rows_per_file=ROWS * blocks_per_file)
-        settings = settings_of(Options(), Model(PRESETS["spleeter:2stems"], "f" * 64, "."))
+        settings = Settings(weights_sha256="f" * 64, spec=PRESETS["spleeter:2stems"], stems=("vocals", "accompaniment"))
         work = RunContext(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
         resources = plan_resources(4, 0)
         ray_data.configure(on_gpu=False)

@@ -14,14 +14,13 @@ import pytest
 from catalogs import write_tone
 
 from sep_batch.jobs.run.run import run_job
-from sep_batch.jobs.setup.options import Options
-from sep_batch.jobs.setup.prepare import Model, settings_of
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow import local_flow
 from sep_batch.pipeline.flow.resources import Pool, Resources
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.out.plan import write_plan
+from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import separate, time_limit
 from sep_batch.pipeline.stages.context import RunContext
 
@@ -55,7 +54,7 @@ def flow_of(monkeypatch, tmp_path):
             monkeypatch.setattr(local_flow, name, stage)
         plan = [pa.table({"id": [f"t{number}" for number in range(tracks)]})]
         files = write_plan(plan, storage.put, str(tmp_path / "plan"), rows_per_file=7)
-        settings = settings_of(Options(), Model(PRESETS["spleeter:2stems"], "f" * 64, "."))
+        settings = Settings(weights_sha256="f" * 64, spec=PRESETS["spleeter:2stems"], stems=("vocals", "accompaniment"))
         work = RunContext(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path), limit_s=limit_s)
         resources = Resources(*(Pool(workers, 1) for _ in range(3)), "cpu")
         flows.append(local_flow.LocalFlow(files, work, ".", resources))

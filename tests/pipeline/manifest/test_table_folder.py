@@ -86,7 +86,7 @@ def test_two_levels_of_hive_partitions_are_two_columns(anywhere):
     assert names(read) == ["c.wav", "d.wav", "a.wav", "b.wav"]  # in the order of the files' names
     assert types(read) == {"genre": pa.string(), "year": pa.int64()}
     assert read.tracks.column("uri")[2].as_py() == f"{anywhere}/songs/a.wav"
-    assert not read.is_folder
+    assert read.kind == "manifest"
     assert read.warnings == ("left out: 3 other files (no extension 3)",)
 
 

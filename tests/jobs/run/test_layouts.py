@@ -1,0 +1,190 @@
+"""Paths of stems as a person expects them: beside the song, in the folder's own tree, or sharded for a manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from catalogs import stems_below, write_tone
+from typer.testing import CliRunner
+
+from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.verify import repair
+from sep_batch.jobs.verify.verify import run_verify
+from sep_batch.pipeline import errors, manifest, stem_paths
+from sep_batch.pipeline.manifest.ids import made_id
+from sep_batch.pipeline.out import index
+
+
+def tree(out):
+    """Return the paths of all stems below OUT, without `accompaniment`."""
+    return sorted(path for path in stems_below(out) if "accompaniment" not in path)
+
+
+def sources(out):
+    """Return the URI of each stem's source below OUT, by the stem's path."""
+    return {stem["uri"]: row["uri"] for row in index.read(str(out)).to_pylist() for stem in row["stems"] or ()}
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of two discs, two of whose songs have the same path but for the extension."""
+    for number, name in enumerate(("disc 1/01 song.wav", "disc 1/02 Song.wav", "disc 1/02 song.flac", "disc 2/01 song.wav")):
+        write_tone(tmp_path / "album" / name, 300 + 40 * number, 0.3)
+    return tmp_path / "album"
+
+
+def marked(name, path):
+    """Return a name with the mark of the track at a path."""
+    return name + stem_paths.mark(made_id(str(path), None, None))
+
+
+def test_a_song_has_its_stems_beside_it(tiny, local, tmp_path):
+    song = write_tone(tmp_path / "song.wav", 300, 0.3)
+    told = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
+    assert tree(tmp_path / "song.stems") == ["vocals.flac"]
+    for stem in ("vocals", "accompaniment"):
+        assert f"{tmp_path}/song.stems/{stem}.flac" in told.output.replace("\n", "")
+    assert run_verify(str(tmp_path / "song.stems"), deep=True).counts == {}
+    assert run_job(str(song), model=tiny).tried == 0
+
+
+def test_a_song_with_out_has_a_folder_of_its_own_there(tiny, local, tmp_path):
+    for name in ("a", "b"):
+        run_job(str(write_tone(tmp_path / f"{name}.wav", 300, 0.3)), str(tmp_path / "out"), model=tiny)
+    assert tree(tmp_path / "out") == ["a/vocals.flac", "b/vocals.flac"]
+
+
+def test_a_folder_keeps_its_tree_and_of_two_songs_with_one_path_the_second_has_a_mark(tiny, local, album):
+    run_job(str(album), model=tiny)
+    out = album.with_suffix(".stems")
+    with_mark = marked("02 song", album / "disc 1" / "02 song.flac")
+    expected = ["disc 1/01 song", "disc 1/02 Song", f"disc 1/{with_mark}", "disc 2/01 song"]
+    assert tree(out) == [f"{folder}/vocals.flac" for folder in expected]
+    assert sources(out)["disc 1/02 Song/vocals.flac"].endswith("02 Song.wav")
+    assert run_verify(str(out), deep=True).counts == {}
+    assert run_job(str(album), model=tiny).tried == 0
+
+
+def test_whoever_has_a_path_in_out_keeps_it_also_when_both_are_done_again(tiny, local, album):
+    out = album.with_suffix(".stems")
+    (album / "disc 1" / "02 Song.wav").rename(album.parent / "later.wav")
+    run_job(str(album), model=tiny)
+    (album.parent / "later.wav").rename(album / "disc 1" / "02 Song.wav")
+    first = sources(out)
+    run_job(str(album), model=tiny)
+    later = sources(out)
+    assert {path: later[path] for path in first} == first
+    with_mark = marked("02 Song", album / "disc 1" / "02 Song.wav")
+    assert later[f"disc 1/{with_mark}/vocals.flac"].endswith("02 Song.wav")
+    run_job(str(album), model=tiny, overwrite=True, bit_depth="24")
+    assert sources(out) == later
+    assert run_verify(str(out), deep=True).counts == {}
+
+
+def test_a_failed_first_song_that_comes_right_later_takes_nobodys_path(tiny, local, album):
+    out, broken = album.with_suffix(".stems"), album / "disc 1" / "02 Song.wav"
+    good = broken.read_bytes()
+    broken.write_bytes(b"no audio")
+    run_job(str(album), model=tiny)
+    assert f"disc 1/{marked('02 song', album / 'disc 1' / '02 song.flac')}/vocals.flac" in tree(out)
+    broken.write_bytes(good)
+    run_job(str(album), model=tiny)
+    assert len(set(tree(out))) == 4
+    assert sources(out)["disc 1/02 Song/vocals.flac"].endswith("02 Song.wav")
+    assert run_verify(str(out), deep=True).counts == {}
+
+
+def test_the_layout_is_outs_whatever_the_source_is_later(tiny, local, album, tmp_path):
+    out = str(tmp_path / "out.stems")
+    run_job(str(album), out, model=tiny)
+    before = tree(tmp_path / "out.stems")
+    write_tone(album / "disc 2" / "02 new.wav", 700, 0.3)
+    uris = [str(path) for path in sorted(album.rglob("*.*"))]
+    pyarrow.parquet.write_table(pa.table({"uri": uris}), tmp_path / "songs.parquet")
+    summary = run_job(str(tmp_path / "songs.parquet"), out, model=tiny)
+    assert (summary.done_before, summary.ok) == (4, 1)
+    assert tree(tmp_path / "out.stems") == sorted([*before, "disc 2/02 new/vocals.flac"])
+
+
+def test_a_manifest_has_sharded_paths_and_a_folder_that_follows_has_them_too(tiny, local, album, tmp_path):
+    uris = [str(path) for path in sorted(album.rglob("*.wav"))]
+    pyarrow.parquet.write_table(pa.table({"uri": uris}), tmp_path / "songs.parquet")
+    out = tmp_path / "songs.stems"
+    run_job(str(tmp_path / "songs.parquet"), model=tiny)
+    assert all(path.startswith("stems/") for path in tree(out))
+    summary = run_job(str(album), str(out), model=tiny)
+    assert (summary.done_before, summary.ok) == (3, 1)
+    assert all(path.startswith("stems/") for path in tree(out))
+
+
+def test_stems_that_would_lie_among_their_sources_lie_below_stems(tiny, local, album):
+    run_job(str(album), str(album), model=tiny)
+    made = [path for path in tree(album) if path.endswith("vocals.flac")]
+    assert made[0] == "stems/disc 1/01 song/vocals.flac"
+    assert run_job(str(album), str(album), model=tiny).tried == 0
+
+
+@pytest.mark.parametrize("name", ["album.stems", "elsewhere"])
+def test_a_folder_that_holds_outs_lists_no_stem(tiny, local, album, tmp_path, name):
+    run_job(str(album), str(tmp_path / name), model=tiny)
+    song = write_tone(tmp_path / "song.wav", 300, 0.3)
+    run_job(str(song), model=tiny)
+    listed = manifest.read(str(tmp_path))
+    assert listed.tracks.num_rows == 5
+    assert any("files that sep-batch wrote (in " in warning for warning in listed.warnings)
+    for inside in ("song.stems", f"{name}/disc 1"):
+        with pytest.raises(errors.ManifestError, match="found no audio in .* that sep-batch wrote"):
+            manifest.read(str(tmp_path / inside))
+
+
+def test_sources_in_an_out_that_has_its_stems_in_itself_are_refused(tiny, local, album, tmp_path):
+    run_job(str(album), model=tiny)
+    out = album.with_suffix(".stems")
+    uri = str(out / "disc 1" / "01 song" / "vocals.flac")
+    pyarrow.parquet.write_table(pa.table({"uri": [uri]}), tmp_path / "songs.parquet")
+    with pytest.raises(errors.UsageError, match="vocals.flac lies in .*album.stems, where runs write; use another --out"):
+        run_job(str(tmp_path / "songs.parquet"), str(out), model=tiny)
+
+
+def test_an_out_whose_stems_could_be_taken_for_sources_is_refused_or_has_them_below_stems(album, tiny, local, tmp_path):
+    with pytest.raises(errors.UsageError, match=r"^--filename \./\{filename\}-\{stem\}.*ends in \.stems"):
+        run_job(str(album), str(tmp_path / "out"), model=tiny, filename="./{filename}-{stem}.{ext}")
+    run_job(str(album), str(tmp_path / "out.stems"), model=tiny, filename="./{reldir}-{filename}-{stem}.{ext}", limit=1)
+    assert tree(tmp_path / "out.stems") == ["disc 1-01 song-vocals.flac"]
+
+
+def test_stems_in_out_itself_that_no_row_names_are_orphans_and_other_files_are_not(tiny, local, album, monkeypatch):
+    run_job(str(album), model=tiny)
+    out = album.with_suffix(".stems")
+    shutil.copy(out / "disc 1" / "01 song" / "vocals.flac", out / "vocals.flac")
+    (out / "gone").mkdir()
+    shutil.copy(out / "vocals.flac", out / "gone" / "vocals-0123abcd.flac")
+    (out / "disc 1" / "cover.jpg").write_bytes(b"kept")
+    report = run_verify(str(out))
+    assert [found["uri"] for found in report.findings["orphan"]] == ["gone/vocals-0123abcd.flac", "vocals.flac"]
+    monkeypatch.setattr(repair, "REMOVED_FROM", repair.timedelta(0))
+    run_verify(str(out), repair=True, yes=True)
+    assert run_verify(str(out), deep=True).counts == {}
+    assert (out / "disc 1" / "cover.jpg").exists()
+
+
+def test_an_explicit_template_with_a_shared_path_is_refused(tiny, local, album):
+    with pytest.raises(errors.UsageError, match="both give stems/02 song/vocals.flac; add {id}"):
+        run_job(str(album / "disc 1"), model=tiny, filename="{filename}/{stem}.{ext}")
+
+
+def test_a_run_json_with_another_template_is_refused(tiny, local, tmp_path):
+    song = write_tone(tmp_path / "song.wav", 300, 0.3)
+    run_job(str(song), model=tiny)
+    path = tmp_path / "song.stems" / "_sep" / "run.json"
+    content = json.loads(path.read_text())
+    content["settings"]["filename"] = "../{stem}"
+    path.write_text(json.dumps(content))
+    told = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
+    assert told.exit_code == 5
+    assert "run.json: not valid (settings.filename: " in told.output.replace("\n", " ")
