@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 
 import pytest
 import typer
+from catalogs import write_tone
+from project_files import ROOT
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli import configured, flags
 from sep_batch.jobs.cli.config_file import parameters_of
 from sep_batch.jobs.cli.main import app
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.out import index
 
 VARIABLES = ("SEP_BATCH_CONFIG", "SEP_BATCH_PROFILE", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
@@ -39,13 +43,13 @@ def config(text, name="run.toml"):
     return name
 
 
-ROOT = typer.main.get_command(app)
-COMMANDS = {name: command for name, command in ROOT.commands.items() if isinstance(command, configured.ConfiguredCommand)}
+GROUP = typer.main.get_command(app)
+COMMANDS = {name: command for name, command in GROUP.commands.items() if isinstance(command, configured.ConfiguredCommand)}
 
 
 def context_of(command, *words, **options):
     """Return the context that a command would be called with."""
-    root = ROOT.make_context("sep-batch", [command], **options)
+    root = GROUP.make_context("sep-batch", [command], **options)
     return COMMANDS[command].make_context(command, list(words), parent=root, **options)
 
 
@@ -168,7 +172,7 @@ def test_every_flag_and_argument_of_every_command_is_settable(command, key, para
 
 
 def test_all_commands_but_those_without_flags_take_a_config_file():
-    assert set(ROOT.commands) - set(COMMANDS) == {"demo", "models", "config"}
+    assert set(GROUP.commands) - set(COMMANDS) == {"demo", "models", "config"}
 
 
 MISTAKES = {
@@ -280,6 +284,16 @@ def test_the_next_command_of_a_plan_has_the_file_and_the_flags_of_the_plans_own_
         assert parsed("run", *shlex.split(line)[2:])["limit"] == (5 if expected else None)
 
 
+def test_a_run_and_its_status_need_nothing_but_the_file(tiny, local, folder):
+    write_tone(folder / "songs" / "a.wav", seconds=0.2)
+    file = config(f'[run]\nmanifest = "songs"\nout = "o"\nmodel = "{tiny}"\nmono = true\nstems = ["vocals"]\n')
+    result = call("run", "--config", file)
+    assert result.exit_code == 0, result.output
+    assert [(stem["stem"], stem["channels"]) for stem in index.read("o").to_pylist()[0]["stems"]] == [("vocals", 1)]
+    status = call("status", "--config", file)
+    assert (status.exit_code, "done     1 tracks" in status.output) == (0, True), status.output
+
+
 SHOWN = """
 [run]
 out = "s3://bucket/stems"
@@ -349,6 +363,16 @@ def test_config_show_is_a_table():
 def test_mistakes_in_config_show_are_exit_2(words, expected):
     result = call("config", "show", *words)
     assert (result.exit_code, expected in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize(("path", "words"), [("docs/operate.md", ("--profile", "night")), ("infra/README.md", ())])
+def test_the_files_of_the_docs_make_a_nightly_sync(path, words):
+    (text,) = re.findall(
+        r"(?:^```toml|stems.toml <<'END')\n(.+?)^(?:```|END)$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL
+    )
+    params = parsed("sync", "--config", config(text), *words)
+    assert (params["source"], params["out"]) == ("s3://bucket/songs", "s3://bucket/stems")
+    assert (params["deadline"], params["log_format"]) == ("06:00", "json")
 
 
 def test_a_run_without_a_file_loads_no_reader_of_toml():
