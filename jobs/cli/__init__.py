@@ -4,6 +4,8 @@ Files:
     main: The entry point: all commands in one app, and its exit code.
     app: The app; errors become one line and an exit code here, and only here.
     flags: Flags that several commands share.
+    configured: The class of commands with `--config` and `--profile`.
+    config_file: Config files: values of flags in TOML, in one table per command, with profiles on top.
     run: `run`.
     plan: `plan`.
     dry_run: A plan on the terminal: `plan`, and `run --dry-run`.
@@ -17,5 +19,6 @@ Files:
     doctor: `doctor`.
     demo: `demo`.
     bench: `bench`.
+    config: `config show`.
     models: `models list`, `fetch`, `convert`, `show`.
 """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Commands(TyperGroup):
-    """The commands; a song or `separate` in place of a command is answered with the command to type."""
+    """The commands. A song or `separate` in place of a command is answered with the command to type."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # types of click, which typer keeps to itself
         """Return the command that was typed.
@@ -36,6 +36,22 @@ class Commands(TyperGroup):
             typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *others])
             ctx.fail(f"No such command {name!r}. To separate: {typed}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the arguments of the command that was typed, and run it.
+
+        Raises:
+            Exit: A config file is invalid, which is found before the command runs.
+        """
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from sep_batch.pipeline.errors import RunError
+
+            if not isinstance(error, RunError):
+                raise
+            with one_line_errors():
+                raise
 
 
 app = typer.Typer(

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def bench(
     seconds: Annotated[float, typer.Option(help="Seconds of audio to synthesise and separate.")] = 240.0,
     out: Annotated[

@@ -8,9 +8,10 @@ import typer
 
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def doctor(
     uri: Annotated[str | None, typer.Argument(help="Folder or prefix that runs will read from or write to.")] = None,
     endpoint_url: flags.EndpointUrl = None,

@@ -8,9 +8,10 @@ import typer
 
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def failures(
     out: flags.Out,
     error_class: Annotated[str | None, typer.Option("--class", help="Show only this class of errors, as decode_error.")] = None,

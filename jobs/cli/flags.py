@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
+
+from sep_batch.jobs.cli.configured import negation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,20 +63,34 @@ def shared_with(command: Callable[..., Any], names: Iterable[str]) -> Callable[[
 def retyped(context: typer.Context, command: str, *, without: Iterable[str]) -> str:
     """Return the command line of another command with the flags that were typed for this one.
 
+    A flag that is not typed, but in this command's own table of the config file, is among them.
+
     Args:
         context: Context of this command.
         command: Name of the other command.
         without: Parameters that the other command does not have.
     """
-    words = ["sep-batch", command]
+    tables: Mapping[str, str] = getattr(context.default_map, "tables", {})
+    own = {name for name, table in tables.items() if table.rpartition(".")[2] == context.info_name != command}
+    return shlex.join(["sep-batch", command, *_words(context, own, without)])
+
+
+def resolved(context: typer.Context) -> list[str]:
+    """Return a command line without `sep-batch`, as words, with the values of its config file as flags in place of --config."""
+    return [str(context.info_name), *_words(context, context.default_map or {}, ("config", "profile"))]
+
+
+def _words(context: typer.Context, names: Container[str], without: Iterable[str]) -> Iterator[str]:
+    """Yield the words that set the typed parameters of a command, and those of these names."""
+    values = {"config": getattr(context.default_map, "config", None), "profile": getattr(context.default_map, "profile", None)}
     for parameter in context.command.params:
         name, source = str(parameter.name), context.get_parameter_source(str(parameter.name))
-        if source is None or source.name != "COMMANDLINE" or name in without:
+        is_kept = source is not None and (source.name == "COMMANDLINE" or (source.name == "DEFAULT_MAP" and name in names))
+        if not is_kept or name in without:
             continue
-        value = context.params[name]
-        if parameter.param_type_name == "argument":
-            words.append(str(value))
-        else:
-            for item in value if isinstance(value, list | tuple) else [value]:
-                words += [parameter.opts[0]] if item is True else [parameter.opts[0], str(item)]
-    return shlex.join(words)
+        value = (values | context.params)[name]
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, bool):
+                yield parameter.opts[0] if item else negation(parameter)
+            else:
+                yield from [str(item)] if parameter.param_type_name == "argument" else [parameter.opts[0], str(item)]

@@ -11,6 +11,7 @@ import traceback
 
 from sep_batch.jobs.cli.app import app
 from sep_batch.jobs.cli.bench import bench
+from sep_batch.jobs.cli.config import config
 from sep_batch.jobs.cli.demo import demo
 from sep_batch.jobs.cli.doctor import doctor
 from sep_batch.jobs.cli.export import export
@@ -28,6 +29,7 @@ from sep_batch.jobs.setup import streams
 __all__ = ["app", "main"]
 COMMANDS = (run, plan, sync, submit, status, failures, verify, export, manifest, doctor, demo, bench)  # as --help lists them
 app.add_typer(models, name="models")
+app.add_typer(config, name="config")
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))
 
 

@@ -8,11 +8,12 @@ import typer
 
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 from sep_batch.jobs.cli.dry_run import PLANNED, show_plan
 from sep_batch.jobs.cli.run import run
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @flags.shared_with(run, PLANNED)
 def plan(
     context: typer.Context,

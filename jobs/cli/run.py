@@ -10,6 +10,7 @@ import typer
 from sep_batch.jobs.cli import dry_run as planning
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 from sep_batch.jobs.cli.flags import FAILURES, OUTPUT, REPORTING, RESOURCES, STORAGE, TRACKS
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sep_batch.jobs.progress.summary import Summary
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def run(
     context: typer.Context,
     manifest: Annotated[

@@ -8,9 +8,10 @@ import typer
 
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def status(
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder or prefix that a run writes or wrote to.")],
     endpoint_url: flags.EndpointUrl = None,

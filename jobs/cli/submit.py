@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command(cls=ConfiguredCommand, context_settings={"allow_interspersed_args": False})
 def submit(
     context: typer.Context,
     command: Annotated[
@@ -82,12 +84,13 @@ def _submit(
     from sep_batch.jobs.submit.client import source_of, url_of
     from sep_batch.jobs.submit.job_api import JobApi
 
-    checks.check(context, command)
+    parsed = checks.check(context, command)
+    words = command if parsed.default_map is None else flags.resolved(parsed)
     variables, url = job.carried(env), url_of(address)
     api = JobApi(url, source_of(address))
 
     def watch() -> int:
-        job.start_job(api, name, command, variables)
+        job.start_job(api, name, words, variables)
         if not no_follow:
             return job.follow_job(api, name, _write)
         typer.echo(name)

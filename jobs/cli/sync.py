@@ -9,12 +9,13 @@ import typer
 
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
+from sep_batch.jobs.cli.configured import ConfiguredCommand
 from sep_batch.jobs.cli.run import run, separate
 
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # parameters of run only
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @flags.shared_with(run, [name for name in inspect.signature(run).parameters if name not in NOT_SYNCED])
 def sync(
     source: Annotated[str, typer.Argument(help="Folder or prefix that holds audio.")],

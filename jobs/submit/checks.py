@@ -15,15 +15,15 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.patterns import Patterns
 from sep_batch.pipeline.storage import uris
 
-HERE_ONLY = ("demo", "models", "submit")  # commands that work on the local machine only
+HERE_ONLY = ("config", "demo", "models", "submit")  # commands that work on the local machine only
 PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters with the path or URI of a catalog or stems
 WRITTEN = ("out", "to", "dest")  # those among them that a command writes to, or wrote to
 _FORMAT = ("export", "to")  # the format of a dataset; `to` of other commands is a path
 FILES = ("storage_options", "scratch", "input_root")  # parameters with a path on the nodes
 
 
-def check(context: typer.Context, words: Sequence[str]) -> None:
-    """Refuse a command that the cluster would refuse, or that needs a path of this machine.
+def check(context: typer.Context, words: Sequence[str]) -> typer.Context:
+    """Refuse a command that the cluster would refuse, or that needs a path of this machine; return its context.
 
     Args:
         context: Context of the `submit` command line.
@@ -36,7 +36,11 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
     parsed = _parsed(context, words)
     parameters = parsed.params
     if parameters.get("address"):
-        raise errors.UsageError("--address after the command: expected before it; the job joins the cluster that it runs on")
+        source = parsed.get_parameter_source("address")
+        problem = "--address after the command: expected before it"
+        if source is None or source.name != "COMMANDLINE":
+            problem = "address in the config file: expected none for a submitted command"
+        raise errors.UsageError(f"{problem}; the job joins the cluster that it runs on")
     Patterns(parameters.get("include") or (), parameters.get("exclude") or ())
     if {"format", "stems", "bitrate"} <= set(parameters):
         fields = {field.name for field in dataclasses.fields(options.Options)}
@@ -47,14 +51,16 @@ def check(context: typer.Context, words: Sequence[str]) -> None:
             _refuse_unread(name, shown, text, allow_http=bool(parameters.get("allow_http")))
         else:
             _refuse_local(name, shown, text, is_shared=bool(parameters.get("shared_filesystem")))
+    return parsed
 
 
-def _parsed(context: typer.Context, words: Sequence[str]) -> Any:
+def _parsed(context: typer.Context, words: Sequence[str]) -> typer.Context:
     root = context.find_root()
     name, command, rest = root.command.resolve_command(root, list(words))  # type: ignore[attr-defined]  # it is a group
     if name in HERE_ONLY:
         raise errors.UsageError(f"{name}: works only on the local machine; expected run, sync or another command for a cluster")
-    return command.make_context(name, rest, parent=root)
+    parsed: typer.Context = command.make_context(name, rest, parent=root)
+    return parsed
 
 
 def _named(parsed: Any) -> Iterator[tuple[str, str, str]]:

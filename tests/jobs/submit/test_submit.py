@@ -168,6 +168,7 @@ MISTAKES = {
         "--exclude '[': not a pattern",
     ),
     "a command for here": (("--", "demo"), "demo: works only on the local machine"),
+    "what is shown here": (("--", "config", "show"), "config: works only on the local machine"),
     "itself": (("--", "submit", "--", *RUN), "submit: works only on the local machine"),
 }
 
@@ -203,6 +204,72 @@ def test_a_typo_in_the_command_is_told_here_as_the_command_itself_tells_it(words
 
 def test_an_export_may_be_submitted(reached):
     assert call("--no-follow", "--", "export", "s3://b/out", "s3://b/data", "--to", "webdataset").exit_code == 0
+
+
+CONFIG = """
+[run]
+manifest = "s3://bucket/it's here.parquet"
+gpus = 8
+mono = true
+overwrite = false
+include = ["*.wav", "x"]
+[profile.night.run]
+deadline = "06:00"
+[submit]
+address = "http://ray:8265"
+no-follow = true
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--config", "run.toml", "--profile", "night", "--", "run"), ("--", "run", "--config", "run.toml", "--profile=night")],
+)
+def test_a_config_file_is_sent_as_the_flags_that_it_sets(words, reached, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text(CONFIG)
+    assert call(*words, "--gpus", "4", "--no-mono").exit_code == (3 if words[0] == "--" else 0)
+    (command,) = [command for _, command, _ in reached.started]
+    assert command == (
+        "exec sep-batch run 's3://bucket/it'\"'\"'s here.parquet' --gpus 4 --no-mono --no-overwrite --deadline 06:00 "
+        "--include '*.wav' --include x"
+    )
+    assert reached.url == ("http://127.0.0.1:8265" if words[0] == "--" else "http://ray:8265")
+
+
+def test_a_file_of_the_submitted_command_wins_over_that_of_submit(reached, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEP_BATCH_CONFIG", "run.toml")
+    (tmp_path / "run.toml").write_text(CONFIG)
+    (tmp_path / "other.toml").write_text("[run]\nlimit = 3\n")
+    assert call("--", *RUN, "--config", "other.toml").exit_code == 0
+    assert reached.started[0][1] == f"{COMMAND} --limit 3"
+    reached.started.clear()
+    reached.jobs.insert(0, None)
+    assert call("--config", "other.toml", "--no-follow", "--", *RUN).exit_code == 0
+    assert reached.started[0][1] == f"{COMMAND} --limit 3"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('scratch = "mine"', "--scratch mine: relative to a folder of this machine"),
+        ('out = "/stems"', "--out /stems: a path of this machine"),
+        ('format = "xyz"', "--format xyz: expected one of flac"),
+        (
+            'address = "head:6379"',
+            "address in the config file: expected none for a submitted command; the job joins the cluster that it runs on",
+        ),
+        ("gpu = 8", "run.toml: [run] gpu: unknown key; did you mean gpus?"),
+    ],
+)
+def test_values_of_a_config_file_are_checked_before_they_are_sent(text, expected, reached, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text(f"[run]\n{text}\n")
+    result = call("--", *RUN, "--config", "run.toml")
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+    assert expected in result.output
+    assert not reached.started
 
 
 def test_local_paths_may_be_submitted_where_every_node_sees_them(reached):
