@@ -90,6 +90,7 @@ def separators():
 @pytest.fixture
 def local(monkeypatch, separators):
     """Have runs take the local engine, whatever Ray there is; yields the resources that they asked for, flow by flow."""
+    from sep_batch.jobs.bench import steps  # noqa: F401 (has a subclass of Separator, which is replaced below)
     from sep_batch.jobs.engine import choice
     from sep_batch.model import separator
     from sep_batch.pipeline.flow import local_flow

@@ -131,6 +131,8 @@ def _as_typed(parameter: Any, value: Any) -> Any:
     """
     is_repeatable, is_comma_list = parameter.multiple or parameter.nargs == -1, parameter.name in COMMA_LISTS
     types, expected = TYPES.get(parameter.type_descriptor.annotation, TYPES[str])
+    if parameter.nargs == -1 and isinstance(value, str):
+        return [value]
     if is_repeatable or (is_comma_list and isinstance(value, list)):
         if not isinstance(value, list) or any(type(item) not in TYPES[str][0] for item in value):
             raise TypeError(LIST)

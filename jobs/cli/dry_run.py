@@ -15,12 +15,12 @@ PLANNED = (  # flags of run that change a plan
 )
 
 
-def show_plan(context: typer.Context, manifest: str, *, calibrate: bool = False, as_json: bool, **options: Any) -> int:
+def show_plan(context: typer.Context, manifest: list[str], *, calibrate: bool = False, as_json: bool, **options: Any) -> int:
     """Print what a run would do with a manifest; return the exit code."""
     from sep_batch.jobs.plan.plan import run_plan
     from sep_batch.jobs.plan.report import show
     from sep_batch.jobs.setup.options import as_options
 
-    planned = run_plan(manifest, calibrate=calibrate, **as_options(**options))
+    planned = run_plan(manifest[0], calibrate=calibrate, more=manifest[1:], **as_options(**options))
     show(planned, flags.retyped(context, "run", without=("calibrate", "dry_run", "as_json")), as_json=as_json)
     return planned.exit_code

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     manifest: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="Tracks to separate: a table with a uri column (Parquet, CSV, JSON), a folder of such tables, a "
-            "list (.txt, M3U), "
-            "a folder of audio, or one audio file."
+            metavar="MANIFEST...",
+            help="Tracks to separate: a table with a uri column (Parquet, CSV, JSON), a folder of such tables, or a list "
+            "(.txt, M3U); or any number of audio files and folders of audio.",
         ),
     ],
     out: Annotated[
@@ -34,7 +34,7 @@ def run(
         typer.Option(
             "--out",
             "-o",
-            help="Folder or prefix for stems and index. Default: beside MANIFEST, songs.parquet -> songs.stems.",
+            help="Folder or prefix for stems and index. Default for one MANIFEST: beside it, songs.parquet -> songs.stems.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -282,7 +282,8 @@ def run(
         for name in ("manifest", "out", "dry_run", "as_json", "log_format", "metrics_port"):
             del parameters[name]
         reporting: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
-        exit_code = separate(run_job, log, manifest, out, as_options(**parameters), **reporting)
+        options = as_options(**parameters) | {"more": manifest[1:]}
+        exit_code = separate(run_job, log, manifest[0], out, options, **reporting)
     raise typer.Exit(exit_code)
 
 

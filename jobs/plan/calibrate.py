@@ -36,7 +36,18 @@ MOST_TRACKS = 5000
 MOST_BYTES = 16 << 30  # stems in the temporary folder; also at most half of the free space there
 SHORTEST_S = 1.0
 LONGEST_PATCHES = 4.875  # fill five patches, with as small a share of padding as a song of four minutes
-_DEFAULTED = ("limit", "offset_s", "duration_s", "filename", "overwrite", "uri_column", "id_column", "input_root", "allow_http")
+_DEFAULTED = (
+    "more",
+    "limit",
+    "offset_s",
+    "duration_s",
+    "filename",
+    "overwrite",
+    "uri_column",
+    "id_column",
+    "input_root",
+    "allow_http",
+)
 
 
 def calibrate(options: Options, settings: Settings, planned: Amounts, tracks: int) -> Forecast:

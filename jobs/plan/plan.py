@@ -35,7 +35,7 @@ class Planned:
     """Plan of a run.
 
     Attributes:
-        manifest: URI of the manifest.
+        manifest: URI of the manifest; of several sources, the first with the number of the others.
         out: OUT.
         tracks: Number of tracks in the manifest.
         todo: Number of tracks that a run would separate.
@@ -113,7 +113,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         refusal = _refused_tracks(plan, journal, settings)
         engine = (choice.before_planning(options) or choice.by_amount(options, todo)) if plan.todo else None
     return Planned(
-        catalog.listed.uri,
+        catalog.listed.uri + (f" and {len(options.more)} more" if options.more else ""),
         catalog.out,
         catalog.tracks.num_rows,
         plan.todo,

@@ -91,9 +91,9 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
             prepare.refuse_ids_of_others(plan, journal)
             paths = prepare.paths(plan, journal, settings)
             _open_out(out, run, settings, catalog.listed, options)
-            if catalog.listed.kind == "folder":
-                listed = catalog.listed
-                summary.vanished = vanished(listed.tracks, listed.uri, listed.unread, journal.database)
+            listed = catalog.listed
+            for folder in listed.folders:
+                summary.vanished += vanished(listed.tracks, folder, listed.unread, journal.database)
             redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
             is_withdrawn = plan.todo and withdraw(journal, redone, writer)
         if is_withdrawn:

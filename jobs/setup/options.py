@@ -60,6 +60,7 @@ class Options:
     """Options of a run besides manifest and OUT, named as the flags of the command line.
 
     Attributes:
+        more: Further audio files and folders, if the manifest is one.
         model: A preset, or a folder or URI of a converted model.
         gpus: Number of GPUs, or "auto" for all; 0 runs the U-Nets on the CPU.
         cpus: Largest number of CPUs used; None is all.
@@ -104,6 +105,7 @@ class Options:
         flush_s: Seconds between two journal files.
     """
 
+    more: Sequence[str] = ()
     model: str = DEFAULT_MODEL
     gpus: str | int = "auto"
     cpus: int | None = None

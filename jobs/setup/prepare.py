@@ -5,10 +5,11 @@ Nothing here writes to OUT.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,6 +75,7 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     try:
         listed = manifest.read(
             source,
+            more=options.more,
             uri_column=options.uri_column,
             id_column=options.id_column,
             input_root=options.input_root,
@@ -86,7 +88,7 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
         hint = "correct them, or use --bad-rows fail, which fails these rows and separates the others"
         raise errors.ManifestError(f"{error}; {hint}") from error
     try:
-        target = uris.target(out or default_out(listed.uri))
+        target = uris.target(out or _default_out(listed.uri, options.more))
     except errors.BadUri as error:
         raise errors.NotRunnableError(f"OUT {error}") from error
     for folder in ("stems", "_sep"):
@@ -134,6 +136,12 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
             storage.require_package(uri)
     except errors.StorageUnusable as error:
         raise errors.NotRunnableError(str(error)) from error
+
+
+def _default_out(source: str, more: Sequence[str]) -> str:
+    if more:
+        raise errors.UsageError(f"--out: {1 + len(more)} sources have no default OUT; name a folder, as --out stems")
+    return default_out(source)
 
 
 def default_out(source: str) -> str:
@@ -227,7 +235,7 @@ def _layout(options: Options, catalog: Catalog, before: Mapping[str, Any], stems
     out, listed = catalog.out, catalog.listed
     if options.filename is None and before:
         return before.get("filename", stem_paths.DEFAULT_FILENAME), before.get("root")
-    template = options.filename or _default_filename(listed, out)
+    template = options.filename or _default_filename(listed, out, is_one=not options.more)
     if template.startswith(stem_paths.IN_OUT) and not stem_paths.is_recognizable(template, out, stems):
         if options.filename is not None:
             raise errors.UsageError(
@@ -237,11 +245,22 @@ def _layout(options: Options, catalog: Catalog, before: Mapping[str, Any], stems
         template = stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
     if "{reldir}" not in template:
         return template, None
-    root = listed.uri if listed.kind == "folder" else options.input_root or uris.parent(listed.uri)
-    return template, before.get("root") or uris.absolute(root).rstrip("/")
+    return template, before.get("root") or _root(options, listed)
 
 
-def _default_filename(listed: manifest.Manifest, out: str) -> str:
+def _root(options: Options, listed: manifest.Manifest) -> str:
+    """Return the root of `{reldir}`: the folder that is listed, of several sources the one that holds them all."""
+    if listed.kind == "manifest":
+        return uris.absolute(options.input_root or uris.parent(listed.uri)).rstrip("/")
+    sources = [uris.absolute(source) for source in (listed.uri, *options.more)]
+    if len(sources) == 1 and listed.folders:
+        return sources[0].rstrip("/")
+    parents = [uris.parent(source.rstrip("/")).split("/") for source in sources]
+    shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parents, strict=False))
+    return "/".join(names[0] for names in shared)
+
+
+def _default_filename(listed: manifest.Manifest, out: str, *, is_one: bool) -> str:
     """Return the template of a new OUT: a person finds the stems of a song or folder by their names."""
     if listed.kind == "manifest":
         return stem_paths.DEFAULT_FILENAME
@@ -250,7 +269,7 @@ def _default_filename(listed: manifest.Manifest, out: str) -> str:
         return stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
     if listed.kind == "folder":
         return stem_paths.TREE
-    return stem_paths.ONE_SONG if out == default_out(listed.uri) else stem_paths.SONGS
+    return stem_paths.ONE_SONG if is_one and out == default_out(listed.uri) else stem_paths.SONGS
 
 
 @dataclass(frozen=True)

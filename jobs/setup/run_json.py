@@ -42,6 +42,7 @@ class _ReadWith(BaseModel):
     id_column: str | None = None
     input_root: str | None = None
     allow_http: bool = False
+    more: list[str] = []
     include: list[str] = []
     exclude: list[str] = []
     bad_rows: BadRows = "refuse"

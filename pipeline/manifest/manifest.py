@@ -37,8 +37,9 @@ class Manifest:
             are bad and become tracks that fail.
         warnings: Warnings, a line each.
         read_with: Arguments of `read`, so that it can be read again.
-        kind: `folder` if it is the listing of the audio in a folder or prefix, `song` if it is one audio file.
-        unread: Folders below it that could not be read.
+        kind: `folder` if it lists the audio of folders or prefixes, also beside audio files; `songs` if it is audio files.
+        folders: The folders and prefixes that it lists.
+        unread: Folders below them that could not be read.
     """
 
     uri: str
@@ -46,13 +47,15 @@ class Manifest:
     tracks: pa.Table
     warnings: tuple[str, ...] = ()
     read_with: Mapping[str, str | bool | list[str] | None] = dataclasses.field(default_factory=dict)
-    kind: Literal["manifest", "folder", "song"] = "manifest"
+    kind: Literal["manifest", "folder", "songs"] = "manifest"
+    folders: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 
 def read(
     uri: str,
     *,
+    more: Sequence[str] = (),
     uri_column: str | None = None,
     id_column: str | None = None,
     input_root: str | None = None,
@@ -66,6 +69,7 @@ def read(
     Args:
         uri: A list, in the format of its extension (`formats.MANIFEST_EXTENSIONS`); a folder or prefix of audio or, without
             audio, of tables; or an audio file.
+        more: Further audio files and folders, if the first is one.
         uri_column: The column of URIs, if it is none of `URI_SPELLINGS`.
         id_column: The column of ids, if it is not `id`.
         input_root: The folder that local sources have to lie below, links followed. Without it, a local manifest may name any
@@ -86,15 +90,19 @@ def read(
         "input_root": input_root,
         "allow_http": allow_http,
         "bad_rows": bad_rows,
+        "more": [uris.absolute(source) for source in more],
         "include": list(include),
         "exclude": list(exclude),
     }
     how = _How(uri_column, id_column, around, Patterns(include, exclude), bad_rows)
     try:
-        uris.check(uri, allow_http=allow_http)
-        listed = _read(uris.absolute(uri), how)
+        parts = []
+        for source in (uri, *more):
+            uris.check(source, allow_http=allow_http)
+            parts.append(_read(uris.absolute(source), how))
     except errors.TrackError as error:
         raise errors.ManifestError(f"manifest {error}") from error
+    listed = _joined(parts) if more else parts[0]
     if not listed.tracks.num_rows:
         raise errors.ManifestError(f"manifest {uris.shown(listed.uri)}: holds no rows; expected one row per track")
     return dataclasses.replace(listed, read_with=read_with)
@@ -136,7 +144,7 @@ def _read(uri: str, how: _How) -> Manifest:
     elif extension(uri) in AUDIO_EXTENSIONS and storage.exists(uri):
         how.patterns.refuse(f"{uris.shown(uri)} is one audio file")
         listed = how.check_files(_listed([storage.info(uri)], uris.parent(uri)), uri, uris.parent(uri))
-        return dataclasses.replace(listed, kind="song")
+        return dataclasses.replace(listed, kind="songs")
     if storage.is_folder(uri):
         return _read_folder(uri, how)
     if not storage.exists(uri):
@@ -144,6 +152,31 @@ def _read(uri: str, how: _How) -> Manifest:
     raise errors.ManifestError(
         f"manifest {uris.shown(uri)}: neither a manifest ({formats.EXPECTED}), a folder, nor an audio file by its "
         f"extension; if it is audio, name its folder with --include {shlex.quote(uris.printable(uris.name(uri)))}"
+    )
+
+
+def _joined(parts: Sequence[Manifest]) -> Manifest:
+    """Return several audio files and folders as one manifest; a file in two of them is there once.
+
+    Raises:
+        ManifestError: One of them is a manifest.
+    """
+    if table := next((part for part in parts if part.kind == "manifest"), None):
+        raise errors.ManifestError(
+            f"{uris.shown(table.uri)} is a manifest among {len(parts)} sources; expected audio files and folders: run each "
+            "manifest by itself, or make one of them all: sep-batch manifest SOURCES -o songs.parquet"
+        )
+    tracks = pa.concat_tables(part.tracks for part in parts)
+    _, firsts = np.unique(tracks.column("id").to_numpy(zero_copy_only=False), return_index=True)
+    tracks = tracks.take(pa.array(np.sort(firsts)))
+    return Manifest(
+        parts[0].uri,
+        _sha256(tracks.column("uri")),
+        tracks,
+        tuple(warning for part in parts for warning in part.warnings),
+        kind="songs" if all(part.kind == "songs" for part in parts) else "folder",
+        folders=tuple(folder for part in parts for folder in part.folders),
+        unread=tuple(folder for part in parts for folder in part.unread),
     )
 
 
@@ -161,7 +194,7 @@ def _read_folder(uri: str, how: _How) -> Manifest:
     if table.num_rows:
         listed = how.check_files(table, uri, uri)
         warnings = (*listed.warnings, *files.warnings(), *how.patterns.unmatched())
-        return dataclasses.replace(listed, warnings=warnings, kind="folder", unread=tuple(files.unread))
+        return dataclasses.replace(listed, warnings=warnings, kind="folder", folders=(uri,), unread=tuple(files.unread))
     if not files.manifests:
         raise errors.ManifestError(files.nothing())
     how.patterns.refuse(

@@ -113,7 +113,7 @@ def test_a_switch_of_the_file_is_turned_off_by_a_profile_or_by_its_no_flag():
 
 def test_a_required_argument_of_the_file_need_not_be_typed():
     file = config('[run]\nmanifest = "a"\n[manifest]\nsources = ["a", "b"]\n[export]\nto = "hf"\nout = "o"\ndest = "d"\n')
-    assert parsed("run", "--config", file)["manifest"] == "a"
+    assert list(parsed("run", "--config", file)["manifest"]) == ["a"]
     assert list(parsed("manifest", "--config", file)["sources"]) == ["a", "b"]
     assert list(parsed("manifest", "c", "--config", file)["sources"]) == ["c"]
     assert parsed("export", "--config", file)["dest"] == "d"

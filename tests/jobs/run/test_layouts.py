@@ -188,3 +188,45 @@ def test_a_run_json_with_another_template_is_refused(tiny, local, tmp_path):
     told = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
     assert told.exit_code == 5
     assert "run.json: not valid (settings.filename: " in told.output.replace("\n", " ")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+def test_several_songs_have_a_folder_each_and_need_an_out(tiny, local, tmp_path):
+    songs = [write_tone(tmp_path / folder / f"{folder}.wav", 300, 0.3) for folder in "ab"]
+    told = run(*songs, songs[0], "-o", tmp_path / "out", "-p", tiny)
+    assert told.exit_code == 0, told.output
+    assert tree(tmp_path / "out") == ["a/vocals.flac", "b/vocals.flac"]
+    told = run(*songs, "-p", tiny)
+    assert (told.exit_code, told.output) == (2, "error: --out: 2 sources have no default OUT; name a folder, as --out stems\n")
+    assert "nothing to do: 2 tracks" in run(*reversed(songs), "-o", tmp_path / "out", "-p", tiny).output
+
+
+def test_several_folders_keep_their_trees_beside_each_other(tiny, local, album, tmp_path):
+    out, song = tmp_path / "out", write_tone(tmp_path / "song.wav", 300, 0.3)
+    assert run(album / "disc 1" / "01 song.wav", album / "disc 2", song, "-o", out, "-p", tiny).exit_code == 0
+    assert tree(out) == ["album/disc 1/01 song/vocals.flac", "album/disc 2/01 song/vocals.flac", "song/vocals.flac"]
+    (album / "disc 2" / "01 song.wav").rename(tmp_path / "gone.wav")
+    write_tone(album / "disc 2" / "02 song.wav", 300, 0.3)
+    told = run(album / "disc 2", song, "-o", out, "-p", tiny)
+    assert "1 tracks of OUT are no longer in the listing" in told.output.replace("\n", " ")
+
+
+def test_a_manifest_among_several_sources_is_refused_and_a_missing_one_is_named(tiny, local, album, tmp_path):
+    pyarrow.parquet.write_table(pa.table({"uri": [str(album / "disc 2" / "01 song.wav")]}), tmp_path / "songs.parquet")
+    told = run(album, tmp_path / "songs.parquet", "-o", tmp_path / "out", "-p", tiny)
+    assert (told.exit_code, "songs.parquet is a manifest among 2 sources" in told.output) == (5, True), told.output
+    told = run(album, tmp_path / "nothing", "-o", tmp_path / "out", "-p", tiny)
+    assert (told.exit_code, "nothing: not found" in told.output.replace("\n", "")) == (5, True), told.output
+
+
+def test_a_plan_and_the_status_of_several_sources_are_those_of_their_run(tiny, local, album, tmp_path):
+    sources = [str(album / "disc 1"), str(album / "disc 2")]
+    planned = CliRunner().invoke(app, ["plan", *sources, "-o", str(tmp_path / "out"), "-p", tiny, "--json"])
+    assert (json.loads(planned.stdout)["manifest"], json.loads(planned.stdout)["todo"]) == (f"{sources[0]} and 1 more", 4)
+    run(*sources, "-o", tmp_path / "out", "-p", tiny, "--limit", 3)
+    shutil.move(album / "disc 2" / "01 song.wav", album / "disc 2" / "02 song.wav")
+    told = CliRunner().invoke(app, ["status", str(tmp_path / "out"), "--json"])
+    assert "has changed since the last run" in json.loads(told.stdout)["unknown"]
