@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COLUMNS = {"Analyze": "decode_s", "Separate": "separate_s", "Write": "write_s"}  # column of the index by stage
+LEAST_AUDIO_S = 300.0  # from which a bottleneck is named; less audio is over before a remedy helps
 BUSY = 0.6  # smallest busy share of a bottleneck; the first and last tracks leave even the slowest stage idle
 
 _ON_GPU = {

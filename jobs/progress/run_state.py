@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs.progress.bottleneck import bottleneck, busy_shares
+from sep_batch.jobs.progress.bottleneck import LEAST_AUDIO_S, bottleneck, busy_shares
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.setup.stop import DRAIN_S
 from sep_batch.jobs.setup.units import audio_length, clock
@@ -149,6 +149,8 @@ class RunState:
             return f"{self.stopping}: tracks in flight have {DRAIN_S:.0f} s to finish; another signal ends the run at once"
         if not self.summary.tried:
             return f"{self.waits_for}, {clock(self.elapsed_s)} so far"
+        if self.summary.audio_s < LEAST_AUDIO_S:
+            return "separating"
         stage = self.bottleneck
         return f"bottleneck: {stage}, busy {100 * self.busy[stage]:.0f} % of the time" if stage else "no single bottleneck"
 

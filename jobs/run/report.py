@@ -9,13 +9,13 @@ import typer
 
 from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
+from sep_batch.jobs.progress.bottleneck import LEAST_AUDIO_S
 from sep_batch.jobs.progress.summary import STEMS_SHOWN_OF, Summary
 from sep_batch.jobs.setup.units import audio_length
 from sep_batch.pipeline.errors import WorkerCrash
 from sep_batch.pipeline.storage.uris import shown
 
 SHOWN = 5
-BOTTLENECK_FROM_S = 300.0  # of audio; less is over before a remedy helps
 
 
 def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
@@ -44,7 +44,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     lines = [f"{counts}; {audio_length(summary.audio_s)} of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.forecast_s and not summary.stopped:
         lines.append(forecast.beside(summary.forecast_s, summary.job_s))
-    if summary.bottleneck and summary.audio_s >= BOTTLENECK_FROM_S:
+    if summary.bottleneck and summary.audio_s >= LEAST_AUDIO_S:
         lines.append(summary.bottleneck)
     if summary.ok_damaged:
         lines.append(f"{summary.ok_damaged} of the separated tracks are damaged: truncated or with skipped packets")

@@ -102,7 +102,9 @@ def test_only_failures_give_a_time_left_and_no_speed():
 
 def test_the_stage_that_holds_things_up_is_named_with_how_busy_it_is():
     run = Run([None] * 2)
-    run.finish(30, after_s=10)
+    run.finish(299, after_s=10)
+    assert run.standing.doing == "separating"  # of so little audio no bottleneck is worth a remedy
+    run.finish(1, after_s=0)
     assert run.standing.doing == "no single bottleneck"
     run.summary.stage_s |= {"Analyze": 2.0, "Separate": 9.0}
     assert run.standing.doing == "bottleneck: Separate, busy 90 % of the time"
