@@ -40,7 +40,15 @@ os.environ |= {
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the CPUs: torch's threads would wait for each other
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3"}  # by the fixture that they share
+GROUP = pytest.StashKey[str]()
+SHARED = dict[str, contextlib.ExitStack]()  # by group: ends what its tests share
+TOGETHER = {
+    "one_ray": "ray",
+    "s3_server": "s3",
+    "gs_server": "s3",
+    "az_server": "s3",
+    "cloud": "s3",
+}  # by the fixture that they share
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -48,12 +56,24 @@ def pytest_collection_modifyitems(config, items):
     """Under pytest-xdist, have a file's tests in one process, and all that share a Ray or a server; those of Ray come first."""
     if not config.pluginmanager.has_plugin("xdist"):
         return
-    groups = {}
     for item in items:
         shared = [TOGETHER[name] for name in TOGETHER if name in item.fixturenames]
-        groups[item] = shared[0] if shared else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: (groups[item] != "ray", groups[item] != "s3"))  # stable
+        item.stash[GROUP] = shared[0] if shared else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(item.stash[GROUP]))
+    items.sort(key=lambda item: (item.stash[GROUP] != "ray", item.stash[GROUP] != "s3"))  # stable
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After the last test of a group, end what it shared: an idle Ray takes a tenth of a core."""
+    group = item.stash.get(GROUP, None)
+    if group in SHARED and not (nextitem and nextitem.stash[GROUP] == group):
+        SHARED.pop(group).close()
+
+
+def _shared(group):
+    """Return the stack that is closed after the last test of a group, or at the end."""
+    return SHARED.setdefault(group, contextlib.ExitStack())
 
 
 @pytest.fixture(scope="session")
@@ -159,8 +179,10 @@ def one_ray():
         logging_level="ERROR",
         object_store_memory=512 << 20,
     )
+    stack = _shared("ray")
+    stack.callback(ray.shutdown)
     yield ray
-    ray.shutdown()
+    stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -173,8 +195,10 @@ def s3_server(request, tmp_path_factory):
     if why := s3_servers.why_not_swift(folder):
         request.config.stash[WHY_NOT_SWIFT] = why
         warnings.warn(f"S3 is moto's mock, not Swift: {why}", stacklevel=1)
-    with s3_servers.moto(S3_PORT) if why else s3_servers.swift(folder, S3_PORT):
-        yield "moto" if why else "swift"
+    stack = _shared("s3")
+    stack.enter_context(s3_servers.moto(S3_PORT) if why else s3_servers.swift(folder, S3_PORT))
+    yield "moto" if why else "swift"
+    stack.close()
 
 
 @pytest.fixture(scope="session")
@@ -195,8 +219,9 @@ def s3_endpoint(s3):
 def _server(scheme, tmp_path_factory):
     if why := cloud_servers.why_not(scheme):
         pytest.skip(f"{scheme}:// cannot be tested: {why}")
-    with cloud_servers.running(scheme, tmp_path_factory.mktemp(scheme)) as cloud:
-        yield cloud
+    stack = _shared("s3")
+    yield stack.enter_context(cloud_servers.running(scheme, tmp_path_factory.mktemp(scheme)))
+    stack.close()
 
 
 @pytest.fixture(scope="session")
