@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +39,21 @@ if TYPE_CHECKING:
     from sep_batch.pipeline.stages.context import RunContext
 
 
-def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
+def run_job(
+    source: str,
+    out: str | None = None,
+    *,
+    progress: Progress | None = None,
+    first: Callable[[], None] | None = None,
+    **options: Any,
+) -> Summary:
     """Separate every track of a manifest that is not done yet.
 
     Args:
         source: A manifest, a folder, or an audio file; a path or URI.
         out: Folder or prefix for stems and index; by default beside the source, `songs.parquet` -> `songs.stems`.
         progress: Progress display and log; by default nothing is shown.
+        first: Check of the source that raises a RunError, called before anything else.
         options: The fields of `Options`.
 
     Returns:
@@ -57,10 +65,13 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     """
     run_options = Options(**options)
     check(run_options)
-    now = datetime.now()  # noqa: DTZ005 (a deadline is in local time)
-    stop = Stop(seconds_until(run_options.deadline, now) if run_options.deadline else None)
-    progress = progress or Progress()
+    stop, progress = Stop(), progress or Progress()
     with stop.on_signals(), progress.showing():
+        progress.begin(Summary(out=uris.absolute(out) if out else "", tracks=0))
+        if run_options.deadline:
+            stop.end_after(seconds_until(run_options.deadline, datetime.now()))  # noqa: DTZ005 (a deadline is in local time)
+        if first:
+            first()
         summary = _run(source, out, run_options, stop, progress)
     progress.end(summary)
     return summary
@@ -74,14 +85,14 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     tracks, out = catalog.tracks, catalog.out
     choice.prepare(chosen, options, tracks)
     summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
+    progress.begin(summary)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
     settings = prepare.settings_of(options, model)
     prepare.refuse_collisions(tracks, settings)
     progress.wait_for("reading OUT's journal")
     with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
-        before = outs.last_run(out)
-        prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
+        prepare.refuse_other_settings(out, settings, outs.last_run(out), overwrite=options.overwrite)
         run = new_run(out)
         index.compact(out, run, check=held.check)
         writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
