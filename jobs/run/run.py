@@ -20,7 +20,7 @@ from sep_batch.jobs.engine import choice
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
-from sep_batch.jobs.run import finished
+from sep_batch.jobs.run import finished, record
 from sep_batch.jobs.setup import machine, outs, prepare
 from sep_batch.jobs.setup.options import MaxFailures, Options, check
 from sep_batch.jobs.setup.stop import Stop, seconds_until
@@ -84,16 +84,20 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
     choice.prepare(chosen, options, tracks)
-    summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
+    summary, source = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings), catalog.listed.uri
     progress.begin(summary)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
     settings = prepare.settings_of(options, model)
     prepare.refuse_collisions(tracks, settings)
     progress.wait_for("reading OUT's journal")
-    with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
+    with (
+        outs.errors(),
+        lease.hold(out, wait_s=options.wait_s) as held,
+        record.recorded(run := new_run(out), source, summary, settings, options, begun=begun),
+        outs.errors(),
+    ):
         prepare.refuse_other_settings(out, settings, outs.last_run(out), overwrite=options.overwrite)
-        run = new_run(out)
         index.compact(out, run, check=held.check)
         writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
         with database.opened(out) as journal:
@@ -126,8 +130,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
             elif bad_rows is not None:
                 _fail(bad_rows, settings, summary, progress, writer)
-    summary.job_s = time.monotonic() - begun
-    summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
+        summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
     return summary
 
 
