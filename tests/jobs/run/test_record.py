@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import time
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import write_tone
+from project_files import ROOT
 
 from sep_batch.jobs.run import record
 from sep_batch.jobs.run.run import run_job
@@ -62,6 +64,16 @@ def test_the_record_of_a_run_is_its_summary_with_times_settings_versions_and_mac
     assert (content["source"], content["options"]["max_failures"], content["options"]["model"]) == (songs, "7%", tiny)
     assert (content["machine"]["cpus"], content["machine"]["memory_bytes"] > 1e8) == (machine.usable_cpus(), True)
     assert content["actors"] == {"Analyze": 1, "Separate": 1, "Write": 1}
+
+
+def test_the_docs_name_every_key_that_a_record_has_besides_those_of_the_summary(songs, tiny, local, records):
+    summary = run_job(songs, model=tiny)
+    text = (ROOT / "docs" / "operate.md").read_text()
+    table = text[text.index("<!-- record -->") : text.index("<!-- /record -->")]
+    named = set(re.findall(r"`([a-z_0-9]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.count("|") > 2)))
+    (content,) = records().values()
+    further = content.keys() - (summary.as_dict().keys() - {"exit_code", "forecast_s", "job_s"})
+    assert named | {"vanished_tracks"} == further | {"summary"}
 
 
 def test_a_forecast_is_beside_the_actual_seconds(songs, tiny, local, records, monkeypatch):
