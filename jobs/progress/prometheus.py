@@ -62,7 +62,7 @@ class Metrics(Watcher):
 
 
 class MetricsFile(Watcher):
-    """Writes the metrics to a file every ten seconds and at the end of the run, whatever ends it; each time as a whole."""
+    """Writes the metrics to a file when the flow starts, every ten seconds, and at the end of the run; each time as a whole."""
 
     def __init__(self, path: str) -> None:
         """Take the path of the file; nothing is written yet.
@@ -85,11 +85,15 @@ class MetricsFile(Watcher):
 
     @contextlib.contextmanager
     def watching(self, standing: RunState) -> Iterator[None]:
-        """Write the metrics once more after the block."""
+        """Write the metrics once more after the block, whatever ends it."""
         try:
             yield
         finally:
             self._write(standing)
+
+    def started(self, standing: RunState) -> None:
+        """Write the metrics."""
+        self._write(standing)
 
     def ticked(self, standing: RunState) -> None:
         """Write the metrics, once OUT is known, which they are labelled with."""
