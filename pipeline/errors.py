@@ -193,6 +193,15 @@ class LeaseHeldError(RunError):
     exit_code = 75
 
 
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code of a run that an exception ended."""
+    if isinstance(error, RunError):
+        return error.exit_code
+    if isinstance(error, TrackError):  # of OUT's storage; it is reported as a NotRunnableError
+        return NotRunnableError.exit_code
+    return STOPPED if isinstance(error, KeyboardInterrupt) else RunError.exit_code
+
+
 def describe(error: BaseException, stage: str) -> dict[str, object]:
     """Return a failed row's columns for an exception that a stage caught.
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
     from sep_batch.jobs.progress.summary import Summary
 
+REPORTED_BY = ("as_json", "log_format", "metrics_port", "metrics_file")  # parameters of run and sync that `separate` takes
+
 
 @app.command(cls=ConfiguredCommand)
 def run(
@@ -259,6 +261,15 @@ def run(
             rich_help_panel=REPORTING,
         ),
     ] = None,
+    metrics_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.prom",
+            help="Write Prometheus metrics to this file every 10 s and at the end of the run, for node_exporter's textfile "
+            "collector. Default: no file.",
+            rich_help_panel=REPORTING,
+        ),
+    ] = None,
     log_format: Annotated[
         str, typer.Option(help="Format of the log on stderr: text or json.", rich_help_panel=REPORTING)
     ] = "text",
@@ -279,9 +290,9 @@ def run(
         if dry_run:
             planned = {name: parameters[name] for name in planning.PLANNED}
             raise typer.Exit(planning.show_plan(context, manifest, as_json=as_json, **planned))
-        for name in ("manifest", "out", "dry_run", "as_json", "log_format", "metrics_port"):
+        for name in ("manifest", "out", "dry_run"):
             del parameters[name]
-        reporting: dict[str, Any] = {"as_json": as_json, "log_format": log_format, "metrics_port": metrics_port}
+        reporting = {name: parameters.pop(name) for name in REPORTED_BY}
         options = as_options(**parameters) | {"more": manifest[1:]}
         exit_code = separate(run_job, log, manifest[0], out, options, **reporting)
     raise typer.Exit(exit_code)
@@ -297,6 +308,7 @@ def separate(
     as_json: bool,
     log_format: str,
     metrics_port: str | None,
+    metrics_file: str | None,
 ) -> int:
     """Run a job, with its progress and summary on the terminal; return the exit code."""
     from rich.console import Console
@@ -305,7 +317,9 @@ def separate(
     from sep_batch.jobs.run.report import reach, show
 
     log.speak(log_format)
-    progress = Progress.on(Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port)
+    progress = Progress.on(
+        Console(stderr=True), as_json=as_json, log_format=log_format, metrics_port=metrics_port, metrics_file=metrics_file
+    )
     log.standing = progress.standing
     summary = job(source, out, progress=progress, **options)
     show(summary, as_json=as_json, reach=reach(options["endpoint_url"], options["storage_options"]))

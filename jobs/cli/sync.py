@@ -10,7 +10,7 @@ import typer
 from sep_batch.jobs.cli import flags
 from sep_batch.jobs.cli.app import app, one_line_errors
 from sep_batch.jobs.cli.configured import ConfiguredCommand
-from sep_batch.jobs.cli.run import run, separate
+from sep_batch.jobs.cli.run import REPORTED_BY, run, separate
 
 NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # parameters of run only
 
@@ -30,6 +30,6 @@ def sync(
         from sep_batch.jobs.run.sync import run_sync
         from sep_batch.jobs.setup.options import as_options
 
-        reporting = {name: options.pop(name) for name in ("as_json", "log_format", "metrics_port")}
+        reporting = {name: options.pop(name) for name in REPORTED_BY}
         exit_code = separate(run_sync, log, source, out, as_options(**options), **reporting)
     raise typer.Exit(exit_code)

@@ -9,13 +9,13 @@ import platform
 import re
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
+from sep_batch.jobs.setup import machine
 from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.units import data_size
 from sep_batch.pipeline import errors
 
-DRIVER = Path("/proc/driver/nvidia")
+DRIVER = machine.DRIVER
 TOLERANCE = 1e-4  # largest difference between a GPU's and the CPU's results, relative to the largest value
 
 

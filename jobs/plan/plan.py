@@ -113,7 +113,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         refusal = _refused_tracks(plan, journal, settings)
         engine = (choice.before_planning(options) or choice.by_amount(options, todo)) if plan.todo else None
     return Planned(
-        catalog.listed.uri + (f" and {len(options.more)} more" if options.more else ""),
+        catalog.listed.title,
         catalog.out,
         catalog.tracks.num_rows,
         plan.todo,

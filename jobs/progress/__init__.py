@@ -8,7 +8,7 @@ Files:
     every: Call a function at intervals while a block runs.
     display: A live display on a terminal, lines elsewhere.
     json_events: `--json`: events as lines of JSON.
-    prometheus: `--metrics-port`: metrics for Prometheus.
+    prometheus: `--metrics-port`, `--metrics-file`: metrics for Prometheus.
     log: `--log-format`: log lines on stderr.
     forecast: The forecast of `plan --calibrate`, kept until the run.
     file_counter: A live count of listed files.

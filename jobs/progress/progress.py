@@ -32,7 +32,15 @@ class Progress:
         self._watchers = watchers
 
     @classmethod
-    def on(cls, console: Console, *, as_json: bool = False, log_format: str = "text", metrics_port: str | None = None) -> Self:
+    def on(
+        cls,
+        console: Console,
+        *,
+        as_json: bool = False,
+        log_format: str = "text",
+        metrics_port: str | None = None,
+        metrics_file: str | None = None,
+    ) -> Self:
         """Return progress that is a live display on a terminal, and a log line every ten seconds elsewhere.
 
         Args:
@@ -40,6 +48,11 @@ class Progress:
             as_json: Write events to stdout instead.
             log_format: Format of the log; with JSON there is no live display, which would tear its lines.
             metrics_port: PORT or HOST:PORT on which to serve metrics; None serves none.
+            metrics_file: File to write metrics to, whose name ends in .prom; None writes none.
+
+        Raises:
+            UsageError: The port or the name of the file is invalid.
+            NotRunnableError: The file's folder cannot be written to.
         """
         is_live = console.is_terminal and not console.is_dumb_terminal and not as_json and log_format == "text"
         watchers: list[Watcher] = [Display(console)] if is_live else []
@@ -47,6 +60,10 @@ class Progress:
             from sep_batch.jobs.progress.prometheus import Metrics
 
             watchers.insert(0, Metrics(metrics_port))
+        if metrics_file is not None:
+            from sep_batch.jobs.progress.prometheus import MetricsFile
+
+            watchers.insert(0, MetricsFile(metrics_file))
         if as_json:
             watchers.append(Events(sys.stdout))
         return cls(*watchers, Lines(progress=not (is_live or as_json)))
@@ -62,7 +79,16 @@ class Progress:
             for watcher in self._watchers:
                 stack.enter_context(watcher.watching(self.standing))
             stack.enter_context(every(EVERY_S, self._tick, thread_name="progress"))
-            yield
+            try:
+                yield
+            except BaseException as error:
+                self.standing.end(errors.exit_code_of(error))
+                raise
+            self.standing.end(self.standing.summary.exit_code)
+
+    def begin(self, summary: Summary) -> None:
+        """Record the summary, as soon as OUT is known."""
+        self.standing.summary = summary
 
     def wait_for(self, step: str) -> None:
         """Record the step that the run waits for until its first track is finished."""

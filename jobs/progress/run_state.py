@@ -51,6 +51,8 @@ class RunState:
         waits_for: Step that the run waits for before its first track is finished.
         steps_s: Seconds of the steps before that one.
         stopping: Reason of an early end; None without one.
+        began_at, ended_at: Times of begin and end of the command, in seconds since 1970; the end is None before it.
+        exit_code: Exit code of the command, once it has ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,6 +63,9 @@ class RunState:
         self.waits_for = "reading the manifest"
         self.steps_s = dict[str, float]()
         self.stopping: str | None = None
+        self.began_at = time.time()
+        self.ended_at: float | None = None
+        self.exit_code = 0
         self._clock = clock
         self._begun = self._started = self._step_begun = clock()
         self._planned = self._finished = Tracks()
@@ -81,6 +86,10 @@ class RunState:
         self.settings_sha256 = settings_sha256
         self._started = self._clock()
         self._points = deque([(self._started, Tracks())])
+
+    def end(self, exit_code: int) -> None:
+        """Record the end of the command."""
+        self.exit_code, self.ended_at = exit_code, time.time()
 
     def wait_for(self, step: str) -> None:
         """Record the step that the run waits for."""

@@ -34,7 +34,7 @@ class Summary:
         seconds: Seconds of the flow, the start of its actors included.
         start: Seconds of each step before the first track was finished, by its words in the progress; empty if none was.
         start_s: Seconds among `seconds` that the start of the workers took.
-        job_s: Seconds of the whole job, from reading the manifest to the published index.
+        job_s: Seconds of the whole job, from reading the manifest to the published index; 0 before its end.
         forecast_s: Seconds that `plan --calibrate` forecast for this run; None without a forecast.
         exit_code: Exit code of the command.
         stopped: Reason of an early end; None without one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from sep_batch.jobs.engine import choice
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.progress import Progress
 from sep_batch.jobs.progress.summary import Summary
-from sep_batch.jobs.run import finished
+from sep_batch.jobs.run import finished, record
 from sep_batch.jobs.setup import machine, outs, prepare
 from sep_batch.jobs.setup.options import MaxFailures, Options, check
 from sep_batch.jobs.setup.stop import Stop, seconds_until
@@ -39,13 +39,21 @@ if TYPE_CHECKING:
     from sep_batch.pipeline.stages.context import RunContext
 
 
-def run_job(source: str, out: str | None = None, *, progress: Progress | None = None, **options: Any) -> Summary:
+def run_job(
+    source: str,
+    out: str | None = None,
+    *,
+    progress: Progress | None = None,
+    first: Callable[[], None] | None = None,
+    **options: Any,
+) -> Summary:
     """Separate every track of a manifest that is not done yet.
 
     Args:
         source: A manifest, a folder, or an audio file; a path or URI.
         out: Folder or prefix for stems and index; by default beside the source, `songs.parquet` -> `songs.stems`.
         progress: Progress display and log; by default nothing is shown.
+        first: Check of the source that raises a RunError, called before anything else.
         options: The fields of `Options`.
 
     Returns:
@@ -57,10 +65,13 @@ def run_job(source: str, out: str | None = None, *, progress: Progress | None = 
     """
     run_options = Options(**options)
     check(run_options)
-    now = datetime.now()  # noqa: DTZ005 (a deadline is in local time)
-    stop = Stop(seconds_until(run_options.deadline, now) if run_options.deadline else None)
-    progress = progress or Progress()
+    stop, progress = Stop(), progress or Progress()
     with stop.on_signals(), progress.showing():
+        progress.begin(Summary(out=uris.absolute(out) if out else "", tracks=0))
+        if run_options.deadline:
+            stop.end_after(seconds_until(run_options.deadline, datetime.now()))  # noqa: DTZ005 (a deadline is in local time)
+        if first:
+            first()
         summary = _run(source, out, run_options, stop, progress)
     progress.end(summary)
     return summary
@@ -73,7 +84,8 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
     choice.prepare(chosen, options, tracks)
-    summary = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings)
+    summary, source = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings), catalog.listed.title
+    progress.begin(summary)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
     with outs.errors():
@@ -82,41 +94,45 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     with outs.errors(), lease.hold(out, wait_s=options.wait_s) as held:
         if outs.last_run(out) != before:  # another run has made or changed OUT in the meantime
             before, settings = _settings(options, model, catalog)
-        prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
         run = new_run(out)
-        index.compact(out, run, check=held.check)
-        writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
-        with database.opened(out) as journal:
-            plan = make_plan(tracks, journal.database, settings.sha256, options.retry)
-            prepare.refuse_ids_of_others(plan, journal)
-            paths = prepare.paths(plan, journal, settings)
-            _open_out(out, run, settings, catalog.listed, options)
-            listed = catalog.listed
-            for folder in listed.folders:
-                summary.vanished += vanished(listed.tracks, folder, listed.unread, journal.database)
-            redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
-            is_withdrawn = plan.todo and withdraw(journal, redone, writer)
-        if is_withdrawn:
-            index.publish(out, run)
-        bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
-        _count(plan, settings, summary)
-        with _published(out, run, held):
-            if plan.todo or bad_rows is not None:
-                summary.run = run
-                held.tell(run=run)
-                progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
-            if plan.todo:
-                chosen = chosen or _chosen(plan, options, progress)
-                summary.engine = chosen.name
-                requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
-                work = _work(settings, summary, options, catalog.access, requirements, paths.marked)
-                todo, left = plan.blocks(), plan.todo
-                del catalog, tracks, plan  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
-                _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
-            elif bad_rows is not None:
-                _fail(bad_rows, settings, summary, progress, writer)
-    summary.job_s = time.monotonic() - begun
-    summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
+        with record.recorded(run, source, summary, settings, options, begun=begun), outs.errors():
+            prepare.refuse_other_settings(out, settings, before, overwrite=options.overwrite)
+            index.compact(out, run, check=held.check)
+            writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
+            with database.opened(out) as journal:
+                plan = make_plan(tracks, journal.database, settings.sha256, options.retry)
+                prepare.refuse_ids_of_others(plan, journal)
+                paths = prepare.paths(plan, journal, settings)
+                _open_out(out, run, settings, catalog.listed, options)
+                listed = catalog.listed
+                for folder in listed.folders:
+                    summary.vanished += vanished(listed.tracks, folder, listed.unread, journal.database)
+                redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
+                is_withdrawn = plan.todo and withdraw(journal, redone, writer)
+            if is_withdrawn:
+                index.publish(out, run)
+            bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
+            _count(plan, settings, summary)
+            with _published(out, run, held):
+                if plan.todo or bad_rows is not None:
+                    summary.run = run
+                    held.tell(run=run)
+                    progress.plan(summary, pa.table({"duration_s": plan.column("duration_s")}))
+                if plan.todo:
+                    chosen = chosen or _chosen(plan, options, progress)
+                    summary.engine = chosen.name
+                    requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
+                    work = _work(settings, summary, options, catalog.access, requirements, paths.marked)
+                    todo, left = plan.blocks(), plan.todo
+                    del (
+                        catalog,
+                        tracks,
+                        plan,
+                    )  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
+                    _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
+                elif bad_rows is not None:
+                    _fail(bad_rows, settings, summary, progress, writer)
+            summary.judge(MaxFailures.parse(options.max_failures), ok_with_failures=options.ok_with_failures)
     return summary
 
 

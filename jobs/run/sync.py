@@ -34,9 +34,12 @@ def run_sync(source: str, out: str, *, progress: Progress | None = None, **optio
         ManifestError: The source is no folder, or holds no audio: that is probably a mistake, and OUT is not called up to date.
         RunError: The run could not start, or a fault of a storage, of Ray or of sep-batch ended it.
     """
-    storage.use(storage_options(options.get("endpoint_url"), options.get("storage_options")))
-    _refuse_without_audio(uris.absolute(source), Patterns(options.get("include", ()), options.get("exclude", ())))
-    return run_job(source, out, progress=progress, **options)
+
+    def refuse_without_audio() -> None:
+        storage.use(storage_options(options.get("endpoint_url"), options.get("storage_options")))
+        _refuse_without_audio(uris.absolute(source), Patterns(options.get("include", ()), options.get("exclude", ())))
+
+    return run_job(source, out, progress=progress, first=refuse_without_audio, **options)
 
 
 def _refuse_without_audio(source: str, patterns: Patterns) -> None:

@@ -44,10 +44,18 @@ def cpus() -> Check:
     return note("CPUs", f"{description}, of which this container may use {quota:g}", advice)
 
 
+def memory_bytes() -> int:
+    """Return the memory of the machine, or the container's limit."""
+    return min(_installed_bytes(), _memory_bound() or _installed_bytes())
+
+
+def _installed_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def memory() -> Check:
     """Check the memory of the machine, or the container's limit, and how much of it is free."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    bound = min(total, _memory_bound() or total)
+    total, bound = _installed_bytes(), memory_bytes()
     free = min(bound, _available() or total)
     description = f"{data_size(bound)}{', the limit of this container' if bound < total else ''}, {data_size(free)} free"
     if bound < RUN_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from sep_batch.jobs.setup.address import Address, address_of
@@ -11,6 +12,7 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
+DRIVER = Path("/proc/driver/nvidia")
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: its current input, its next input, and its output
 
 
@@ -96,6 +98,12 @@ def gpu_count(options: Options) -> int:
 def usable_cpus() -> int:
     """Return the number of CPUs that this process may use; outside of Linux, those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_models() -> list[str]:
+    """Return the model of each GPU that NVIDIA's driver lists, without torch."""
+    texts = [path.read_text() for path in sorted(DRIVER.glob("gpus/*/information"))]
+    return [match[1] for text in texts if (match := re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE))]
 
 
 def object_store_bytes(options: Options) -> int:

@@ -29,12 +29,15 @@ T = TypeVar("T")
 class Stop:
     """Request for an early end of a run, with its reason."""
 
-    def __init__(self, deadline_s: float | None = None) -> None:
-        """Take the seconds after which the run shall end, None for as long as it takes."""
-        self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
+    def __init__(self) -> None:
+        self._deadline = float("inf")
         self._asked_at = float("inf")
         self._is_draining = False
         self.why: str | None = None
+
+    def end_after(self, seconds: float) -> None:
+        """Ask the run to end after so many seconds from now."""
+        self._deadline = time.monotonic() + seconds
 
     def ask(self, why: str) -> None:
         """Ask the run to end; tracks in flight may finish for `DRAIN_S` from now."""
@@ -44,7 +47,7 @@ class Stop:
     @property
     def is_asked(self) -> bool:
         """True once the run shall start no further tracks."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if time.monotonic() >= self._deadline:
             self.ask("stopped at its deadline")
         return self.why is not None
 

@@ -77,10 +77,7 @@ def _read_lease(status: Status) -> None:
         return
     status.heartbeat_s = newest.silent_s
     status.run, status.host, status.pid, status.since = (newest.says.get(name) for name in ("run", "host", "pid", "since"))
-    if newest.is_over:
-        status.state = "ended" if newest.says.get("ended") else "gone"
-    else:
-        status.state = "running" if newest.silent_s < lease.DEAD_S else "silent"
+    status.state = newest.state
 
 
 def _count(status: Status, journal: JournalDatabase) -> None:

@@ -19,7 +19,7 @@ HERE_ONLY = ("config", "demo", "models", "submit")  # commands that work on the 
 PLACES = ("manifest", "source", "sources", "out", "dest", "to", "uri")  # parameters with the path or URI of a catalog or stems
 WRITTEN = ("out", "to", "dest")  # those among them that a command writes to, or wrote to
 _FORMAT = ("export", "to")  # the format of a dataset; `to` of other commands is a path
-FILES = ("storage_options", "scratch", "input_root")  # parameters with a path on the nodes
+FILES = ("storage_options", "scratch", "input_root", "metrics_file")  # parameters with a path on the nodes
 
 
 def check(context: typer.Context, words: Sequence[str]) -> typer.Context:

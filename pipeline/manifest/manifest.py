@@ -51,6 +51,12 @@ class Manifest:
     folders: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """URI, of several sources the first's with the number of the others."""
+        more = self.read_with.get("more")
+        return f"{self.uri} and {len(more)} more" if isinstance(more, list) and more else self.uri
+
 
 def read(
     uri: str,

@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ from sep_batch.pipeline.storage import uris
 FLUSH_S = 30.0
 FLUSH_ROWS = 1000
 _JOURNAL_FILE = re.compile(r"(\d+)-.*[.](parquet|shards)")  # .shards: an export's
+_RUN = re.compile(r"(\d{1,18}-[0-9a-f]{1,16})-\d.*[.]parquet")
 
 
 def new_run(out: str) -> str:
@@ -32,6 +34,16 @@ def new_run_after(names: Iterable[str]) -> str:
     """Return a run's name that is newer than the names of a journal's files."""
     numbers = [int(match[1]) for name in names if (match := _JOURNAL_FILE.fullmatch(name))]
     return f"{max(numbers, default=0) + 1:06d}-{secrets.token_hex(2)}"
+
+
+def runs(out: str) -> dict[str, datetime | None]:
+    """Return the names of the runs that have rows in the journal, with the time of the last write; lists, and reads nothing."""
+    last = dict[str, datetime | None]()
+    for info in storage.find(layout.journal_folder(out)):
+        if match := _RUN.fullmatch(uris.name(info.uri)):
+            times = [time for time in (last.get(match[1]), info.modified) if time]
+            last[match[1]] = max(times, default=None)
+    return last
 
 
 class Journal:

@@ -8,11 +8,17 @@ EXPORT_JSON = "_sep/export.json"  # settings of an export, in its DEST
 PARTS = "_sep/parts"
 PLAN = "_sep/plan"
 JOURNAL = "_sep/journal"
+RUNS = "_sep/runs"
 
 
 def journal_folder(out: str) -> str:
     """Return the folder of the journal."""
     return f"{out}/{JOURNAL}"
+
+
+def runs_folder(out: str) -> str:
+    """Return the folder of the records of the runs."""
+    return f"{out}/{RUNS}"
 
 
 def parts_folder(out: str, run: str) -> str:

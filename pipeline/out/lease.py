@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import layout
@@ -65,6 +65,13 @@ class StoredLease:
             return (datetime.now(UTC) - at).total_seconds()
         except (KeyError, ValueError, TypeError):
             return DEAD_S
+
+    @property
+    def state(self) -> Literal["running", "silent", "ended", "gone"]:
+        """State of its run; silent: no heartbeat for `DEAD_S`; gone: its process died on this machine."""
+        if self.is_over:
+            return "ended" if self.says.get("ended") else "gone"
+        return "running" if self.silent_s < DEAD_S else "silent"
 
     def __str__(self) -> str:
         values = (uris.printable(str(self.says.get(name, "?")), _SHOWN_CHARS) for name in ("run", "host", "pid", "since"))

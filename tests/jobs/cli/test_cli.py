@@ -392,6 +392,13 @@ def check_metrics_port(catalog, tiny, tmp, local):
     assert "metrics: http://127.0.0.1:" in run_with(catalog, tiny, tmp / "o", "--metrics-port", "127.0.0.1:0").stderr
 
 
+def check_metrics_file(catalog, tiny, tmp, local):
+    run_with(catalog, tiny, tmp / "o", "--metrics-file", tmp / "songs.prom")
+    assert "sep_batch_run_exit_code{" in (tmp / "songs.prom").read_text()
+    told = call("sync", catalog.parent / "songs", tmp / "s", "-p", tiny, "--metrics-file", tmp / "sync.prom")
+    assert (told.exit_code, f'out="{tmp / "s"}"' in (tmp / "sync.prom").read_text()) == (0, True)
+
+
 def check_log_format(catalog, tiny, tmp, local):
     assert not run_with(catalog, tiny, tmp / "a").stderr.startswith("{")
     told = run_with(catalog, tiny, tmp / "b", "--log-format", "json").stderr
@@ -499,6 +506,8 @@ MISTAKES = {
     "max failures": (lambda tmp: [tmp, "--max-failures", "some"], 2, "as 100 or 5%"),
     "log format": (lambda tmp: [tmp, "--log-format", "xml"], 2, "expected text or json"),
     "metrics port": (lambda tmp: [tmp, "--metrics-port", "http"], 2, "expected PORT or HOST:PORT"),
+    "metrics file": (lambda tmp: [tmp, "--metrics-file", tmp / "metrics.txt"], 2, "expected a file whose name ends in .prom"),
+    "metrics folder": (lambda tmp: [tmp, "--metrics-file", tmp / "no" / "m.prom"], 5, "its folder cannot be written to"),
     "retry": (lambda tmp: [tmp, "--retry", "never"], 2, "none, transient, suspect, all"),
     "neither": (lambda tmp: [Path(tmp / "a.doc").write_text("x") and tmp / "a.doc"], 5, "neither a manifest"),
     "a scheme": (lambda tmp: ["ftp://host/a.parquet"], 5, "scheme 'ftp'"),

@@ -120,6 +120,11 @@ def test_a_required_argument_of_the_file_need_not_be_typed():
     assert "Missing argument" in call("sync", "--config", file).output
 
 
+def test_the_limit_of_a_run_is_no_limit_of_the_history():
+    assert parsed("status", "o", "--config", config("[run]\nlimit = 3"))["runs"] is None
+    assert parsed("status", "o", "--config", config("[status]\nlimit = 3"))["runs"] == 3
+
+
 def test_variables_name_the_file_and_the_profile_and_typed_names_win(monkeypatch):
     monkeypatch.setenv("SEP_BATCH_CONFIG", config(LAYERS))
     assert parsed("run")["gpus"] == "1"
@@ -344,6 +349,8 @@ def test_config_show_is_a_table():
         "flag value source",
         "out s3://bucket/stems file [run]",
         "--endpoint-url http://... file [run]",
+        "--history false default",
+        "--limit - default",
         "--storage-options - default",
         "--json false default",
     ]

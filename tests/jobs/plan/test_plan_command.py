@@ -165,7 +165,7 @@ def test_a_run_that_is_at_work_is_told_and_not_waited_for(catalog, tiny):
 
 def test_every_flag_of_run_that_changes_what_is_done_is_one_of_plan():
     how = {"max_failures", "ok_with_failures", "scratch", "deadline", "wait", "time_limit", "metrics_port", "log_format"}
-    how |= {"min_gpus", "shared_filesystem", "damaged"}
+    how |= {"metrics_file", "min_gpus", "shared_filesystem", "damaged"}
     flags = {name: set(inspect.signature(command).parameters) for name, command in (("run", run), ("plan", plan_command))}
     assert flags["run"] - how - {"dry_run"} == flags["plan"] - {"calibrate"}
 

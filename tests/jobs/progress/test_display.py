@@ -21,7 +21,7 @@ LEFT = r"""failed:(?:(?!\d+ tracks separated)[^\n]*
 )+\d+ tracks separated, \d+ failed, 0 done before; .*
 failed: \d+ unsupported_format
 stems and index: {out}
-(?:  {out}/stems/.*
+(?:  {out}/.*
 )*next: sep-batch failures {out}
 stopped by SIGINT; run the same command again to resume"""
 FAILED = r"in/(\d{4})[.]wav:unsupported_format"

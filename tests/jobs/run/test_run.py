@@ -60,11 +60,11 @@ def test_a_run_leaves_a_row_and_every_stem_for_every_track(catalog, tiny, local)
             assert stem["frames"] == RATE_HZ // 2
 
 
-def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_and_run_json(catalog, tiny, local):
+def test_nothing_of_a_run_is_left_but_stems_index_journal_lease_record_and_run_json(catalog, tiny, local):
     run_job(str(catalog), model=tiny)
     out = catalog.parent / "songs.stems"
     files = {path.relative_to(out).parts[0:2] for path in out.rglob("*") if path.is_file()}
-    expected = {("index.parquet",), ("_sep", "journal"), ("_sep", "lease"), ("_sep", "run.json")}
+    expected = {("index.parquet",), ("_sep", "journal"), ("_sep", "lease"), ("_sep", "run.json"), ("_sep", "runs")}
     assert {parts for parts in files if parts[0] != "stems"} == expected
 
 

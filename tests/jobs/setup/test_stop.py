@@ -76,7 +76,8 @@ def test_what_is_no_deadline_is_refused_with_what_was_expected(text):
 
 def test_a_deadline_asks_by_itself(monkeypatch):
     monkeypatch.setattr(stop, "DRAIN_S", 2.0)
-    ends = stop.Stop(deadline_s=1.0)
+    ends = stop.Stop()
+    ends.end_after(1.0)
     assert not ends.is_asked
     time.sleep(1.05)
     assert ends.is_asked
