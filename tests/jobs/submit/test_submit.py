@@ -160,6 +160,7 @@ MISTAKES = {
     "a local DEST": (("--", "export", "s3://b/o", "/data", "--to", "hf"), "DEST /data: a path of this machine"),
     "a scheme": (("--", *RUN, "-o", "ftp://host/stems"), "--out ftp://host/stems: scheme 'ftp'"),
     "a file of this folder": (("--", *RUN, "--storage-options", "a.json"), "relative to a folder of this machine"),
+    "a file of metrics of this folder": (("--", *RUN, "--metrics-file", "a.prom"), "--metrics-file a.prom: relative to a folder"),
     "a model of this folder": (("--", *RUN, "--model", "tests"), "--model tests: relative to a folder of this machine"),
     "an address of the job": (("--", *RUN, "--address", "auto"), "--address after the command: expected before it"),
     "what the command refuses": (("--", *RUN, "--format", "xyz"), "--format xyz: expected one of flac"),
