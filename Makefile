@@ -25,12 +25,16 @@ faults: .venv/.tested .venv-swift/.installed .azurite/.installed
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/hostile
 
 .venv/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-		{ echo "sep-batch needs Python 3.11 to 3.13, found $$($(PYTHON) --version 2>&1); name one: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
+		{ echo "sep-batch needs Python 3.11 to 3.14, found $$($(PYTHON) --version 2>&1); name one: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "this Python has no venv module; install it (Debian, Ubuntu: apt install python3-venv) or name another Python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt uv && \
+		$(BIN)/uv pip install --python .venv --torch-backend auto --constraint constraints.txt --editable . || \
+		{ echo "the torch for this machine could not be installed by uv from PyTorch's own index;" \
+			"installing the package index's, which has CUDA's libraries (5 GB)" >&2; \
+		$(BIN)/python -m pip install --constraint constraints.txt --editable .; }
 	touch $@
 
 .venv/.tested: .venv/.installed

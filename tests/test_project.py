@@ -184,7 +184,7 @@ def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
     }  # of pip, ruff, typer
     of_others |= {"--generate", "--head", "--num-cpus", "--port", "--shm-size"}  # ray's, docker's
     of_others |= {"--no-mono", "--analysis"}  # examples of flags that turn off a switch, which --help leaves out
-    of_others |= {"--constraints", "--python", "--dist", "--no-loadscope-reorder"}  # uv's, pytest-xdist's
+    of_others |= {"--constraints", "--python", "--torch-backend", "--dist", "--no-loadscope-reorder"}  # uv's, pytest-xdist's
     named = {path.name: flags_in(path.read_text()) for path in DOCS}
     assert set().union(*named.values()) - of_others - every == set()
     assert every - set().union(*named.values()) == set()

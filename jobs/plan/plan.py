@@ -92,7 +92,8 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     settings = prepare.settings_of(run_options, model, catalog, before)
     with outs.errors():
         planned = _planned(catalog, settings, settings_before, run_options)
-        planned = replace(planned, warnings=(*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)))
+        warnings = [*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)]
+        planned = replace(planned, warnings=(*warnings, *(outs.other_torch(before) if planned.todo else ())))
     if planned.refused:
         return planned
     if refusal := _refusal(catalog, settings, before, run_options, planned.engine):

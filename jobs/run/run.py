@@ -112,7 +112,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
             if is_withdrawn:
                 index.publish(out, run)
             bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
-            _count(plan, settings, summary)
+            _count(plan, settings, before, summary)
             with _published(out, run, held):
                 if plan.todo or bad_rows is not None:
                     summary.run = run
@@ -144,12 +144,14 @@ def _settings(options: Options, model: prepare.Model, catalog: prepare.Catalog) 
     return before, settings
 
 
-def _count(plan: Plan, settings: Settings, summary: Summary) -> None:
-    """Count the tracks that are not tried, and take the forecast of the others."""
+def _count(plan: Plan, settings: Settings, before: dict[str, Any], summary: Summary) -> None:
+    """Count the tracks that are not tried, and take the forecast of the others, and warnings about them."""
     summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
     summary.known_failed = plan.counts["known_failed"]
     if expected := forecast.take(summary.out, settings.sha256, plan.todo):
         summary.forecast_s = expected.seconds
+    if plan.todo:
+        summary.warnings += tuple(outs.other_torch(before))
 
 
 def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:

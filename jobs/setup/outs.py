@@ -13,6 +13,7 @@ from sep_batch.jobs.setup.run_json import RunJson
 from sep_batch.pipeline import errors as failures
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.out import layout, lease
+from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.storage import uris
 
 
@@ -64,6 +65,21 @@ def last_run(out: str) -> dict[str, Any]:
         problem = f"{uri}: not valid ({_why(error)})"
         raise failures.NotRunnableError(f"{problem}; remove this file, and the next run writes a new one") from error
     return nothing | content
+
+
+def other_torch(run_json: Mapping[str, Any]) -> list[str]:
+    """Return a warning if OUT's last run had another version of torch, else nothing.
+
+    Args:
+        run_json: Content of the last run's run.json, as `last_run` returns it.
+    """
+    ours, theirs = machine_requirements.versions()["torch"], run_json["versions"].get("torch")
+    if theirs is None or theirs.partition("+")[0] == ours.partition("+")[0]:  # the build, as +cpu, comes after +
+        return []
+    before = uris.printable(theirs)
+    return [
+        f"OUT was made with torch {before}, this is {ours}: stems may differ in the last bit; for the same bytes use {before}"
+    ]
 
 
 def _why(error: Exception) -> str:
