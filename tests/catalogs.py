@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from signals import RATE_HZ, tone
 
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.out import database
@@ -35,10 +36,10 @@ def decoded(content: bytes, *, rate_hz: int = RATE_HZ, **options: Any) -> Simple
     return SimpleNamespace(wave=wave, **vars(found))
 
 
-def stems_below(out: Path) -> dict[str, bytes]:
-    """Return every stem below OUT with its bytes."""
-    files = {path.relative_to(out): path for path in sorted(out.rglob("*")) if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in files.items() if name.parts[0] not in ("_sep", "index.parquet")}
+def stems_below(out: Path | str) -> dict[str, bytes]:
+    """Return every stem below OUT with its bytes, by its path in OUT; OUT is a path or a URI."""
+    files = {info.uri.removeprefix(f"{out}/"): info.uri for info in storage.find(str(out))}
+    return {name: storage.read(uri) for name, uri in sorted(files.items()) if name.split("/")[0] not in ("_sep", "index.parquet")}
 
 
 def without_analysis(path):

@@ -3,6 +3,7 @@
 Files:
     flow: The interface of a flow: Read, Analyze, Separate, Write.
     local_flow: The flow in threads of this process, without Ray.
+    workers: Threads of a local flow: the workers of a stage, their queue, and the end of all.
     ray_flow: The flow as a Ray Data pipeline.
     resources: Workers of each stage, their CPUs and GPUs.
     joins: Ray tasks that join the parts of long tracks.

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pyarrow.parquet
 import pytest
-from catalogs import write_tone
+from catalogs import stems_below, write_tone
 from faults.killing import run_killed
 
 from sep_batch.jobs.run.run import run_job
@@ -34,9 +34,7 @@ def catalog(tmp_path_factory):
 
 def listing(out):
     """Return every stem below OUT with its sha256."""
-    files = {file.uri.removeprefix(f"{out}/"): file for file in storage.find(out)}
-    stems = [name for name in files if not name.startswith(("_sep/", "index.parquet"))]
-    return {name: hashlib.sha256(storage.read(files[name].uri)).hexdigest() for name in stems}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in stems_below(out).items()}
 
 
 @pytest.fixture(scope="module")

@@ -74,14 +74,14 @@ class Before:
     def __init__(self, out):
         self._out = out
         self._journal = {path.name for path in out.glob("_sep/journal/*.parquet")}
-        self._written_s = max(written_s(out / "stems", ".flac"))
+        self._written_s = max(written_s(out, ".flac"))
 
     def phase(self, pid):
         """Say how far it is: it holds OUT (1), has withdrawn rows (2), has written stems (3), has committed some (4)."""
         if not holds(self._out, pid):
             return 0
         files = sum(path.name not in self._journal for path in self._out.glob("_sep/journal/*.parquet"))
-        if max(written_s(self._out / "stems", ".flac")) > self._written_s:
+        if max(written_s(self._out, ".flac")) > self._written_s:
             return 4 if files > 1 else 3
         return 2 if files else 1
 

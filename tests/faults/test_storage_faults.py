@@ -48,12 +48,8 @@ def undisturbed(source, tiny, local, tmp_path, known={}):  # noqa: B006 (made on
     """What a run leaves that nothing disturbs, by the stems' names below OUT."""
     if not known:
         assert run_job(source, str(tmp_path / "undisturbed"), model=tiny, gpus=0).exit_code == 0
-        known |= {name.removeprefix("stems/"): content for name, content in stems_below(tmp_path / "undisturbed").items()}
+        known |= stems_below(tmp_path / "undisturbed")
     return known
-
-
-def stems_of(out):
-    return {found.uri.partition("/stems/")[2]: storage.read(found.uri) for found in storage.find(f"{out}/stems")}
 
 
 def separate(source, out, model, s3_endpoint, *faults):
@@ -67,7 +63,7 @@ def separate(source, out, model, s3_endpoint, *faults):
 
 PASSING = {  # faults of one run, each of requests that no other of them meets
     "errors and slow-downs": [
-        Fault(Kind.INTERNAL_ERROR, "PUT", "/stems/", times=3),
+        Fault(Kind.INTERNAL_ERROR, "PUT", ".flac", times=3),
         Fault(Kind.SLOW_DOWN, "GET", "in/500.wav", times=3),
         Fault(Kind.SLOW_DOWN, "GET", "list-type=2", times=3),
         Fault(Kind.INTERNAL_ERROR, "PUT", "/index.parquet", times=2),
@@ -76,7 +72,7 @@ PASSING = {  # faults of one run, each of requests that no other of them meets
         Fault(Kind.RESET_BEFORE, "GET", "in/300.wav", times=2),
         Fault(Kind.RESET_BEFORE, "HEAD", "in/", times=3),
         Fault(Kind.TRUNCATE, "GET", "in/700.wav", times=2),
-        Fault(Kind.DROP, "PUT", "/stems/", times=2),
+        Fault(Kind.DROP, "PUT", ".flac", times=2),
         Fault(Kind.DROP, "PUT", "/lease/", times=1),
     ],
     "connections that end amid or stall": [
@@ -94,7 +90,7 @@ def test_faults_that_pass_change_nothing(source, out, tiny, local, s3_endpoint, 
     summary = separate(source, out, tiny, s3_endpoint, *faults)
     assert [fault.fired for fault in faults] == [fault.times for fault in faults]
     assert (summary.exit_code, summary.ok, summary.failed) == (0, 3, {})
-    assert stems_of(out) == undisturbed
+    assert stems_below(out) == undisturbed
 
 
 def test_an_object_that_storage_never_gives_fails_as_transient_and_the_next_run_mends_it(
@@ -106,13 +102,13 @@ def test_an_object_that_storage_never_gives_fails_as_transient_and_the_next_run_
     assert failed["transient"]
     again = separate(source, out, tiny, s3_endpoint)
     assert (again.exit_code, again.done_before, again.ok) == (0, 2, 1)
-    assert stems_of(out) == undisturbed
+    assert stems_below(out) == undisturbed
 
 
 SYSTEMIC = [
     Fault(Kind.EXPIRED_TOKEN, "", "in/", nth=4, times=math.inf),
     Fault(Kind.EXPIRED_TOKEN_400, "", "in/", nth=4, times=math.inf),
-    Fault(Kind.EXPIRED_TOKEN, "PUT", "/stems/", nth=3, times=math.inf),
+    Fault(Kind.EXPIRED_TOKEN, "PUT", ".flac", nth=3, times=math.inf),
     Fault(Kind.INTERNAL_ERROR, "", "", nth=30, times=math.inf),
 ]
 
@@ -128,7 +124,7 @@ def test_a_storage_that_fails_ends_the_run_and_marks_no_track(source, out, tiny,
     storage.remove(f"{out}/_sep/lease")  # its run is this program, which lives on
     again = separate(source, out, tiny, s3_endpoint)
     assert (again.exit_code, again.done_before + again.ok) == (0, 3)
-    assert stems_of(out) == undisturbed
+    assert stems_below(out) == undisturbed
 
 
 def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, tiny, local, s3_endpoint, undisturbed):
@@ -139,7 +135,7 @@ def test_a_model_with_a_flipped_byte_is_refused_and_fetched_again(source, out, t
         separate(source, out, f"{out}-model", s3_endpoint, flip)
     assert flip.fired == 1
     assert separate(source, out, f"{out}-model", s3_endpoint).ok == 3
-    assert stems_of(out) == undisturbed
+    assert stems_below(out) == undisturbed
 
 
 def test_a_bucket_that_is_gone_ends_the_run(source, out, tiny, local, s3_endpoint):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from catalogs import finished, write_tone
+from catalogs import finished, stems_below, write_tone
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -52,8 +52,7 @@ def place(cloud, tmp_path):
 
 def hashes(out):
     """Return the sha256 of every stem, by its name below OUT."""
-    found = [info for info in storage.find(out) if not info.uri.removeprefix(f"{out}/").startswith(("_sep/", "index.parquet"))]
-    return {info.uri.removeprefix(out): hashlib.sha256(storage.read(info.uri)).hexdigest() for info in found}
+    return {name: hashlib.sha256(content).hexdigest() for name, content in stems_below(out).items()}
 
 
 def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, local, inline_export, tmp_path, monkeypatch):

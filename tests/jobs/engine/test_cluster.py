@@ -129,10 +129,6 @@ def _wait_until(is_so, run, log):
         time.sleep(0.1)
 
 
-def on_s3(s3, out):
-    return {found.uri.partition(f"/{out}/")[2]: storage.read(found.uri) for found in storage.find(f"{s3}/{out}/stems")}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what_it_held(
@@ -158,7 +154,7 @@ def test_each_stage_is_where_its_resources_are_and_a_killed_node_costs_only_what
     rows = index.read(out).to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * TRACKS
     assert {row["attempts"] for row in rows} == {1}
-    assert on_s3(s3, "clusterout") == stems_below(tmp_path / "undisturbed")
+    assert stems_below(f"{s3}/clusterout") == stems_below(tmp_path / "undisturbed")
     assert not [uri for uri in storage.find(f"{out}/_sep") if "/plan/" in uri.uri or "/parts/" in uri.uri]
 
 

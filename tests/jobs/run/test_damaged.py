@@ -107,7 +107,7 @@ def test_a_long_track_whose_end_shows_the_damage_fails_once_and_has_no_stems(tmp
     assert (summary.ok, summary.failed) == (0, {"damaged": 1})
     (row,) = finished(str(out)).values()
     assert row.error == "40.0 s of 100.0 s declared, 0 of 431 packets broken"
-    assert not list(out.glob("stems/**/*.flac"))
+    assert not list(out.rglob("*.flac"))
 
 
 def test_a_long_track_that_is_flagged_at_its_end_is_flagged_in_its_row(tmp_path, tiny, local, monkeypatch):

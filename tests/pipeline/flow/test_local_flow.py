@@ -16,7 +16,7 @@ from catalogs import write_tone
 from sep_batch.jobs.run.run import run_job
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.flow import local_flow
+from sep_batch.pipeline.flow import local_flow, workers
 from sep_batch.pipeline.flow.resources import Pool, Resources
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.out.plan import write_plan
@@ -212,7 +212,7 @@ def test_a_stage_that_does_not_start_in_time_ends_the_flow(flow_of, monkeypatch)
             freed.wait(30)
             super().__init__(work)
 
-    monkeypatch.setattr(local_flow, "START_S", 0.2)
+    monkeypatch.setattr(workers, "START_S", 0.2)
     flow = flow_of(separate=Slow)
     thread = threading.Thread(target=lambda: list(flow.rows()))
     thread.start()
