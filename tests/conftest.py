@@ -41,7 +41,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the CPUs: torch's
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 GROUP = pytest.StashKey[str]()
-SHARED = dict[str, contextlib.ExitStack]()  # by group: ends what its tests share
 TOGETHER = {
     "one_ray": "ray",
     "s3_server": "s3",
@@ -65,15 +64,11 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """After the last test of a group, end what it shared: an idle Ray takes a tenth of a core."""
-    group = item.stash.get(GROUP, None)
-    if group in SHARED and not (nextitem and nextitem.stash[GROUP] == group):
-        SHARED.pop(group).close()
+    """End the shared Ray after the last of its tests: an idle one takes a tenth of a core."""
+    if item.stash.get(GROUP, None) == "ray" and not (nextitem and nextitem.stash[GROUP] == "ray"):
+        import ray
 
-
-def _shared(group):
-    """Return the stack that is closed after the last test of a group, or at the end."""
-    return SHARED.setdefault(group, contextlib.ExitStack())
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +174,8 @@ def one_ray():
         logging_level="ERROR",
         object_store_memory=512 << 20,
     )
-    stack = _shared("ray")
-    stack.callback(ray.shutdown)
     yield ray
-    stack.close()
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -195,10 +188,8 @@ def s3_server(request, tmp_path_factory):
     if why := s3_servers.why_not_swift(folder):
         request.config.stash[WHY_NOT_SWIFT] = why
         warnings.warn(f"S3 is moto's mock, not Swift: {why}", stacklevel=1)
-    stack = _shared("s3")
-    stack.enter_context(s3_servers.moto(S3_PORT) if why else s3_servers.swift(folder, S3_PORT))
-    yield "moto" if why else "swift"
-    stack.close()
+    with s3_servers.moto(S3_PORT) if why else s3_servers.swift(folder, S3_PORT):
+        yield "moto" if why else "swift"
 
 
 @pytest.fixture(scope="session")
@@ -219,9 +210,8 @@ def s3_endpoint(s3):
 def _server(scheme, tmp_path_factory):
     if why := cloud_servers.why_not(scheme):
         pytest.skip(f"{scheme}:// cannot be tested: {why}")
-    stack = _shared("s3")
-    yield stack.enter_context(cloud_servers.running(scheme, tmp_path_factory.mktemp(scheme)))
-    stack.close()
+    with cloud_servers.running(scheme, tmp_path_factory.mktemp(scheme)) as cloud:
+        yield cloud
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from sep_batch.jobs.cli.run import run
 def plan(
     context: typer.Context,
     manifest: Annotated[
-        list[str], typer.Argument(metavar="MANIFEST...", help="Tracks to plan for, in any form that sep-batch run takes.")
+        list[str], typer.Argument(metavar="MANIFEST", help="Tracks to plan for, in any form that sep-batch run takes.")
     ],
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine for a minute, and forecast how long the run will take.")

@@ -26,7 +26,7 @@ def run(
     manifest: Annotated[
         list[str],
         typer.Argument(
-            metavar="MANIFEST...",
+            metavar="MANIFEST",
             help="Tracks to separate: a table with a uri column (Parquet, CSV, JSON), a folder of such tables, or a list "
             "(.txt, M3U); or any number of audio files and folders of audio.",
         ),

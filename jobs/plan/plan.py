@@ -89,7 +89,8 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
         before = outs.last_run(catalog.out)
     settings_before = before["settings"] or None
     model = prepare.obtain_model(run_options.model) if calibrate else prepare.model_at_hand(run_options.model, settings_before)
-    settings = prepare.settings_of(run_options, model, catalog, before)
+    with outs.errors():
+        settings = prepare.settings_of(run_options, model, catalog, before)
     with outs.errors():
         planned = _planned(catalog, settings, settings_before, run_options)
         warnings = [*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)]

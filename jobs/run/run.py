@@ -105,8 +105,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 paths = prepare.paths(plan, journal, settings)
                 _open_out(out, run, settings, catalog.listed, options)
                 listed = catalog.listed
-                for folder in listed.folders:
-                    summary.vanished += vanished(listed.tracks, folder, listed.unread, journal.database)
+                summary.vanished = vanished(listed.tracks, listed.folders, listed.unread, journal.database)
                 redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
                 is_withdrawn = plan.todo and withdraw(journal, redone, writer)
             if is_withdrawn:
@@ -124,11 +123,8 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                     requirements = machine.requirements(options, _local_path(out, plan.column("uri")))
                     work = _work(settings, summary, options, catalog.access, requirements, paths.marked)
                     todo, left = plan.blocks(), plan.todo
-                    del (
-                        catalog,
-                        tracks,
-                        plan,
-                    )  # gigabytes for ten million tracks; the driver iterates `todo` once, into plan files
+                    # Gigabytes for ten million tracks; the driver iterates `todo` once, into plan files.
+                    del catalog, tracks, plan
                     _drive(chosen, todo, left, bad_rows, work, str(model.folder), summary, options, progress, stop, writer)
                 elif bad_rows is not None:
                     _fail(bad_rows, settings, summary, progress, writer)

@@ -24,8 +24,9 @@ from sep_batch.model.published import WeightsError
 from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
-from sep_batch.pipeline.manifest import formats
+from sep_batch.pipeline.manifest import formats, made_files
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import marked, taken
@@ -230,22 +231,35 @@ def _layout(options: Options, catalog: Catalog, before: Mapping[str, Any], stems
     """Return the template of the stems' paths, and the root of its `{reldir}`.
 
     Raises:
-        UsageError: The paths of `--filename` lie in OUT itself, and could later be taken for sources.
+        UsageError: The template's paths lie in OUT itself, and could later be taken for sources; or OUT has lost its run.json.
     """
     out, listed = catalog.out, catalog.listed
-    if options.filename is None and before:
-        return before.get("filename", stem_paths.DEFAULT_FILENAME), before.get("root")
-    template = options.filename or _default_filename(listed, out, is_one=not options.more)
-    if template.startswith(stem_paths.IN_OUT) and not stem_paths.is_recognizable(template, out, stems):
-        if options.filename is not None:
-            raise errors.UsageError(
-                f"--filename {uris.printable(template)}: the paths lie in OUT itself, so expected an OUT whose name ends in "
-                f"{stem_paths.OUT_SUFFIX}, found {uris.shown(out)}; use such a name, or leave out ./"
-            )
-        template = stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
+    own = before.get("filename", stem_paths.DEFAULT_FILENAME) if before else None
+    if own is None and options.filename is None and listed.kind != "manifest" and storage.exists(f"{out}/{layout.INDEX_FILE}"):
+        raise errors.UsageError(
+            f"OUT {uris.shown(out)} holds stems, but no {layout.RUN_JSON} with the template of their paths; give it with "
+            f"--filename: '{stem_paths.DEFAULT_FILENAME}' if they lie below stems/<2 digits>/, else '{stem_paths.TREE}'"
+        )
+    template = options.filename or own or _default_filename(listed, out, stems, is_one=not options.more)
+    is_recognizable = stem_paths.is_recognizable(template, out, stems)
+    if not is_recognizable and template.startswith(stem_paths.IN_OUT):
+        raise errors.UsageError(
+            f"--filename {uris.printable(template)}: the paths lie in OUT itself, so expected an OUT whose name ends in "
+            f"{stem_paths.OUT_SUFFIX}, found {uris.shown(out)}; use such a name, or leave out ./"
+        )
+    if own and own.startswith(stem_paths.IN_OUT) and not template.startswith(stem_paths.IN_OUT) and not _is_named(out):
+        raise errors.UsageError(
+            f"--filename {uris.printable(template)}: OUT {uris.shown(out)} has stems in itself ({uris.printable(own)}), which "
+            f"would be taken for sources; use another --out"
+        )
     if "{reldir}" not in template:
         return template, None
-    return template, before.get("root") or _root(options, listed)
+    root = before.get("root")
+    return template, _root(options, listed) if root is None else root
+
+
+def _is_named(out: str) -> bool:
+    return out.endswith(stem_paths.OUT_SUFFIX)
 
 
 def _root(options: Options, listed: manifest.Manifest) -> str:
@@ -257,19 +271,31 @@ def _root(options: Options, listed: manifest.Manifest) -> str:
         return sources[0].rstrip("/")
     parents = [uris.parent(source.rstrip("/")).split("/") for source in sources]
     shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parents, strict=False))
-    return "/".join(names[0] for names in shared)
+    return "/".join(names[0] for names in shared).rstrip("/")
 
 
-def _default_filename(listed: manifest.Manifest, out: str, *, is_one: bool) -> str:
-    """Return the template of a new OUT: a person finds the stems of a song or folder by their names."""
+def _default_filename(listed: manifest.Manifest, out: str, stems: tuple[str, ...], *, is_one: bool) -> str:
+    """Return the template of a new OUT: a person finds the stems of a song or folder by their names.
+
+    They lie below `stems/` if files of others, or another OUT's stems, could lie where they would be written.
+    """
     if listed.kind == "manifest":
         return stem_paths.DEFAULT_FILENAME
-    sources = listed.tracks["uri"]
-    if pc.any(pc.starts_with(sources, f"{out}/")).as_py():  # stems in OUT itself would lie among the sources
-        return stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
-    if listed.kind == "folder":
-        return stem_paths.TREE
-    return stem_paths.ONE_SONG if is_one and out == default_out(listed.uri) else stem_paths.SONGS
+    template = stem_paths.TREE
+    if listed.kind == "songs":
+        template = stem_paths.ONE_SONG if is_one and out == default_out(listed.uri) else stem_paths.SONGS
+    are_apart = (
+        stem_paths.is_recognizable(template, out, stems) and not pc.any(pc.starts_with(listed.tracks["uri"], f"{out}/")).as_py()
+    )
+    return template if are_apart and _is_free(out) else stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
+
+
+def _is_free(out: str) -> bool:
+    """Return whether OUT holds nothing but what runs left, and lies in no other OUT that has its stems in itself."""
+    if any(not info.uri.startswith(f"{out}/_sep/") for info in storage.find(out, lambda _kind, _path: None)):
+        return False
+    parents = out.split("/")[:-1]
+    return not any(made_files.has_stems("/".join(parents[:depth])) for depth in range(1, len(parents) + 1))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ read_stems.py reads the stems.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import duckdb
 import pyarrow as pa
@@ -33,8 +33,8 @@ BROKEN = ("missing", "size", "bytes", "decode")  # kinds for which a repair has 
 ROWS = 10_000  # rows of the listing that are Python objects at a time
 
 _LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.timestamp("us", tz="UTC"))])
-# Where stems lie in OUT itself, other files may lie beside them: there a stem is known by the name that others have.
-_STEM_NAMES = """CREATE TABLE stem_names AS SELECT DISTINCT unmarked(s.uri) AS name FROM (SELECT unnest(stems) AS s FROM rows)
+# Where stems lie in OUT itself, other files may lie beside them: only those that some row has named are this OUT's.
+_IN_OUT = """CREATE TABLE in_out AS SELECT DISTINCT s.uri FROM (SELECT unnest(stems) AS s FROM rows)
     WHERE NOT starts_with(s.uri, 'stems/')"""
 _TABLES = (
     "SET memory_limit = '1GB'",  # queries that need more spill to disk
@@ -43,8 +43,7 @@ _TABLES = (
     """CREATE TABLE wanted AS SELECT id, audio_s, s.uri, s.bytes, s.sha256, s.frames, s.codec, s.sample_rate_hz
         FROM (SELECT id, audio_s, unnest(stems) AS s FROM newest WHERE status = 'ok')""",
     "CREATE TABLE listed (uri VARCHAR, bytes BIGINT, modified TIMESTAMPTZ)",
-    "CREATE MACRO unmarked(uri) AS regexp_replace(parse_filename(uri), '-[0-9a-f]{8}([.][^.]*)$', '\\1')",
-    _STEM_NAMES,
+    _IN_OUT,
     "CREATE MACRO is_temporary(uri) AS regexp_matches(uri, '/[.][^/]*[.]part$') AND NOT starts_with(uri, '_sep/lease/')",
 )
 # Stems that a run is about to overwrite are no orphans either: earlier rows of their tracks name them.
@@ -73,7 +72,7 @@ _STORAGE_CHECKS = (
     """INSERT INTO findings
         SELECT 'orphan', NULL, uri, format('{} bytes', bytes) || coalesce(strftime(modified, ', of %Y-%m-%d %H:%M UTC'), '')
         FROM listed ANTI JOIN named USING (uri) WHERE NOT is_temporary(uri)
-        AND (starts_with(uri, 'stems/') OR NOT starts_with(uri, '_sep/') AND unmarked(uri) IN (FROM stem_names))""",
+        AND (starts_with(uri, 'stems/') OR uri IN (FROM in_out))""",
     """INSERT INTO findings SELECT 'leftover', NULL, uri, format('{} bytes', bytes)
         FROM listed WHERE starts_with(uri, '_sep/parts/') OR starts_with(uri, '_sep/plan/') OR is_temporary(uri)""",
 )
@@ -84,7 +83,7 @@ def collect(journal: JournalDatabase, out: str) -> None:
 
     Args:
         journal: OUT's journal. Its database gets further tables: `wanted`, the stems of ok tracks; `listed`, the objects in
-            storage; `stem_names`, the names of stems that lie in OUT itself; `named`, all stems that a newest row or the index
+            storage; `in_out`, stems that rows name in OUT itself; `named`, all stems that a newest row or the index
             names, or that are about to be overwritten; and the view `published`, the index.
         out: OUT.
     """
@@ -94,8 +93,8 @@ def collect(journal: JournalDatabase, out: str) -> None:
     for uri, why in journal.unreadable.items():
         _add(journal, "journal", uri[len(out) + 1 :], why)
     _compare_index(journal, out)
-    stems_in_out = sql("SELECT count(*) FROM stem_names").fetchall()[0][0]
-    for table in _listed([out] if stems_in_out else [f"{out}/stems", f"{out}/_sep"], out):
+    are_in_out = sql("SELECT count(*) FROM in_out").fetchall()[0][0] > 0
+    for table in _listed(out, is_whole=are_in_out):
         journal.database.register("few", table)
         sql("INSERT INTO listed FROM few")
     sql(_NAMED)
@@ -107,9 +106,14 @@ def _add(journal: JournalDatabase, kind: str, uri: str, description: str) -> Non
     journal.database.execute("INSERT INTO findings VALUES (?, NULL, ?, ?)", (kind, uri, description))
 
 
-def _listed(folders: list[str], out: str) -> Iterator[pa.Table]:
-    """Yield the objects below folders of OUT, `ROWS` at a time."""
-    infos = (info for folder in folders for info in storage.find(folder))
+def _listed(out: str, *, is_whole: bool) -> Iterator[pa.Table]:
+    """Yield the objects of OUT, or only those below `stems` and `_sep`, `ROWS` at a time."""
+    if is_whole:
+        infos = storage.find(
+            out, lambda _kind, _path: None
+        )  # a folder that cannot be read is another's, or its stems are missing
+    else:
+        infos = chain.from_iterable(storage.find(f"{out}/{folder}") for folder in ("stems", "_sep"))
     rows = ((info.uri[len(out) + 1 :], info.bytes, info.modified) for info in infos)
     while chunk := list(islice(rows, ROWS)):
         columns = zip(zip(*chunk, strict=True), _LISTED.types, strict=True)

@@ -37,24 +37,22 @@ class MadeFiles:
         """
         self.outs = set[str]()
         self._folder, self._is_whole = folder, is_whole
-        self._is_marked, self._has_stems = functools.cache(_is_marked), functools.cache(_has_stems)
+        self._is_marked, self._has_stems = functools.cache(_is_marked), functools.cache(has_stems)
 
     @functools.cached_property
-    def _is_below(self) -> bool:
-        """True if the listed folder itself lies in an OUT's folder of stems, or an export's of a split; links are followed."""
+    def _is_below(self) -> str:
+        """Kind of the files in the listed folder: `made` or `maybe` if an OUT or export holds it, else empty."""
         is_local = uris.is_local(self._folder)
         path = os.path.realpath(self._folder.removeprefix("file://")) if is_local else self._folder
-        *above, last = path.split("/")
-        if self._has_stems(path):
-            self.outs.add("")
-            return True
-        while above:
+        above, last, kind = path.split("/"), "", ""
+        while above and kind != "made":
             folder = "/".join(above)
-            if ((last in _MADE or last == SEP) and self._is_marked(folder)) or self._has_stems(folder):
-                self.outs.add(folder)
-                return True
+            is_in_folder_of_out = (last in _MADE or last == SEP) and self._is_marked(folder)
+            if is_in_folder_of_out or self._has_stems(folder):
+                self.outs.add("" if folder == path else folder)
+                kind = "made" if is_in_folder_of_out or folder.endswith(stem_paths.OUT_SUFFIX) else "maybe"
             last = above.pop()
-        return False
+        return kind
 
     def is_made(self, inside: str) -> bool:
         """Return whether a file was made by a run or an export.
@@ -70,7 +68,9 @@ class MadeFiles:
         made = [depth for depth, name in enumerate(components[:-1]) if name in _MADE]
         made += [len(components) - 1] * (components[-1] == "index.parquet")
         is_in_folder_of_out = any(self._is_out("/".join(components[:depth])) for depth in made)
-        return is_in_folder_of_out or self._is_stem_in_out(components) or self._is_below
+        if is_in_folder_of_out or self._is_stem_in_out(components):
+            return True
+        return self._is_below == "made" or (self._is_below == "maybe" and stem_paths.may_be_stem(components[-1]))
 
     def _is_stem_in_out(self, components: list[str]) -> bool:
         """Return whether a file lies in an OUT that has its stems in itself."""
@@ -97,11 +97,13 @@ def _is_marked(folder: str) -> bool:
         return False
 
 
-def _has_stems(folder: str) -> bool:
-    """Return whether a folder is an OUT that has its stems in itself; False if its run.json cannot be read."""
+def has_stems(folder: str) -> bool:
+    """Return whether a folder is an OUT that has, or whose name in `.stems` permits it to have, its stems in itself."""
     uri = f"{folder}/{SEP}/{MARKS[0]}"
     try:
-        settings = json.loads(storage.read(uri))["settings"] if storage.exists(uri) else {}
-        return str(settings.get("filename", "")).startswith(stem_paths.IN_OUT)
+        if not storage.exists(uri):
+            return False
+        settings = json.loads(storage.read(uri))["settings"]
+        return folder.endswith(stem_paths.OUT_SUFFIX) or str(settings.get("filename", "")).startswith(stem_paths.IN_OUT)
     except (errors.TrackError, ValueError, LookupError, TypeError, AttributeError):
         return False

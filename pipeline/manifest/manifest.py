@@ -172,8 +172,8 @@ def _joined(parts: Sequence[Manifest]) -> Manifest:
             f"{uris.shown(table.uri)} is a manifest among {len(parts)} sources; expected audio files and folders: run each "
             "manifest by itself, or make one of them all: sep-batch manifest SOURCES -o songs.parquet"
         )
-    tracks = pa.concat_tables(part.tracks for part in parts)
-    _, firsts = np.unique(tracks.column("id").to_numpy(zero_copy_only=False), return_index=True)
+    tracks = pa.concat_tables((part.tracks for part in parts), promote_options="default")
+    _, firsts = np.unique(tracks.column("uri").to_numpy(zero_copy_only=False), return_index=True)
     tracks = tracks.take(pa.array(np.sort(firsts)))
     return Manifest(
         parts[0].uri,

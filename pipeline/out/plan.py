@@ -78,7 +78,7 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
     ELSE 'known_failed' END AS reason
     FROM is_now JOIN newest AS was USING (id))"""  # noqa: S608 (constants)
 _VANISHED = """SELECT id FROM newest ANTI JOIN listed USING (uri)
-    WHERE status = 'ok' AND starts_with(newest.uri, $below)
+    WHERE status = 'ok' AND list_bool_or([starts_with(newest.uri, path) FOR path IN $below::VARCHAR[]])
     AND NOT list_bool_or([starts_with(newest.uri, path) FOR path IN $unread::VARCHAR[]]) IS TRUE ORDER BY id"""
 _WAS = "SELECT uri, offset_s, duration_s, source_etag FROM newest WHERE id = $id"
 _OLD_IDS = """SELECT is_now.place, is_now.id AS new_id, is_now.uri, is_now.offset_s, is_now.duration_s,
@@ -222,17 +222,19 @@ def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> li
     return [name for name, before in pairs if source[name] != before and (name, source[name]) != ("source_etag", None)]
 
 
-def vanished(tracks: pa.Table, folder: str, unread: Sequence[str], journal: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the ids of separated tracks whose sources were below a folder and are no longer in its listing.
+def vanished(tracks: pa.Table, folders: Sequence[str], unread: Sequence[str], journal: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the ids of separated tracks whose sources were below some folders and are no longer in their listing.
 
     Args:
         tracks: Tracks of the listing.
-        folder: Folder that was listed.
-        unread: Folders below it that could not be read: their tracks may still be there, and are not returned.
+        folders: Folders that were listed.
+        unread: Folders below them that could not be read: their tracks may still be there, and are not returned.
         journal: Connection, as `make_plan` takes it.
     """
+    if not folders:
+        return []
     journal.register("listed", tracks.select(["uri"]))
-    below = {"below": f"{folder.rstrip('/')}/", "unread": [f"{path}/" for path in unread]}
+    below = {"below": [f"{folder.rstrip('/')}/" for folder in folders], "unread": [f"{path}/" for path in unread]}
     return [id for (id,) in journal.execute(_VANISHED, below).fetchall()]
 
 

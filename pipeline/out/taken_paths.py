@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import stem_paths
+from sep_batch.pipeline import errors, stem_paths
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import ROWS_AT_ONCE, Plan
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.storage import uris
 
 # If the template gives each id paths of its own, only stems written with other settings can lie at them.
 _OTHERS = """SELECT track.id, track.uri, unnest(track.stems).uri AS path
@@ -51,12 +52,15 @@ def marked(plan: Plan, journal: JournalDatabase, settings: Settings) -> frozense
         plan: Plan of the tracks that are about to be separated.
         journal: Journal of OUT.
         settings: Settings of the run.
+
+    Raises:
+        UsageError: Two tracks share a path although one has a mark.
     """
     if settings.filename not in stem_paths.NAMED or not plan.todo:
         return frozenset()
     later = {id for _, _, (id, _) in stem_paths.repeats(settings.first_stem_path, _Tracks(plan))}
     if not journal.files:
-        return frozenset(later)
+        return _checked(plan, settings, frozenset(later))
     journal.database.register("redone", pa.table({"id": plan.column("id")}))
     before = {id for id, _, path in _rows(journal, _OWN) if stem_paths.mark(id) in path}
     journal.database.unregister("redone")
@@ -66,7 +70,25 @@ def marked(plan: Plan, journal: JournalDatabase, settings: Settings) -> frozense
         owners = {path: id for id, _, path in _rows(journal, _ALL) if path in ours}
     tracks = [(id, owners[path]) for path, tracks in ours.items() if path in owners for id, _ in tracks]
     others = {id for id, owner in tracks if id != owner}
-    return frozenset(others | (before | later) - {id for id, owner in tracks if id == owner})
+    return _checked(plan, settings, frozenset(others | (before | later) - {id for id, owner in tracks if id == owner}))
+
+
+def _checked(plan: Plan, settings: Settings, marked: frozenset[str]) -> frozenset[str]:
+    """Refuse tracks that share a path although one has a mark: marks are short.
+
+    Raises:
+        UsageError: There are such tracks; names the first.
+    """
+
+    def path_of(id: str, uri: str) -> str:
+        return settings.stem_path(id, uri, settings.stems[0], is_marked=id in marked)
+
+    for path, (_, first), (_, uri) in stem_paths.repeats(path_of, _Tracks(plan)) if marked else ():
+        raise errors.UsageError(
+            f"{uris.shown(first)} and {uris.shown(uri)} both give {uris.printable(path)}; "
+            f"use another --out, with a --filename that has {{id}}, as {stem_paths.DEFAULT_FILENAME}"
+        )
+    return marked
 
 
 def taken(plan: Plan, journal: JournalDatabase, settings: Settings, marked: frozenset[str]) -> list[Taken]:

@@ -23,6 +23,7 @@ CHANGES = {
     "bit_depth": "24",
     "bitrate": 192_000,
     "filename": "{id}/{stem}.{ext}",
+    "root": "/music",
     "offset_s": 1.0,
     "duration_s": 10.0,
     "precision": "float16",

@@ -158,19 +158,68 @@ def test_an_out_whose_stems_could_be_taken_for_sources_is_refused_or_has_them_be
     assert tree(tmp_path / "out.stems") == ["disc 1-01 song-vocals.flac"]
 
 
-def test_stems_in_out_itself_that_no_row_names_are_orphans_and_other_files_are_not(tiny, local, album, monkeypatch):
-    run_job(str(album), model=tiny)
-    out = album.with_suffix(".stems")
-    shutil.copy(out / "disc 1" / "01 song" / "vocals.flac", out / "vocals.flac")
-    (out / "gone").mkdir()
-    shutil.copy(out / "vocals.flac", out / "gone" / "vocals-0123abcd.flac")
-    (out / "disc 1" / "cover.jpg").write_bytes(b"kept")
+def test_orphans_in_out_itself_are_those_that_a_row_has_named_and_other_files_stay(tiny, local, album, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run_job(str(album / "disc 1"), str(out), model=tiny)
+    run_job(str(album / "disc 1"), str(out), model=tiny, format="wav", overwrite=True)
+    run_job(str(album / "disc 2"), str(out / "disc 2"), model=tiny)  # an OUT in an OUT
+    (out / "cover.jpg").write_bytes(b"kept")
+    (out / "theirs").mkdir()
+    shutil.copy(out / "01 song" / "vocals.wav", out / "theirs" / "vocals.wav")
     report = run_verify(str(out))
-    assert [found["uri"] for found in report.findings["orphan"]] == ["gone/vocals-0123abcd.flac", "vocals.flac"]
+    assert report.counts == {"orphan": 6}
+    assert all(found["uri"].endswith(".flac") for found in report.findings["orphan"])
     monkeypatch.setattr(repair, "REMOVED_FROM", repair.timedelta(0))
     run_verify(str(out), repair=True, yes=True)
-    assert run_verify(str(out), deep=True).counts == {}
-    assert (out / "disc 1" / "cover.jpg").exists()
+    for place in (out, out / "disc 2"):
+        assert run_verify(str(place), deep=True).counts == {}
+    assert (out / "cover.jpg").exists()
+    assert (out / "theirs" / "vocals.wav").exists()
+
+
+def test_a_new_out_among_files_of_others_or_in_another_out_has_its_stems_below_stems(tiny, local, album, tmp_path):
+    theirs = tmp_path / "theirs" / "01 song" / "vocals.flac"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    run_job(str(album / "disc 2"), str(tmp_path / "theirs"), model=tiny)
+    assert theirs.read_bytes() == b"theirs"
+    assert (tmp_path / "theirs" / "stems" / "01 song" / "vocals.flac").exists()
+    run_job(str(album), str(tmp_path / "all"), model=tiny)
+    before = stems_below(tmp_path / "all")
+    run_job(str(album / "disc 1"), str(tmp_path / "all" / "disc 1"), model=tiny, bit_depth="24")
+    assert {name: stems_below(tmp_path / "all")[name] for name in before} == before
+
+
+def test_an_out_without_its_run_json_is_asked_for_its_template(tiny, local, album):
+    out = album.with_suffix(".stems")
+    run_job(str(album), model=tiny)
+    (out / "_sep" / "run.json").unlink()
+    with pytest.raises(errors.UsageError, match=r"holds stems, but no _sep/run.json .* give it with --filename"):
+        run_job(str(album), model=tiny)
+    assert run_job(str(album), model=tiny, filename=stem_paths.TREE).tried == 0
+
+
+def test_stems_that_were_in_out_itself_stay_known_when_the_template_changes(tiny, local, album, tmp_path):
+    run_job(str(album), model=tiny)
+    run_job(str(album), model=tiny, filename="{id}/{stem}.{ext}", overwrite=True, limit=1)
+    assert manifest.read(str(tmp_path)).tracks.num_rows == 4
+    run_job(str(album), str(tmp_path / "out"), model=tiny)
+    with pytest.raises(errors.UsageError, match="has stems in itself .* use another --out"):
+        run_job(str(album), str(tmp_path / "out"), model=tiny, filename="{id}/{stem}.{ext}", overwrite=True)
+
+
+def test_songs_beside_the_folders_of_an_out_are_listed(tiny, local, tmp_path):
+    run_job(str(write_tone(tmp_path / "x.wav", 300, 0.3)), str(tmp_path / "Music"), model=tiny)
+    write_tone(tmp_path / "Music" / "album" / "song.wav", 300, 0.3)
+    assert manifest.read(str(tmp_path / "Music" / "album")).tracks.num_rows == 1
+    assert manifest.read(str(tmp_path / "Music")).tracks.num_rows == 1
+
+
+def test_tracks_with_one_path_in_spite_of_a_mark_are_refused(tiny, local, album, monkeypatch):
+    monkeypatch.setattr(stem_paths, "mark", lambda _id: "-00000000")
+    write_tone(album / "disc 1" / "02 song.aiff", 300, 0.3)
+    with pytest.raises(errors.UsageError, match="both give disc 1/02 song-00000000/vocals.flac; use another --out"):
+        run_job(str(album), model=tiny)
 
 
 def test_an_explicit_template_with_a_shared_path_is_refused(tiny, local, album):

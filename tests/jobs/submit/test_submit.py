@@ -193,8 +193,8 @@ def test_every_mistake_is_one_clear_line_exit_2_and_nothing_is_sent(mistake, rea
         (("rnu", "s3://b/x"), "Did you mean 'run'?"),
         ((*RUN, "--gpsu", "8"), "--gpus"),
         ((*RUN, "--limit", "x"), "--limit"),
-        (("run",), "manifest"),
-        ((*RUN, "s3://b/y"), "unexpected extra"),
+        (("run",), "MANIFEST"),
+        (("sync", "s3://b/x", "s3://b/y", "s3://b/z"), "unexpected extra"),
     ],
 )
 def test_a_typo_in_the_command_is_told_here_as_the_command_itself_tells_it(words, expected, reached):

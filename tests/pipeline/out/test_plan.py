@@ -200,7 +200,7 @@ def test_what_was_separated_from_below_a_folder_and_is_not_listed_any_more_has_v
         "d": was("failed", uri="/music/d.wav"),
         "e": was(uri="/musical/e"),
     }
-    assert vanished(tracks_of("b"), "/music/", [], newest(past)) == ["a", "c"]
+    assert vanished(tracks_of("b"), ["/music/"], [], newest(past)) == ["a", "c"]
 
 
 @pytest.mark.parametrize("retry", ["none", "transient", "all"])
