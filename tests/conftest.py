@@ -56,10 +56,15 @@ def pytest_collection_modifyitems(config, items):
     if not config.pluginmanager.has_plugin("xdist"):
         return
     for item in items:
-        shared = [TOGETHER[name] for name in TOGETHER if name in item.fixturenames]
+        asked = {*item.fixturenames, *(f"{value}_server" for value in _parameters(item) if value in ("s3", "gs", "az"))}
+        shared = [TOGETHER[name] for name in TOGETHER if name in asked]
         item.stash[GROUP] = shared[0] if shared else str(item.path)
         item.add_marker(pytest.mark.xdist_group(item.stash[GROUP]))
     items.sort(key=lambda item: (item.stash[GROUP] != "ray", item.stash[GROUP] != "s3"))  # stable
+
+
+def _parameters(item):
+    return [value for value in item.callspec.params.values() if isinstance(value, str)] if hasattr(item, "callspec") else []
 
 
 @pytest.hookimpl(trylast=True)

@@ -107,7 +107,7 @@ def test_an_object_that_storage_never_gives_fails_as_transient_and_the_next_run_
 
 SYSTEMIC = [
     Fault(Kind.EXPIRED_TOKEN, "", "in/", nth=4, times=math.inf),
-    Fault(Kind.EXPIRED_TOKEN_400, "", "in/", nth=4, times=math.inf),
+    pytest.param(Fault(Kind.EXPIRED_TOKEN_400, "", "in/", nth=4, times=math.inf), marks=pytest.mark.slow),
     Fault(Kind.EXPIRED_TOKEN, "PUT", ".flac", nth=3, times=math.inf),
     Fault(Kind.INTERNAL_ERROR, "", "", nth=30, times=math.inf),
 ]

@@ -19,8 +19,8 @@ from simulate_catalog import check, plan, run, status
 
 from sep_batch.pipeline.out import compaction
 
-ROWS = 4_000
-FAILED = 80  # two in a hundred
+ROWS = 2_000
+FAILED = 40  # two in a hundred
 
 
 @pytest.fixture(scope="module")

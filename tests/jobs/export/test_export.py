@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another_order(inline_exp
     assert files_of(tmp_path / "one") != files_of(tmp_path / "other")
 
 
-@pytest.mark.parametrize("place", ["disk", "s3"])
+@pytest.mark.parametrize("place", ["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def test_what_was_killed_halfway_ends_as_the_undisturbed(inline_export, out, tmp_path, monkeypatch, request, place):
     dest = str(tmp_path / "killed") if place == "disk" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
     options = {"shard_size": 2, "split": "0.7/0.3"}

@@ -59,7 +59,7 @@ def run_in(tmp_path, tiny, local, inline_export, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["singing", pytest.param("sixteen", marks=pytest.mark.slow), "cuts"])
 def test_each_recipe_runs_as_it_stands(run_in, name):
     sections = re.split(r"^## ", DOC.read_text(), flags=re.MULTILINE)[1:]
     (head,) = (text for text in sections if text.startswith("A catalog\n"))

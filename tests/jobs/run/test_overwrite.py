@@ -76,7 +76,7 @@ def published(out):
     return [type("Row", (), row) for row in table.to_pylist()]
 
 
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [8, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalog, tiny, local, kill, tmp_path, stride):
     for settings, name in ((OLD, "old"), (NEW, "new")):
         run_job(catalog, str(tmp_path / name), model=tiny, **settings)
