@@ -110,10 +110,13 @@ def test_every_track_comes_to_analyze_once_in_blocks_however_many_a_file_of_the_
     assert max(row["rows"] for row in rows) == ROWS
 
 
-def test_a_track_that_its_process_dies_of_takes_its_block_with_it_and_no_other_of_its_file(rows_through):
+def test_a_track_that_its_process_dies_of_takes_its_block_with_it_and_at_most_the_one_that_waited_there(rows_through):
     came = {row["id"] for row in rows_through(Dying)}
-    begin = POISON // ROWS * ROWS
-    assert {f"t{number}" for number in range(TRACKS)} - came == {f"t{number}" for number in range(begin, begin + ROWS)}
+    lost = {number for number in range(TRACKS) if f"t{number}" not in came}
+    blocks = {number // ROWS for number in lost}
+    assert lost == {block * ROWS + place for block in blocks for place in range(ROWS)}
+    assert POISON // ROWS in blocks
+    assert len(blocks) <= 2  # the driver's next pass takes the second, whose tracks are alone then
 
 
 @pytest.mark.slow
