@@ -4,6 +4,7 @@ Files:
     options: Options of a run, read from flags and checked.
     setting_flags: Settings as flags of `run`.
     prepare: Catalog, model and settings of a run or plan; nothing is written.
+    stem_layout: OUT by default, and the template of its stems' paths.
     storage_options: Storage options of the command line.
     outs: Marks of an OUT, its run.json, and the start of a run in it.
     run_json: The fields of run.json, checked.

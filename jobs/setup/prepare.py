@@ -5,18 +5,17 @@ Nothing here writes to OUT.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sep_batch.jobs.setup import machine, setting_flags
+from sep_batch.jobs.setup import machine, setting_flags, stem_layout
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.model import weights
@@ -24,9 +23,7 @@ from sep_batch.model.published import WeightsError
 from sep_batch.model.spec import PRESETS, ModelSpec
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
-from sep_batch.pipeline.manifest import formats, made_files
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
-from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import marked, taken
@@ -89,11 +86,11 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
         hint = "correct them, or use --bad-rows fail, which fails these rows and separates the others"
         raise errors.ManifestError(f"{error}; {hint}") from error
     try:
-        target = uris.target(out or _default_out(listed.uri, options.more))
+        target = uris.target(out or stem_layout.default_out(listed.uri, options.more))
     except errors.BadUri as error:
         raise errors.NotRunnableError(f"OUT {error}") from error
     for folder in ("stems", "_sep"):
-        _refuse_sources_below(listed.tracks["uri"], f"{target}/{folder}")
+        stem_layout.refuse_sources_below(listed.tracks["uri"], f"{target}/{folder}")
     refuse_missing_packages(listed.tracks["uri"], target)
     return Catalog(listed, listed.tracks.slice(0, options.limit), target, access)
 
@@ -113,18 +110,6 @@ def _refuse_file(out: str) -> None:
         raise errors.UsageError(f"--out {uris.shown(out)}: expected a folder, found a file")
 
 
-def _refuse_sources_below(sources: pa.ChunkedArray, folder: str) -> None:
-    """Refuse sources in a folder that runs write to: stems may be written over them, and `verify --repair --yes` removes them.
-
-    Raises:
-        UsageError: There is such a source; names the first.
-    """
-    at = pc.index(pc.starts_with(sources, f"{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
-    if at >= 0:
-        source = uris.shown(sources[at].as_py())
-        raise errors.UsageError(f"--out: the source {source} lies in {uris.shown(folder)}, where runs write; use another --out")
-
-
 def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
     """Refuse sources and an OUT whose storage needs a package that is not installed.
 
@@ -137,23 +122,6 @@ def refuse_missing_packages(sources: pa.ChunkedArray, out: str) -> None:
             storage.require_package(uri)
     except errors.StorageUnusable as error:
         raise errors.NotRunnableError(str(error)) from error
-
-
-def _default_out(source: str, more: Sequence[str]) -> str:
-    if more:
-        raise errors.UsageError(f"--out: {1 + len(more)} sources have no default OUT; name a folder, as --out stems")
-    return default_out(source)
-
-
-def default_out(source: str) -> str:
-    """Return the default OUT, beside the source: `songs.parquet` -> `songs.stems`, and `songs.csv.gz` -> `songs.stems`.
-
-    Raises:
-        UsageError: The source is a whole bucket, and no folder can lie beside it.
-    """
-    if source == uris.store(source):
-        raise errors.UsageError(f"--out: {uris.shown(source)} is a whole bucket, so OUT has no default; name a folder or prefix")
-    return f"{uris.parent(source).rstrip('/')}/{formats.stem(source)}.stems"
 
 
 def obtain_model(name: str) -> Model:
@@ -204,9 +172,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
     if unknown := set(options.stems or ()) - set(spec.stems):
         raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
     lossy = codecs.is_lossy(options.format)
-    filename, root = _layout(options, catalog, before["settings"], spec.stems)
-    if filename.startswith(stem_paths.IN_OUT):
-        _refuse_sources_below(catalog.listed.tracks["uri"], catalog.out)
+    filename, root = stem_layout.layout_of(options, catalog.listed, catalog.out, before["settings"], spec.stems)
     return Settings.load(
         {
             "weights_sha256": model.weights_sha256,
@@ -225,77 +191,6 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "duration_s": options.duration_s,
         }
     )
-
-
-def _layout(options: Options, catalog: Catalog, before: Mapping[str, Any], stems: tuple[str, ...]) -> tuple[str, str | None]:
-    """Return the template of the stems' paths, and the root of its `{reldir}`.
-
-    Raises:
-        UsageError: The template's paths lie in OUT itself, and could later be taken for sources; or OUT has lost its run.json.
-    """
-    out, listed = catalog.out, catalog.listed
-    own = before.get("filename", stem_paths.DEFAULT_FILENAME) if before else None
-    if own is None and options.filename is None and listed.kind != "manifest" and storage.exists(f"{out}/{layout.INDEX_FILE}"):
-        raise errors.UsageError(
-            f"OUT {uris.shown(out)} holds stems, but no {layout.RUN_JSON} with the template of their paths; give it with "
-            f"--filename: '{stem_paths.DEFAULT_FILENAME}' if they lie below stems/<2 digits>/, else '{stem_paths.TREE}'"
-        )
-    template = options.filename or own or _default_filename(listed, out, stems, is_one=not options.more)
-    is_recognizable = stem_paths.is_recognizable(template, out, stems)
-    if not is_recognizable and template.startswith(stem_paths.IN_OUT):
-        raise errors.UsageError(
-            f"--filename {uris.printable(template)}: the paths lie in OUT itself, so expected an OUT whose name ends in "
-            f"{stem_paths.OUT_SUFFIX}, found {uris.shown(out)}; use such a name, or leave out ./"
-        )
-    if own and own.startswith(stem_paths.IN_OUT) and not template.startswith(stem_paths.IN_OUT) and not _is_named(out):
-        raise errors.UsageError(
-            f"--filename {uris.printable(template)}: OUT {uris.shown(out)} has stems in itself ({uris.printable(own)}), which "
-            f"would be taken for sources; use another --out"
-        )
-    if "{reldir}" not in template:
-        return template, None
-    root = before.get("root")
-    return template, _root(options, listed) if root is None else root
-
-
-def _is_named(out: str) -> bool:
-    return out.endswith(stem_paths.OUT_SUFFIX)
-
-
-def _root(options: Options, listed: manifest.Manifest) -> str:
-    """Return the root of `{reldir}`: the folder that is listed, of several sources the one that holds them all."""
-    if listed.kind == "manifest":
-        return uris.absolute(options.input_root or uris.parent(listed.uri)).rstrip("/")
-    sources = [uris.absolute(source) for source in (listed.uri, *options.more)]
-    if len(sources) == 1 and listed.folders:
-        return sources[0].rstrip("/")
-    parents = [uris.parent(source.rstrip("/")).split("/") for source in sources]
-    shared = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*parents, strict=False))
-    return "/".join(names[0] for names in shared).rstrip("/")
-
-
-def _default_filename(listed: manifest.Manifest, out: str, stems: tuple[str, ...], *, is_one: bool) -> str:
-    """Return the template of a new OUT: a person finds the stems of a song or folder by their names.
-
-    They lie below `stems/` if files of others, or another OUT's stems, could lie where they would be written.
-    """
-    if listed.kind == "manifest":
-        return stem_paths.DEFAULT_FILENAME
-    template = stem_paths.TREE
-    if listed.kind == "songs":
-        template = stem_paths.ONE_SONG if is_one and out == default_out(listed.uri) else stem_paths.SONGS
-    are_apart = (
-        stem_paths.is_recognizable(template, out, stems) and not pc.any(pc.starts_with(listed.tracks["uri"], f"{out}/")).as_py()
-    )
-    return template if are_apart and _is_free(out) else stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
-
-
-def _is_free(out: str) -> bool:
-    """Return whether OUT holds nothing but what runs left, and lies in no other OUT that has its stems in itself."""
-    if any(not info.uri.startswith(f"{out}/_sep/") for info in storage.find(out, lambda _kind, _path: None)):
-        return False
-    parents = out.split("/")[:-1]
-    return not any(made_files.has_stems("/".join(parents[:depth])) for depth in range(1, len(parents) + 1))
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,10 @@ def test_a_new_out_among_files_of_others_or_in_another_out_has_its_stems_below_s
     run_job(str(album / "disc 2"), str(tmp_path / "theirs"), model=tiny)
     assert theirs.read_bytes() == b"theirs"
     assert (tmp_path / "theirs" / "stems" / "01 song" / "vocals.flac").exists()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "x.wav").write_bytes(b"theirs")
+    with pytest.raises(errors.UsageError, match="expected a new or empty OUT that lies in no other one"):
+        run_job(str(album / "disc 2"), str(tmp_path / "others"), model=tiny, filename=stem_paths.SONGS)
     run_job(str(album), str(tmp_path / "all"), model=tiny)
     before = stems_below(tmp_path / "all")
     run_job(str(album / "disc 1"), str(tmp_path / "all" / "disc 1"), model=tiny, bit_depth="24")

@@ -21,7 +21,7 @@ from sep_batch.jobs.run import driver
 from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.setup import stop
 from sep_batch.jobs.setup.options import MaxFailures
-from sep_batch.jobs.setup.prepare import default_out
+from sep_batch.jobs.setup.stem_layout import default_out
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.flow.local_flow import LocalFlow
 from sep_batch.pipeline.out import index, layout, lease

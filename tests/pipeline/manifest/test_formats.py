@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sep_batch.jobs.setup.prepare import default_out
+from sep_batch.jobs.setup.stem_layout import default_out
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import formats, scan
 from sep_batch.pipeline.rows import EXTRA
