@@ -9,10 +9,12 @@ import hashlib
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
+import pyarrow as pa
 
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.repeats import repeated
@@ -140,6 +142,22 @@ def check(template: str) -> None:
         raise errors.UsageError(f"--filename {shown}: no {{stem}}, so all stems of a track would share one path; add it")
     if template.startswith("/") or ".." in template.split("/"):
         raise errors.UsageError(f"--filename {shown}: expected a path below OUT/stems, or one in OUT that begins with ./")
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Iterable of the ids and URIs of tracks; repeatable, with few Python objects at a time.
+
+    Attributes:
+        blocks: Returns the tracks' tables, each some thousands of rows.
+    """
+
+    blocks: Callable[[], Iterable[pa.Table | pa.RecordBatch]]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield id and URI of each track."""
+        for block in self.blocks():
+            yield from zip(*(block.column(name).to_pylist() for name in ("id", "uri")), strict=True)
 
 
 def repeats(

@@ -41,13 +41,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the CPUs: torch's
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 GROUP = pytest.StashKey[str]()
-TOGETHER = {
-    "one_ray": "ray",
-    "s3_server": "s3",
-    "gs_server": "s3",
-    "az_server": "s3",
-    "cloud": "s3",
-}  # by the fixture that they share
+# Groups of tests, by the fixture that they share.
+TOGETHER = {"one_ray": "ray", "s3_server": "s3", "gs_server": "s3", "az_server": "s3", "cloud": "s3"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -91,7 +91,6 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     model = prepare.obtain_model(run_options.model) if calibrate else prepare.model_at_hand(run_options.model, settings_before)
     with outs.errors():
         settings = prepare.settings_of(run_options, model, catalog, before)
-    with outs.errors():
         planned = _planned(catalog, settings, settings_before, run_options)
         warnings = [*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)]
         planned = replace(planned, warnings=(*warnings, *(outs.other_torch(before) if planned.todo else ())))

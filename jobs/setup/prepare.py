@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -193,20 +193,6 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
     )
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Iterable of the ids and URIs of tracks, without bad rows; repeatable, with few Python objects at a time."""
-
-    tracks: pa.Table
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        tracks = self.tracks
-        if PROBLEM in tracks.column_names:
-            tracks = tracks.filter(pc.is_null(tracks.column(PROBLEM)))
-        for batch in tracks.select(["id", "uri"]).to_batches(max_chunksize=65_536):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
 def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     """Refuse tracks whose stems would have the same path, unless the template marks them.
 
@@ -215,7 +201,10 @@ def refuse_collisions(tracks: pa.Table, settings: Settings) -> None:
     """
     if settings.filename in stem_paths.NAMED:
         return
-    stem_paths.refuse_collisions(settings.filename, settings.first_stem_path, _Pairs(tracks))
+    if PROBLEM in tracks.column_names:
+        tracks = tracks.filter(pc.is_null(tracks.column(PROBLEM)))
+    named = stem_paths.Tracks(lambda: tracks.select(["id", "uri"]).to_batches(max_chunksize=65_536))
+    stem_paths.refuse_collisions(settings.filename, settings.first_stem_path, named)
 
 
 def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:

@@ -35,10 +35,16 @@ def refuse_sources_below(sources: pa.ChunkedArray, folder: str) -> None:
     Raises:
         UsageError: There is such a source; names the first.
     """
+    if source := _first_below(sources, folder):
+        raise errors.UsageError(
+            f"--out: the source {uris.shown(source)} lies in {uris.shown(folder)}, where runs write; use another --out"
+        )
+
+
+def _first_below(sources: pa.ChunkedArray, folder: str) -> str | None:
+    """Return the first source in a folder; None if there is none."""
     at = pc.index(pc.starts_with(sources, f"{folder}/"), pa.scalar(True)).as_py()  # noqa: FBT003
-    if at >= 0:
-        source = uris.shown(sources[at].as_py())
-        raise errors.UsageError(f"--out: the source {source} lies in {uris.shown(folder)}, where runs write; use another --out")
+    return str(sources[at].as_py()) if at >= 0 else None
 
 
 def layout_of(
@@ -111,10 +117,8 @@ def _default_filename(listed: manifest.Manifest, out: str, stems: tuple[str, ...
     template = stem_paths.TREE
     if listed.kind == "songs":
         template = stem_paths.ONE_SONG if is_one and out == default_out(listed.uri) else stem_paths.SONGS
-    are_apart = (
-        stem_paths.is_recognizable(template, out, stems) and not pc.any(pc.starts_with(listed.tracks["uri"], f"{out}/")).as_py()
-    )
-    return template if are_apart and _is_free(out) else stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
+    is_apart = stem_paths.is_recognizable(template, out, stems) and not _first_below(listed.tracks["uri"], out)
+    return template if is_apart and _is_free(out) else stem_paths.TREE.removeprefix(stem_paths.IN_OUT)
 
 
 def _is_free(out: str) -> bool:

@@ -108,10 +108,8 @@ def _add(journal: JournalDatabase, kind: str, uri: str, description: str) -> Non
 
 def _listed(out: str, *, is_whole: bool) -> Iterator[pa.Table]:
     """Yield the objects of OUT, or only those below `stems` and `_sep`, `ROWS` at a time."""
-    if is_whole:
-        infos = storage.find(
-            out, lambda _kind, _path: None
-        )  # a folder that cannot be read is another's, or its stems are missing
+    if is_whole:  # a folder that cannot be read is another's, or its stems are missing
+        infos = storage.find(out, lambda _kind, _path: None)
     else:
         infos = chain.from_iterable(storage.find(f"{out}/{folder}") for folder in ("stems", "_sep"))
     rows = ((info.uri[len(out) + 1 :], info.bytes, info.modified) for info in infos)

@@ -58,7 +58,7 @@ def marked(plan: Plan, journal: JournalDatabase, settings: Settings) -> frozense
     """
     if settings.filename not in stem_paths.NAMED or not plan.todo:
         return frozenset()
-    later = {id for _, _, (id, _) in stem_paths.repeats(settings.first_stem_path, _Tracks(plan))}
+    later = {id for _, _, (id, _) in stem_paths.repeats(settings.first_stem_path, stem_paths.Tracks(plan.blocks))}
     if not journal.files:
         return _checked(plan, settings, frozenset(later))
     journal.database.register("redone", pa.table({"id": plan.column("id")}))
@@ -83,7 +83,7 @@ def _checked(plan: Plan, settings: Settings, marked: frozenset[str]) -> frozense
     def path_of(id: str, uri: str) -> str:
         return settings.stem_path(id, uri, settings.stems[0], is_marked=id in marked)
 
-    for path, (_, first), (_, uri) in stem_paths.repeats(path_of, _Tracks(plan)) if marked else ():
+    for path, (_, first), (_, uri) in stem_paths.repeats(path_of, stem_paths.Tracks(plan.blocks)) if marked else ():
         raise errors.UsageError(
             f"{uris.shown(first)} and {uris.shown(uri)} both give {uris.printable(path)}; "
             f"use another --out, with a --filename that has {{id}}, as {stem_paths.DEFAULT_FILENAME}"
@@ -119,17 +119,6 @@ def _rows(journal: JournalDatabase, query: str, parameters: dict[str, object] | 
     for batch in journal.database.sql(query, params=parameters or {}).to_arrow_reader(ROWS_AT_ONCE):
         ids, sources, paths = (column.to_pylist() for column in batch.columns)
         yield from zip(ids, sources, map(stem_paths.folded, paths), strict=True)
-
-
-@dataclass(frozen=True)
-class _Tracks:
-    """Iterable of the ids and URIs of a plan's tracks; repeatable, with few Python objects at a time."""
-
-    plan: Plan
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        for block in self.plan.blocks():
-            yield from zip(*(block.column(name).to_pylist() for name in ("id", "uri")), strict=True)
 
 
 def _ours(plan: Plan, settings: Settings, marked: frozenset[str], others: np.ndarray) -> dict[str, list[tuple[str, str]]]:

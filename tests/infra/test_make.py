@@ -27,7 +27,7 @@ def test_make_takes_the_torch_of_the_machine_or_says_that_it_takes_the_package_i
     (tmp_path / "python").chmod(0o755)
     command = ["make", ".venv/.installed", "PYTHON=./python"]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    told = subprocess.run(
+    result = subprocess.run(
         command, cwd=tmp_path, env=environment | {"FAKE_UV": str(code)}, capture_output=True, text=True, check=True, timeout=60
     )
     calls = [line for line in (tmp_path / "log").read_text().splitlines() if "install" in line]
@@ -36,4 +36,4 @@ def test_make_takes_the_torch_of_the_machine_or_says_that_it_takes_the_package_i
         "uv pip install --python .venv --torch-backend auto --constraint constraints.txt --editable .",
     ]
     assert calls[2:] == (["python -m pip install --constraint constraints.txt --editable ."] if code else [])
-    assert ("installing the package index's, which has CUDA's libraries (5 GB)" in told.stderr) == bool(code)
+    assert ("installing the package index's, which has CUDA's libraries (5 GB)" in result.stderr) == bool(code)

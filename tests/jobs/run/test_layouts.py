@@ -45,10 +45,10 @@ def marked(name, path):
 
 def test_a_song_has_its_stems_beside_it(tiny, local, tmp_path):
     song = write_tone(tmp_path / "song.wav", 300, 0.3)
-    told = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
+    result = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
     assert tree(tmp_path / "song.stems") == ["vocals.flac"]
     for stem in ("vocals", "accompaniment"):
-        assert f"{tmp_path}/song.stems/{stem}.flac" in told.output.replace("\n", "")
+        assert f"{tmp_path}/song.stems/{stem}.flac" in result.output.replace("\n", "")
     assert run_verify(str(tmp_path / "song.stems"), deep=True).counts == {}
     assert run_job(str(song), model=tiny).tried == 0
 
@@ -238,9 +238,9 @@ def test_a_run_json_with_another_template_is_refused(tiny, local, tmp_path):
     content = json.loads(path.read_text())
     content["settings"]["filename"] = "../{stem}"
     path.write_text(json.dumps(content))
-    told = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
-    assert told.exit_code == 5
-    assert "run.json: not valid (settings.filename: " in told.output.replace("\n", " ")
+    result = CliRunner().invoke(app, ["run", str(song), "-p", tiny])
+    assert result.exit_code == 5
+    assert "run.json: not valid (settings.filename: " in result.output.replace("\n", " ")
 
 
 def run(*arguments):
@@ -249,11 +249,14 @@ def run(*arguments):
 
 def test_several_songs_have_a_folder_each_and_need_an_out(tiny, local, tmp_path):
     songs = [write_tone(tmp_path / folder / f"{folder}.wav", 300, 0.3) for folder in "ab"]
-    told = run(*songs, songs[0], "-o", tmp_path / "out", "-p", tiny)
-    assert told.exit_code == 0, told.output
+    result = run(*songs, songs[0], "-o", tmp_path / "out", "-p", tiny)
+    assert result.exit_code == 0, result.output
     assert tree(tmp_path / "out") == ["a/vocals.flac", "b/vocals.flac"]
-    told = run(*songs, "-p", tiny)
-    assert (told.exit_code, told.output) == (2, "error: --out: 2 sources have no default OUT; name a folder, as --out stems\n")
+    result = run(*songs, "-p", tiny)
+    assert (result.exit_code, result.output) == (
+        2,
+        "error: --out: 2 sources have no default OUT; name a folder, as --out stems\n",
+    )
     assert "nothing to do: 2 tracks" in run(*reversed(songs), "-o", tmp_path / "out", "-p", tiny).output
 
 
@@ -263,16 +266,16 @@ def test_several_folders_keep_their_trees_beside_each_other(tiny, local, album, 
     assert tree(out) == ["album/disc 1/01 song/vocals.flac", "album/disc 2/01 song/vocals.flac", "song/vocals.flac"]
     (album / "disc 2" / "01 song.wav").rename(tmp_path / "gone.wav")
     write_tone(album / "disc 2" / "02 song.wav", 300, 0.3)
-    told = run(album / "disc 2", song, "-o", out, "-p", tiny)
-    assert "1 tracks of OUT are no longer in the listing" in told.output.replace("\n", " ")
+    result = run(album / "disc 2", song, "-o", out, "-p", tiny)
+    assert "1 tracks of OUT are no longer in the listing" in result.output.replace("\n", " ")
 
 
 def test_a_manifest_among_several_sources_is_refused_and_a_missing_one_is_named(tiny, local, album, tmp_path):
     pyarrow.parquet.write_table(pa.table({"uri": [str(album / "disc 2" / "01 song.wav")]}), tmp_path / "songs.parquet")
-    told = run(album, tmp_path / "songs.parquet", "-o", tmp_path / "out", "-p", tiny)
-    assert (told.exit_code, "songs.parquet is a manifest among 2 sources" in told.output) == (5, True), told.output
-    told = run(album, tmp_path / "nothing", "-o", tmp_path / "out", "-p", tiny)
-    assert (told.exit_code, "nothing: not found" in told.output.replace("\n", "")) == (5, True), told.output
+    result = run(album, tmp_path / "songs.parquet", "-o", tmp_path / "out", "-p", tiny)
+    assert (result.exit_code, "songs.parquet is a manifest among 2 sources" in result.output) == (5, True), result.output
+    result = run(album, tmp_path / "nothing", "-o", tmp_path / "out", "-p", tiny)
+    assert (result.exit_code, "nothing: not found" in result.output.replace("\n", "")) == (5, True), result.output
 
 
 def test_a_plan_and_the_status_of_several_sources_are_those_of_their_run(tiny, local, album, tmp_path):
@@ -281,5 +284,5 @@ def test_a_plan_and_the_status_of_several_sources_are_those_of_their_run(tiny, l
     assert (json.loads(planned.stdout)["manifest"], json.loads(planned.stdout)["todo"]) == (f"{sources[0]} and 1 more", 4)
     run(*sources, "-o", tmp_path / "out", "-p", tiny, "--limit", 3)
     shutil.move(album / "disc 2" / "01 song.wav", album / "disc 2" / "02 song.wav")
-    told = CliRunner().invoke(app, ["status", str(tmp_path / "out"), "--json"])
-    assert "has changed since the last run" in json.loads(told.stdout)["unknown"]
+    result = CliRunner().invoke(app, ["status", str(tmp_path / "out"), "--json"])
+    assert "has changed since the last run" in json.loads(result.stdout)["unknown"]
