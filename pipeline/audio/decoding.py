@@ -73,7 +73,10 @@ def probe(source: IO[bytes]) -> Header:
         EmptyAudio, UnsupportedFormat, DecodeError, TooLong: As `decode` raises them.
     """
     file = containers.identify(source)
-    if file.name in _GUESSED:
+    front = extent.look(file) if file.name in _DOUBTED else extent.Front()
+    if front.mp3_frames:
+        file = extent.end_unread(file)
+    elif file.name in _GUESSED:
         file, _ = extent.without_tags(file)
     bound = containers.MOST_ALLOCATED_BYTES  # the bound is the process's, and threads probe files of all kinds
     with containers.opened(file, bound_bytes=bound) as (container, watched):
@@ -82,7 +85,7 @@ def probe(source: IO[bytes]) -> Header:
         reader.found.rate_hz = codec.sample_rate
         seconds = reader.declared_s() if file.name != "ogg" else chain.declared_s(file, watched)
         if file.name in _DOUBTED:
-            header_s = _declared_s(reader, file, extent.look(file))
+            header_s = _declared_s(reader, file, front)
             seconds = header_s if header_s and abs(header_s - seconds) > damage.SLACK_S else seconds
         return Header(seconds if seconds > 0 else None, codec.sample_rate or None, reader.channels or None, codec.name)
 

@@ -15,6 +15,7 @@ from sep_batch.pipeline.audio.view import read_at, view
 
 RAW = ("aac", "ac3", "flac", "mp3", "ogg", "tta", "wv")  # FFmpeg's names of the demuxers
 _NEAR_BYTES = 4096  # most bytes between the metadata and the first packet: a Xing frame, a seek table
+_ID3V1_BYTES = 128
 _MAX_STEPS = 10_000  # metadata blocks, pages of headers, blocks of a WAV, tags
 _ZEROS_AT_ONCE, _MAX_ZEROS = 1 << 16, 16 << 20
 _FEWEST_ZEROS = 64  # fewer are no padding
@@ -108,6 +109,15 @@ def without_tags(file: AudioFile) -> tuple[AudioFile, int]:
     return file, min(end, stop)
 
 
+def end_unread(file: AudioFile) -> AudioFile:
+    """Return an MP3 with zeros for its last bytes, which are never read: FFmpeg looks there for a title when it opens the file.
+
+    On object storage, that would be a request of its own.
+    """
+    begin = max(0, file.size - _ID3V1_BYTES)
+    return replace(file, source=view(file.source, 0, file.size, {begin: bytes(file.size - begin)}))
+
+
 def _wav_share(source: IO[bytes], size: int) -> float:
     head = _read(source, 0, 12)
     is_long = head[:4] in LONG_WAVS
@@ -177,8 +187,8 @@ def _after_flac_metadata(source: IO[bytes]) -> int:
 
 def _tag_bytes(tail: bytes) -> int:
     """Return the length of the tag at the end of these bytes; 0 where there is none."""
-    if tail[-128:-125] == b"TAG":
-        return 227 if tail[-227:-223] == b"TAG+" else 128
+    if tail[-_ID3V1_BYTES:].startswith(b"TAG"):
+        return 227 if tail[-227:-223] == b"TAG+" else _ID3V1_BYTES
     if tail[-32:-24] == b"APETAGEX":
         return int.from_bytes(tail[-20:-16], "little") + 32 * (tail[-9] >> 7)  # plus a header where there is one
     if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():

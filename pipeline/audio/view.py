@@ -41,10 +41,20 @@ class _View(io.RawIOBase):
         count = left if size < 0 else min(size, left)
         if not count:
             return b""
-        self._source.seek(self._start + self._position)
-        content = self._changed(self._source.read(count))
+        content = self._replacement(count)
+        if content is None:
+            self._source.seek(self._start + self._position)
+            content = self._changed(self._source.read(count))
         self._position += len(content)
         return content
+
+    def _replacement(self, count: int) -> bytes | None:
+        """Return the next bytes where all of them are replaced: the file is not read there."""
+        for offset, new in self._changes.items():
+            begin = self._position - offset
+            if begin >= 0 and begin + count <= len(new):
+                return new[begin : begin + count]
+        return None
 
     def _changed(self, content: bytes) -> bytes:
         begin = self._position

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from catalogs import decoded, write_tone
 from signals import tone
 
 from sep_batch.pipeline import errors, manifest, storage
-from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio import codecs, decoding
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.manifest import lists, probe, scan
 from sep_batch.pipeline.manifest.per_file import SHOWN
@@ -50,6 +52,22 @@ def test_a_header_says_what_decoding_finds(songs):
         assert (row["probed_rate_hz"], row["probed_channels"]) == (rate_hz, channels) == (heard.rate_hz, heard.channels)
         assert row["probed_codec"] == heard.codec
         assert row["size"] == (songs / name).stat().st_size
+
+
+class FirstBytes(io.BytesIO):
+    """A file of which only the first bytes may be read."""
+
+    def read(self, size=-1):
+        assert self.tell() + size <= probe.HEAD_BYTES
+        return super().read(size)
+
+
+@pytest.mark.parametrize("behind", [b"", b"TAG" + bytes(125), b"TAG" + bytes(125) + bytes(300_000)], ids=["", "title", "zeros"])
+def test_an_mp3_that_declares_its_length_is_probed_without_its_end(behind):
+    wave = tone(300, 30 * 44_100)
+    content = encode(wave, MP3, rate_hz=44_100, bitrate=128_000) + behind
+    assert len(content) > probe.HEAD_BYTES
+    assert decoding.probe(FirstBytes(content)).seconds == pytest.approx(30, abs=0.06)
 
 
 def test_probed_columns_ask_nothing_of_a_run_and_are_carried_as_they_are(songs):
