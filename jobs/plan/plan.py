@@ -107,7 +107,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, options: Options) -> Planned:
     """Compare the catalog with OUT's journal."""
     with database.opened(catalog.out) as journal:
-        plan = make_plan(catalog.tracks, journal.database, settings.sha256, options.retry)
+        plan = make_plan(catalog.tracks, journal, settings.sha256, options.retry)
         todo = plan.tracks
         todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
         examples = _examples(plan, journal)
@@ -166,7 +166,7 @@ def _examples(plan: Plan, journal: JournalDatabase) -> dict[str, str]:
     examples = dict[str, str]()
     for reason in plan.counts:
         track = plan.first(reason)
-        detail = ", ".join(changes(track, journal.database)) if reason == "source_changed" else track.get(PROBLEM)
+        detail = ", ".join(changes(track, journal)) if reason == "source_changed" else track.get(PROBLEM)
         examples[reason] = track["id"] + (f" ({detail})" if detail else "")
     return examples
 

@@ -100,12 +100,12 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
             index.compact(out, run, check=held.check)
             writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
             with database.opened(out) as journal:
-                plan = make_plan(tracks, journal.database, settings.sha256, options.retry)
+                plan = make_plan(tracks, journal, settings.sha256, options.retry)
                 prepare.refuse_ids_of_others(plan, journal)
                 paths = prepare.paths(plan, journal, settings)
                 _open_out(out, run, settings, catalog.listed, options)
                 listed = catalog.listed
-                summary.vanished = vanished(listed.tracks, listed.folders, listed.unread, journal.database)
+                summary.vanished = vanished(listed.tracks, listed.folders, listed.unread, journal)
                 redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
                 is_withdrawn = plan.todo and withdraw(journal, redone, writer)
             if is_withdrawn:

@@ -213,7 +213,7 @@ def refuse_ids_of_others(plan: Plan, journal: JournalDatabase) -> None:
     Raises:
         ManifestError: There is such a track; names both URIs.
     """
-    pairs = of_another(plan, journal.database)
+    pairs = of_another(plan, journal)
     there = in_threads(_is_there, (other for _, _, other in pairs))
     for (id, uri, other), is_there in zip(pairs, there, strict=True):
         if is_there:

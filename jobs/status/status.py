@@ -149,5 +149,5 @@ def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest
         return
     tracks = listed.tracks.slice(0, run_json["manifest"].get("limit"))
     status.planned = tracks.num_rows
-    plan = make_plan(tracks, journal.database, run_json.get("settings_sha256", ""), "transient")
+    plan = make_plan(tracks, journal, run_json.get("settings_sha256", ""), "transient")
     status.pending = plan.todo + plan.counts["bad_row"]

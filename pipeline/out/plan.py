@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.manifest.ids import made_id
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.storage.threads import in_threads
 
@@ -151,91 +151,85 @@ class Plan:
         return row
 
 
-def make_plan(tracks: pa.Table, journal: duckdb.DuckDBPyConnection, settings_sha256: str, retry: Retry) -> Plan:
+def make_plan(tracks: pa.Table, journal: JournalDatabase, settings_sha256: str, retry: Retry) -> Plan:
     """Return the plan: tracks that are done, or failed and are not retried, are left out.
 
     Args:
         tracks: Tracks of the manifest, with ids.
-        journal: Connection whose view or table `newest` has the newest row of every id.
+        journal: Journal of OUT.
         settings_sha256: SHA-256 of the current settings.
         retry: Failures to retry; `suspect` retries transient ones, and tracks that are done but suspect.
     """
-    tracks = _with_old_ids(tracks, journal)
     codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
-    _register(tracks, journal)
-    parameters = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
-    for batch in journal.sql(_PAST, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
-        positions = batch["place"].to_numpy()
-        codes[positions], attempts[positions] = batch["code"], batch["attempts"]
-    journal.unregister("is_now")
+    if journal.files:  # else a million tracks need not be copied to be joined with nothing
+        tracks = _with_old_ids(tracks, journal)
+        _register(tracks, journal)
+        parameters = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
+        for batch in journal.database.sql(_PAST, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
+            positions = batch["place"].to_numpy()
+            codes[positions], attempts[positions] = batch["code"], batch["attempts"]
+        journal.database.unregister("is_now")
     if PROBLEM in tracks.column_names:
         codes[tracks.column(PROBLEM).is_valid().to_numpy() & (codes < _SETTLED)] = _BAD_ROW
     return Plan(tracks, codes, attempts)
 
 
-def _register(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> None:
+def _register(tracks: pa.Table, journal: JournalDatabase) -> None:
     positions = pa.array(np.arange(tracks.num_rows))
-    journal.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", positions))
+    journal.database.register("is_now", tracks.select(["id", *_SOURCE]).append_column("place", positions))
 
 
-def _is_empty(journal: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a journal has no rows: then a million tracks need not be copied to be joined with it."""
-    return not journal.execute("SELECT 1 FROM newest LIMIT 1").fetchall()
-
-
-def _with_old_ids(tracks: pa.Table, journal: duckdb.DuckDBPyConnection) -> pa.Table:
+def _with_old_ids(tracks: pa.Table, journal: JournalDatabase) -> pa.Table:
     """Replace ids made here by those that the journal has for the same sources: earlier versions made other ids."""
-    if _is_empty(journal):
-        return tracks
     _register(tracks, journal)
     ids: np.ndarray | None = None
-    for batch in journal.sql(_OLD_IDS).to_arrow_reader(ROWS_AT_ONCE):
+    for batch in journal.database.sql(_OLD_IDS).to_arrow_reader(ROWS_AT_ONCE):
         for row in batch.to_pylist():
             if row["new_id"] == made_id(row["uri"], row["offset_s"], row["duration_s"]):
                 ids = tracks.column("id").to_numpy(zero_copy_only=False) if ids is None else ids
                 ids[row["place"]] = row["id"]
-    journal.unregister("is_now")
+    journal.database.unregister("is_now")
     if ids is None:
         return tracks
     return tracks.set_column(tracks.schema.get_field_index("id"), "id", pa.array(ids, pa.string()))
 
 
-def of_another(plan: Plan, journal: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
+def of_another(plan: Plan, journal: JournalDatabase) -> list[tuple[str, str, str]]:
     """Return ids that have another source in the journal than in the manifest, with both URIs, the manifest's first.
 
     Args:
         plan: Plan of a manifest.
-        journal: Connection, as `make_plan` takes it.
+        journal: Journal of OUT.
     """
-    if _is_empty(journal):
+    if not journal.files:
         return []
     _register(plan.listed, journal)
-    rows = [(id, uri, was) for id, uri, was in journal.execute(_OF_ANOTHER).fetchall()]
-    journal.unregister("is_now")
+    rows = [(id, uri, was) for id, uri, was in journal.database.execute(_OF_ANOTHER).fetchall()]
+    journal.database.unregister("is_now")
     return rows
 
 
-def changes(source: Mapping[str, Any], journal: duckdb.DuckDBPyConnection) -> list[str]:
+def changes(source: Mapping[str, Any], journal: JournalDatabase) -> list[str]:
     """Return the names of the fields in which a source differs from its newest row; an unknown etag does not differ."""
-    was = journal.execute(_WAS, {"id": source["id"]}).fetchall()[0]
+    was = journal.database.execute(_WAS, {"id": source["id"]}).fetchall()[0]
     pairs = zip(_SOURCE, was, strict=True)
     return [name for name, before in pairs if source[name] != before and (name, source[name]) != ("source_etag", None)]
 
 
-def vanished(tracks: pa.Table, folders: Sequence[str], unread: Sequence[str], journal: duckdb.DuckDBPyConnection) -> list[str]:
+def vanished(tracks: pa.Table, folders: Sequence[str], unread: Sequence[str], journal: JournalDatabase) -> list[str]:
     """Return the ids of separated tracks whose sources were below some folders and are no longer in their listing.
 
     Args:
         tracks: Tracks of the listing.
         folders: Folders that were listed.
         unread: Folders below them that could not be read: their tracks may still be there, and are not returned.
-        journal: Connection, as `make_plan` takes it.
+        journal: Journal of OUT.
     """
-    if not folders:
+    if not folders or not journal.files:
         return []
-    journal.register("listed", tracks.select(["uri"]))
+    journal.database.register("listed", tracks.select(["uri"]))
     below = {"below": [f"{folder.rstrip('/')}/" for folder in folders], "unread": [f"{path}/" for path in unread]}
-    return [id for (id,) in journal.execute(_VANISHED, below).fetchall()]
+    return [id for (id,) in journal.database.execute(_VANISHED, below).fetchall()]
 
 
 def write_plan(blocks: Iterable[pa.Table], put: Callable[[str, bytes], None], folder: str, *, rows_per_file: int) -> list[str]:

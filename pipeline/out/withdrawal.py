@@ -28,6 +28,8 @@ def withdraw(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal)
     Returns:
         The number of these rows, which are durable then.
     """
+    if not journal.files:
+        return 0
     journal.database.register("redone", pa.table({"id": redone}))
     count = copy_rows(journal.database.sql(_REPLACED, params={"run": writer.run}), writer)
     journal.database.unregister("redone")

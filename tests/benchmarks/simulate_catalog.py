@@ -328,7 +328,7 @@ def lay_out(source: str, out: str) -> dict[str, object]:
     tracks = manifest.read(source).tracks
     read = time.monotonic()
     with database.opened(out) as journal:
-        blocks = make_plan(tracks, journal.database, "f" * 64, "transient").blocks()
+        blocks = make_plan(tracks, journal, "f" * 64, "transient").blocks()
     made = time.monotonic()
     rows = PLAN_BLOCK_ROWS * blocks_per_file(math.ceil(tracks.num_rows / PLAN_BLOCK_ROWS))
     del tracks

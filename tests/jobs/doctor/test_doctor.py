@@ -521,16 +521,10 @@ def test_a_uri_that_is_not_read_is_wrong_and_no_secret_is_shown(uri):
 
 
 def test_a_bucket_is_tried_and_left_as_it_was(s3):
-    told = call("doctor", f"{s3}/doctor", "--json")
-    named = {check["name"]: check for check in json.loads(told.stdout)["checks"]}
-    assert named["storage"] == {
-        "name": "storage",
-        "found": f"{s3}/doctor: written, read, listed, removed",
-        "state": "ok",
-        "advice": "",
-    }
-    assert named["credentials"]["found"] == "found (env)"
-    assert "testing" not in told.output
+    found = of_storage(f"{s3}/doctor")
+    assert (found["storage"].found, found["storage"].state) == (f"{s3}/doctor: written, read, listed, removed", "ok")
+    assert found["credentials"].found == "found (env)"
+    assert "testing" not in str(found)
     assert list(storage.find(f"{s3}/doctor")) == []
 
 

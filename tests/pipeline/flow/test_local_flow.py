@@ -236,6 +236,7 @@ def test_a_track_that_is_over_the_limit_in_each_pass_is_a_timeout_and_the_others
         yield from whole(self, block)
 
     monkeypatch.setattr(separate.Separate, "__call__", hanging)
+    monkeypatch.setattr(local_flow, "END_S", 0.1)
     summary = run_job(str(tmp_path / "songs"), str(tmp_path / "out"), model=tiny, time_limit_s=1.5, cpus=1)
     assert (summary.exit_code, summary.ok, summary.failed) == (3, 2, {"track_timeout": 1})
     (failed,) = (row for row in index.read(str(tmp_path / "out")).to_pylist() if row["status"] == "failed")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pyarrow as pa
 import pytest
 
 from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import plan as planning
+from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import blocks_per_file, changes, read_plan, rows_per_block, vanished, write_plan
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, TRACK
 
@@ -44,15 +47,15 @@ def was(status="ok", **changes):
     return usual | changes
 
 
-def newest(past):
-    """Return a database whose journal has these rows, by id."""
-    database = duckdb.connect()
-    database.register("newest", pa.Table.from_pylist([{"id": id} | row for id, row in past.items()], JOURNAL))
-    return database
+def journal_of(past):
+    """Return a journal with these rows, by id."""
+    connection = duckdb.connect()
+    connection.register("newest", pa.Table.from_pylist([{"id": id} | row for id, row in past.items()], JOURNAL))
+    return JournalDatabase(connection, len(past), {}, Path())
 
 
 def make_plan(tracks, past, settings_sha256, retry):
-    return planning.make_plan(tracks, newest(past), settings_sha256, retry)
+    return planning.make_plan(tracks, journal_of(past), settings_sha256, retry)
 
 
 def test_a_plan_without_a_past_is_the_whole_manifest():
@@ -190,9 +193,9 @@ def test_a_plan_of_many_blocks_keeps_order_and_attempts(monkeypatch):
 
 def test_what_changed_of_a_source_is_named():
     (track,) = tracks_of("a", etag="today").to_pylist()
-    assert changes(track, newest({"a": was(uri="/b.wav", offset_s=1.0, source_etag="today")})) == ["uri", "offset_s"]
+    assert changes(track, journal_of({"a": was(uri="/b.wav", offset_s=1.0, source_etag="today")})) == ["uri", "offset_s"]
     (track,) = tracks_of("a").to_pylist()
-    assert changes(track, newest({"a": was(source_etag="today")})) == []
+    assert changes(track, journal_of({"a": was(source_etag="today")})) == []
 
 
 def test_what_was_separated_from_below_a_folder_and_is_not_listed_any_more_has_vanished():
@@ -200,7 +203,7 @@ def test_what_was_separated_from_below_a_folder_and_is_not_listed_any_more_has_v
         "d": was("failed", uri="/music/d.wav"),
         "e": was(uri="/musical/e"),
     }
-    assert vanished(tracks_of("b"), ["/music/"], [], newest(past)) == ["a", "c"]
+    assert vanished(tracks_of("b"), ["/music/"], [], journal_of(past)) == ["a", "c"]
 
 
 @pytest.mark.parametrize("retry", ["none", "transient", "all"])
