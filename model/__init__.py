@@ -7,6 +7,7 @@ Files:
     spectrogram: STFT and its inverse, as Spleeter computes them; patches.
     parts: Splitting of a wave into parts that are separated on their own.
     separator: Magnitudes to masks, masks to stems.
+    cuda_errors: Errors of CUDA, told apart by type and text.
     checkpoint: Reading of TensorFlow checkpoints.
     published: Published archives of weights: sources, checksums, download.
     weights: The cache, the conversion to a folder that loads, and its loading.

@@ -6,6 +6,7 @@ Nothing here knows about files or rows: waves or spectra go in, waves come out.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sep_batch.model import weights
+from sep_batch.model import cuda_errors, weights
 from sep_batch.model.inference import Target, inference_form
 from sep_batch.model.parts import Part, energies, split_parts
 from sep_batch.model.spec import ModelSpec
@@ -28,6 +29,18 @@ GPU_BATCH = 32
 GROWN_AFTER = 64  # batches without running out of memory, before a halved batch is doubled
 PRECISIONS = {"float32": "float32", "tf32": "float32", "bfloat16": "bfloat16", "float16": "float16"}  # to torch's dtypes
 CPU_PRECISIONS = ("float32", "bfloat16")
+
+
+AGREEMENT_DB = {"float32": 60.0, "tf32": 30.0, "bfloat16": 15.0, "float16": 30.0}  # of a network that works, at least
+
+
+def _plain(spec: ModelSpec, tensors: Mapping[str, np.ndarray]) -> list[UNet]:
+    """Return the networks of a model's stems as they are written, on the CPU."""
+    with torch.device("meta"):  # without memory, and without random weights
+        unets = {stem: UNet(spec) for stem in spec.stems}
+    state = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in tensors.items()}
+    nn.ModuleDict(unets).load_state_dict(state, assign=True)
+    return list(unets.values())
 
 
 def _use(precision: str, device: torch.device) -> torch.dtype:
@@ -108,13 +121,9 @@ class Separator:
         self.room, self._successes = self.batch, 0
         self.threads, self.precision = threads, precision
         self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
-        with torch.device("meta"):  # without memory, and without random weights
-            unets = {stem: UNet(spec) for stem in spec.stems}
-        state = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in tensors.items()}
-        nn.ModuleDict(unets).load_state_dict(state, assign=True)
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
         target = Target(self.device, _use(precision, self.device))
-        self._unets = [inference_form(unet, shape=shape, target=target) for unet in unets.values()]
+        self._unets = [inference_form(unet, shape=shape, target=target) for unet in _plain(spec, tensors)]
 
     @classmethod
     def load(cls, model: str = "spleeter:2stems", *, device: str = "cpu", threads: int = 1) -> Self:
@@ -125,6 +134,29 @@ class Separator:
         """
         spec, tensors, sha256 = weights.load(weights.obtain(model), preset=model)
         return cls(spec, tensors, device=device, threads=threads, weights_sha256=sha256)
+
+    @torch.inference_mode()
+    def agreement_db(self, tensors: Mapping[str, np.ndarray]) -> float:
+        """Return how closely the networks agree with plain ones in float32 on the CPU: signal to difference, in dB.
+
+        Each place of a batch gets the same patch of noise; the worst one counts. It should be more than `AGREEMENT_DB`.
+
+        Args:
+            tensors: The weights.
+        """
+        spec = self.spec
+        patch = torch.rand((1, spec.channels, spec.patch_frames, spec.bins), generator=torch.Generator().manual_seed(0))
+        expected = torch.stack([unet.eval()(patch) for unet in _plain(spec, tensors)])
+        while True:
+            try:
+                results = torch.stack([unet(patch.to(self.device).expand(self.room, -1, -1, -1)) for unet in self._unets]).cpu()
+                break
+            except RuntimeError as error:
+                if not cuda_errors.is_out_of_memory(error) or self.room == 1:
+                    raise
+            self.shrink()
+        differences = (results - expected).square().sum(dim=(0, 2, 3, 4)).max()
+        return 10 * math.log10(float(expected.square().sum() / differences.clamp(min=torch.finfo(torch.float32).tiny)))
 
     @torch.inference_mode()
     def estimates(self, magnitudes: Tensor) -> Tensor:
@@ -204,18 +236,28 @@ class Separator:
         """Separate one batch. It is halved where the device runs out of memory; after `GROWN_AFTER` successes it grows again."""
         done: list[_Batch] = []
         while (begin := sum(len(batch.sums) for batch in done)) < len(patches):
+            is_full = False
             try:
                 done.append(self._synthesis_of(patches[begin : begin + self.room], chosen, self.room))
-            except torch.OutOfMemoryError:
-                if self.room == 1:
+            except RuntimeError as error:
+                if not cuda_errors.is_out_of_memory(error) or self.room == 1:
                     raise
-                self.room, self._successes = self.room // 2, 0
-                torch.cuda.empty_cache()
+                is_full = True
+            if is_full:  # not in the except block: the error's traceback holds the tensors
+                self.shrink()
                 continue
             self._successes += 1
             if self._successes >= GROWN_AFTER and self.room < self.batch:
                 self.room, self._successes = min(2 * self.room, self.batch), 0
         return done[0] if len(done) == 1 else _Batch(*map(torch.cat, zip(*done, strict=True)))
+
+    def shrink(self) -> bool:
+        """Halve `room`, and free the memory that torch keeps for later, after the device ran out of it; False if room is 1."""
+        if self.room == 1:
+            return False
+        self.room, self._successes = self.room // 2, 0
+        torch.cuda.empty_cache()
+        return True
 
     @torch.inference_mode()
     def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int], room: int) -> _Batch:

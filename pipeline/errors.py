@@ -9,6 +9,8 @@
     RunError              ends the run with an exit code, marks no track as failed
       UsageError 2, NotRunnableError 5, ManifestError 5, JournalChangedError 5, SettingsDifferError 6, LeaseHeldError 75
 
+A CUDA error is none of these: it ends its worker (stages/gpu_faults.py).
+
 `*` is transient: the same track may succeed at another time, so `--retry transient` retries it. Any other exception becomes a row
 of class `bug`. jobs/run/breaker.py decides, by the tracks beside it, if a storage error is one track's or the whole storage's.
 """

@@ -30,7 +30,7 @@ ORDER = (  # a folder, or a file at the top of a package; each imports only from
 )
 ONLY_IN = {  # the one place that knows a library
     "ray": {
-        *(f"pipeline/flow/{name}.py" for name in ("ray_flow", "ray_data", "joins", "actors")),
+        *(f"pipeline/flow/{name}.py" for name in ("ray_flow", "ray_data", "joins", "actors", "held_gpus")),
         *("pipeline/export/flow.py", "jobs/engine/cluster.py", "jobs/engine/engine.py", "jobs/engine/head.py"),
         "jobs/submit/client.py",
     },

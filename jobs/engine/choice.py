@@ -16,9 +16,11 @@ from sep_batch.jobs.engine import engine
 from sep_batch.jobs.setup import machine, streams
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import span
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.flow import Build
 from sep_batch.pipeline.flow.resources import Resources, plan_resources
 from sep_batch.pipeline.manifest.probe import LENGTHS, as_numbers, extra_numbers
+from sep_batch.pipeline.stages.gpu_faults import Gpu
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 LOCAL_S = 3600.0  # of audio; with more, what Ray adds is worth its start
@@ -43,11 +45,13 @@ class Engine:
     Attributes:
         resources: Workers of each stage.
         build: Builds a flow.
+        hold: Keeps all further flows from a GPU that was given up; no flow may run.
         logs: Folder of the engine's logs; None if it has none.
     """
 
     resources: Resources
     build: Build
+    hold: Callable[[Gpu], None]
     logs: str | None = None
 
 
@@ -136,15 +140,21 @@ def running(
 
         say("loading the model")
         with streams.last_words(_KILLED):
-            yield Engine(_local_resources(options, tracks), LocalFlow)
+            yield Engine(_local_resources(options, tracks), LocalFlow, _hold_none)
         return
     engine.set_environment(options)
     say("starting Ray")
     with engine.running(options, requirements, say) as resources:
         from sep_batch.pipeline.flow import ray_data
+        from sep_batch.pipeline.flow.held_gpus import HeldGpus
         from sep_batch.pipeline.flow.ray_flow import RayFlow
 
-        yield Engine(resources, RayFlow, ray_data.logs())
+        yield Engine(resources, RayFlow, HeldGpus().hold, ray_data.logs())
+
+
+def _hold_none(gpu: Gpu) -> None:
+    """Refuse to go on without a GPU: a CUDA error of this process ends the run."""
+    raise errors.NotRunnableError(f"{gpu} was given up, and this engine has no other")
 
 
 def _local_resources(options: Options, tracks: int) -> Resources:

@@ -8,5 +8,6 @@ Files:
     resources: Workers of each stage, their CPUs and GPUs.
     joins: Ray tasks that join the parts of long tracks.
     ray_data: Settings and private names of Ray Data; check this file with every new Ray.
+    held_gpus: GPUs that were given up, kept from every flow.
     actors: Ray's actors that lost their node, which are given up after a time.
 """

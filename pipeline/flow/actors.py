@@ -26,6 +26,7 @@ class ActorWatch:
     def __init__(self) -> None:
         """Begin to watch."""
         self._gone_since: dict[Any, float] = {}
+        self._told: set[Any] = set()
         self._given_up: set[Any] = set()
         self._empty_since: dict[str, float] = {}
 
@@ -55,7 +56,8 @@ class ActorWatch:
                 raise errors.NotRunnableError(f"no node had room for an actor of {stage} in {limit}; add nodes and run again")
 
     def _miss(self, actor: Any, stage: str, now: float, *, others: int) -> None:
-        if actor not in self._gone_since:
+        if actor not in self._told:  # once: an actor that a track kills dies several times
+            self._told.add(actor)
             _LOGGER.warning("an actor of %s died or lost its node; Ray restarts it if a node has room; %d go on", stage, others)
         if others and now - self._gone_since.setdefault(actor, now) > LOST_S:
             _LOGGER.warning("an actor of %s could not restart in %.0f s and is given up; others retry its tracks", stage, LOST_S)

@@ -9,6 +9,7 @@ Files:
     long_tracks: Joining of a long track's parts to its stems.
     context: Context of a run, for every stage: settings, paths, limits.
     failed_rows: Rows of tracks that fail.
+    gpu_faults: CUDA errors, which end their worker.
     time_limit: A time limit that kills a worker, even in C code.
     process: Threads and memory of a stage's process.
     machine_requirements: Packages and disks that every machine of a run must have.

@@ -20,10 +20,17 @@ def failed(row: pa.Table, error: BaseException, stage: str, work: RunContext) ->
     return fill(row, PART, **errors.describe(error, stage), **done, **emptied)
 
 
-def worker_crash(row: pa.Table, work: RunContext) -> pa.Table:
-    """Return the failed row of a track whose process died in every pass."""
+def worker_crash(row: pa.Table, work: RunContext, cuda_error: str = "") -> pa.Table:
+    """Return the failed row of a track whose process died in every pass.
+
+    Args:
+        row: Its row of the plan.
+        work: Context of the run.
+        cuda_error: The CUDA error that the process died of, if it was one.
+    """
     tried = fill(row, PART, attempts=value(row, "attempts") + 1)
-    crash: errors.TrackError = errors.WorkerCrash("the worker's process died in each of three passes")
+    cause = f": {cuda_error}" if cuda_error else ""
+    crash: errors.TrackError = errors.WorkerCrash(f"the worker's process died in each of three passes{cause}")
     if time_limit.was_over(value(row, "id"), work):
         crash = errors.TrackTimeout(f"one part took more than {work.limit_s:g} s in a stage, in each of three passes")
     return fill(failed(tried, crash, crash.stage, work), WRITTEN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.rows import PART, each, fill, payload, value
-from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages import analysis, gpu_faults, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.process import prepare_torch
@@ -45,6 +45,7 @@ class Separate:
         work.machine.refuse_other()
         import torch
 
+        from sep_batch.model import cuda_errors
         from sep_batch.model.separator import Separator
 
         prepare_torch()
@@ -58,10 +59,38 @@ class Separate:
         if digest != (expected := work.settings.weights_sha256):
             raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
         settings = work.settings
-        self.separator = Separator(
-            settings.spec, tensors, device=device, threads=threads, precision=settings.precision, weights_sha256=digest
-        )
-        self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+        self.gpu = gpu_faults.this_gpu()
+        try:
+            self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+            self.gpu = gpu_faults.this_gpu(self.device)
+            self.separator = Separator(
+                settings.spec, tensors, device=device, threads=threads, precision=settings.precision, weights_sha256=digest
+            )
+            if device.startswith("cuda"):
+                self._refuse_wrong_results(tensors)
+        except RuntimeError as error:
+            if cuda_errors.is_fault(error) and not cuda_errors.is_unusable(error):
+                gpu_faults.end(error, [], self.gpu, work)
+            raise
+
+    def _refuse_wrong_results(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Compare the networks with the same ones on the CPU, before the first batch.
+
+        Raises:
+            NotRunnableError: They differ by more than the precision explains.
+        """
+        import torch
+
+        from sep_batch.model.separator import AGREEMENT_DB
+
+        precision = self.work.settings.precision
+        agreement_db, expected_db = self.separator.agreement_db(tensors), AGREEMENT_DB[precision]
+        if not agreement_db >= expected_db:  # also where it is no number
+            raise errors.NotRunnableError(
+                f"{self.gpu}: its networks agree with the CPU's to {agreement_db:.0f} dB in {precision}, expected "
+                f"{expected_db:.0f} dB or more (torch {torch.__version__}, CUDA {torch.version.cuda}); try another driver or "
+                "torch, or leave this GPU out with CUDA_VISIBLE_DEVICES"
+            )
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Separate a whole block: the patches of all its parts are packed into batches, across tracks."""
@@ -71,25 +100,39 @@ class Separate:
         rows = list(each(block))
         yield from (row for row in rows if is_failed(row))
         waiting = [row for row in rows if not is_failed(row)]
-        done = 0
-        try:
-            parts, begun = [_part(row) for row in waiting], time.perf_counter()
-            waves: stems.Stems | None = None
-            energy = np.zeros(2)
-            for piece in self.separator.separate_parts(parts, self.work.settings.stems):
-                self.work.refuse_ended()
-                if waves is None:
-                    waves = self._stems(waiting[piece.part_index])
-                waves.add(piece.waves)
-                energy += piece.energy, piece.energy_above_f
-                if waves.is_complete:
-                    row = waiting[piece.part_index]
-                    row = _with_energy(row, *energy) if parts[piece.part_index].is_wave else row
-                    yield self._separated(row, waves, time.perf_counter() - begun)
-                    waves, energy, done, begun = None, np.zeros(2), piece.part_index + 1, time.perf_counter()
-        except Exception as error:  # noqa: BLE001 (a failure is a row)
-            for row in waiting[done:]:
-                yield failed(row, _translated(error), "separate", self.work)
+        while waiting:
+            is_full = False
+            try:
+                for row in self._stem_rows(waiting):
+                    yield row
+                    del waiting[0]
+            except Exception as error:  # noqa: BLE001 (a failure is a row)
+                from sep_batch.model import cuda_errors
+
+                is_full = cuda_errors.is_out_of_memory(error) and self.separator.room > 1
+                if not is_full:
+                    if cuda_errors.is_fault(error):
+                        gpu_faults.end(error, [value(row, "id") for row in waiting], self.gpu, self.work)
+                    for row in waiting:
+                        yield failed(row, _translated(error), "separate", self.work)
+                    return
+            if is_full:  # what joins and measures the pieces ran out of memory
+                self.separator.shrink()
+
+    def _stem_rows(self, waiting: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        """Yield the parts with their stems, in their order."""
+        parts, begun = [_part(row) for row in waiting], time.perf_counter()
+        waiting, waves, energy = list(waiting), None, np.zeros(2)
+        for piece in self.separator.separate_parts(parts, self.work.settings.stems):
+            self.work.refuse_ended()
+            waves = waves or self._stems(waiting[piece.part_index])
+            waves.add(piece.waves)
+            energy += piece.energy, piece.energy_above_f
+            if waves.is_complete:
+                row = waiting[piece.part_index]
+                row = _with_energy(row, *energy) if parts[piece.part_index].is_wave else row
+                yield self._separated(row, waves, time.perf_counter() - begun)
+                waves, energy, begun = None, np.zeros(2), time.perf_counter()
 
     def _stems(self, row: pa.Table) -> stems.Stems:
         settings, samples = self.work.settings, value(row, "samples")

@@ -9,7 +9,7 @@ from signals import noise, snr_db, tone
 from spectra import inverse_stft, stft
 
 from sep_batch.model.parts import split_parts
-from sep_batch.model.separator import Separator
+from sep_batch.model.separator import AGREEMENT_DB, Separator
 from sep_batch.model.spectrogram import as_stereo
 
 BFLOAT16_DB = 20  # eight bits of mantissa, through twelve layers
@@ -163,25 +163,30 @@ def test_every_place_of_a_batch_gives_the_same_result():
         assert torch.equal(waves_of(separator, [*others[:place], mine, *others[place:]])[place], alone)
 
 
-def little_room(separator, monkeypatch, patches):
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+NO_ENGINE = RuntimeError("GET was unable to find an engine to execute this computation")  # as cuDNN says it
+
+
+def little_room(separator, monkeypatch, patches, error=OUT_OF_MEMORY):
     """Have a device run out of memory above so many patches at once; return the list of those it was given."""
     whole, given = separator.estimates, []
 
     def estimates(magnitudes):
         given.append(len(magnitudes))
         if len(magnitudes) > patches:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return whole(magnitudes)
 
     monkeypatch.setattr(separator, "estimates", estimates)
     return given
 
 
-def test_where_memory_runs_out_batches_are_halved_and_nothing_is_lost(monkeypatch):
+@pytest.mark.parametrize("error", [OUT_OF_MEMORY, NO_ENGINE])
+def test_where_memory_runs_out_batches_are_halved_and_nothing_is_lost(monkeypatch, error):
     separator = Separator(golden_models.small_spec("2stems"), golden_models.tensors("2stems"), batch=8)
     part = part_of(noise(20 * separator.spec.patch_samples), separator.spec)
     (expected,) = waves_of(separator, [part])
-    given = little_room(separator, monkeypatch, 3)
+    given = little_room(separator, monkeypatch, 3, error)
     (found,) = waves_of(separator, [part])
     assert given[:4] == [8, 4, 2, 2]
     assert set(given[2:]) == {2}
@@ -200,11 +205,30 @@ def test_a_halved_batch_grows_back(monkeypatch):
     assert separator.room == 4
 
 
-def test_where_there_is_no_room_for_one_patch_the_error_is_raised(monkeypatch):
+@pytest.mark.parametrize("error", [OUT_OF_MEMORY, NO_ENGINE])
+def test_where_there_is_no_room_for_one_patch_the_error_is_raised(monkeypatch, error):
     separator = Separator(golden_models.small_spec("2stems"), golden_models.tensors("2stems"), batch=4)
-    little_room(separator, monkeypatch, 0)
-    with pytest.raises(torch.OutOfMemoryError):
+    little_room(separator, monkeypatch, 0, error)
+    with pytest.raises(type(error), match=str(error)):
         waves_of(separator, [part_of(noise(SHORT), separator.spec)])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_networks_agree_with_plain_ones(precision):
+    tensors = golden_models.tensors("2stems")
+    separator = Separator(golden_models.small_spec("2stems"), tensors, batch=2, precision=precision)
+    assert separator.agreement_db(tensors) > AGREEMENT_DB[precision] + 6
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda logits: logits.flip(-1), lambda logits: logits * 1.01, lambda logits: logits * torch.nan]
+)
+def test_networks_that_are_wrong_at_one_place_of_a_batch_do_not_agree_with_plain_ones(wrong):
+    tensors = golden_models.tensors("2stems")
+    separator = Separator(golden_models.small_spec("2stems"), tensors, batch=3)
+    right = separator._unets[1]
+    separator._unets[1] = lambda magnitudes: torch.cat([right(magnitudes)[:2], wrong(right(magnitudes)[2:])])
+    assert not separator.agreement_db(tensors) >= AGREEMENT_DB["float32"]
 
 
 def test_in_bfloat16_the_stems_are_close_to_those_in_float32():

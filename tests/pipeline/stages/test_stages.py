@@ -308,6 +308,39 @@ def test_a_device_without_memory_fails_the_tracks_and_they_may_be_tried_again(wo
     assert_failed(row, "out_of_memory", "separate", transient=True)
 
 
+def test_where_memory_runs_out_after_the_networks_the_batches_are_halved(work, model, tmp_path, monkeypatch):
+    import torch
+
+    stage, add, rooms = Separate(work, str(model), device="cpu"), stems.Stems.add, []
+    stage.separator.batch = stage.separator.room = 4
+
+    def little(self, wave):
+        rooms.append(stage.separator.room)
+        if rooms[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        add(self, wave)
+
+    monkeypatch.setattr(stems.Stems, "add", little)
+    analyzed = pa.concat_tables(Analyze(work)(pa.concat_tables([track("x", song(tmp_path)), track("y", song(tmp_path))])))
+    rows = pa.concat_tables(stage(analyzed))
+    assert (rows.column("id").to_pylist(), rows.column("error_class").to_pylist()) == (["x", "y"], [None, None])
+    assert rooms == [4, 2, 1, 1]
+
+
+def test_a_cuda_error_where_the_stages_share_the_drivers_process_ends_the_run(work, model, tmp_path, monkeypatch):
+    import torch
+
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nFor debugging ...")
+
+    def broken(*_args):
+        raise error
+
+    stage = Separate(dataclasses.replace(work, has_ended=lambda: False), str(model), device="cpu")
+    monkeypatch.setattr(stage.separator, "estimates", broken)
+    with pytest.raises(errors.NotRunnableError, match="^GPU .*: CUDA error: an illegal memory access was encountered; run the"):
+        list(stage(pa.concat_tables(Analyze(work)(track("x", song(tmp_path))))))
+
+
 def test_a_failed_row_passes_through_the_later_stages_as_it_is(work, model, tmp_path):
     (failed,) = Analyze(work)(track("x", tmp_path / "absent.wav", extra={"n": 1}))
     assert payload(failed).size == 0

@@ -1,0 +1,54 @@
+"""GPUs that were given up, each held by an actor that does nothing: Ray places no other actor there.
+
+Ray cannot leave out one GPU, and restarts an actor on the GPU that it had.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+import ray
+
+from sep_batch.pipeline.stages.gpu_faults import Gpu
+
+FREE_S = 60.0  # for the actors of a stopped flow to end, and an actor to start in their place
+_LOGGER = logging.getLogger("sep_batch")
+
+
+class _Holder:
+    def place(self) -> tuple[str, str]:
+        """Return host name and index of the GPU that this actor has."""
+        return socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+class HeldGpus:
+    """The GPUs that a run has given up."""
+
+    def __init__(self) -> None:
+        self._holders = list[Any]()
+
+    def hold(self, gpu: Gpu) -> None:
+        """Hold a GPU until Ray ends; no flow may run. Every GPU is taken until it is the one.
+
+        Args:
+            gpu: The GPU.
+        """
+        actor: Any = ray.remote(num_cpus=0, num_gpus=1)(_Holder)
+        others = list[Any]()
+        while True:
+            holder = actor.remote()
+            try:
+                place = ray.get(holder.place.remote(), timeout=FREE_S)
+            except ray.exceptions.RayError:  # none is free: its node has left the cluster
+                _LOGGER.warning("%s is not there any more", gpu)
+                others.append(holder)
+                break
+            if place == (gpu.host, gpu.index):
+                self._holders.append(holder)
+                break
+            others.append(holder)
+        for other in others:
+            ray.kill(other)
