@@ -168,6 +168,7 @@ class Separator:
         Returns:
             (stems, batch, channels, T, F), magnitudes.
         """
+        _use(self.precision, self.device)  # torch's mode is the process's, which may have another separator
         logits = torch.stack([unet(magnitudes) for unet in self._unets])
         heads = torch.sigmoid_(logits) if self.spec.head == "sigmoid" else torch.softmax(logits, dim=0)
         return heads.mul_(magnitudes)

@@ -4,7 +4,7 @@
       manifest BadRow
       fetch    NotFound, AccessDenied*, Archived, FetchTimeout*, BadUri, StorageUnusable*
       decode   UnsupportedFormat, DecodeError, DecodeCrash, EmptyAudio, TooLong, NonfiniteAudio, Damaged, TrackTimeout*
-      separate OutOfMemory*, WorkerCrash
+      separate NonfiniteStems, OutOfMemory*, WorkerCrash
       write    WriteFailed*, OutUnusable*
     RunError              ends the run with an exit code, marks no track as failed
       UsageError 2, NotRunnableError 5, ManifestError 5, JournalChangedError 5, SettingsDifferError 6, LeaseHeldError 75
@@ -127,6 +127,12 @@ class TrackTimeout(TrackError):
     """One part took longer than the time limit in one stage."""
 
     error_class, stage, transient = "track_timeout", "decode", True
+
+
+class NonfiniteStems(NonfiniteAudio):
+    """The U-Nets gave values that are no numbers, in float32 too."""
+
+    stage = "separate"
 
 
 class OutOfMemory(TrackError):

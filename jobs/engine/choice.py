@@ -38,6 +38,11 @@ class Choice:
     reason: str
 
 
+def _hold_none(gpu: Gpu) -> None:
+    """Refuse to go on without a GPU: a CUDA error of this process ends the run."""
+    raise errors.NotRunnableError(f"{gpu} was given up, and this engine has no other")
+
+
 @dataclass(frozen=True)
 class Engine:
     """An engine that is ready.
@@ -45,14 +50,14 @@ class Engine:
     Attributes:
         resources: Workers of each stage.
         build: Builds a flow.
-        hold: Keeps all further flows from a GPU that was given up; no flow may run.
         logs: Folder of the engine's logs; None if it has none.
+        hold: Keeps all further flows from a GPU that was given up; called while no flow runs.
     """
 
     resources: Resources
     build: Build
-    hold: Callable[[Gpu], None]
     logs: str | None = None
+    hold: Callable[[Gpu], None] = _hold_none
 
 
 def before_planning(options: Options) -> Choice | None:
@@ -140,7 +145,7 @@ def running(
 
         say("loading the model")
         with streams.last_words(_KILLED):
-            yield Engine(_local_resources(options, tracks), LocalFlow, _hold_none)
+            yield Engine(_local_resources(options, tracks), LocalFlow)
         return
     engine.set_environment(options)
     say("starting Ray")
@@ -149,12 +154,7 @@ def running(
         from sep_batch.pipeline.flow.held_gpus import HeldGpus
         from sep_batch.pipeline.flow.ray_flow import RayFlow
 
-        yield Engine(resources, RayFlow, HeldGpus().hold, ray_data.logs())
-
-
-def _hold_none(gpu: Gpu) -> None:
-    """Refuse to go on without a GPU: a CUDA error of this process ends the run."""
-    raise errors.NotRunnableError(f"{gpu} was given up, and this engine has no other")
+        yield Engine(resources, RayFlow, ray_data.logs(), HeldGpus().hold)
 
 
 def _local_resources(options: Options, tracks: int) -> Resources:

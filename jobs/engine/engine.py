@@ -143,6 +143,7 @@ def _start(options: Options, address: Address | None) -> None:
     located = _located(address) if address else "local"  # without an address, Ray would join the last cluster of its file
     local: dict[str, Any] = {
         "num_cpus": options.cpus or machine.usable_cpus(),
+        "num_gpus": machine.gpu_count(options),
         "object_store_memory": machine.object_store_bytes(options),
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -160,6 +161,10 @@ def _own(options: Options) -> Resources:
     total = ray.cluster_resources()
     cpus, available = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     gpus = available if options.gpus == "auto" else int(options.gpus)
+    if options.gpus == "auto" and not available and (offered := machine.gpu_count(options)):
+        raise errors.NotRunnableError(
+            f"CUDA offers {offered} GPUs, but the Ray that runs already has none; start it with GPUs, or use --gpus 0 for the CPU"
+        )
     if gpus > available:
         raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {available} GPUs; lower --gpus, or use --gpus 0 for the CPU")
     if gpus and not options.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,6 +107,11 @@ class Summary:
         wall_s = self.seconds - self.start_s
         return sentence(self.stage_s, self.actors, wall_s, device=self.device, format=self.format)
 
+    @property
+    def spilled_bytes(self) -> int:
+        """Bytes that Ray wrote to its disk because its object store was full, as its statistics have them."""
+        return 10**6 * max(map(int, re.findall(r"Spilled to disk: (\d+)MB", self.stats)), default=0)
+
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Set the exit code of a run that has come to its end."""
         ended, failed = self.tried + self.bad_rows, self.failed.total()
@@ -129,10 +135,10 @@ class Summary:
         return True
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields without `stats`, and with the busy shares and the bottleneck."""
+        """Return the fields without `stats`, and with the spilled bytes, the busy shares and the bottleneck."""
         fields = {name: value for name, value in vars(self).items() if name != "stats"}
         busy = busy_shares(self.stage_s, self.actors, self.seconds - self.start_s)
-        return fields | {"busy": busy, "bottleneck": self.bottleneck}
+        return fields | {"spilled_bytes": self.spilled_bytes, "busy": busy, "bottleneck": self.bottleneck}
 
     def to_json(self) -> str:
         """Return `as_dict` as one line of JSON."""

@@ -11,7 +11,7 @@ from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.bottleneck import LEAST_AUDIO_S
 from sep_batch.jobs.progress.summary import STEMS_SHOWN_OF, Summary
-from sep_batch.jobs.setup.units import audio_length
+from sep_batch.jobs.setup.units import audio_length, data_size
 from sep_batch.pipeline.errors import WorkerCrash
 from sep_batch.pipeline.storage.uris import shown
 
@@ -46,6 +46,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
         lines.append(forecast.beside(summary.forecast_s, summary.job_s))
     if summary.bottleneck and summary.audio_s >= LEAST_AUDIO_S:
         lines.append(summary.bottleneck)
+    lines += _spilled(summary)
     if summary.ok_damaged:
         lines.append(f"{summary.ok_damaged} of the separated tracks are damaged: truncated or with skipped packets")
     if summary.failed:
@@ -65,6 +66,13 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
 def _known_failed(summary: Summary) -> list[str]:
     """Return how to retry the tracks that failed in earlier runs and were not tried in this one."""
     return [RETRY_HINT] if summary.known_failed else []
+
+
+def _spilled(summary: Summary) -> list[str]:
+    if not summary.spilled_bytes:
+        return []
+    spilled = f"Ray spilled {data_size(summary.spilled_bytes)} of parts to its disk, which is slow"
+    return [f"{spilled}: give it a larger /dev/shm, or halve the parts with --stft gpu, or use fewer --cpus"]
 
 
 def _vanished(summary: Summary) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sep_batch.jobs.setup.address import ray_folder
 from sep_batch.jobs.setup.check import Check, note, wrong
-from sep_batch.jobs.setup.machine import object_store_bytes, usable_cpus
+from sep_batch.jobs.setup.machine import SHM, object_store_bytes, usable_cpus
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import data_size
 
@@ -19,7 +19,6 @@ RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its proces
 OPEN_FILES = 8192  # smallest number that Ray recommends
 RAISED_FILES = 65536  # number to which Ray raises the limit itself, if the system permits it
 SLOW_BYTES = 10**10  # size above which Ray refuses an object store outside /dev/shm
-SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 SESSIONS = "Ray's files"
 SOCKET_BYTES = 107  # longest path of a Unix socket

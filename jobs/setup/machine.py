@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 from sep_batch.jobs.setup.address import Address, address_of
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 DRIVER = Path("/proc/driver/nvidia")
-OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor: its current input, its next input, and its output
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
+PART_BYTES = 168_000_000  # of the longest part, as a spectrum; half of it as a wave
+SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
+_SHM_SHARE = 0.9  # that the object store may take
 
 
 def cluster(options: Options) -> Address | None:
@@ -84,15 +89,29 @@ def refuse_missing_gpus(gpus: int) -> None:
 def gpu_count(options: Options) -> int:
     """Return the number of GPUs of a run on this machine, without torch.
 
-    auto counts those whose devices are there, which a container may lack, and that CUDA_VISIBLE_DEVICES leaves.
+    auto counts those that CUDA's driver offers; without a driver, those whose devices are there, which a container may lack, and
+    that CUDA_VISIBLE_DEVICES leaves.
     """
     if options.gpus != "auto":
         return int(options.gpus)
+    if (offered := _offered()) is not None:
+        return offered
     listed = len(list(Path("/dev").glob("nvidia[0-9]*")))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return listed
     return min(listed, sum(name.strip() not in ("", "-1", "NoDevFiles") for name in visible.split(",")))
+
+
+def _offered() -> int | None:
+    """Return the number of GPUs that CUDA's driver offers to this process; None without a driver."""
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        is_there = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    except (OSError, AttributeError):
+        return None
+    return count.value if is_there else None
 
 
 def usable_cpus() -> int:
@@ -107,8 +126,24 @@ def gpu_models() -> list[str]:
 
 
 def object_store_bytes(options: Options) -> int:
-    """Return the size of the object store of a Ray that starts on this machine."""
-    return OBJECT_STORE_BYTES * max(1, gpu_count(options))
+    """Return the size of the object store of a Ray that starts on this machine: room for the parts on their way.
+
+    These are two for each actor of Analyze and Write, and six for each GPU. With less room Ray spills them to its disk. /dev/shm
+    bounds the size.
+    """
+    gpus = gpu_count(options)
+    resources = plan_resources(options.cpus or usable_cpus(), gpus)
+    parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * gpus
+    way_bytes = parts * PART_BYTES // (2 if options.stft == "gpu" else 1)
+    return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes, _shm_bytes()))
+
+
+def _shm_bytes() -> int:
+    """Return the size of what the object store may take of /dev/shm; 0 if there is none."""
+    if not os.path.isdir(SHM):
+        return 0
+    disk = os.statvfs(SHM)
+    return int(_SHM_SHARE * disk.f_bavail * disk.f_frsize)
 
 
 def _refuse_precision(options: Options) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,10 @@ from sep_batch.pipeline.stages.time_limit import limited
 
 if TYPE_CHECKING:
     from sep_batch.model.parts import Part
+    from sep_batch.model.separator import Separator
+
+
+FINEST = "float32"  # precision in which a part is separated again whose stems are not finite
 
 
 class Separate:
@@ -59,13 +64,14 @@ class Separate:
         if digest != (expected := work.settings.weights_sha256):
             raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
         settings = work.settings
+        self._finest: Separator | None = None
         self.gpu = gpu_faults.this_gpu()
         try:
             self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
             self.gpu = gpu_faults.this_gpu(self.device)
-            self.separator = Separator(
-                settings.spec, tensors, device=device, threads=threads, precision=settings.precision, weights_sha256=digest
-            )
+            options: dict[str, Any] = {"device": device, "threads": threads, "weights_sha256": digest}
+            self._build = partial(Separator, settings.spec, tensors, **options)
+            self.separator = self._build(precision=settings.precision)
             if device.startswith("cuda"):
                 self._refuse_wrong_results(tensors)
         except RuntimeError as error:
@@ -129,9 +135,9 @@ class Separate:
             waves.add(piece.waves)
             energy += piece.energy, piece.energy_above_f
             if waves.is_complete:
-                row = waiting[piece.part_index]
-                row = _with_energy(row, *energy) if parts[piece.part_index].is_wave else row
-                yield self._separated(row, waves, time.perf_counter() - begun)
+                row, part = waiting[piece.part_index], parts[piece.part_index]
+                row = _with_energy(row, *energy) if part.is_wave else row
+                yield self._finished(row, part, waves, begun)
                 waves, energy, begun = None, np.zeros(2), time.perf_counter()
 
     def _stems(self, row: pa.Table) -> stems.Stems:
@@ -139,7 +145,25 @@ class Separate:
         sums = analysis.Sums(settings, begin=value(row, "begin"), samples=samples) if self.work.analysis else None
         return stems.Stems(settings, samples, sums)
 
-    def _separated(self, row: pa.Table, waves: stems.Stems, seconds: float) -> pa.Table:
+    def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun: float) -> pa.Table:
+        """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
+        precision: str = self.work.settings.precision
+        if not waves.is_finite and precision != FINEST:
+            waves, precision = self._in_float32(row, part), FINEST
+        if waves.is_finite:
+            return self._separated(row, waves, precision, time.perf_counter() - begun)
+        error = errors.NonfiniteStems(f"the U-Nets gave stems of values that are no numbers, in {precision}")
+        return failed(row, error, error.stage, self.work)
+
+    def _in_float32(self, row: pa.Table, part: Part) -> stems.Stems:
+        """Separate a part again, in float32: at 64 times full scale float16 overflows."""
+        self._finest = self._finest or self._build(precision=FINEST)
+        waves = self._stems(row)
+        for piece in self._finest.separate_parts([part], self.work.settings.stems):
+            waves.add(piece.waves)
+        return waves
+
+    def _separated(self, row: pa.Table, waves: stems.Stems, precision: str, seconds: float) -> pa.Table:
         settings = self.work.settings
         return fill(
             row,
@@ -147,7 +171,7 @@ class Separate:
             model=settings.spec.name,
             weights_sha256=settings.weights_sha256,
             settings_sha256=settings.sha256,
-            precision=settings.precision,
+            precision=precision,
             device=self.device,
             separate_s=seconds,
             stems=waves.measured(),

@@ -41,6 +41,11 @@ class Stems:
         """True once all samples were added."""
         return bool(self._position == self.frames.shape[1])
 
+    @property
+    def is_finite(self) -> bool:
+        """True if all samples so far are numbers."""
+        return bool(np.isfinite(self._peaks).all())
+
     def add(self, wave: Tensor) -> None:
         """Measure, round and keep the next piece: (stems, channels, samples) float32."""
         import torch

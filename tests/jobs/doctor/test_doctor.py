@@ -135,6 +135,7 @@ def test_a_shared_memory_that_is_full_is_noted_with_how_to_see_what_fills_it(mon
 def test_more_gpus_need_more_shared_memory_and_ray_refuses_to_go_without(monkeypatch):
     monkeypatch.delenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", raising=False)
     monkeypatch.setattr(check_machine, "SHM", "/nowhere")
+    monkeypatch.setattr(machine, "SHM", "/nowhere")
     missing = check_machine.shm(Options(gpus=16))
     assert missing.state == "wrong"
     assert "0.0 kB of 0.0 kB free, Ray's object store takes 13.4 GB: Ray will not start" in missing.found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -108,3 +110,16 @@ def test_gpus_that_cuda_hides_do_not_count(visible, count, monkeypatch, tmp_path
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.gpu_count(Options()) == count
+
+
+def test_the_object_store_has_room_for_the_parts_on_their_way_bounded_by_the_shared_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "SHM", str(tmp_path))
+    free = 1 << 40
+    monkeypatch.setattr(machine.os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=free, f_frsize=1))
+    sixteen = Options(gpus=1, cpus=16)  # eight actors each of Analyze and Write
+    assert machine.object_store_bytes(sixteen) == (2 * 8 + 2 * 8 + 6) * machine.PART_BYTES
+    assert machine.object_store_bytes(replace(sixteen, stft="gpu")) == (2 * 8 + 2 * 8 + 6) * machine.PART_BYTES // 2
+    free = 4_000_000_000
+    assert machine.object_store_bytes(sixteen) == 3_600_000_000
+    free = 0
+    assert machine.object_store_bytes(replace(sixteen, gpus=8)) == 8 * machine.OBJECT_STORE_BYTES

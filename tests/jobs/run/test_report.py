@@ -45,3 +45,10 @@ def test_where_a_worker_crashed_rays_logs_are_named():
     crashed = Summary("o", 3, run="r", failed=Counter(worker_crash=1), ray_logs="/tmp/ray/session_1/logs")
     assert "Ray's logs: /tmp/ray/session_1/logs" in lines(crashed)
     assert "Ray's logs" not in "".join(lines(Summary("o", 3, run="r", ray_logs="/tmp/ray/session_1/logs")))
+
+
+def test_what_ray_spilled_is_told_with_what_to_do():
+    stats = "* Spilled to disk: 1200MB\n* Restored from disk: 900MB\n* Spilled to disk: 4200MB\n"
+    (line,) = (line for line in lines(Summary("o", 3, run="r", stats=stats)) if "spilled" in line)
+    assert line.startswith("Ray spilled 4.2 GB of parts to its disk, which is slow: give it a larger /dev/shm, ")
+    assert not [line for line in lines(Summary("o", 3, run="r", stats="* Restored from disk: 0MB")) if "spilled" in line]

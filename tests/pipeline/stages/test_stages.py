@@ -11,7 +11,7 @@ import pytest
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, noise, snr_db, tone
 
-from sep_batch.model import weights
+from sep_batch.model import separator, weights
 from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio import codecs
@@ -325,6 +325,27 @@ def test_where_memory_runs_out_after_the_networks_the_batches_are_halved(work, m
     rows = pa.concat_tables(stage(analyzed))
     assert (rows.column("id").to_pylist(), rows.column("error_class").to_pylist()) == (["x", "y"], [None, None])
     assert rooms == [4, 2, 1, 1]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_stems_that_are_not_finite_are_separated_again_in_float32_or_fail(work, model, tmp_path, monkeypatch, precision):
+    import torch
+
+    asked = with_settings(work, precision=precision)
+    stage, whole = Separate(asked, str(model), device="cpu"), separator.Separator.masks
+
+    def overflowing(self, estimates):
+        return whole(self, estimates) * (torch.nan if self is stage.separator else 1)
+
+    monkeypatch.setattr(separator.Separator, "masks", overflowing)
+    parts = pa.concat_tables(Analyze(asked)(pa.concat_tables([track("x", song(tmp_path)), track("y", song(tmp_path))])))
+    rows = [row.to_pylist()[0] for row in stage(parts)]
+    if precision == "float32":
+        assert [(row["error_class"], row["error_stage"]) for row in rows] == [("nonfinite", "separate")] * 2
+        return
+    expected = [row.to_pylist()[0] for row in Separate(work, str(model), device="cpu")(parts)]
+    assert [row["payload"] for row in rows] == [row["payload"] for row in expected]
+    assert [row["precision"] for row in rows] == ["float32"] * 2
 
 
 def test_a_cuda_error_where_the_stages_share_the_drivers_process_ends_the_run(work, model, tmp_path, monkeypatch):
