@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sep_batch.model.separator import Separator
 
 
+CUFFT_PLANS = 32  # that are kept, each in the GPU's memory: torch keeps thousands, which fill it where clips have many lengths
 FINEST = "float32"  # precision in which a part is separated again whose stems are not finite
 
 
@@ -73,6 +74,7 @@ class Separate:
             self._build = partial(Separator, settings.spec, tensors, **options)
             self.separator = self._build(precision=settings.precision)
             if device.startswith("cuda"):
+                torch.backends.cuda.cufft_plan_cache.max_size = CUFFT_PLANS
                 self._refuse_wrong_results(tensors)
         except RuntimeError as error:
             if cuda_errors.is_fault(error) and not cuda_errors.is_unusable(error):
