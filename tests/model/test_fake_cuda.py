@@ -16,6 +16,7 @@ from sep_batch.model.separator import PRECISIONS, Separator
 from sep_batch.model.spectrogram import Synthesis
 
 
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch is built without CUDA")
 @pytest.mark.parametrize("as_waves", [False, True], ids=["spectra", "waves"])
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("precision", PRECISIONS)
