@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_fault(error: BaseException) -> bool:
     """Tell whether an error is CUDA's own, other than torch's OutOfMemoryError: every later call of this process may fail too."""
-    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+    if isinstance(error, (torch.OutOfMemoryError, NotImplementedError)) or not isinstance(error, RuntimeError):
         return False
     return isinstance(error, torch.AcceleratorError) or _CUDA.search(str(error)) is not None or is_out_of_memory(error)
 

@@ -158,7 +158,8 @@ class Separator:
                     raise
             self.shrink()
         differences = (results - expected).square().sum(dim=(0, 2, 3, 4)).max()
-        return 10 * math.log10(float(expected.square().sum() / differences.clamp(min=torch.finfo(torch.float32).tiny)))
+        ratio = float(expected.square().sum() / differences.clamp(min=torch.finfo(torch.float32).tiny))
+        return -math.inf if ratio == 0 else 10 * math.log10(ratio)
 
     @torch.inference_mode()
     def estimates(self, magnitudes: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, 
     """Yield the steps of Separate, each over one full batch of patches; a short mix is repeated to fill it."""
     spec = settings.spec
     weights_folder = weights.obtain(model) if uris.is_local(model) else storage.bring(model, weights.writable_cache() / "brought")
-    separator = Separate(RunContext(settings, "", "", "", ""), str(weights_folder), device=device).separator
+    work = RunContext(settings, "", "", "", "", has_ended=lambda: False)  # this process is not a worker's
+    separator = Separate(work, str(weights_folder), device=device).separator
     rest = WithoutUNets(spec, weights.load(weights_folder).tensors, device=device)
     seconds = separator.batch * spec.patch_samples / spec.sample_rate_hz
     samples = separator.batch * spec.patch_samples - spec.frame_length

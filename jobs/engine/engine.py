@@ -143,8 +143,8 @@ def _start(options: Options, address: Address | None) -> None:
     located = _located(address) if address else "local"  # without an address, Ray would join the last cluster of its file
     local: dict[str, Any] = {
         "num_cpus": options.cpus or machine.usable_cpus(),
-        "num_gpus": machine.gpu_count(options),
-        "object_store_memory": machine.object_store_bytes(options),
+        "num_gpus": machine.gpu_count(options) or (None if options.gpus == "auto" else 0),  # None: Ray counts those of others
+        "object_store_memory": check_machine.object_store_bytes(options),
     }
     silent: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:

@@ -109,8 +109,8 @@ class Summary:
 
     @property
     def spilled_bytes(self) -> int:
-        """Bytes that Ray wrote to its disk because its object store was full, as its statistics have them."""
-        return 10**6 * max(map(int, re.findall(r"Spilled to disk: (\d+)MB", self.stats)), default=0)
+        """Bytes of this run that Ray wrote to its disk because its object store was full, as its statistics have them."""
+        return 10**6 * sum(map(int, re.findall(r"Dataset memory:\n\* Spilled to disk: (\d+)MB", self.stats)))
 
     def judge(self, max_failures: MaxFailures, *, ok_with_failures: bool) -> None:
         """Set the exit code of a run that has come to its end."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sep_batch.jobs.engine.choice import Engine
 from sep_batch.jobs.progress.bottleneck import COLUMNS
@@ -132,6 +133,8 @@ class Driver:
                         if not finished_ids and is_first:  # start: time to the first rows, less their stages' time
                             self.summary.start_s = max(0.0, time.monotonic() - begun - sum(self.summary.stage_s.values()))
                         finished_ids.add(batch.column("id").to_pylist())
+                        if self.engine.resources.separate.actors == 1 and pc.any(pc.equal(batch.column("status"), "ok")).as_py():
+                            self._gpus.forget()
                     elif not finished_ids:
                         is_loaded = is_loaded or not flow.is_loading("Separate")  # an actor that restarts loads again
                         self.progress.wait_for("first tracks under way" if is_loaded else "loading the model")
@@ -150,7 +153,8 @@ class Driver:
         return plan, finished_ids, gpu or self._faulty_gpu(is_due=True)
 
     def _faulty_gpu(self, *, is_due: bool = False) -> Gpu | None:
-        return self._gpus.look(is_due=is_due) if self.engine.resources.separate.gpus else None
+        separate = self.engine.resources.separate
+        return self._gpus.look(separate.actors, is_due=is_due) if separate.gpus else None
 
     def _give_up_gpu(self, gpu: Gpu) -> None:
         """Leave a GPU out of all further flows.

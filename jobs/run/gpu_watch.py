@@ -28,14 +28,17 @@ class GpuWatch:
         self.given_up = dict[Gpu, str]()
         self._work, self._looked_s = work, time.monotonic()
         self._known = frozenset[str]()
+        self._alone = dict[str, str]()  # the last error of each track that was alone
         self._faults: defaultdict[Gpu, list[GpuFault]] = defaultdict(list)
 
-    def look(self, *, is_due: bool = False) -> Gpu | None:
+    def look(self, gpus: int, *, is_due: bool = False) -> Gpu | None:
         """Return a GPU to give up now, if there is one; call this repeatedly.
 
-        A GPU whose errors all came from one track is kept: the track is tried alone, and then fails.
+        A GPU is kept if all its errors came from one track that had one on another GPU too, or if there is no other GPU: the
+        track is tried alone, and then fails. The last GPU is given up after twice as many errors without a finished track.
 
         Args:
+            gpus: Number of GPUs at work.
             is_due: List the marks now, not only every `LOOK_S`.
 
         Raises:
@@ -47,7 +50,11 @@ class GpuWatch:
         for uri, fault in gpu_faults.faults(self._work, self._known):
             self._known |= {uri}
             self._take(fault)
-        return next((gpu for gpu, faults in self._faults.items() if gpu not in self.given_up and _is_at_fault(faults)), None)
+        return next((gpu for gpu in self._faults if gpu not in self.given_up and self._is_at_fault(gpu, gpus)), None)
+
+    def forget(self) -> None:
+        """Forget the errors so far; called when the last GPU has finished a track."""
+        self._faults.clear()
 
     def give_up(self, gpu: Gpu) -> None:
         """Record that a GPU was given up."""
@@ -57,17 +64,21 @@ class GpuWatch:
 
     def last_error(self, id: str) -> str:
         """Return the last CUDA error that ended a worker which worked on this track alone; empty if there is none."""
-        alone = [fault.error for faults in self._faults.values() for fault in faults if fault.ids == (id,)]
-        return alone[-1] if alone else ""
+        return self._alone.get(id, "")
 
     def _take(self, fault: GpuFault) -> None:
         if fault.is_unusable:
-            advice = "install a torch and a driver that support it, or use --gpus 0"
-            raise errors.NotRunnableError(f"{fault.gpu}: {fault.error}; {advice}")
+            raise errors.NotRunnableError(gpu_faults.unusable(fault.gpu, fault.error))
         self._faults[fault.gpu].append(fault)
+        if len(fault.ids) == 1:
+            self._alone[fault.ids[0]] = fault.error
         count = len(self._faults[fault.gpu])
         _LOGGER.warning("%s: a CUDA error, its %d. in this run; its worker starts again: %s", fault.gpu, count, fault.error)
 
-
-def _is_at_fault(faults: list[GpuFault]) -> bool:
-    return len(faults) >= MOST_FAULTS and not set.intersection(*(set(fault.ids) for fault in faults))
+    def _is_at_fault(self, gpu: Gpu, gpus: int) -> bool:
+        faults = self._faults[gpu]
+        if len(faults) < (MOST_FAULTS if gpus > 1 else 2 * MOST_FAULTS):
+            return False
+        common = set.intersection(*(set(fault.ids) for fault in faults))
+        elsewhere = {id for other, faults in self._faults.items() if other != gpu for fault in faults for id in fault.ids}
+        return not (common if gpus == 1 else common & elsewhere)

@@ -11,10 +11,15 @@ from pathlib import Path
 
 from sep_batch.jobs.setup.address import ray_folder
 from sep_batch.jobs.setup.check import Check, note, wrong
-from sep_batch.jobs.setup.machine import SHM, object_store_bytes, usable_cpus
+from sep_batch.jobs.setup.machine import gpu_count, usable_cpus
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import data_size
+from sep_batch.pipeline.flow.resources import plan_resources
 
+OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
+PART_BYTES = 168_000_000  # of the longest part, as a spectrum; half of it as a wave
+SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
+_SHM_SHARE, _MEMORY_SHARE = 0.9, 0.3  # that the object store may take
 RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its processes together
 OPEN_FILES = 8192  # smallest number that Ray recommends
 RAISED_FILES = 65536  # number to which Ray raises the limit itself, if the system permits it
@@ -55,13 +60,39 @@ def _installed_bytes() -> int:
 def memory() -> Check:
     """Check the memory of the machine, or the container's limit, and how much of it is free."""
     total, bound = _installed_bytes(), memory_bytes()
-    free = min(bound, _available() or total)
+    free = _free_bytes()
     description = f"{data_size(bound)}{', the limit of this container' if bound < total else ''}, {data_size(free)} free"
     if bound < RUN_BYTES:
         return wrong("memory", description, f"a run takes about {data_size(RUN_BYTES)}: use a larger machine or container")
     if free < RUN_BYTES:
         return note("memory", description, f"a run takes about {data_size(RUN_BYTES)}: end other programs")
     return Check("memory", description)
+
+
+def object_store_bytes(options: Options) -> int:
+    """Return the size of the object store of a Ray that starts on this machine: room for the parts on their way.
+
+    These are two for each actor of Analyze and Write, and six for each GPU. With less room Ray spills them to its disk. The size
+    is at most `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
+    """
+    gpus = gpu_count(options)
+    resources = plan_resources(options.cpus or usable_cpus(), gpus)
+    parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * gpus
+    way_bytes = parts * PART_BYTES // (2 if options.stft == "gpu" else 1)
+    room_bytes = min(_shm_bytes(), int(_MEMORY_SHARE * _free_bytes()))
+    return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes, room_bytes))
+
+
+def _shm_bytes() -> int:
+    """Return the size of what the object store may take of /dev/shm; 0 if there is none."""
+    if not os.path.isdir(SHM):
+        return 0
+    disk = os.statvfs(SHM)
+    return int(_SHM_SHARE * disk.f_bavail * disk.f_frsize)
+
+
+def _free_bytes() -> int:
+    return min(memory_bytes(), _available() or memory_bytes())
 
 
 def shm(options: Options = DEFAULTS) -> Check:

@@ -10,15 +10,10 @@ from pathlib import Path
 from sep_batch.jobs.setup.address import Address, address_of
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 
 DRIVER = Path("/proc/driver/nvidia")
-OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
-PART_BYTES = 168_000_000  # of the longest part, as a spectrum; half of it as a wave
-SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
-_SHM_SHARE = 0.9  # that the object store may take
 
 
 def cluster(options: Options) -> Address | None:
@@ -123,27 +118,6 @@ def gpu_models() -> list[str]:
     """Return the model of each GPU that NVIDIA's driver lists, without torch."""
     texts = [path.read_text() for path in sorted(DRIVER.glob("gpus/*/information"))]
     return [match[1] for text in texts if (match := re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE))]
-
-
-def object_store_bytes(options: Options) -> int:
-    """Return the size of the object store of a Ray that starts on this machine: room for the parts on their way.
-
-    These are two for each actor of Analyze and Write, and six for each GPU. With less room Ray spills them to its disk. /dev/shm
-    bounds the size.
-    """
-    gpus = gpu_count(options)
-    resources = plan_resources(options.cpus or usable_cpus(), gpus)
-    parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * gpus
-    way_bytes = parts * PART_BYTES // (2 if options.stft == "gpu" else 1)
-    return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes, _shm_bytes()))
-
-
-def _shm_bytes() -> int:
-    """Return the size of what the object store may take of /dev/shm; 0 if there is none."""
-    if not os.path.isdir(SHM):
-        return 0
-    disk = os.statvfs(SHM)
-    return int(_SHM_SHARE * disk.f_bavail * disk.f_frsize)
 
 
 def _refuse_precision(options: Options) -> None:

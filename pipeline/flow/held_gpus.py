@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.stages.gpu_faults import Gpu
 
 FREE_S = 60.0  # for the actors of a stopped flow to end, and an actor to start in their place
@@ -35,6 +36,9 @@ class HeldGpus:
 
         Args:
             gpu: The GPU.
+
+        Raises:
+            NotRunnableError: Its node is there, but the GPU does not get free.
         """
         actor: Any = ray.remote(num_cpus=0, num_gpus=1)(_Holder)
         others = list[Any]()
@@ -42,9 +46,12 @@ class HeldGpus:
             holder = actor.remote()
             try:
                 place = ray.get(holder.place.remote(), timeout=FREE_S)
-            except ray.exceptions.RayError:  # none is free: its node has left the cluster
-                _LOGGER.warning("%s is not there any more", gpu)
-                others.append(holder)
+            except ray.exceptions.RayError as error:
+                ray.kill(holder)
+                if gpu.host in {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}:
+                    advice = "start again with a CUDA_VISIBLE_DEVICES that leaves it out"
+                    raise errors.NotRunnableError(f"{gpu} failed and could not be set aside in {FREE_S:g} s; {advice}") from error
+                _LOGGER.warning("the node of %s has left the cluster", gpu)
                 break
             if place == (gpu.host, gpu.index):
                 self._holders.append(holder)

@@ -29,6 +29,7 @@ from sep_batch.pipeline.stages import time_limit
 from sep_batch.pipeline.stages.analyze import Analyze
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.long_tracks import Gathering, join
+from sep_batch.pipeline.stages.process import release_memory
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
@@ -107,6 +108,8 @@ class LocalFlow:
             for row in self._stages[-1].ticking_rows():
                 if row is not None:
                     finished, whole = gathering.take(row)
+                    if not finished:  # a part of a long track: rows that last lie between the blocks that parts leave
+                        release_memory()
                     yield from finished
                     joins += [self._joins.submit(join, parts, self._work) for parts in whole]
                 yield from _done(joins)

@@ -91,6 +91,12 @@ def end(error: Exception, ids: Sequence[str], gpu: Gpu, work: RunContext) -> NoR
     os._exit(EXIT)
 
 
+def unusable(gpu: Gpu, error: object) -> str:
+    """Return the message for a GPU that the installed torch and driver cannot use."""
+    text = errors.one_line(errors.first_line(error)) if isinstance(error, BaseException) else error
+    return f"{gpu}: {text}; install a torch and a driver that support it, or use --gpus 0"
+
+
 def faults(work: RunContext, known: frozenset[str] = frozenset()) -> Iterator[tuple[str, GpuFault]]:
     """Yield the run's CUDA errors so far, each with the URI of its mark.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's mallopt parameters
-_MAPPED_FROM_BYTES = 64 << 20  # arrays of a whole track; those of a patch are smaller, and their memory is reused
+_MAPPED_FROM_BYTES = 36 << 20  # a stem of a whole part has 40 MB; arrays of a patch have at most 32 MB, and are reused
 _KEPT_BYTES = 512 << 20
 
 
@@ -18,3 +18,10 @@ def prepare_torch() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
         libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def release_memory() -> None:
+    """Return the memory that this process has freed to the system: between small blocks that last, glibc keeps much of it."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

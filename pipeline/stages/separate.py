@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CUFFT_PLANS = 32  # that are kept, each in the GPU's memory: torch keeps thousands, which fill it where clips have many lengths
 FINEST = "float32"  # precision in which a part is separated again whose stems are not finite
+NARROW = ("float16", "bfloat16")  # precisions for which that may help; TF32 has the range of float32
 
 
 class Separate:
@@ -66,20 +67,28 @@ class Separate:
             raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
         settings = work.settings
         self._finest: Separator | None = None
+        self._is_on_gpu = device.startswith("cuda")
         self.gpu = gpu_faults.this_gpu()
         try:
-            self.device = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+            self.device = torch.cuda.get_device_name(device) if self._is_on_gpu else device
             self.gpu = gpu_faults.this_gpu(self.device)
             options: dict[str, Any] = {"device": device, "threads": threads, "weights_sha256": digest}
             self._build = partial(Separator, settings.spec, tensors, **options)
             self.separator = self._build(precision=settings.precision)
-            if device.startswith("cuda"):
+            if self._is_on_gpu:
                 torch.backends.cuda.cufft_plan_cache.max_size = CUFFT_PLANS
                 self._refuse_wrong_results(tensors)
         except RuntimeError as error:
-            if cuda_errors.is_fault(error) and not cuda_errors.is_unusable(error):
-                gpu_faults.end(error, [], self.gpu, work)
-            raise
+            if not self._is_fault(error):
+                raise
+            if cuda_errors.is_unusable(error):
+                raise errors.NotRunnableError(gpu_faults.unusable(self.gpu, error)) from error
+            gpu_faults.end(error, [], self.gpu, work)
+
+    def _is_fault(self, error: Exception) -> bool:
+        from sep_batch.model import cuda_errors
+
+        return self._is_on_gpu and cuda_errors.is_fault(error)
 
     def _refuse_wrong_results(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Compare the networks with the same ones on the CPU, before the first batch.
@@ -119,7 +128,7 @@ class Separate:
 
                 is_full = cuda_errors.is_out_of_memory(error) and self.separator.room > 1
                 if not is_full:
-                    if cuda_errors.is_fault(error):
+                    if self._is_fault(error):
                         gpu_faults.end(error, [value(row, "id") for row in waiting], self.gpu, self.work)
                     for row in waiting:
                         yield failed(row, _translated(error), "separate", self.work)
@@ -150,7 +159,7 @@ class Separate:
     def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun: float) -> pa.Table:
         """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
         precision: str = self.work.settings.precision
-        if not waves.is_finite and precision != FINEST:
+        if not waves.is_finite and precision in NARROW:
             waves, precision = self._in_float32(row, part), FINEST
         if waves.is_finite:
             return self._separated(row, waves, precision, time.perf_counter() - begun)

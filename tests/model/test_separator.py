@@ -221,7 +221,8 @@ def test_the_networks_agree_with_plain_ones(precision):
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda logits: logits.flip(-1), lambda logits: logits * 1.01, lambda logits: logits * torch.nan]
+    "wrong",
+    [lambda x: x.flip(-1), lambda x: x * 1.01, lambda x: x * torch.nan, lambda x: x * torch.inf],
 )
 def test_networks_that_are_wrong_at_one_place_of_a_batch_do_not_agree_with_plain_ones(wrong):
     tensors = golden_models.tensors("2stems")

@@ -21,7 +21,7 @@ from sep_batch.jobs.doctor import check_gpu, check_software, check_storage, doct
 from sep_batch.jobs.engine.engine import try_ray
 from sep_batch.jobs.setup import check_machine, machine
 from sep_batch.jobs.setup.check import Check, note, wrong
-from sep_batch.jobs.setup.machine import OBJECT_STORE_BYTES
+from sep_batch.jobs.setup.check_machine import OBJECT_STORE_BYTES
 from sep_batch.jobs.setup.options import Options
 from sep_batch.model import weights
 from sep_batch.pipeline import errors, storage
@@ -135,7 +135,6 @@ def test_a_shared_memory_that_is_full_is_noted_with_how_to_see_what_fills_it(mon
 def test_more_gpus_need_more_shared_memory_and_ray_refuses_to_go_without(monkeypatch):
     monkeypatch.delenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", raising=False)
     monkeypatch.setattr(check_machine, "SHM", "/nowhere")
-    monkeypatch.setattr(machine, "SHM", "/nowhere")
     missing = check_machine.shm(Options(gpus=16))
     assert missing.state == "wrong"
     assert "0.0 kB of 0.0 kB free, Ray's object store takes 13.4 GB: Ray will not start" in missing.found

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.engine import choice
 from sep_batch.jobs.engine.choice import Choice
-from sep_batch.jobs.setup import machine
+from sep_batch.jobs.setup import check_machine, machine
 from sep_batch.jobs.setup.options import Options
 from sep_batch.pipeline.rows import EXTRA
 
@@ -113,13 +113,17 @@ def test_gpus_that_cuda_hides_do_not_count(visible, count, monkeypatch, tmp_path
 
 
 def test_the_object_store_has_room_for_the_parts_on_their_way_bounded_by_the_shared_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "SHM", str(tmp_path))
+    monkeypatch.setattr(check_machine, "SHM", str(tmp_path))
     free = 1 << 40
-    monkeypatch.setattr(machine.os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=free, f_frsize=1))
+    monkeypatch.setattr(check_machine, "_free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(check_machine.os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=free, f_frsize=1))
     sixteen = Options(gpus=1, cpus=16)  # eight actors each of Analyze and Write
-    assert machine.object_store_bytes(sixteen) == (2 * 8 + 2 * 8 + 6) * machine.PART_BYTES
-    assert machine.object_store_bytes(replace(sixteen, stft="gpu")) == (2 * 8 + 2 * 8 + 6) * machine.PART_BYTES // 2
+    assert check_machine.object_store_bytes(sixteen) == (2 * 8 + 2 * 8 + 6) * check_machine.PART_BYTES
+    assert check_machine.object_store_bytes(replace(sixteen, stft="gpu")) == (2 * 8 + 2 * 8 + 6) * check_machine.PART_BYTES // 2
     free = 4_000_000_000
-    assert machine.object_store_bytes(sixteen) == 3_600_000_000
+    assert check_machine.object_store_bytes(sixteen) == 3_600_000_000
+    monkeypatch.setattr(check_machine, "_free_bytes", lambda: 10_000_000_000)
+    free = 1 << 40
+    assert check_machine.object_store_bytes(sixteen) == 3_000_000_000
     free = 0
-    assert machine.object_store_bytes(replace(sixteen, gpus=8)) == 8 * machine.OBJECT_STORE_BYTES
+    assert check_machine.object_store_bytes(replace(sixteen, gpus=8)) == 8 * check_machine.OBJECT_STORE_BYTES

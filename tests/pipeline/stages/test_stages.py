@@ -357,6 +357,7 @@ def test_a_cuda_error_where_the_stages_share_the_drivers_process_ends_the_run(wo
         raise error
 
     stage = Separate(dataclasses.replace(work, has_ended=lambda: False), str(model), device="cpu")
+    stage._is_on_gpu = True
     monkeypatch.setattr(stage.separator, "estimates", broken)
     with pytest.raises(errors.NotRunnableError, match="^GPU .*: CUDA error: an illegal memory access was encountered; run the"):
         list(stage(pa.concat_tables(Analyze(work)(track("x", song(tmp_path))))))
