@@ -154,7 +154,11 @@ def running(
         from sep_batch.pipeline.flow.held_gpus import HeldGpus
         from sep_batch.pipeline.flow.ray_flow import RayFlow
 
-        yield Engine(resources, RayFlow, ray_data.logs(), HeldGpus().hold)
+        held = HeldGpus()
+        try:
+            yield Engine(resources, RayFlow, ray_data.logs(), held.hold)
+        finally:
+            held.release()  # Ray may live on
 
 
 def _local_resources(options: Options, tracks: int) -> Resources:

@@ -59,3 +59,8 @@ class HeldGpus:
             others.append(holder)
         for other in others:
             ray.kill(other)
+
+    def release(self) -> None:
+        """Hold no GPU any more."""
+        while self._holders:
+            ray.kill(self._holders.pop())
