@@ -521,10 +521,10 @@ def test_a_uri_that_is_not_read_is_wrong_and_no_secret_is_shown(uri):
 
 
 def test_a_bucket_is_tried_and_left_as_it_was(s3):
-    found = of_storage(f"{s3}/doctor")
-    assert (found["storage"].found, found["storage"].state) == (f"{s3}/doctor: written, read, listed, removed", "ok")
-    assert found["credentials"].found == "found (env)"
-    assert "testing" not in str(found)
+    checks = of_storage(f"{s3}/doctor")
+    assert (checks["storage"].found, checks["storage"].state) == (f"{s3}/doctor: written, read, listed, removed", "ok")
+    assert checks["credentials"].found == "found (env)"
+    assert "testing" not in str(checks)
     assert list(storage.find(f"{s3}/doctor")) == []
 
 
