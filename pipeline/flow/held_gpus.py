@@ -6,23 +6,21 @@ Ray cannot leave out one GPU, and restarts an actor on the GPU that it had.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from typing import Any
 
 import ray
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.stages.gpu_faults import Gpu
+from sep_batch.pipeline.stages.gpu_faults import Gpu, this_gpu
 
 FREE_S = 60.0  # for the actors of a stopped flow to end, and an actor to start in their place
 _LOGGER = logging.getLogger("sep_batch")
 
 
 class _Holder:
-    def place(self) -> tuple[str, str]:
-        """Return host name and index of the GPU that this actor has."""
-        return socket.gethostname(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    def gpu(self) -> Gpu:
+        """Return the GPU that this actor has."""
+        return this_gpu()
 
 
 class HeldGpus:
@@ -45,7 +43,7 @@ class HeldGpus:
         while True:
             holder = actor.remote()
             try:
-                place = ray.get(holder.place.remote(), timeout=FREE_S)
+                held = ray.get(holder.gpu.remote(), timeout=FREE_S)
             except ray.exceptions.RayError as error:
                 ray.kill(holder)
                 if gpu.host in {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}:
@@ -53,7 +51,7 @@ class HeldGpus:
                     raise errors.NotRunnableError(f"{gpu} failed and could not be set aside in {FREE_S:g} s; {advice}") from error
                 _LOGGER.warning("the node of %s has left the cluster", gpu)
                 break
-            if place == (gpu.host, gpu.index):
+            if held == gpu:
                 self._holders.append(holder)
                 break
             others.append(holder)
