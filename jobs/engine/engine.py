@@ -133,7 +133,7 @@ def _shared_out(
     from sep_batch.pipeline.flow import ray_data
 
     resources = _joined(options, requirements, say) if address else _own(options)
-    ray_data.configure(on_gpu=bool(resources.separate.gpus))
+    ray_data.configure()
     return resources
 
 

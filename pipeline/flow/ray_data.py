@@ -8,6 +8,7 @@ takes no free remote arguments from 2.64 on (`max_restarts`, `max_task_retries`,
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,12 +19,40 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.data._internal.cluster_autoscaler.util import is_autoscaling_enabled
+from ray.data._internal.execution import backpressure_policy
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.resources import Pool
 
-READY_ON_CPU, READY_ON_GPU = 0.5, 2.0  # queued blocks per block at work in a stage; a GPU finishes a part before the next arrives
+BLOCKS_PER_CALL = 2  # on their way to a stage, for each call that it takes at once: one at work, one that waits
+
+
+class BlocksOnTheirWay(backpressure_policy.BackpressurePolicy):
+    """Holds a stage back while the next one has enough blocks, by their number: at work, at its actors, and in its queue.
+
+    Ray Data's own policies count bytes. One has no limit until the next stage is at work, which takes a GPU long, and then lets
+    three blocks wait for each one that an actor has. The other counts a block several times, and held Separate back until Write
+    was done. What no policy sees is one more block for each actor: a task that is held back keeps the block that it has made.
+    """
+
+    def can_add_input(self, op: Any) -> bool:
+        """Tell whether a stage may begin another block."""
+        return self._room(op) > 0
+
+    def max_task_output_bytes_to_read(self, op: Any) -> int | None:
+        """Return the bytes that may be taken from a stage's tasks; None for all."""
+        room, block_bytes = self._room(op), op.metrics.average_bytes_per_output
+        return None if math.isinf(room) or (room > 0 and not block_bytes) else max(0, int(room * (block_bytes or 0)))
+
+    def _room(self, op: Any) -> float:
+        """Return the number of further blocks that the next stage takes; infinite for the last stage."""
+        pools = [(following, getattr(following, "_actor_pool", None)) for following in op.output_dependencies]
+        if not pools or pools[0][1] is None:
+            return math.inf
+        following, pool = pools[0]
+        on_their_way = self._topology[following].total_enqueued_input_blocks() + following.num_active_tasks()
+        return BLOCKS_PER_CALL * pool.max_actor_concurrency() * pool.max_size() - on_their_way
 
 
 class RunningDataset:
@@ -76,20 +105,15 @@ class RunningDataset:
         return str(self._dataset.stats())
 
 
-def configure(*, on_gpu: bool) -> None:
-    """Configure Ray Data for every flow, on the driver, once Ray has started.
-
-    Args:
-        on_gpu: The U-Nets run on GPUs.
-    """
+def configure() -> None:
+    """Configure Ray Data for every flow, on the driver, once Ray has started."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # no limit: the driver finds the rows of a lost block missing, and runs them again
-    # Ray Data's memory budgets count a block several times, and held Separate back until Write was done. Instead, a stage waits
-    # while the next one has enough queued blocks, in proportion to its blocks at work, and a task until its last block is taken.
     context.op_resource_reservation_enabled = False
-    context.downstream_capacity_backpressure_ratio = READY_ON_GPU if on_gpu else READY_ON_CPU
+    policies = [backpressure_policy.ConcurrencyCapBackpressurePolicy, BlocksOnTheirWay]  # the first limits the tasks that read
+    context.set_config(backpressure_policy.ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, policies)
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)
     context.issue_detectors_config.detectors = []
     _quiet()

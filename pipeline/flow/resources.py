@@ -64,8 +64,8 @@ def plan_resources(
         nodes: CPUs of each machine of a cluster; an actor must fit on one machine.
     """
     if gpus:
-        side = max(1, round((cpus - 1) / 2))
-        pools = [Pool(side, 1), Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), Pool(side, 1)]
+        side = Pool(cpus, 1, minimum=cpus)  # each may use all CPUs: what a format costs in either is known to the scheduler only
+        pools = [side, Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), side]
     else:
         largest = max(1, min(cpus, max(nodes or [cpus])))
         per_node = max(1, round(largest * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))

@@ -31,7 +31,7 @@ def test_what_ray_publishes_to_its_drivers_is_not_printed_on_stdout(capsys, monk
     told = {"lines": ["Task submit failed"], "pid": "raylet", "is_err": False}
     ray._private.worker.print_to_stdstream(told, ignore_prefix=False)
     assert "Task submit failed" in capsys.readouterr().out
-    ray_data.configure(on_gpu=False)
+    ray_data.configure()
     ray._private.worker.print_to_stdstream(told, ignore_prefix=False)
     assert capsys.readouterr() == ("", "")
 
@@ -92,7 +92,7 @@ def rows_through(one_ray, monkeypatch, tmp_path):
         settings = Settings(weights_sha256="f" * 64, spec=PRESETS["spleeter:2stems"], stems=("vocals", "accompaniment"))
         work = RunContext(settings, str(tmp_path), "000001-0000", str(tmp_path), str(tmp_path))
         resources = plan_resources(4, 0)
-        ray_data.configure(on_gpu=False)
+        ray_data.configure()
         flow = ray_flow.RayFlow(files, work, ".", resources, blocks_per_file=blocks_per_file)
         try:
             return pa.concat_tables(flow.rows()).to_pylist()
