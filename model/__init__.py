@@ -6,6 +6,7 @@ Files:
     inference: The network in a faster form with the same results.
     spectrogram: STFT and its inverse, as Spleeter computes them; patches.
     parts: Splitting of a wave into parts that are separated on their own.
+    batching: Batches of patches, across calls.
     separator: Magnitudes to masks, masks to stems.
     cuda_errors: Errors of CUDA, told apart by type and text.
     checkpoint: Reading of TensorFlow checkpoints.

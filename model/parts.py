@@ -16,13 +16,16 @@ from torch import Tensor
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import frame_count, patch_wave, spectrum_of
 
+FULL_SCALE = 32768  # of int16
+
 
 class Part(NamedTuple):
     """A run of whole patches of one track; a part other than the first also has the patch before it.
 
     Attributes:
         payload: Spectrum of the part, (frames, channels, bins) complex64, or its wave with the zeros before and after the track,
-            (samples, channels) float32. Only the track's last part has frames that fill no patch.
+            (samples, channels) float32, or int16 where that holds it exactly. Only the track's last part has frames that fill
+            no patch.
         skip: Samples of this part's own synthesis that belong to the part before, or to the padding.
         samples: Samples of the track in this part.
         last: The track ends with this part.
@@ -72,12 +75,12 @@ def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int
         Parts in order. The last one is yielded after the blocks have ended.
     """
     step, tail = _stride(spec, as_waves=as_waves)
-    payload, context, begin = _empty(patches_per_part, spec, as_waves=as_waves), 0, 0
+    payload, context, begin = _empty(patches_per_part, spec, torch.int16 if as_waves else torch.complex64), 0, 0
     energy = above = 0.0
     for patch, (wave, samples) in enumerate(_patch_waves(iter(blocks), spec)):
         position = (patch % patches_per_part + context) * step
         if as_waves:
-            new = wave.transpose(0, 1)
+            new, payload = _of_one_type(wave.transpose(0, 1), payload)
         else:
             whole = spectrum_of(wave, spec)
             new = whole[..., : spec.kept_bins].transpose(0, 1)
@@ -94,7 +97,7 @@ def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int
         yield Part(kept.numpy(), skip, end - begin, last, energy, above)
         del kept
         if not last:
-            before, payload = payload[-step - tail :], _empty(patches_per_part + 1, spec, as_waves=as_waves)
+            before, payload = payload[-step - tail :], _empty(patches_per_part + 1, spec, payload.dtype)
             payload[: step + tail] = before
             context, begin, energy, above = 1, end, 0.0, 0.0
             del before
@@ -106,11 +109,25 @@ def energies(spectrum: Tensor) -> Tensor:
     return norms.square()
 
 
-def _empty(patches: int, spec: ModelSpec, *, as_waves: bool) -> Tensor:
-    step, tail = _stride(spec, as_waves=as_waves)
-    if as_waves:
-        return torch.empty((patches * step + tail, spec.channels), dtype=torch.float32)
-    return torch.empty((patches * step, spec.channels, spec.kept_bins), dtype=torch.complex64)
+def _of_one_type(new: Tensor, payload: Tensor) -> tuple[Tensor, Tensor]:
+    """Return new samples, and the payload before them, in one type: int16 as long as it holds all of a track exactly."""
+    if payload.dtype == torch.int16:
+        scaled = new * FULL_SCALE
+        whole = scaled.to(torch.int16)
+        if torch.equal(whole.to(torch.float32), scaled):
+            return whole, payload
+    return new, float_wave(payload)
+
+
+def float_wave(wave: Tensor) -> Tensor:
+    """Return the wave of a part as float32, full scale 1."""
+    return wave if wave.dtype == torch.float32 else wave.to(torch.float32).div_(FULL_SCALE)
+
+
+def _empty(patches: int, spec: ModelSpec, dtype: torch.dtype) -> Tensor:
+    step, tail = _stride(spec, as_waves=dtype != torch.complex64)
+    channels = (spec.channels, spec.kept_bins) if dtype == torch.complex64 else (spec.channels,)
+    return torch.empty((patches * step + tail, *channels), dtype=dtype)
 
 
 def _patch_waves(blocks: Iterator[Tensor], spec: ModelSpec) -> Iterator[tuple[Tensor, int | None]]:

@@ -5,12 +5,10 @@ Nothing here knows about files or rows: waves or spectra go in, waves come out.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
 import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sep_batch.model import cuda_errors, weights
+from sep_batch.model.batching import Batches
 from sep_batch.model.inference import Target, inference_form
-from sep_batch.model.parts import Part, energies, split_parts
+from sep_batch.model.parts import Part, energies, float_wave, split_parts
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
 from sep_batch.model.unet import UNet
@@ -71,8 +70,22 @@ class Piece(NamedTuple):
     energy_above_f: float
 
 
+class _Kind(NamedTuple):
+    """What the patches of a batch have in common: numbers of the stems to return, and numpy's name of their type."""
+
+    stems: tuple[int, ...]
+    dtype: str
+
+
 class _Batch(NamedTuple):
     """Result of a batch: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, and energies (patches, 2)."""
+
+    sums: Tensor
+    energies: Tensor
+
+
+class _Result(NamedTuple):
+    """Result of a patch: (1, stems, channels, T + 3, hop), and energies (2,) on the CPU."""
 
     sums: Tensor
     energies: Tensor
@@ -84,9 +97,9 @@ class Separator:
     Attributes:
         spec: The model's description.
         weights_sha256: Checksum of the weights, the same on every machine.
-        batch: Number of patches in a batch; the last batch is padded with zeros to this shape.
+        batch: Number of patches in a batch; one with fewer is padded with zeros to this shape.
         room: Number of patches that fit on the device at once: `batch`, or less after it ran out of memory.
-        threads: Number of batches processed at once, each by one thread. No result depends on it.
+        threads: Number of batches processed at once, each by one thread, on a GPU on its own stream. No result depends on it.
         precision: Compute precision of the U-Nets.
     """
 
@@ -122,7 +135,7 @@ class Separator:
         self.room, self._successes = self.batch, 0
         self.threads, self.precision = threads, precision
         self._kept = threading.local()
-        self._threads = ThreadPoolExecutor(threads, "separate", initializer=torch.set_num_threads, initargs=(1,))
+        self._batches = Batches(self._computed, size=self.batch, threads=threads)
         shape = (self.batch, spec.channels, spec.patch_frames, spec.bins)
         target = Target(self.device, _use(precision, self.device))
         self._unets = [inference_form(unet, shape=shape, target=target) for unet in _plain(spec, tensors)]
@@ -199,7 +212,7 @@ class Separator:
 
     @torch.inference_mode()
     def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Piece]:
-        """Separate several parts, whose patches are packed across tracks into batches of one shape.
+        """Separate several parts. Patches of all parts, and of all calls at the same time, are packed into batches of one shape.
 
         Args:
             parts: Parts of any tracks; all with spectra, or all with waves.
@@ -208,33 +221,37 @@ class Separator:
         Yields:
             The pieces of each part, part after part. The pieces of one part add up to its `samples`.
         """
-        chosen = [self.spec.stems.index(stem) for stem in stems or self.spec.stems]
+        chosen = tuple(self.spec.stems.index(stem) for stem in stems or self.spec.stems)
         patches = [(part_index, patch) for part_index, part in enumerate(parts) for patch in part.patches(self.spec)]
-        batches = [patches[begin : begin + self.batch] for begin in range(0, len(patches), self.batch)]
         joined = [Synthesis(part.skip, part.samples, self.spec) for part in parts]
         context = [part.context(self.spec) for part in parts]
-        results = self._ahead(([patch for _, patch in batch] for batch in batches), chosen)
-        for batch, (sums, energy) in zip(batches, results, strict=True):
-            for part_index, run in itertools.groupby(range(len(batch)), key=lambda number: batch[number][0]):
-                numbers = list(run)
-                first, end = numbers[0], numbers[-1] + 1
-                own = energy[first + context[part_index] : end].sum(dim=0).tolist()
-                context[part_index] = 0
-                yield Piece(part_index, joined[part_index].add(sums[first:end]), *own)
+        results = self._batches.results((_Kind(chosen, patch.dtype.name), patch) for _, patch in patches)
+        for (part_index, _), (sums, energy) in zip(patches, results, strict=True):
+            if self.device.type == "cuda":
+                sums.record_stream(torch.cuda.current_stream(self.device))
+            own = energy.new_zeros(2) if context[part_index] else energy
+            context[part_index] = 0
+            yield Piece(part_index, joined[part_index].add(sums), *own.tolist())
 
-    def _ahead(self, batches: Iterable[Sequence[np.ndarray]], chosen: Sequence[int]) -> Iterator[_Batch]:
-        """Yield the result of each batch in order, while the threads work on the next ones."""
-        waiting: deque[Future[_Batch]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(self._threads.submit(self._synthesis, batch, chosen))
-                if len(waiting) > self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    def _computed(self, kind: _Kind, patches: Sequence[np.ndarray]) -> list[_Result]:
+        """Compute a batch, and return the result of each patch."""
+        with self._stream():
+            batch = self._synthesis(patches, kind.stems)
+            energies = batch.energies.cpu()
+        return [_Result(batch.sums[number : number + 1], energies[number]) for number in range(len(patches))]
+
+    @contextlib.contextmanager
+    def _stream(self) -> Iterator[None]:
+        """On a GPU, use a stream of this thread, and wait for it: a batch is copied while another thread's is computed."""
+        if self.device.type == "cpu":
+            yield
+            return
+        if not hasattr(self._kept, "stream"):
+            self._kept.stream = torch.cuda.Stream(self.device)
+            self._kept.stream.wait_stream(torch.cuda.default_stream(self.device))  # the weights are brought on it
+        with torch.cuda.stream(self._kept.stream):
+            yield
+        self._kept.stream.synchronize()
 
     def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> _Batch:
         """Separate one batch. It is halved where the device runs out of memory; after `GROWN_AFTER` successes it grows again."""
@@ -284,37 +301,35 @@ class Separator:
             (patches, 2) of their spectrum, all bins and those from F up: zeros where the patches are spectra.
         """
         spec, longest = self.spec, max(map(len, patches))
-        shape = (room, spec.patch_frames, spec.channels, spec.kept_bins)
-        if patches[0].ndim == 3:
-            return self._brought(patches, shape).transpose(1, 2), longest, torch.zeros((len(patches), 2))
-        waves = torch.zeros((room, spec.channels, longest))
-        _stacked(patches, waves.transpose(1, 2))
-        whole = spectrum_of(waves.to(self.device), spec)
-        own, frames = whole[: len(patches)], whole.shape[-2]
+        if patches[0].dtype.kind == "c":
+            spectra = self._brought(patches, (room, spec.patch_frames, spec.channels, spec.kept_bins))
+            return spectra.transpose(1, 2), longest, torch.zeros((len(patches), 2))
+        samples = spec.patch_samples + spec.frame_length - spec.hop
+        waves = float_wave(self._brought(patches, (room, samples, spec.channels)))
+        whole = spectrum_of(waves.transpose(1, 2).contiguous(), spec)
+        own = whole[: len(patches)]
         energy = torch.stack([energies(own), energies(own[..., spec.bins :])], dim=-1)
-        kept = torch.zeros(shape, dtype=torch.complex64, device=self.device).transpose(1, 2)  # the layout of a part's spectrum
-        kept[:, :, :frames] = whole[..., : spec.kept_bins]
-        return kept, frames, energy
+        kept = whole[..., : spec.kept_bins].transpose(1, 2).contiguous()  # the layout of a part's spectrum
+        return kept.transpose(1, 2), (longest - spec.frame_length) // spec.hop + 1, energy
 
     def _brought(self, patches: Sequence[np.ndarray], shape: tuple[int, ...]) -> Tensor:
-        """Bring spectra to the device; zeros fill the rest of the shape.
+        """Bring patches to the device; zeros fill the rest of the shape.
 
-        They are put together in a buffer that each thread keeps: to map and zero a new one each time takes as long as the copy. A
-        copy to a GPU has ended when this returns, so that the next batch may overwrite the buffer.
+        They are put together in a buffer that each thread keeps: to map and zero a new one each time takes as long as the copy.
         """
-        host: Tensor | None = getattr(self._kept, "spectra", None)
-        if host is None or host.shape != shape:
-            is_pinned = self.device.type == "cuda"
-            host = self._kept.spectra = torch.empty(shape, dtype=torch.complex64, pin_memory=is_pinned)
+        host: Tensor | None = getattr(self._kept, "patches", None)
+        dtype = torch.from_numpy(np.empty(0, patches[0].dtype)).dtype
+        if host is None or (host.shape, host.dtype) != (shape, dtype):
+            host = self._kept.patches = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
         count = len(patches)
         _stacked(patches, host)
         if self.device.type == "cpu":
             host[count:] = 0
             return host
-        spectra = torch.empty(shape, dtype=torch.complex64, device=self.device)
-        spectra[:count] = host[:count]
-        spectra[count:] = 0
-        return spectra
+        brought = torch.empty(shape, dtype=dtype, device=self.device)
+        brought[:count].copy_(host[:count], non_blocking=True)  # the batch has ended before the next one overwrites the buffer
+        brought[count:] = 0
+        return brought
 
     def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Separate one wave at the model's sample rate.

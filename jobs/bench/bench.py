@@ -27,6 +27,7 @@ from sep_batch.jobs.setup import options
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.context import stft_stage
 from sep_batch.pipeline.storage import uris
 
 
@@ -53,7 +54,7 @@ def run_bench(
         engine: Engine of the run: auto, local or ray.
         format: File format of the stems.
         precision: Compute precision of the U-Nets.
-        stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate.
+        stft: Stage that computes the STFT: "cpu" is Analyze, "gpu" is Separate; "auto" is Separate if that runs on a GPU.
 
     Raises:
         RunError: An argument is invalid, or the run failed.
@@ -73,7 +74,8 @@ def run_bench(
         console.print(f"measuring each step {REPEATS} times", soft_wrap=True)
         settings = Settings.load(json.loads(storage.read(f"{summary.out}/{layout.RUN_JSON}"))["settings"])
         device = "cuda" if summary.device == "cuda" and torch.cuda.is_available() else "cpu"  # the run may have used a cluster's
-        rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stft)))
+        stage = stft_stage(stft, on_gpu=device != "cpu")
+        rates = measure(list(steps(settings, model, device, folder, min(seconds, EXCERPT_S), stft=stage)))
     return Measured(device, rates, summary)
 
 

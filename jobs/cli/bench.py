@@ -35,7 +35,10 @@ def bench(
     precision: Annotated[
         str, typer.Option(help="Compute precision of the U-Nets: float32, bfloat16, tf32 or float16.")
     ] = "float32",
-    stft: Annotated[str, typer.Option(help="Stage that computes the STFT: cpu (decoding) or gpu (U-Nets).")] = "cpu",
+    stft: Annotated[
+        str,
+        typer.Option(help="Stage that computes the STFT: cpu (decoding), gpu (U-Nets), or auto: gpu where these run on one."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:
     """Measure each step and a whole run on this machine, and name the bottleneck.

@@ -76,10 +76,10 @@ def run(
         str,
         typer.Option(
             help="Stage that computes the STFT: cpu is the decoding stage (Analyze), gpu is the U-Nets' stage (Separate), which "
-            "may run on a CPU too.",
+            "may run on a CPU too; auto is gpu where the U-Nets run on a GPU.",
             rich_help_panel=RESOURCES,
         ),
-    ] = "cpu",
+    ] = "auto",
     no_analysis: Annotated[
         bool,
         typer.Option(

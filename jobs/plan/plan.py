@@ -27,6 +27,7 @@ from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, changes, make_plan
 from sep_batch.pipeline.rows import PROBLEM
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages.context import stft_stage
 from sep_batch.pipeline.storage.retries import listing
 
 
@@ -109,7 +110,8 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     with database.opened(catalog.out) as journal:
         plan = make_plan(catalog.tracks, journal, settings.sha256, options.retry)
         todo = plan.tracks
-        todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), options.stft) if plan.todo else None
+        stft = stft_stage(options.stft, on_gpu=bool(machine.gpu_count(options)))
+        todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)
         engine = (choice.before_planning(options) or choice.by_amount(options, todo)) if plan.todo else None

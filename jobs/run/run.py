@@ -10,6 +10,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,6 @@ def _work(
         parts,
         scratch,
         limit_s=options.time_limit_s,
-        stft=options.stft,
         on_damage=options.damaged,
         analysis=options.analysis,
         storage=access,
@@ -216,6 +216,7 @@ def _drive(
 ) -> None:
     from sep_batch.jobs.run.breaker import Breaker
     from sep_batch.jobs.run.driver import Driver
+    from sep_batch.pipeline.stages.context import stft_stage
 
     bound = MaxFailures.parse(options.max_failures)
     with (
@@ -224,6 +225,7 @@ def _drive(
         writer,
         stop.draining(),
     ):
+        work = replace(work, stft=stft_stage(options.stft, on_gpu=ready.resources.device != "cpu"))
         Driver(work, model, ready, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 

@@ -14,10 +14,15 @@ from sep_batch.jobs.setup.check import Check, note, wrong
 from sep_batch.jobs.setup.machine import gpu_count, usable_cpus
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import data_size
+from sep_batch.model.spec import PRESETS
+from sep_batch.pipeline.audio.codecs import is_lossy
 from sep_batch.pipeline.flow.resources import plan_resources
+from sep_batch.pipeline.stages.context import stft_stage
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
-PART_BYTES = 168_000_000  # of the longest part, as a spectrum; half of it as a wave
+SPECTRUM_BYTES = 168_000_000  # of the longest part
+WAVE_BYTES = SPECTRUM_BYTES // 2  # as float32
+SPILLS_AT = 0.8  # Ray's own default
 SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
 _SHM_SHARE, _MEMORY_SHARE = 0.9, 0.3  # that the object store may take
 RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its processes together
@@ -72,15 +77,23 @@ def memory() -> Check:
 def object_store_bytes(options: Options) -> int:
     """Return the size of the object store of a Ray that starts on this machine: room for the parts on their way.
 
-    These are two for each actor of Analyze and Write, and six for each GPU. With less room Ray spills them to its disk. The size
-    is at most `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
+    With less room Ray spills them to its disk; it begins where the store is filled to `SPILLS_AT`. The size is at most
+    `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
     """
     gpus = gpu_count(options)
-    resources = plan_resources(options.cpus or usable_cpus(), gpus)
-    parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * gpus
-    way_bytes = parts * PART_BYTES // (2 if options.stft == "gpu" else 1)
+    parts, with_stems = plan_resources(options.cpus or usable_cpus(), gpus).on_their_way()
+    part_bytes = WAVE_BYTES if stft_stage(options.stft, on_gpu=bool(gpus)) == "gpu" else SPECTRUM_BYTES
+    way_bytes = int((parts * part_bytes + with_stems * _stems_bytes(options)) / SPILLS_AT)
     room_bytes = min(_shm_bytes(), int(_MEMORY_SHARE * _free_bytes()))
     return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes, room_bytes))
+
+
+def _stems_bytes(options: Options) -> int:
+    """Return the size of the longest part's stems; of a model that is no preset, as many as any preset has."""
+    most = max(len(spec.stems) for spec in PRESETS.values())
+    count = len(options.stems or ()) or (len(PRESETS[options.model].stems) if options.model in PRESETS else most)
+    is_short = options.bit_depth == "16" and not is_lossy(options.format)
+    return count * WAVE_BYTES // (2 if is_short else 1)
 
 
 def _shm_bytes() -> int:

@@ -68,7 +68,8 @@ class Options:
         format: One of `codecs.CODECS`: flac, wav, mp3, m4a, opus, ogg, wma.
         bit_depth: 16, 24 or float.
         precision: Compute precision of the U-Nets: float32, tf32, bfloat16, float16.
-        stft: Stage that computes the STFT: "cpu" is Analyze; "gpu" is Separate, on whatever device it runs.
+        stft: Stage that computes the STFT: "cpu" is Analyze; "gpu" is Separate, on whatever device it runs; "auto" is Separate
+            if that runs on a GPU.
         analysis: Write levels, activity and width of the stems into the index.
         bitrate: Bits per second of a lossy format.
         sample_rate_hz: Sample rate of the stems; None is the model's, or the one that the format takes instead.
@@ -113,7 +114,7 @@ class Options:
     format: str = "flac"
     bit_depth: str = "16"
     precision: str = "float32"
-    stft: str = "cpu"
+    stft: str = "auto"
     analysis: bool = True
     bitrate: int | None = None
     sample_rate_hz: int | None = None

@@ -23,9 +23,7 @@ from ray.data._internal.execution import backpressure_policy
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.flow.resources import Pool
-
-BLOCKS_PER_CALL = 2  # on their way to a stage, for each call that it takes at once: one at work, one that waits
+from sep_batch.pipeline.flow.resources import BLOCKS_PER_CALL, Pool
 
 
 class BlocksOnTheirWay(backpressure_policy.BackpressurePolicy):
@@ -47,12 +45,13 @@ class BlocksOnTheirWay(backpressure_policy.BackpressurePolicy):
 
     def _room(self, op: Any) -> float:
         """Return the number of further blocks that the next stage takes; infinite for the last stage."""
-        pools = [(following, getattr(following, "_actor_pool", None)) for following in op.output_dependencies]
-        if not pools or pools[0][1] is None:
+        following: Any = next(iter(op.output_dependencies), None)
+        pool = getattr(following, "_actor_pool", None)
+        if pool is None:
             return math.inf
-        following, pool = pools[0]
-        on_their_way = self._topology[following].total_enqueued_input_blocks() + following.num_active_tasks()
-        return BLOCKS_PER_CALL * pool.max_actor_concurrency() * pool.max_size() - on_their_way
+        on_their_way: int = self._topology[following].total_enqueued_input_blocks() + following.num_active_tasks()
+        most: int = BLOCKS_PER_CALL * pool.max_actor_concurrency() * pool.max_size()
+        return most - on_their_way
 
 
 class RunningDataset:
@@ -153,6 +152,8 @@ def with_stage(
         max_size=pool.actors,
         initial_size=pool.actors if pool.gpus else pool.minimum,  # so that an autoscaler sees the demand for GPUs
         max_tasks_in_flight_per_actor=pool.tasks,
+        max_concurrent_calls_per_actor=pool.calls,
+        enable_true_multi_threading=pool.calls > 1,
     )
     return rows.map_batches_internal(
         stage,

@@ -81,7 +81,7 @@ class RayFlow:
             compute=TaskPoolStrategy(max(FEWEST_READS, math.ceil(analyze.actors / ANALYZE_PER_READ))),
             num_cpus=CPUS_PER_READ,
         )
-        niceness: dict[str, object] = {"niceness": NICENESS if resources.device == "cpu" else 0}
+        niceness: dict[str, object] = {"niceness": NICENESS}
         rows = with_stage(rows, Analyze, (work,), niceness, analyze)
         options: dict[str, object] = {"device": resources.device, "threads": separate.threads}
         # The model's folder is on the driver's machine: other machines get the weights through Ray's object store, once each.

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 CPUS_PER_SEPARATE = 8  # one U-Net is no faster with more threads
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: chosen by measurements on 8 songs
+CALLS_PER_GPU = 2  # and batches at work: while one is computed, the next is copied and the stems of the last one are measured
+BLOCKS_PER_CALL = 2  # on their way to a stage, for each call that it takes at once: one at work, one that waits
 USABLE_CPUS = 0.9  # share for all actors together; Ray Data hangs where they take all
-NICENESS = 10  # of Analyze, Write and joins, where the U-Nets run on the same CPUs: they run while Separate waits
+NICENESS = 10  # of Analyze, Write and joins: they run while Separate waits, which computes there or feeds a GPU
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,14 @@ class Pool:
     cpus: float
     gpus: int = 0
     threads: int = 1
-    tasks: int | None = None  # in flight at an actor; by default Ray's
+    calls: int = 1  # that an actor takes at once
+    tasks: int | None = None  # in flight at an actor; by default Ray's, two a call
     minimum: int = 1  # actors from the start on
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The pools of a flow. Analyze and Write scale between one actor and their size; Separate has one actor a GPU.
+    """The pools of a flow. Separate has one actor a GPU; without GPUs, Analyze and Write grow from one actor to their size.
 
     Attributes:
         analyze: Actors of Analyze: fetch, decode, STFT.
@@ -43,10 +46,18 @@ class Resources:
     device: str
     nodes: int = 1
 
+    def on_their_way(self) -> tuple[int, int]:
+        """Return the most parts in Ray's object store at once before the U-Nets, and the most parts with their stems after them.
+
+        Each actor keeps what it has made until the next stage has room, and each stage has `BLOCKS_PER_CALL` before it.
+        """
+        calls = self.separate.calls * self.separate.actors
+        return self.analyze.actors + BLOCKS_PER_CALL * calls, calls + BLOCKS_PER_CALL * self.write.actors
+
     def one_at_a_time(self) -> Resources:
         """Return the same with one actor per stage and one task in flight: for tracks whose process died."""
         analyze, separate, write = (
-            dataclasses.replace(pool, actors=1, tasks=1, minimum=1) for pool in (self.analyze, self.separate, self.write)
+            dataclasses.replace(pool, actors=1, calls=1, tasks=1, minimum=1) for pool in (self.analyze, self.separate, self.write)
         )
         return dataclasses.replace(self, analyze=analyze, separate=separate, write=write)
 
@@ -64,8 +75,9 @@ def plan_resources(
         nodes: CPUs of each machine of a cluster; an actor must fit on one machine.
     """
     if gpus:
-        side = Pool(cpus, 1, minimum=cpus)  # each may use all CPUs: what a format costs in either is known to the scheduler only
-        pools = [side, Pool(gpus, 0, gpus=1, threads=1, minimum=min_gpus or gpus), side]
+        either = Pool(cpus, 1, minimum=cpus)  # whatever a format costs in one of them, no CPU is idle while work waits
+        separate = Pool(gpus, 0, gpus=1, threads=CALLS_PER_GPU, calls=CALLS_PER_GPU, minimum=min_gpus or gpus)
+        pools = [either, separate, either]
     else:
         largest = max(1, min(cpus, max(nodes or [cpus])))
         per_node = max(1, round(largest * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))

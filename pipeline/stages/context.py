@@ -17,9 +17,19 @@ from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
 from sep_batch.pipeline.storage import Options
 
-Stft = Literal["cpu", "gpu"]  # stage that computes the STFT: Analyze, or Separate
+Stft = Literal["auto", "cpu", "gpu"]  # stage that computes the STFT: Analyze, or Separate; auto: Separate where it is on a GPU
 LIMIT_S = 600.0
 LOOK_S = 2.0  # between two checks for the object that stops a run
+
+
+def stft_stage(chosen: str, *, on_gpu: bool) -> str:
+    """Return the stage that computes the STFT, `cpu` or `gpu`.
+
+    Args:
+        chosen: One of `Stft`.
+        on_gpu: The U-Nets run on a GPU.
+    """
+    return ("gpu" if on_gpu else "cpu") if chosen == "auto" else chosen
 
 
 class FlowEndedError(Exception):

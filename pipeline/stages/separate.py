@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,6 +69,8 @@ class Separate:
             raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
         settings = work.settings
         self._finest: Separator | None = None
+        self._building = threading.Lock()
+        self._ids_at_work = Counter[str]()  # of all calls: their patches share batches
         self._is_on_gpu = device.startswith("cuda")
         self.gpu = gpu_faults.this_gpu()
         try:
@@ -110,8 +114,13 @@ class Separate:
             )
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Separate a whole block: the patches of all its parts are packed into batches, across tracks."""
-        return limited(self._rows(block), block.column("id").to_pylist(), self.work)
+        """Separate a whole block: patches are packed into batches, across tracks and across calls at the same time."""
+        ids = block.column("id").to_pylist()
+        self._ids_at_work.update(ids)
+        try:
+            yield from limited(self._rows(block), ids, self.work)
+        finally:
+            self._ids_at_work.subtract(ids)
 
     def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
         rows = list(each(block))
@@ -129,7 +138,7 @@ class Separate:
                 is_full = cuda_errors.is_out_of_memory(error) and self.separator.room > 1
                 if not is_full:
                     if self._is_fault(error):
-                        gpu_faults.end(error, [value(row, "id") for row in waiting], self.gpu, self.work)
+                        gpu_faults.end(error, sorted(+self._ids_at_work), self.gpu, self.work)
                     for row in waiting:
                         yield failed(row, _translated(error), "separate", self.work)
                     return
@@ -168,9 +177,10 @@ class Separate:
 
     def _in_float32(self, row: pa.Table, part: Part) -> stems.Stems:
         """Separate a part again, in float32: at 64 times full scale float16 overflows."""
-        self._finest = self._finest or self._build(precision=FINEST)
+        with self._building:
+            self._finest = finest = self._finest or self._build(precision=FINEST)
         waves = self._stems(row)
-        for piece in self._finest.separate_parts([part], self.work.settings.stems):
+        for piece in finest.separate_parts([part], self.work.settings.stems):
             waves.add(piece.waves)
         return waves
 

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ from sep_batch.pipeline.stages.context import RunContext
 GRACE_S = 60.0  # after the limit, to store the mark, before the process is ended from C
 _STDERR = 2  # file descriptor, since sys.stderr may be replaced
 T = TypeVar("T")
+_LOCK = threading.Lock()
+_ends_at = dict[object, float]()  # by the calls at work; faulthandler holds one time only
 
 
 def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
@@ -37,16 +40,30 @@ def limited(rows: Iterator[T], ids: list[str], work: RunContext) -> Iterator[T]:
         timer = threading.Timer(work.limit_s, _end, (ids, work))
         timer.daemon = True
         timer.start()
-        faulthandler.dump_traceback_later(work.limit_s + GRACE_S, exit=True, file=_STDERR)
+        _watch(timer, work.limit_s + GRACE_S)
         try:
             row = next(rows, None)
         finally:
             timer.cancel()
-            faulthandler.cancel_dump_traceback_later()
+            _watch(timer, None)
         if row is None:
             return
         yield row
         del row  # before the next one is computed: a part's spectrum is large
+
+
+def _watch(call: object, seconds: float | None) -> None:
+    """End the process from C once one of the calls at work takes that many seconds; None is the end of a call."""
+    with _LOCK:
+        if seconds is None:
+            del _ends_at[call]
+        else:
+            _ends_at[call] = time.monotonic() + seconds
+        if _ends_at:
+            left_s = max(min(_ends_at.values()) - time.monotonic(), 1e-3)
+            faulthandler.dump_traceback_later(left_s, exit=True, file=_STDERR)
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def was_over(name: str, work: RunContext) -> bool:

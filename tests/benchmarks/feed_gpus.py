@@ -135,7 +135,9 @@ def before(cpus: int, gpus: int) -> Resources:
     """Divide the CPUs, and bound the parts on their way, as it was: halves, and by bytes."""
     ray_data.configure()
     context = DataContext.get_current()
-    context.set_config(backpressure_policy.ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, backpressure_policy.ENABLED_BACKPRESSURE_POLICIES)
+    context.set_config(
+        backpressure_policy.ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, backpressure_policy.ENABLED_BACKPRESSURE_POLICIES
+    )
     context.downstream_capacity_backpressure_ratio = 2.0
     side = max(1, round((cpus - 1) / 2))
     share = int(100 * min(1.0, 0.9 * cpus / (2 * side))) / 100
@@ -158,7 +160,9 @@ def simulate(catalog: Catalog, machine: Machine, resources: Resources, parts: in
         settings = Settings(weights_sha256="f" * 64, spec=PRESETS["spleeter:2stems"], stems=("vocals", "accompaniment"))
         work = RunContext(settings, folder, "000001-0000", folder, folder)
         for name, stage in (("Analyze", Analyze), ("Separate", Separate), ("Write", Write)):
-            bound = type(name, (stage,), {"__init__": lambda self, *_, stage=stage, **__: stage.__init__(self, (machine, catalog))})
+            bound = type(
+                name, (stage,), {"__init__": lambda self, *_, stage=stage, **__: stage.__init__(self, (machine, catalog))}
+            )
             setattr(ray_flow, name, bound)
         flow = ray_flow.RayFlow(plan, work, ".", resources, blocks_per_file=per_file)
         ended, peak = [], 0
@@ -194,8 +198,10 @@ def main() -> None:
             resources = divide(given.cpus, given.gpus)
             parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * given.gpus
             size = int(parts * SPECTRUM_BYTES * given.smaller)
-            ray.init(num_cpus=given.cpus, num_gpus=given.gpus, object_store_memory=size, include_dashboard=False, log_to_driver=False)
-            for catalog in CATALOGS[given.only:][:1] if given.only is not None else CATALOGS:
+            ray.init(
+                num_cpus=given.cpus, num_gpus=given.gpus, object_store_memory=size, include_dashboard=False, log_to_driver=False
+            )
+            for catalog in CATALOGS[given.only :][:1] if given.only is not None else CATALOGS:
                 most = min(given.cpus / (catalog.analyze_s + catalog.write_s), given.gpus / catalog.separate_s)
                 spilled, begun = store().spilled_bytes_total, time.monotonic()
                 slower = max(1, most / 3)  # the two cores of a small machine give no more

@@ -85,6 +85,34 @@ def test_a_part_that_travels_as_its_wave_is_half_as_big():
     assert 1.9 < as_spectrum.payload.nbytes / as_wave.payload.nbytes < 2.0
 
 
+def rounded(wave):
+    return (np.rint(wave * 32768).clip(-32768, 32767) / 32768).astype(np.float32)
+
+
+def test_a_wave_of_16_bits_travels_as_int16_with_the_stems_that_it_has_as_float32():
+    separator = golden_models.small_separator("2stems")
+    wave = rounded(noise(5 * separator.spec.patch_samples))
+    wave[:, :2] = -1, 32767 / 32768
+    parts = list(split_parts([torch.from_numpy(wave)], separator.spec, 2, as_waves=True))
+    assert [part.payload.dtype for part in parts] == [np.int16] * 3
+    as_float = [part._replace(payload=part.payload.astype(np.float32) / 32768) for part in parts]
+    found, expected = (list(separator.separate_parts(each)) for each in (parts, as_float))
+    assert all(torch.equal(piece.waves, other.waves) for piece, other in zip(found, expected, strict=True))
+    assert [piece[2:] for piece in found] == [piece[2:] for piece in expected]
+
+
+@pytest.mark.parametrize("place", [0, 0.3, 0.7])
+def test_a_wave_that_16_bits_do_not_hold_travels_as_float32_from_the_part_on_where_they_do_not(place):
+    spec = golden_models.small_spec("2stems")
+    wave = rounded(noise(5 * spec.patch_samples))
+    wave[0, int(place * wave.shape[1])] = 1.0  # full scale, one more than the largest number
+    parts = list(split_parts([torch.from_numpy(wave)], spec, 2, as_waves=True))
+    assert [part.payload.dtype for part in parts] == ([np.int16, np.float32, np.float32] if place == 0.7 else [np.float32] * 3)
+    separator = golden_models.small_separator("2stems")
+    waves = [piece.waves for piece in separator.separate_parts(parts)]
+    assert torch.equal(torch.cat(waves, dim=-1), torch.stack(list(separator.separate(wave).values())))
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_energy_of_parts_that_travel_as_waves_is_that_of_their_spectra(batch):
     separator = golden_models.small_separator("2stems", batch=batch)

@@ -439,7 +439,7 @@ def test_a_ray_that_does_not_start_is_wrong(monkeypatch):
 
 def test_ray_is_tried_as_a_run_starts_it(one_ray, monkeypatch):
     monkeypatch.setattr(machine, "refuse_missing_gpus", lambda _asked: None)  # of this Ray's two, which are logical
-    assert "actors of a run: Analyze 2, Separate 2, Write 2, U-Nets on cuda" in try_ray()
+    assert "actors of a run: Analyze 4, Separate 2, Write 4, U-Nets on cuda" in try_ray()
 
 
 # Storage

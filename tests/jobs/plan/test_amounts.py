@@ -141,7 +141,7 @@ def test_fewer_stems_are_fewer_bytes():
 def test_the_largest_part_is_as_large_as_a_run_makes_it_as_spectrum_and_as_wave(stft, patches, monkeypatch):
     monkeypatch.setattr(amounts_module, "PATCHES_PER_PART", 2)
     samples = round(patches * SPEC.patch_samples)
-    parts = list(split_parts([torch.zeros(2, samples)], SPEC, 2, as_waves=stft == "gpu"))
+    parts = list(split_parts([torch.full((2, samples), 0.1)], SPEC, 2, as_waves=stft == "gpu"))
     found = of(stft=stft, uri=["a.mp3", "b.mp3"], probed_s=[0.01, samples / 44_100])
     assert found.part_bytes == max(part.payload.nbytes for part in parts)
     assert found.stems_bytes == pytest.approx(2 * max(part.samples for part in parts) * 4, rel=0.01)
