@@ -178,7 +178,7 @@ def journaled(out: Path) -> int:
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_run_told_to_stop_keeps_what_is_finished_and_exits_7(tiny, tmp_path, engine):
     for number in range(60):
-        write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 6)
+        write_tone(tmp_path / "in" / f"{number:02d}.wav", 300 + 20 * number, 20 if engine == "ray" else 6)
     told = driver(tmp_path / "in", tmp_path / "out", tiny, engine)
     limit = time.monotonic() + 120
     while not journaled(tmp_path / "out") and time.monotonic() < limit:
