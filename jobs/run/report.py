@@ -72,7 +72,7 @@ def _spilled(summary: Summary) -> list[str]:
     if not summary.spilled_bytes:
         return []
     spilled = f"Ray spilled {data_size(summary.spilled_bytes)} of parts to its disk, which is slow"
-    return [f"{spilled}: give it a larger /dev/shm, or halve the parts with --stft gpu, or use fewer --cpus"]
+    return [f"{spilled}: give it a larger /dev/shm, or use fewer --cpus"]
 
 
 def _vanished(summary: Summary) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 CPUS_PER_SEPARATE = 8  # one U-Net is no faster with more threads
 CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: chosen by measurements on 8 songs
-CALLS_PER_GPU = 2  # and batches at work: while one is computed, the next is copied and the stems of the last one are measured
+CALLS_PER_GPU = 3  # blocks at work: while the patches of two are computed, the stems of the third are measured and handed on
+BATCHES_PER_GPU = 2  # one is computed, one is copied; measured with a device that sleeps (tests/benchmarks/batch_padding.py)
 BLOCKS_PER_CALL = 2  # on their way to a stage, for each call that it takes at once: one at work, one that waits
 USABLE_CPUS = 0.9  # share for all actors together; Ray Data hangs where they take all
 NICENESS = 10  # of Analyze, Write and joins: they run while Separate waits, which computes there or feeds a GPU
@@ -76,7 +77,7 @@ def plan_resources(
     """
     if gpus:
         either = Pool(cpus, 1, minimum=cpus)  # whatever a format costs in one of them, no CPU is idle while work waits
-        separate = Pool(gpus, 0, gpus=1, threads=CALLS_PER_GPU, calls=CALLS_PER_GPU, minimum=min_gpus or gpus)
+        separate = Pool(gpus, 0, gpus=1, threads=BATCHES_PER_GPU, calls=CALLS_PER_GPU, minimum=min_gpus or gpus)
         pools = [either, separate, either]
     else:
         largest = max(1, min(cpus, max(nodes or [cpus])))

@@ -2,19 +2,23 @@
 
     python tests/benchmarks/feed_gpus.py [--cpus 16] [--gpus 1] [--parts 150]
 
-Each stage of a part holds a core, or the GPU, for the time that it takes in truth, and hands on a payload of the true size (by
-`--smaller`, a share of it). Cores are files with locks: whoever has none waits, so more actors than cores share them as on a
-machine of that size. Each line is one catalog with one division of the CPUs: half for Analyze and half for Write, as before, and
-the one of `plan_resources`.
+Each stage of a part holds a core, or the GPU, for some time, and hands on a payload. Cores are files with locks: whoever has none
+waits, so more actors than cores share them as on a machine of that size. Times are those of a part of 3 min 57 s, longer where a
+small machine would not keep up; payloads are an eighth of the true ones, and so is the object store, which the product sizes.
+Separate takes `LOAD_S` to start, as a model on its way to a GPU.
+
+Each line is one catalog: with half of the CPUs for each of Analyze and Write, bounds in bytes, and an object store of 800 MiB, as
+before; and with `plan_resources` and `ray_data.configure`. Speed is that of the middle half of the parts, and idle are the
+cores that no stage held meanwhile, though parts were left.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import fcntl
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +31,8 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from ray.data import DataContext
 from ray.data._internal.execution import backpressure_policy
 
+from sep_batch.jobs.setup.check_machine import OBJECT_STORE_BYTES, SPECTRUM_BYTES, object_store_bytes
+from sep_batch.jobs.setup.options import Options
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow import ray_data, ray_flow
@@ -36,8 +42,10 @@ from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.context import RunContext
 
 SLICE_S = 0.02  # for which a core is held, as a scheduler does
-WAVE_BYTES, STEMS_BYTES = 84_000_000, 84_000_000  # of a part of 20 patches: float32, and two stems of int16
-SPECTRUM_BYTES = 168_000_000
+LOAD_S = 15.0
+SMALLER = 8  # than the true payloads
+MOST_PER_S = 3.0  # parts that two real cores hand on
+STEMS_BYTES = 84_000_000  # of a part: two stems of int16
 
 
 @dataclass(frozen=True)
@@ -51,31 +59,32 @@ class Catalog:
     analyze_bytes: int = SPECTRUM_BYTES
 
 
-CATALOGS = (
-    Catalog("FLAC to FLAC", 0.78, 0.13, 1.3),
-    Catalog("to MP3", 0.5, 0.13, 8.0),
-    Catalog("two parts decode to one write", 1.4, 0.13, 0.7),
-)
+CATALOGS = {
+    "flac": Catalog("FLAC to FLAC, 1 : 1.7", 0.78, 0.13, 1.3),
+    "mp3": Catalog("to MP3, 1 : 16", 0.5, 0.13, 8.0),
+    "decode": Catalog("two parts decode to one write", 1.4, 0.13, 0.7),
+}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that is simulated: a folder with one file per core; times and bytes are multiplied."""
+    """The machine that is simulated: a folder with one file per core, and how much slower it is."""
 
     cores: str
     slower: float
-    smaller: float
 
 
 class Fake:
     """A stage that holds a core for some time, and hands on a payload of some bytes."""
 
-    def __init__(self, work: tuple[Machine, Catalog], *_: object, **__: object) -> None:
-        self.machine, self.catalog = work
-        time.sleep(self.load_s)
-        self.cores = [path.open("w") for path in sorted(Path(self.machine.cores).iterdir())]
-
+    work: tuple[Machine, Catalog]
     load_s = 0.0
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.machine, self.catalog = self.work
+        time.sleep(self.load_s)
+        self.gpu = threading.Lock()
+        self.cores = [path.open("w") for path in sorted(Path(self.machine.cores).iterdir())]
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Yield a row per part, after its time."""
@@ -83,7 +92,7 @@ class Fake:
             seconds, size = self.what()
             begun = time.monotonic()
             self.hold(seconds * self.machine.slower)
-            content = np.ones(int(size * self.machine.smaller), np.uint8)
+            content = np.ones(size // SMALLER, np.uint8)
             payload = pa.LargeBinaryArray.from_buffers(
                 pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, len(content)], np.int64)), pa.py_buffer(content)]
             )
@@ -116,14 +125,15 @@ class Analyze(Fake):
 
 
 class Separate(Fake):
-    load_s = 15.0  # until a model is on its GPU
+    load_s = LOAD_S
 
     def what(self) -> tuple[float, int]:
         return self.catalog.separate_s, STEMS_BYTES
 
     def hold(self, seconds: float) -> None:
-        """Hold the GPU: each actor has one."""
-        time.sleep(seconds)
+        """Hold the GPU: each actor has one, and computes one batch at a time."""
+        with self.gpu:
+            time.sleep(seconds)
 
 
 class Write(Fake):
@@ -151,7 +161,7 @@ def now(cpus: int, gpus: int) -> Resources:
 
 
 def simulate(catalog: Catalog, machine: Machine, resources: Resources, parts: int) -> tuple[float, int]:
-    """Run so many parts; return seconds from the first part's end to that of the last fifth, by part, and peak bytes in store."""
+    """Run so many parts; return the seconds from one part to the next in the middle half, and peak bytes in the store."""
     with tempfile.TemporaryDirectory() as folder:
         tracks = pa.table({"id": [f"{number:06d}" for number in range(parts)]})
         rows = rows_per_block(parts, resources.analyze.actors)
@@ -159,27 +169,39 @@ def simulate(catalog: Catalog, machine: Machine, resources: Resources, parts: in
         plan = write_plan([tracks], storage.put, f"{folder}/plan", rows_per_file=rows * per_file)
         settings = Settings(weights_sha256="f" * 64, spec=PRESETS["spleeter:2stems"], stems=("vocals", "accompaniment"))
         work = RunContext(settings, folder, "000001-0000", folder, folder)
-        for name, stage in (("Analyze", Analyze), ("Separate", Separate), ("Write", Write)):
-            bound = type(
-                name, (stage,), {"__init__": lambda self, *_, stage=stage, **__: stage.__init__(self, (machine, catalog))}
-            )
-            setattr(ray_flow, name, bound)
+        for stage in (Analyze, Separate, Write):
+            setattr(ray_flow, stage.__name__, type(stage.__name__, (stage,), {"work": (machine, catalog)}))
         flow = ray_flow.RayFlow(plan, work, ".", resources, blocks_per_file=per_file)
-        ended, peak = [], 0
+        ended, peak = list[float](), 0
         try:
-            for batch in flow._running.tables():  # noqa: SLF001 (without the joins, whose rows are others)
+            for batch in flow._running.tables():  # not flow.rows(), which joins the parts of tracks
                 ended += batch.column("ended").to_pylist()
                 peak = max(peak, store().object_store_bytes_used)
         finally:
             flow.stop()
-    ended.sort()
-    first, last = len(ended) // 5, len(ended) - len(ended) // 5 - 1
-    return (ended[last] - ended[first]) / (last - first), peak
+    quarter = len(ended) // 4
+    ended = sorted(ended)[quarter : len(ended) - quarter]
+    return (ended[-1] - ended[0]) / (len(ended) - 1), peak
 
 
 def store():
-    """Return what Ray says of its object store."""
+    """Return what Ray tells of its object store."""
     return get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address)).store_stats
+
+
+def line(catalog: Catalog, cores: str, resources: Resources, given: argparse.Namespace) -> str:
+    """Simulate one catalog, and return its results."""
+    most = min(given.cpus / (catalog.analyze_s + catalog.write_s), given.gpus / catalog.separate_s)
+    spilled, slower = store().spilled_bytes_total, max(1.0, most / MOST_PER_S)
+    part_s, peak = simulate(catalog, Machine(cores, slower), resources, given.parts)
+    rate = slower / part_s
+    idle = given.cpus - rate * (catalog.analyze_s + catalog.write_s)
+    gigabytes = (SMALLER * count / 1e9 for count in (peak, store().spilled_bytes_total - spilled))
+    used, spilled_gb = gigabytes
+    return (
+        f"{catalog.name:30} {resources.analyze.actors:3} + {resources.write.actors} actors: {rate:5.2f} of {most:.2f} parts/s, "
+        f"{idle:4.1f} of {given.cpus} cores idle, at most {used:.1f} GB in store, {spilled_gb:.1f} GB spilled"
+    )
 
 
 def main() -> None:
@@ -187,31 +209,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, default=16)
     parser.add_argument("--gpus", type=int, default=1)
-    parser.add_argument("--parts", type=int, default=100)
-    parser.add_argument("--smaller", type=float, default=0.125)
-    parser.add_argument("--only", type=int)
+    parser.add_argument("--parts", type=int, default=160)
+    parser.add_argument("--only", choices=CATALOGS)
     given = parser.parse_args()
+    options = Options(cpus=given.cpus, gpus=given.gpus, stft="cpu")
     with tempfile.TemporaryDirectory() as cores:
         for number in range(given.cpus):
             Path(cores, f"{number:03d}").touch()
-        for divide in (before, now):
+        for divide, store_bytes in ((before, OBJECT_STORE_BYTES * given.gpus), (now, object_store_bytes(options))):
             resources = divide(given.cpus, given.gpus)
-            parts = 2 * resources.analyze.actors + 2 * resources.write.actors + 6 * given.gpus
-            size = int(parts * SPECTRUM_BYTES * given.smaller)
-            ray.init(
-                num_cpus=given.cpus, num_gpus=given.gpus, object_store_memory=size, include_dashboard=False, log_to_driver=False
-            )
-            for catalog in CATALOGS[given.only :][:1] if given.only is not None else CATALOGS:
-                most = min(given.cpus / (catalog.analyze_s + catalog.write_s), given.gpus / catalog.separate_s)
-                spilled, begun = store().spilled_bytes_total, time.monotonic()
-                slower = max(1, most / 3)  # the two cores of a small machine give no more
-                part_s, peak = simulate(catalog, Machine(cores, slower, given.smaller), resources, given.parts)
-                rate = slower / part_s
-                sys.stdout.write(
-                    f"{catalog.name:32} {divide.__name__:8} {resources.analyze.actors} + {resources.write.actors} actors: "
-                    f"{rate:.2f} of {most:.2f} parts/s ({rate / most:.0%}), of {size / given.smaller / 1e9:.1f} GB {peak / given.smaller / 1e9:.1f} GB used, "
-                    f"{(store().spilled_bytes_total - spilled) / given.smaller / 1e9:.1f} GB spilled, {time.monotonic() - begun:.0f} s\n"
-                )
+            machine = {"num_cpus": given.cpus, "num_gpus": given.gpus, "object_store_memory": store_bytes // SMALLER}
+            ray.init(**machine, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            sys.stdout.write(f"{divide.__name__}: object store of {store_bytes / 1e9:.1f} GB\n")
+            for name in [given.only] if given.only else CATALOGS:
+                sys.stdout.write(f"{line(CATALOGS[name], cores, resources, given)}\n")
                 sys.stdout.flush()
             ray.shutdown()
 
