@@ -10,6 +10,7 @@ Files:
     context: Context of a run, for every stage: settings, paths, limits.
     failed_rows: Rows of tracks that fail.
     gpu_faults: CUDA errors, which end their worker.
+    shared_time: Time of a process that several calls share.
     time_limit: A time limit that kills a worker, even in C code.
     process: Threads and memory of a stage's process.
     machine_requirements: Packages and disks that every machine of a run must have.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from sep_batch.pipeline.stages import analysis, gpu_faults, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.process import prepare_torch
+from sep_batch.pipeline.stages.shared_time import SharedTime
 from sep_batch.pipeline.stages.time_limit import limited
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Separate:
         settings = work.settings
         self._finest: Separator | None = None
         self._building = threading.Lock()
+        self._time = SharedTime()
         self._ids_at_work = Counter[str]()  # of all calls: their patches share batches
         self._is_on_gpu = device.startswith("cuda")
         self.gpu = gpu_faults.this_gpu()
@@ -118,7 +119,7 @@ class Separate:
         ids = block.column("id").to_pylist()
         self._ids_at_work.update(ids)
         try:
-            yield from limited(self._rows(block), ids, self.work)
+            yield from limited(self._time.during(self._rows(block)), ids, self.work)
         finally:
             self._ids_at_work.subtract(ids)
 
@@ -147,7 +148,7 @@ class Separate:
 
     def _stem_rows(self, waiting: Sequence[pa.Table]) -> Iterator[pa.Table]:
         """Yield the parts with their stems, in their order."""
-        parts, begun = [_part(row) for row in waiting], time.perf_counter()
+        parts, begun_s = [_part(row) for row in waiting], self._time.now_s()
         waiting, waves, energy = list(waiting), None, np.zeros(2)
         for piece in self.separator.separate_parts(parts, self.work.settings.stems):
             self.work.refuse_ended()
@@ -157,21 +158,21 @@ class Separate:
             if waves.is_complete:
                 row, part = waiting[piece.part_index], parts[piece.part_index]
                 row = _with_energy(row, *energy) if part.is_wave else row
-                yield self._finished(row, part, waves, begun)
-                waves, energy, begun = None, np.zeros(2), time.perf_counter()
+                yield self._finished(row, part, waves, begun_s)
+                waves, energy, begun_s = None, np.zeros(2), self._time.now_s()
 
     def _stems(self, row: pa.Table) -> stems.Stems:
         settings, samples = self.work.settings, value(row, "samples")
         sums = analysis.Sums(settings, begin=value(row, "begin"), samples=samples) if self.work.analysis else None
         return stems.Stems(settings, samples, sums)
 
-    def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun: float) -> pa.Table:
+    def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun_s: float) -> pa.Table:
         """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
         precision: str = self.work.settings.precision
         if not waves.is_finite and precision in NARROW:
             waves, precision = self._in_float32(row, part), FINEST
         if waves.is_finite:
-            return self._separated(row, waves, precision, time.perf_counter() - begun)
+            return self._separated(row, waves, precision, self._time.now_s() - begun_s)
         error = errors.NonfiniteStems(f"the U-Nets gave stems of values that are no numbers, in {precision}")
         return failed(row, error, error.stage, self.work)
 
