@@ -35,6 +35,7 @@ class Node:
     name: str
     cpus: int
     gpus: int
+    memory_bytes: int = 0  # that Ray offers; 0 is unknown
 
 
 def nodes() -> list[Node]:
@@ -45,6 +46,7 @@ def nodes() -> list[Node]:
             node["NodeName"],
             int(node["Resources"].get("CPU", 0)),
             int(node["Resources"].get("GPU", 0)),
+            int(node["Resources"].get("memory", 0)),
         )
         for node in ray.nodes()
         if node["Alive"]

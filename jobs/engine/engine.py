@@ -169,7 +169,8 @@ def _own(options: Options) -> Resources:
         raise errors.NotRunnableError(f"--gpus {gpus}: Ray found {available} GPUs; lower --gpus, or use --gpus 0 for the CPU")
     if gpus and not options.device:
         machine.refuse_missing_gpus(gpus)
-    return plan_resources(max(1, min(cpus, options.cpus or cpus)), gpus, device=options.device)
+    memory_bytes = check_machine.memory_bytes()
+    return plan_resources(max(1, min(cpus, options.cpus or cpus)), gpus, device=options.device, memory_bytes=memory_bytes)
 
 
 def _joined(options: Options, requirements: MachineRequirements, say: Callable[[str], None]) -> Resources:
@@ -184,5 +185,7 @@ def _joined(options: Options, requirements: MachineRequirements, say: Callable[[
     cpus = sum(node.cpus for node in nodes)
     cpu_limit = options.cpus if options.cpus and can_grow() else min(cpus, options.cpus or cpus)
     gpus = available if options.gpus == "auto" else int(options.gpus)
-    node_cpus = [node.cpus for node in nodes if node.cpus]
-    return plan_resources(max(1, cpu_limit), gpus, device=options.device, min_gpus=min(available, gpus), nodes=node_cpus)
+    least_gpus, node_cpus = min(available, gpus), [node.cpus for node in nodes if node.cpus]
+    memory_bytes = None if can_grow() else sum(node.memory_bytes for node in nodes) or None
+    bounds: dict[str, Any] = {"min_gpus": least_gpus, "nodes": node_cpus, "memory_bytes": memory_bytes}
+    return plan_resources(max(1, cpu_limit), gpus, device=options.device, **bounds)

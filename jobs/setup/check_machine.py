@@ -81,7 +81,7 @@ def object_store_bytes(options: Options) -> int:
     `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
     """
     gpus = gpu_count(options)
-    parts, with_stems = plan_resources(options.cpus or usable_cpus(), gpus).on_their_way()
+    parts, with_stems = plan_resources(options.cpus or usable_cpus(), gpus, memory_bytes=memory_bytes()).on_their_way()
     part_bytes = WAVE_BYTES if stft_stage(options.stft, on_gpu=bool(gpus)) == "gpu" else SPECTRUM_BYTES
     way_bytes = int((parts * part_bytes + with_stems * _stems_bytes(options)) / SPILLS_AT)
     room_bytes = min(_shm_bytes(), int(_MEMORY_SHARE * _free_bytes()))

@@ -73,7 +73,7 @@ def refuse_missing_gpus(gpus: int) -> None:
     """
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = max(torch.cuda.device_count(), len(_slices())) if torch.cuda.is_available() else 0
     if gpus > count:
         raise errors.NotRunnableError(
             f"--gpus {gpus}: found {count} GPUs that torch {torch.__version__} can use (CUDA {torch.version.cuda}); "
@@ -85,10 +85,12 @@ def gpu_count(options: Options) -> int:
     """Return the number of GPUs of a run on this machine, without torch.
 
     auto counts those that CUDA's driver offers; without a driver, those whose devices are there, which a container may lack, and
-    that CUDA_VISIBLE_DEVICES leaves.
+    that CUDA_VISIBLE_DEVICES leaves. Of slices of GPUs (MIG), it counts those that CUDA_VISIBLE_DEVICES names.
     """
     if options.gpus != "auto":
         return int(options.gpus)
+    if slices := _slices():
+        return len(slices)
     if (offered := _offered()) is not None:
         return offered
     listed = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -96,6 +98,11 @@ def gpu_count(options: Options) -> int:
     if visible is None:
         return listed
     return min(listed, sum(name.strip() not in ("", "-1", "NoDevFiles") for name in visible.split(",")))
+
+
+def _slices() -> list[str]:
+    """Return the slices of GPUs that CUDA_VISIBLE_DEVICES names; CUDA offers a process the first one only, Ray gives each."""
+    return [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip().startswith("MIG-")]
 
 
 def _offered() -> int | None:

@@ -12,6 +12,8 @@ CPU_SHARE_OF_SEPARATE = 0.75  # of the CPUs, where there is no GPU: chosen by me
 CALLS_PER_GPU = 3  # blocks at work: while the patches of two are computed, the stems of the third are measured and handed on
 BATCHES_PER_GPU = 2  # one is computed, one is copied; measured with a device that sleeps (tests/benchmarks/batch_padding.py)
 BLOCKS_PER_CALL = 2  # on their way to a stage, for each call that it takes at once: one at work, one that waits
+BYTES_PER_PAIR = 850_000_000  # memory of an actor of Analyze (600 MB with its decoder and a part) and one of Write
+PAIRS_MEMORY = 0.5  # share of the memory that these pairs may take
 USABLE_CPUS = 0.9  # share for all actors together; Ray Data hangs where they take all
 NICENESS = 10  # of Analyze, Write and joins: they run while Separate waits, which computes there or feeds a GPU
 
@@ -64,7 +66,13 @@ class Resources:
 
 
 def plan_resources(
-    cpus: int, gpus: int, *, device: str | None = None, min_gpus: int | None = None, nodes: Sequence[int] | None = None
+    cpus: int,
+    gpus: int,
+    *,
+    device: str | None = None,
+    min_gpus: int | None = None,
+    nodes: Sequence[int] | None = None,
+    memory_bytes: int | None = None,
 ) -> Resources:
     """Divide CPUs and GPUs among the stages, so that all actors fit and some CPU is left for reading.
 
@@ -74,9 +82,11 @@ def plan_resources(
         device: Torch device of Separate; by default cuda where there are GPUs.
         min_gpus: Number of GPUs available from the start; by default all.
         nodes: CPUs of each machine of a cluster; an actor must fit on one machine.
+        memory_bytes: Memory of the machine or cluster, which bounds the actors beside GPUs; None is no bound.
     """
     if gpus:
-        either = Pool(cpus, 1, minimum=cpus)  # whatever a format costs in one of them, no CPU is idle while work waits
+        fit = cpus if memory_bytes is None else max(1, min(cpus, int(PAIRS_MEMORY * memory_bytes / BYTES_PER_PAIR)))
+        either = Pool(fit, 1, minimum=fit)  # whatever a format costs in one of them, no CPU is idle while work waits
         separate = Pool(gpus, 0, gpus=1, threads=BATCHES_PER_GPU, calls=CALLS_PER_GPU, minimum=min_gpus or gpus)
         pools = [either, separate, either]
     else:

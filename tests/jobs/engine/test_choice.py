@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import ray
+import torch
 from catalogs import write_tone
 from typer.testing import CliRunner
 
@@ -18,6 +19,8 @@ from sep_batch.jobs.engine import choice
 from sep_batch.jobs.engine.choice import Choice
 from sep_batch.jobs.setup import check_machine, machine
 from sep_batch.jobs.setup.options import Options
+from sep_batch.pipeline import errors
+from sep_batch.pipeline.flow.resources import plan_resources
 from sep_batch.pipeline.rows import EXTRA
 
 
@@ -112,10 +115,22 @@ def test_gpus_that_cuda_hides_do_not_count(visible, count, monkeypatch, tmp_path
     assert machine.gpu_count(Options()) == count
 
 
+def test_slices_of_gpus_count_each_though_cuda_offers_a_process_only_one(monkeypatch):
+    monkeypatch.setattr(machine, "_offered", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5c1e0b,MIG-77aa01, MIG-90c2f4")
+    assert machine.gpu_count(Options()) == 3
+    machine.refuse_missing_gpus(3)
+    with pytest.raises(errors.NotRunnableError, match="--gpus 4: found 3 GPUs that torch"):
+        machine.refuse_missing_gpus(4)
+
+
 def test_the_object_store_has_room_for_the_parts_on_their_way_bounded_by_the_shared_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(check_machine, "SHM", str(tmp_path))
     free = 1 << 40
     monkeypatch.setattr(check_machine, "_free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(check_machine, "memory_bytes", lambda: 1 << 40)
     monkeypatch.setattr(check_machine.os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=free, f_frsize=1))
     sixteen, wave = Options(gpus=1, cpus=16), check_machine.WAVE_BYTES  # with 16 actors each of Analyze and Write
     parts, with_stems = 16 + 2 * 3, 3 + 2 * 16
@@ -130,3 +145,11 @@ def test_the_object_store_has_room_for_the_parts_on_their_way_bounded_by_the_sha
     assert check_machine.object_store_bytes(sixteen) == 3_000_000_000
     free = 0
     assert check_machine.object_store_bytes(replace(sixteen, gpus=8)) == 8 * check_machine.OBJECT_STORE_BYTES
+
+
+@pytest.mark.parametrize(("memory_gb", "pairs"), [(None, 16), (64, 16), (17, 10), (1, 1)])
+def test_beside_a_gpu_analyze_and_write_may_use_all_cpus_each_if_their_memory_fits(memory_gb, pairs):
+    resources = plan_resources(16, 1, memory_bytes=memory_gb and memory_gb * 10**9)
+    assert (resources.analyze.actors, resources.write.actors) == (pairs, pairs)
+    assert resources.analyze.minimum == pairs
+    assert pairs * (resources.analyze.cpus + resources.write.cpus) <= 0.9 * 16
