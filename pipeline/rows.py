@@ -99,6 +99,7 @@ PLACE = pa.schema(
         ("energy", pa.float64()),  # of the spectrum
         ("energy_above_f", pa.float64()),
         ("sums", pa.list_(SUMS)),  # one per stem; null without analysis, and in finished rows
+        ("k_weighted", pa.list_(pa.list_(pa.float64()))),  # energies for the loudness of each stem; null in finished rows
     ]
 )
 

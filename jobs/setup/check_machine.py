@@ -16,7 +16,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.units import data_size
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline.audio.codecs import is_lossy
-from sep_batch.pipeline.flow.resources import plan_resources
+from sep_batch.pipeline.flow.resources import Resources, plan_resources
 from sep_batch.pipeline.stages.context import stft_stage
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
@@ -77,15 +77,23 @@ def memory() -> Check:
 def object_store_bytes(options: Options) -> int:
     """Return the size of the object store of a Ray that starts on this machine: room for the parts on their way.
 
-    With less room Ray spills them to its disk; it begins where the store is filled to `SPILLS_AT`. The size is at most
-    `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
+    The size is at most `_SHM_SHARE` of /dev/shm and `_MEMORY_SHARE` of the free memory, but at least `OBJECT_STORE_BYTES` a GPU.
     """
-    gpus = gpu_count(options)
-    parts, with_stems = plan_resources(options.cpus or usable_cpus(), gpus, memory_bytes=memory_bytes()).on_their_way()
-    part_bytes = WAVE_BYTES if stft_stage(options.stft, on_gpu=bool(gpus)) == "gpu" else SPECTRUM_BYTES
-    way_bytes = int((parts * part_bytes + with_stems * _stems_bytes(options)) / SPILLS_AT)
+    resources = plan_resources(options.cpus or usable_cpus(), gpu_count(options), memory_bytes=memory_bytes())
     room_bytes = min(_shm_bytes(), int(_MEMORY_SHARE * _free_bytes()))
-    return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes, room_bytes))
+    gpus = resources.separate.gpus * resources.separate.actors
+    return max(OBJECT_STORE_BYTES * max(1, gpus), min(way_bytes(options, resources), room_bytes))
+
+
+def way_bytes(options: Options, resources: Resources) -> int:
+    """Return the size of an object store that has room for all parts on their way.
+
+    With less room Ray spills them to its disk; it begins where the store is filled to `SPILLS_AT`.
+    """
+    parts, with_stems = resources.on_their_way()
+    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus))
+    part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
+    return int((parts * part_bytes + with_stems * _stems_bytes(options)) / SPILLS_AT)
 
 
 def _stems_bytes(options: Options) -> int:

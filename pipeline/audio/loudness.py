@@ -1,51 +1,48 @@
-"""Loudness, by FFmpeg's meter."""
+"""Integrated loudness from the energies of K-weighted windows.
+
+Source: EBU R 128, ITU-R BS.1770.
+"""
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
-from typing import Any
 
-import av
-import av.error
 import numpy as np
 
-SILENCE_LUFS = -70.0  # the meter's absolute gate, its result where nothing passed
+OFFSET_LUFS = -0.691  # of the K-weighting at 997 Hz
+SILENCE_LUFS = -70.0  # the absolute gate
+RELATIVE_LU = 10.0  # the relative gate, below the loudness of what passes the absolute one
+BLOCK_WINDOWS = 4  # a block of 0.4 s begins with each window
 
 
-class Loudness:
-    """Measures integrated loudness with FFmpeg's meter, block by block.
+def window_samples(rate_hz: int) -> int:
+    """Return the samples of a window of 0.1 s."""
+    return max(1, rate_hz // 10)
 
-    Source: EBU R 128, ITU-R BS.1770.
+
+def integrated(energies: np.ndarray, samples: int, rate_hz: int) -> float | None:
+    """Return the integrated loudness of a wave in LUFS; None below 0.4 s or in silence.
+
+    Args:
+        energies: Sum of squares over all channels of each window after K-weighting; the last window may be incomplete.
+        samples: Samples per channel.
+        rate_hz: Sample rate.
     """
+    window = window_samples(rate_hz)
+    whole = energies[: samples // window]
+    if len(whole) < BLOCK_WINDOWS:
+        return None
+    sums = np.concatenate([[0.0], np.cumsum(whole, dtype=np.float64)])
+    powers = (sums[BLOCK_WINDOWS:] - sums[:-BLOCK_WINDOWS]) / (BLOCK_WINDOWS * window)
+    powers = powers[powers > _power(SILENCE_LUFS)]
+    if not len(powers):
+        return None
+    return _lufs(powers[powers > _power(_lufs(powers.mean()) - RELATIVE_LU)].mean())
 
-    def __init__(self, rate_hz: int) -> None:
-        self._graph, self._rate_hz, self._position = av.filter.Graph(), rate_hz, 0
-        source = self._graph.add_abuffer(format="fltp", sample_rate=rate_hz, layout="stereo", time_base=Fraction(1, rate_hz))
-        meter, sink = self._graph.add("ebur128", "metadata=1"), self._graph.add("abuffersink")
-        source.link_to(meter)
-        meter.link_to(sink)
-        self._graph.configure()
-        self._loudness = -math.inf
 
-    def add(self, wave: np.ndarray) -> None:
-        """Measure the next samples: (2, samples) float32."""
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts = self._rate_hz, self._position
-        self._position += wave.shape[1]
-        self._graph.push(frame)
-        self._pull()
+def _lufs(power: float) -> float:
+    return OFFSET_LUFS + 10 * math.log10(power)
 
-    def lufs(self) -> float | None:
-        """End the wave, and return its loudness in LUFS; None below 0.4 s or in silence."""
-        self._graph.push(None)
-        self._pull()
-        return self._loudness if self._position >= 0.4 * self._rate_hz and self._loudness > SILENCE_LUFS else None
 
-    def _pull(self) -> None:
-        while True:
-            try:
-                frame: Any = self._graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            self._loudness = float(frame.metadata.get("lavfi.r128.I", self._loudness))
+def _power(lufs: float) -> float:
+    return float(10 ** ((lufs - OFFSET_LUFS) / 10))

@@ -6,6 +6,8 @@ Files:
     write: The third stage: encodes stems and puts them on storage.
     stems: Stems of a part: measured, rounded, encoded.
     analysis: Level, activity and width of stems.
+    k_weighting: Loudness of stems: energies after K-weighting.
+    windows: Sums of squares by window.
     long_tracks: Joining of a long track's parts to its stems.
     context: Context of a run, for every stage: settings, paths, limits.
     failed_rows: Rows of tracks that fail.

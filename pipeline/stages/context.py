@@ -94,8 +94,8 @@ class RunContext:
         id = value(row, "id")
         return self.settings.stem_path(id, value(row, "uri"), stem, is_marked=id in self.marked)
 
-    def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str, lufs: float | None) -> dict[str, Any]:
-        """Return one stem's entry in a track's row, from the measurements of `Stems`."""
+    def stem(self, measured: dict[str, Any], *, uri: str, size: int, sha256: str) -> dict[str, Any]:
+        """Return one stem's entry in a track's row, from its measurements."""
         settings = self.settings
         return {
             **measured,
@@ -104,7 +104,6 @@ class RunContext:
             "bytes": size,
             "sha256": sha256,
             "frames": settings.written_frames(measured["frames"]),
-            "lufs": lufs,
             "sample_rate_hz": settings.written_rate_hz,
             "channels": settings.written_channels,
         }

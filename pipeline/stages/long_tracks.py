@@ -95,25 +95,26 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
 
 def finish(row: pa.Table, written: list[dict[str, Any]], work: RunContext, **values: Any) -> pa.Table:
     """Return the finished row of a track whose stems are all durable."""
-    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None}
+    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None, "k_weighted": None}
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
 def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) -> dict[str, Any]:
     measured = stems.joined([value(part, "stems")[stem_number] for part in parts])
     measured |= analysis.of_parts(parts, stem_number, work.settings)
+    measured["lufs"] = stems.lufs(parts, stem_number, work.settings)
     stem, samples, uri = measured["stem"], measured["frames"], work.stem_uri(parts[0], measured["stem"])
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:
         path = Path(folder) / stem
         blocks = (block for part in parts for block in _stored(part, stem, work))
-        lufs = stems.write(str(path), blocks, work.settings, samples=samples)
+        stems.write(str(path), blocks, work.settings, samples=samples)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
         work.refuse_ended()
         storage.put_file(f"{work.out}/{uri}", path)
-    return work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs)
+    return work.stem(measured, uri=uri, size=size, sha256=digest)
 
 
 def _stored(part: pa.Table, stem: str, work: RunContext) -> Iterator[np.ndarray]:

@@ -163,8 +163,9 @@ class Separate:
 
     def _stems(self, row: pa.Table) -> stems.Stems:
         settings, samples = self.work.settings, value(row, "samples")
-        sums = analysis.Sums(settings, begin=value(row, "begin"), samples=samples) if self.work.analysis else None
-        return stems.Stems(settings, samples, sums)
+        begin = value(row, "begin")
+        sums = analysis.Sums(settings, begin=begin, samples=samples) if self.work.analysis else None
+        return stems.Stems(settings, samples, sums, begin=begin)
 
     def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun_s: float) -> pa.Table:
         """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
@@ -198,6 +199,7 @@ class Separate:
             separate_s=seconds,
             stems=waves.measured(),
             sums=waves.sums and waves.sums.rows(),
+            k_weighted=waves.k_weighted.rows(),
             payload=waves.frames,
         )
 

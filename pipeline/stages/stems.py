@@ -6,15 +6,16 @@ Torch is imported inside functions, since Write does not need it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio import codecs, loudness
 from sep_batch.pipeline.audio.encoding import open_encoder
-from sep_batch.pipeline.audio.loudness import Loudness
 from sep_batch.pipeline.audio.resample import Resampler
+from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analysis import Sums
 
@@ -28,9 +29,22 @@ class Stems:
     Attributes:
         frames: (stems, samples, channels) in the sample format `settings.form`, complete after the last piece.
         sums: Sums of the analysis, to which each piece is added too.
+        k_weighted: Energies for the loudness, to which each piece is added too.
     """
 
-    def __init__(self, settings: Settings, samples: int, sums: Sums | None = None) -> None:
+    def __init__(self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0) -> None:
+        """Begin a part.
+
+        Args:
+            settings: Settings of the run.
+            samples: Samples per channel of the part.
+            sums: Sums of the analysis.
+            begin: Samples of the track before the part.
+        """
+        from sep_batch.pipeline.stages.k_weighting import KWeighted
+
+        rate_hz, count = settings.spec.sample_rate_hz, len(settings.stems)
+        self.k_weighted = KWeighted(rate_hz, stems=count, begin=begin, samples=samples)
         shape = (len(settings.stems), samples, settings.spec.channels)
         self.frames = np.empty(shape, settings.form.dtype)
         self._settings, self._position, self.sums = settings, 0, sums
@@ -56,8 +70,10 @@ class Stems:
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
         norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
         self._powers += (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
-        if self._peaks.max() >= 1:
+        is_loud = self._peaks.max() >= 1
+        if is_loud:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
+        self.k_weighted.add(wave.clamp(-1, 1) if is_loud and self._settings.form.dtype.kind == "i" else wave)
         if self.sums:
             self.sums.add(wave)
         begin, self._position = self._position, self._position + wave.shape[-1]
@@ -112,7 +128,27 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings, *, samples: int) -> float | None:
+def lufs(parts: Sequence[pa.Table], stem_number: int, settings: Settings) -> float | None:
+    """Return the integrated loudness of a stem in LUFS, as it is before it is mixed to mono or resampled.
+
+    Args:
+        parts: Rows of all parts of a track, in order.
+        stem_number: Position of the stem among the settings' stems.
+        settings: Settings of the run; the model's sample rate is used.
+
+    Returns:
+        The loudness; None below 0.4 s or in silence.
+    """
+    rate_hz, last = settings.spec.sample_rate_hz, parts[-1]
+    samples, window = value(last, "begin") + value(last, "samples"), loudness.window_samples(rate_hz)
+    energies = np.zeros(-(-samples // window))
+    for part in parts:
+        first, windows = value(part, "begin") // window, value(part, "k_weighted")[stem_number]
+        energies[first : first + len(windows)] += windows
+    return loudness.integrated(energies, samples, rate_hz)
+
+
+def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings, *, samples: int) -> None:
     """Encode one stem.
 
     Args:
@@ -120,11 +156,7 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         blocks: Samples of the stem, (samples, channels) each, in the sample format `settings.form`.
         settings: Settings of the run.
         samples: Samples per channel of all blocks.
-
-    Returns:
-        Loudness of the stem in LUFS; None below 0.4 s or in silence.
     """
-    loudness = Loudness(settings.spec.sample_rate_hz)
     encoder = open_encoder(
         out,
         settings.codec,
@@ -134,15 +166,8 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         samples=settings.written_frames(samples),
     )
     with encoder:
-        for block in _reshaped(_metered(blocks, loudness), settings):
+        for block in _reshaped(blocks, settings):
             encoder.add(block)
-    return loudness.lufs()
-
-
-def _metered(blocks: Iterable[np.ndarray], loudness: Loudness) -> Iterator[np.ndarray]:
-    for block in blocks:
-        loudness.add(codecs.wave_of(block))
-        yield block
 
 
 def _reshaped(blocks: Iterable[np.ndarray], settings: Settings) -> Iterable[np.ndarray]:

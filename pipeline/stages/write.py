@@ -56,11 +56,12 @@ class Write:
         written = []
         for number, frames in enumerate(payload(row)):
             measured = value(row, "stems")[number] | analysis.of_parts([row], number, work.settings)
+            measured["lufs"] = stems.lufs([row], number, work.settings)
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
             blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
-            lufs = stems.write(content, blocks, work.settings, samples=len(frames))
+            stems.write(content, blocks, work.settings, samples=len(frames))
             work.refuse_ended()
             storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
             digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes
-            written.append(work.stem(measured, uri=uri, size=size, sha256=digest, lufs=lufs))
+            written.append(work.stem(measured, uri=uri, size=size, sha256=digest))
         return finish(row, written, work, parts=1, write_s=time.perf_counter() - begun)

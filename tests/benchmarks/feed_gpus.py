@@ -31,7 +31,7 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from ray.data import DataContext
 from ray.data._internal.execution import backpressure_policy
 
-from sep_batch.jobs.setup.check_machine import OBJECT_STORE_BYTES, SPECTRUM_BYTES, object_store_bytes
+from sep_batch.jobs.setup.check_machine import OBJECT_STORE_BYTES, SPECTRUM_BYTES, way_bytes
 from sep_batch.jobs.setup.options import Options
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline import storage
@@ -211,13 +211,15 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--parts", type=int, default=160)
     parser.add_argument("--only", choices=CATALOGS)
+    parser.add_argument("--now", action="store_true", help="Leave out what was before.")
     given = parser.parse_args()
     options = Options(cpus=given.cpus, gpus=given.gpus, stft="cpu")
     with tempfile.TemporaryDirectory() as cores:
         for number in range(given.cpus):
             Path(cores, f"{number:03d}").touch()
-        for divide, store_bytes in ((before, OBJECT_STORE_BYTES * given.gpus), (now, object_store_bytes(options))):
+        for divide in (now,) if given.now else (before, now):
             resources = divide(given.cpus, given.gpus)
+            store_bytes = OBJECT_STORE_BYTES * given.gpus if divide is before else way_bytes(options, resources)
             machine = {"num_cpus": given.cpus, "num_gpus": given.gpus, "object_store_memory": store_bytes // SMALLER}
             ray.init(**machine, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             sys.stdout.write(f"{divide.__name__}: object store of {store_bytes / 1e9:.1f} GB\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 
+import ebur128
 import golden_models
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from catalogs import decoded
 from signals import RATE_HZ, frequency_hz, level_db, noise, resample, tone
 
-from sep_batch.pipeline.audio import codecs
+from sep_batch.pipeline.audio import codecs, loudness
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import stems
@@ -41,8 +42,11 @@ def taken(waves, asked, *, piece=10_000):
 
 def measured(wave):
     found = taken(wave[None], settings())
-    lufs = stems.write(io.BytesIO(), [found.frames[0]], settings(), samples=wave.shape[1])
-    return found.measured()[0] | {"lufs": lufs}
+    return found.measured()[0] | {"lufs": lufs_of(found, wave.shape[1])}
+
+
+def lufs_of(found, samples):
+    return loudness.integrated(found.k_weighted.rows()[0], samples, RATE_HZ)
 
 
 @pytest.mark.parametrize(("format", "depth"), FORMATS)
@@ -101,7 +105,7 @@ def test_what_is_measured_of_a_stem_is_of_what_was_separated_whatever_is_written
     told = []
     for asked in (plain, reshaped):
         found = taken(wave[None], asked)
-        told.append(found.measured()[0] | {"lufs": stems.write(io.BytesIO(), [found.frames[0]], asked, samples=RATE_HZ)})
+        told.append(found.measured()[0] | {"lufs": lufs_of(found, RATE_HZ)})
     assert told[0] == told[1]
 
 
@@ -147,6 +151,13 @@ def test_loudness_of_one_channel_is_half_the_power():
     wave = tone(997, 3 * RATE_HZ, level=1.0)
     wave[1] = 0
     assert measured(wave)["lufs"] == pytest.approx(-3.01, abs=LUFS)
+
+
+def test_loudness_is_that_of_the_stem_as_integers_clip_it():
+    wave = tone(997, 3 * RATE_HZ, level=4.0)
+    clipped, kept = (lufs_of(taken(wave[None], settings(*form)), wave.shape[1]) for form in (("wav", "16"), ("wav", "float")))
+    assert clipped == pytest.approx(ebur128.lufs(wave.clip(-1, 1), RATE_HZ), abs=0.05)
+    assert kept == pytest.approx(12.04, abs=LUFS)
 
 
 def test_silence_has_no_level():
