@@ -315,12 +315,14 @@ class Separator:
     def _brought(self, patches: Sequence[np.ndarray], shape: tuple[int, ...]) -> Tensor:
         """Bring patches to the device; zeros fill the rest of the shape.
 
-        They are put together in a buffer that each thread keeps: to map and zero a new one each time takes as long as the copy.
+        They are put together in a buffer that each thread keeps for each type: to map and zero a new one each time takes as long
+        as the copy.
         """
-        host: Tensor | None = getattr(self._kept, "patches", None)
+        kept: dict[torch.dtype, Tensor] = self._kept.__dict__.setdefault("patches", {})
         dtype = torch.from_numpy(np.empty(0, patches[0].dtype)).dtype
-        if host is None or (host.shape, host.dtype) != (shape, dtype):
-            host = self._kept.patches = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+        host = kept.get(dtype)
+        if host is None or host.shape != shape:
+            host = kept[dtype] = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
         count = len(patches)
         _stacked(patches, host)
         if self.device.type == "cpu":

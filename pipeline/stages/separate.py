@@ -69,7 +69,7 @@ class Separate:
             raise WeightsError(f"{name}: sha256 of the weights {digest}, expected {expected} as on the driver")
         settings = work.settings
         self._finest: Separator | None = None
-        self._building = threading.Lock()
+        self._lock = threading.Lock()
         self._time = SharedTime()
         self._ids_at_work = Counter[str]()  # of all calls: their patches share batches
         self._is_on_gpu = device.startswith("cuda")
@@ -117,11 +117,13 @@ class Separate:
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Separate a whole block: patches are packed into batches, across tracks and across calls at the same time."""
         ids = block.column("id").to_pylist()
-        self._ids_at_work.update(ids)
+        with self._lock:
+            self._ids_at_work.update(ids)
         try:
             yield from limited(self._time.during(self._rows(block)), ids, self.work)
         finally:
-            self._ids_at_work.subtract(ids)
+            with self._lock:
+                self._ids_at_work.subtract(ids)
 
     def _rows(self, block: pa.Table) -> Iterator[pa.Table]:
         rows = list(each(block))
@@ -179,7 +181,7 @@ class Separate:
 
     def _in_float32(self, row: pa.Table, part: Part) -> stems.Stems:
         """Separate a part again, in float32: at 64 times full scale float16 overflows."""
-        with self._building:
+        with self._lock:
             self._finest = finest = self._finest or self._build(precision=FINEST)
         waves = self._stems(row)
         for piece in finest.separate_parts([part], self.work.settings.stems):
