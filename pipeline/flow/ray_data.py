@@ -25,6 +25,8 @@ from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.resources import BLOCKS_PER_CALL, Pool
 
+BLOCK_BYTES = 64 << 20  # from which on a block takes no further part: a song's part is a block, short clips share one
+
 
 class BlocksOnTheirWay(backpressure_policy.BackpressurePolicy):
     """Holds a stage back while the next one has enough blocks, by their number: at work, at its actors, and in its queue.
@@ -111,6 +113,7 @@ def configure() -> None:
     context.print_on_execution_start = False
     context.max_errored_blocks = -1  # no limit: the driver finds the rows of a lost block missing, and runs them again
     context.op_resource_reservation_enabled = False
+    context.target_max_block_size = BLOCK_BYTES
     policies = [backpressure_policy.ConcurrencyCapBackpressurePolicy, BlocksOnTheirWay]  # the first limits the tasks that read
     context.set_config(backpressure_policy.ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, policies)
     context._max_num_blocks_in_streaming_gen_buffer = 1  # noqa: SLF001 (the only place where it is set)

@@ -52,11 +52,10 @@ class Resources:
     def on_their_way(self) -> tuple[int, int]:
         """Return the most parts in Ray's object store at once before the U-Nets, and the most parts with their stems after them.
 
-        Each stage has `BLOCKS_PER_CALL` before it, and as many behind it while the next stage has no room: each task keeps the
-        block that it has made until it is taken, and the next task of its actor begins meanwhile.
+        Each stage has `BLOCKS_PER_CALL` before it, and each call keeps what it has made until the next stage has room.
         """
-        analyze, separate, write = (BLOCKS_PER_CALL * p.calls * p.actors for p in (self.analyze, self.separate, self.write))
-        return analyze + separate, separate + write
+        calls = self.separate.calls * self.separate.actors
+        return self.analyze.actors + BLOCKS_PER_CALL * calls, calls + BLOCKS_PER_CALL * self.write.actors
 
     def one_at_a_time(self) -> Resources:
         """Return the same with one actor per stage and one task in flight: for tracks whose process died."""

@@ -4,7 +4,8 @@
 
 Each stage of a part holds a core, or the GPU, for some time, and hands on a payload. Cores are files with locks: whoever has none
 waits, so more actors than cores share them as on a machine of that size. Times are those of a part of 3 min 57 s, longer where a
-small machine would not keep up; payloads are an eighth of the true ones, and so is the object store, which the product sizes.
+small machine would not keep up; payloads are an eighth of the true ones, and so are blocks
+and the object store, which the product sizes.
 Separate takes `LOAD_S` to start, as a model on its way to a GPU.
 
 Each line is one catalog: with half of the CPUs for each of Analyze and Write, bounds in bytes, and an object store of 800 MiB, as
@@ -148,6 +149,7 @@ def before(cpus: int, gpus: int) -> Resources:
     context.set_config(
         backpressure_policy.ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, backpressure_policy.ENABLED_BACKPRESSURE_POLICIES
     )
+    context.target_max_block_size = (128 << 20) // SMALLER
     context.downstream_capacity_backpressure_ratio = 2.0
     side = max(1, round((cpus - 1) / 2))
     share = int(100 * min(1.0, 0.9 * cpus / (2 * side))) / 100
@@ -157,6 +159,7 @@ def before(cpus: int, gpus: int) -> Resources:
 def now(cpus: int, gpus: int) -> Resources:
     """Divide the CPUs as the product does."""
     ray_data.configure()
+    DataContext.get_current().target_max_block_size = ray_data.BLOCK_BYTES // SMALLER
     return plan_resources(cpus, gpus)
 
 
@@ -209,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpus", type=int, default=16)
     parser.add_argument("--gpus", type=int, default=1)
-    parser.add_argument("--parts", type=int, default=160)
+    parser.add_argument("--parts", type=int, default=120)
     parser.add_argument("--only", choices=CATALOGS)
     parser.add_argument("--now", action="store_true", help="Leave out what was before.")
     given = parser.parse_args()
