@@ -33,7 +33,7 @@ class BlocksOnTheirWay(backpressure_policy.BackpressurePolicy):
 
     Ray Data's own policies count bytes. One has no limit until the next stage is at work, which takes a GPU long, and then lets
     three blocks wait for each one that an actor has. The other counts a block several times, and held Separate back until Write
-    was done. What no policy sees is one more block for each task at an actor: held back, it keeps the block that it has made.
+    was done. What no policy sees is one more block for each call: held back, it keeps the block that it has made.
     """
 
     def can_add_input(self, op: Any) -> bool:
