@@ -22,7 +22,7 @@ from sep_batch.pipeline.stages.context import stft_stage
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
 SPECTRUM_BYTES = 168_000_000  # of the longest part
 WAVE_BYTES = SPECTRUM_BYTES // 2  # as float32
-SPILLS_AT = 0.8  # Ray's own default
+FILLED = 0.75  # share of the object store that may be filled; at 0.8 Ray begins to spill
 SHM = "/dev/shm"  # noqa: S108 (Ray's folder)
 _SHM_SHARE, _MEMORY_SHARE = 0.9, 0.3  # that the object store may take
 RUN_BYTES = 4_000_000_000  # largest memory of a run on two CPUs, all its processes together
@@ -88,12 +88,12 @@ def object_store_bytes(options: Options) -> int:
 def way_bytes(options: Options, resources: Resources) -> int:
     """Return the size of an object store that has room for all parts on their way.
 
-    With less room Ray spills them to its disk; it begins where the store is filled to `SPILLS_AT`.
+    With less room Ray spills them to its disk.
     """
     parts, with_stems = resources.on_their_way()
     stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus))
     part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
-    return int((parts * part_bytes + with_stems * _stems_bytes(options)) / SPILLS_AT)
+    return int((parts * part_bytes + with_stems * _stems_bytes(options)) / FILLED)
 
 
 def _stems_bytes(options: Options) -> int:

@@ -52,10 +52,10 @@ class Resources:
     def on_their_way(self) -> tuple[int, int]:
         """Return the most parts in Ray's object store at once before the U-Nets, and the most parts with their stems after them.
 
-        Each stage has `BLOCKS_PER_CALL` before it, and each call keeps what it has made until the next stage has room.
+        Each stage has `BLOCKS_PER_CALL` before it, and each task keeps what it has made until the next stage has room.
         """
-        calls = self.separate.calls * self.separate.actors
-        return self.analyze.actors + BLOCKS_PER_CALL * calls, calls + BLOCKS_PER_CALL * self.write.actors
+        separate = BLOCKS_PER_CALL * self.separate.calls * self.separate.actors
+        return self.analyze.actors + separate, separate + BLOCKS_PER_CALL * self.write.actors
 
     def one_at_a_time(self) -> Resources:
         """Return the same with one actor per stage and one task in flight: for tracks whose process died."""
@@ -86,9 +86,10 @@ def plan_resources(
     """
     if gpus:
         fit = cpus if memory_bytes is None else max(1, min(cpus, int(PAIRS_MEMORY * memory_bytes / BYTES_PER_PAIR)))
-        either = Pool(fit, 1, minimum=fit)  # whatever a format costs in one of them, no CPU is idle while work waits
+        write = Pool(fit, 1, minimum=fit)  # whatever a format costs in one of them, no CPU is idle while work waits
+        analyze = dataclasses.replace(write, tasks=1)  # a second task would make a block while the first one's waits
         separate = Pool(gpus, 0, gpus=1, threads=BATCHES_PER_GPU, calls=CALLS_PER_GPU, minimum=min_gpus or gpus)
-        pools = [either, separate, either]
+        pools = [analyze, separate, write]
     else:
         largest = max(1, min(cpus, max(nodes or [cpus])))
         per_node = max(1, round(largest * CPU_SHARE_OF_SEPARATE / CPUS_PER_SEPARATE))

@@ -133,11 +133,11 @@ def test_the_object_store_has_room_for_the_parts_on_their_way_bounded_by_the_sha
     monkeypatch.setattr(check_machine, "memory_bytes", lambda: 1 << 40)
     monkeypatch.setattr(check_machine.os, "statvfs", lambda _folder: SimpleNamespace(f_bavail=free, f_frsize=1))
     sixteen, wave = Options(gpus=1, cpus=16), check_machine.WAVE_BYTES  # with 16 actors each of Analyze and Write
-    parts, with_stems = 16 + 2 * 3, 3 + 2 * 16
-    assert check_machine.object_store_bytes(sixteen) == int((parts * wave + with_stems * wave) / 0.8)  # two stems of 16 bits
-    assert check_machine.object_store_bytes(replace(sixteen, stft="cpu")) == int((parts * 2 * wave + with_stems * wave) / 0.8)
+    parts, with_stems = 16 + 2 * 3, 2 * 3 + 2 * 16
+    assert check_machine.object_store_bytes(sixteen) == int((parts * wave + with_stems * wave) / 0.75)  # two stems of 16 bits
+    assert check_machine.object_store_bytes(replace(sixteen, stft="cpu")) == int((parts * 2 * wave + with_stems * wave) / 0.75)
     five = replace(sixteen, model="spleeter:5stems", format="wav", bit_depth="float")
-    assert check_machine.object_store_bytes(five) == int((parts * wave + with_stems * 5 * wave) / 0.8)
+    assert check_machine.object_store_bytes(five) == int((parts * wave + with_stems * 5 * wave) / 0.75)
     free = 4_000_000_000
     assert check_machine.object_store_bytes(sixteen) == 3_600_000_000
     monkeypatch.setattr(check_machine, "_free_bytes", lambda: 10_000_000_000)
