@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 AZURITE := 3.35.0
 
-.PHONY: demo test lint slow faults swift azurite clean
+.PHONY: demo test lint slow faults gpu swift azurite clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
@@ -23,6 +23,13 @@ slow: .venv/.tested .venv-swift/.installed .azurite/.installed
 
 faults: .venv/.tested .venv-swift/.installed .azurite/.installed
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults tests/hostile
+
+# On a machine with a GPU: three parts, of at most seven minutes each, into build/accept.json and build/accept.md.
+gpu: .venv/.tested
+	@mkdir -p build/accept
+	@code=0; for part in 1 2 3; do \
+		$(BIN)/python tests/gpu/accept.py --part $$part --json build/accept.json --work build/accept || code=$$?; \
+	done; exit $$code
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
