@@ -93,7 +93,9 @@ class Setup:
     @cached_property
     def model(self) -> Path:
         """Folder of the converted model."""
-        folder = self.given_model or self.work / "model"
+        if self.given_model:
+            return self.given_model
+        folder = self.work / "model"
         if not (folder / weights.MODEL_FILE).exists():
             save_model(*(_golden_model() if self.small else (spec := PRESETS["spleeter:2stems"], random_tensors(spec))), folder)
         return folder

@@ -25,7 +25,9 @@ import roofs
 import torch
 from decisions import decide
 from ledger import Ledger, Row, run_part
+from signals import snr_db
 
+from sep_batch.model import weights
 from sep_batch.model.spec import PRESETS
 
 ACCEPT = Path(accept.__file__)
@@ -291,6 +293,19 @@ def test_a_decision_without_its_numbers_is_not_made_and_says_what_is_missing():
     assert decided["form"].because == "not decided: no ms_a_patch of forms.graph.float32.10 (not run on cpu)"
     assert decided["--stft"].because == "not decided: no x_real_time of pipeline.run.stft_cpu"
     assert set(choices({}).values()) == {None}
+
+
+def test_random_weights_are_the_same_each_time_and_load(tmp_path):
+    spec = material.golden().narrow_spec("2stems")
+    tensors = material.random_tensors(spec)
+    assert tensors.keys() == material.golden().tensors("2stems").keys()
+    material.save_model(spec, tensors, tmp_path / "model")
+    given = material.Setup("cpu", small=True, engine="local", work=tmp_path / "work", given_model=tmp_path / "model")
+    assert given.loaded.sha256 == weights.sha256_of(material.random_tensors(spec))
+    with pytest.raises(weights.WeightsError):  # nothing is made in a folder that was given
+        _ = material.Setup("cpu", small=True, engine="local", work=tmp_path, given_model=tmp_path / "none").loaded
+    stems = [wave.numpy() for wave in given.separator().separate(given.music).values()]
+    assert snr_db(stems[0], stems[1]) < 20
 
 
 @pytest.mark.slow
