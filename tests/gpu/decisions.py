@@ -47,10 +47,22 @@ def decide(rows: Rows) -> list[Decision]:
 
 def _decided(rows: Rows, name: str, rule: str, choose: Callable[[Rows], tuple[str, str]]) -> Decision:
     try:
+        _refuse_other_machines(rows)
         choice, because = choose(rows)
     except Missing as missing:
         return Decision(name, None, rule, f"not decided: {missing}")
     return Decision(name, choice, rule, because)
+
+
+def _refuse_other_machines(rows: Rows) -> None:
+    """Refuse numbers that are not a GPU's at full sizes.
+
+    Raises:
+        Missing: The row of the machine has no GPU, or tiny sizes.
+    """
+    machine = rows.get("machine", {}).get("values", {})
+    if "gpu" not in machine or machine.get("small"):
+        raise Missing("not measured on a GPU at full sizes")
 
 
 def value(rows: Rows, name: str, key: str) -> float:

@@ -60,6 +60,7 @@ def _needs(precision: str) -> str:
 def machine(setup: Setup) -> Values:
     """Return the machine's facts: clocks in MHz, memory in GB."""
     facts: Values = {
+        "small": setup.small,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

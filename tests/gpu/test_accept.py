@@ -90,7 +90,7 @@ def test_the_report_is_markdown_and_claims_no_gpu(accepted):
     assert "| forms.inference.float32.2 |" in text
     assert "- not run on cpu: " in text
     for name in decisions.RULES:
-        assert f"| {name} | " in text
+        assert f"| {name} | - | " in text
     for table in text.split("\n\n"):
         if table.startswith("| "):
             assert len({line.count(" | ") for line in table.splitlines() if "---" not in line}) == 1
@@ -249,7 +249,7 @@ def numbers(
     rows |= {f"forms.{form}.float32.10": {"values": {"ms_a_patch": ms}} for form, ms in times.items()}
     rows["pipeline.run.stft_gpu"] = {"values": {"x_real_time": stft_gpu, "busy": {"Separate": busy}}}
     rows["pipeline.run.stft_cpu"] = rate(1000.0)
-    return rows
+    return rows | {"machine": {"values": {"gpu": "planted", "small": False}}}
 
 
 def choices(rows):
@@ -283,6 +283,11 @@ def test_decisions_follow_the_numbers():
 )
 def test_a_decision_changes_with_its_number(changes, name, choice):
     assert choices(numbers(**changes))[name] == choice
+
+
+@pytest.mark.parametrize("machine", [{"small": False}, {"gpu": "planted", "small": True}])
+def test_numbers_of_a_cpu_or_of_tiny_sizes_decide_nothing(machine):
+    assert set(choices(numbers() | {"machine": {"values": machine}}).values()) == {None}
 
 
 def test_a_decision_without_its_numbers_is_not_made_and_says_what_is_missing():
