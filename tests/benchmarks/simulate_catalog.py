@@ -97,6 +97,7 @@ ALIKE = {  # of all rows
     "begin": 0,
     "samples": 9_261_000,
     "sums": None,
+    "k_weighted": None,
     "energy": 1.0,
     "energy_above_f": 0.1,
 }

@@ -495,7 +495,7 @@ MISTAKES = {
     ),
     "rate of mp3": (lambda tmp: [tmp, "-c", "mp3", "--sample-rate", "96000"], 2, "44100 or 48000 Hz"),
     "rate of flac": (lambda tmp: [tmp, "--sample-rate", "16"], 2, "--sample-rate 16: flac takes 8000 to 192000 Hz"),
-    "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of cpu, gpu"),
+    "unknown stft": (lambda tmp: [tmp, "--stft", "tpu"], 2, "expected one of auto, cpu, gpu"),
     "unknown precision": (lambda tmp: [tmp, "--precision", "int8"], 2, "expected one of float32, tf32, bfloat16, float16"),
     "precision of a GPU": (lambda tmp: [tmp, "--gpus", "0", "--precision", "float16"], 2, "on the CPU here"),
     "bit depth of mp3": (lambda tmp: [tmp, "-c", "mp3", "--bit-depth", "24"], 2, "mp3 has no bit depth"),
