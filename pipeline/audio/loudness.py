@@ -30,10 +30,12 @@ def integrated(energies: np.ndarray, samples: int, rate_hz: int) -> float | None
     """
     window = window_samples(rate_hz)
     whole = energies[: samples // window]
-    if len(whole) < BLOCK_WINDOWS:
+    first = -(-(rate_hz * 4 // 10) // window)  # windows until 0.4 s have passed: five where a window is less than 0.1 s
+    if len(whole) < first:
         return None
     sums = np.concatenate([[0.0], np.cumsum(whole, dtype=np.float64)])
     powers = (sums[BLOCK_WINDOWS:] - sums[:-BLOCK_WINDOWS]) / (BLOCK_WINDOWS * window)
+    powers = powers[first - BLOCK_WINDOWS :]
     powers = powers[powers > _power(SILENCE_LUFS)]
     if not len(powers):
         return None

@@ -58,7 +58,10 @@ def _sections(rate_hz: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _state_space(rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return A, B, C, D of both filters in a row: s' = A s + B x, y = C s + D x."""
+    """Return A, B, C, D of both filters in a row: s' = A s + B x, y = C s + D x.
+
+    The coordinates are those in which white noise gives uncorrelated states of equal power, so that float32 is enough.
+    """
     a, b, c, d = np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), 1.0
     for numerator, denominator in _sections(rate_hz):
         own_a = np.array([[-denominator[1], 1.0], [-denominator[2], 0.0]])  # transposed direct form II
@@ -67,7 +70,10 @@ def _state_space(rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, floa
         a = np.block([[a, np.zeros((len(a), 2))], [own_b @ c, own_a]])
         b = np.vstack([b, own_b * d])
         c, d = np.hstack([own_d * c, own_c]), own_d * d
-    return a, b, c, d
+    powers = np.linalg.solve(np.eye(STATES**2) - np.kron(a, a), np.outer(b, b).ravel()).reshape(STATES, STATES)
+    out = np.linalg.cholesky((powers + powers.T) / 2)
+    into = np.linalg.inv(out)
+    return into @ a @ out, into @ b, c @ out, d
 
 
 def _level(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, size: int) -> _Level:
@@ -118,7 +124,7 @@ def _starts(added: Tensor, state: Tensor, step: Tensor, levels: tuple[_Level, ..
 class KWeighted:
     """Energies of one part's stems after K-weighting, in windows of `window_samples`, added up piece by piece.
 
-    The filter starts anew with each part: what it would bring from the part before is gone after some hundredths of a second.
+    In a part after the first, the filter begins as if the part's beginning, mirrored, came before it: an offset is no step there.
     """
 
     def __init__(self, rate_hz: int, *, stems: int, begin: int, samples: int) -> None:
@@ -130,7 +136,7 @@ class KWeighted:
             begin: Samples of the track before the part.
             samples: Samples per channel of the part.
         """
-        self._rate_hz, self._left = rate_hz, samples
+        self._rate_hz, self._left, self._is_later = rate_hz, samples, begin > 0
         self._sums = WindowSums(window_samples(rate_hz), stems=stems, begin=begin, samples=samples)
         self._state: Tensor | None = None
         self._rest: Tensor | None = None  # less than a block
@@ -158,9 +164,17 @@ class KWeighted:
         levels = _levels(self._rate_hz, wave.device, dtype)
         rows = wave.to(dtype).flatten(0, 1)[..., None]
         if self._state is None:
-            self._state = rows.new_zeros((len(rows), STATES))
+            self._state = self._before(rows, levels) if self._is_later else rows.new_zeros((len(rows), STATES))
         filtered, self._state = _filtered(rows, self._state, levels)
         return filtered.view(wave.shape)
+
+    def _before(self, rows: Tensor, levels: tuple[_Level, ...]) -> Tensor:
+        """Return the state that the mirrored beginning of the first piece leaves, with its first sample for ever before it."""
+        size = levels[0].size
+        mirrored = rows[:, : max(size, window_samples(self._rate_hz) // size * size)].flip(1)
+        lasting = torch.eye(STATES, dtype=rows.dtype, device=rows.device) - levels[0].step
+        steady = mirrored[:, 0] * torch.linalg.solve(lasting.T, levels[0].to_state.sum(dim=0))
+        return _filtered(mirrored, steady, levels)[1]
 
     def rows(self) -> list[np.ndarray]:
         """Return the energies as a part's row holds them, an array for each stem."""

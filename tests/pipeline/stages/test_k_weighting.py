@@ -58,7 +58,7 @@ def test_the_loudness_is_that_of_ffmpegs_meter(name):
     assert lufs_of(SIGNALS[name]) == pytest.approx(ebur128.lufs(SIGNALS[name], RATE_HZ), abs=METER_LU)
 
 
-@pytest.mark.parametrize("rate_hz", [8000, 16_000, 22_050, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 16_000, 22_050, 48_000, 96_000, 192_000])
 def test_the_loudness_is_that_of_ffmpegs_meter_at_each_rate(rate_hz):
     wave = song(6, rate_hz)
     assert lufs_of(wave, rate_hz) == pytest.approx(ebur128.lufs(wave, rate_hz), abs=METER_LU)
@@ -93,9 +93,12 @@ def test_the_filter_in_blocks_is_the_filter_sample_by_sample_however_a_wave_is_c
     assert snr_db(expected, energies_of(wave, rate_hz, piece=piece)) > FILTER_DB
 
 
-@pytest.mark.parametrize("cut", [1, 4410, 5 * RATE_HZ + 17])
-def test_the_loudness_of_a_track_in_parts_is_that_of_the_whole(cut):
-    wave = song()
+@pytest.mark.parametrize(
+    ("cut", "offset"), [(1, 0.0), (4410, 0.0), (4410, 0.5), (5 * RATE_HZ + 17, 0.0), (5 * RATE_HZ + 17, 0.5)]
+)
+def test_the_loudness_of_a_track_in_parts_is_that_of_the_whole(cut, offset):
+    # with an offset, a step at the border would be louder than the signal
+    wave = (noise(12 * RATE_HZ, level=0.001) + offset).astype(np.float32) if offset else song()
     window = loudness.window_samples(RATE_HZ)
     energies = np.zeros(-(-wave.shape[1] // window))
     for begin, part in ((0, wave[:, :cut]), (cut, wave[:, cut:])):
