@@ -15,6 +15,7 @@ import pyarrow as pa
 from sep_batch.pipeline.audio import activity
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import windows
 from sep_batch.pipeline.stages.windows import WindowSums
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Sums:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the sums as a part's row holds them, one entry per stem."""
-        return [{"windows": windows, "side": side} for windows, side in zip(self._windows.sums, self._sides, strict=True)]
+        return [{"windows": own, "side": side} for own, side in zip(self._windows.sums, self._sides, strict=True)]
 
 
 def of_parts(parts: Sequence[pa.Table], stem_number: int, settings: Settings) -> dict[str, Any]:
@@ -61,10 +62,8 @@ def of_parts(parts: Sequence[pa.Table], stem_number: int, settings: Settings) ->
         return {}
     spec, last = settings.spec, parts[-1]
     samples, window = value(last, "begin") + value(last, "samples"), activity.window_samples(spec.sample_rate_hz)
-    energies = np.zeros(-(-samples // window))
-    for part, part_sums in zip(parts, sums, strict=True):
-        first, windows = value(part, "begin") // window, part_sums[stem_number]["windows"]
-        energies[first : first + len(windows)] += windows
+    own = ((value(part, "begin"), of_part[stem_number]["windows"]) for part, of_part in zip(parts, sums, strict=True))
+    energies = windows.joined(own, window, samples)
     side = sum(part_sums[stem_number]["side"] for part_sums in sums)
     active = activity.of_energies(energies, samples, channels=spec.channels, rate_hz=spec.sample_rate_hz)
     return {

@@ -17,6 +17,7 @@ from sep_batch.pipeline.audio.encoding import open_encoder
 from sep_batch.pipeline.audio.resample import Resampler
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.stages import windows
 from sep_batch.pipeline.stages.analysis import Sums
 
 if TYPE_CHECKING:
@@ -141,11 +142,8 @@ def lufs(parts: Sequence[pa.Table], stem_number: int, settings: Settings) -> flo
     """
     rate_hz, last = settings.spec.sample_rate_hz, parts[-1]
     samples, window = value(last, "begin") + value(last, "samples"), loudness.window_samples(rate_hz)
-    energies = np.zeros(-(-samples // window))
-    for part in parts:
-        first, windows = value(part, "begin") // window, value(part, "k_weighted")[stem_number]
-        energies[first : first + len(windows)] += windows
-    return loudness.integrated(energies, samples, rate_hz)
+    own = ((value(part, "begin"), value(part, "k_weighted")[stem_number]) for part in parts)
+    return loudness.integrated(windows.joined(own, window, samples), samples, rate_hz)
 
 
 def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings, *, samples: int) -> None:

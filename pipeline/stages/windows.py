@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def joined(parts: Iterable[tuple[int, Sequence[float]]], window: int, samples: int) -> np.ndarray:
+    """Return the sums of a whole track, by window.
+
+    Args:
+        parts: For each part, the samples of the track before it, and its sums by window.
+        window: Samples in a window.
+        samples: Samples per channel of the track.
+    """
+    sums = np.zeros(-(-samples // window))
+    for begin, own in parts:
+        first = begin // window
+        sums[first : first + len(own)] += own
+    return sums
 
 
 class WindowSums:

@@ -91,13 +91,12 @@ class Fake:
         """Yield a row per part, after its time."""
         for id in block.column("id").to_pylist():
             seconds, size = self.what()
-            begun = time.monotonic()
             self.hold(seconds * self.machine.slower)
             content = np.ones(size // SMALLER, np.uint8)
             payload = pa.LargeBinaryArray.from_buffers(
                 pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, len(content)], np.int64)), pa.py_buffer(content)]
             )
-            yield pa.table({"id": [id], "begun": [begun], "ended": [time.monotonic()], "payload": payload})
+            yield pa.table({"id": [id], "ended": [time.monotonic()], "payload": payload})
 
     def what(self) -> tuple[float, int]:
         raise NotImplementedError
