@@ -105,8 +105,9 @@ def split_parts(blocks: Iterable[Tensor], spec: ModelSpec, patches_per_part: int
 
 def energies(spectrum: Tensor) -> Tensor:
     """Return the sum of squares of each patch's spectrum: (..., channels, frames, bins) to (...)."""
-    norms: Tensor = torch.linalg.vector_norm(torch.view_as_real(spectrum), dim=(-4, -3, -2, -1))
-    return norms.square()
+    pairs = torch.view_as_real(spectrum).flatten(-2)  # bins lie side by side: one dimension is several times as fast as four
+    norms: Tensor = torch.linalg.vector_norm(pairs, dim=-1)
+    return norms.square().sum(dim=(-2, -1))
 
 
 def _of_one_type(new: Tensor, payload: Tensor) -> tuple[Tensor, Tensor]:
