@@ -155,7 +155,7 @@ def test_constraints_name_versions_and_nothing_else(path):
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+( ; .+)?", line) for line in lines if line and line[0] != "#")
 
 
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands():
@@ -185,7 +185,7 @@ def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
     of_others |= {"--generate", "--head", "--num-cpus", "--port", "--shm-size"}  # ray's, docker's
     of_others |= {"--no-mono", "--analysis"}  # examples of flags that turn off a switch, which --help leaves out
     of_others |= {"--constraints", "--python", "--torch-backend", "--dist", "--no-loadscope-reorder"}  # uv's, pytest-xdist's
-    named = {path.name: flags_in(path.read_text()) for path in DOCS}
+    named = {path.relative_to(ROOT).as_posix(): flags_in(path.read_text()) for path in DOCS}
     assert set().union(*named.values()) - of_others - every == set()
     assert every - set().union(*named.values()) == set()
     assert flags["run"] - named["README.md"] == set()
@@ -207,7 +207,7 @@ def test_the_readme_names_every_column():
 
 
 def test_the_docs_name_every_extension_that_a_folder_lists():
-    text = (ROOT / "docs" / "manifests.md").read_text()
+    text = (ROOT / "docs" / "reference" / "manifests.md").read_text()
     table = text[text.index("<!-- extensions -->") : text.index("<!-- /extensions -->")]
     assert re.findall(r"`(\.[a-z0-9]+)`", table) == list(AUDIO_EXTENSIONS)
 

@@ -1,4 +1,4 @@
-"""`--json`: the events of a run as lines of JSON, for schedulers; docs/operate.md has their table."""
+"""`--json`: the events of a run as lines of JSON, for schedulers; docs/reference/events.md has their table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Storage: every read and write of the project; a write is whole or nothing.
 
 A URI is a path on this machine or `scheme://...` of a scheme in `uris.SCHEMES`. Credentials come from the environment, by
-the variables that docs/storage.md names, or from `use`, never from a URI. Every call retries transient errors. fsspec
+the variables that docs/guides/storage.md names, or from `use`, never from a URI. Every call retries transient errors. fsspec
 is imported in this folder only.
 
 Files:

@@ -1,4 +1,4 @@
-"""The recipes of docs/datasets.md, run as they stand there: from a manifest to batches of a PyTorch DataLoader."""
+"""The recipes of docs/guides/datasets.md, run as they stand there: from a manifest to batches of a PyTorch DataLoader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.setup import prepare
 from sep_batch.pipeline.audio.encoding import encode
 
-DOC = ROOT / "docs" / "datasets.md"
+DOC = ROOT / "docs" / "guides" / "datasets.md"
 SONG_S = 20
 SHAPES = {  # of a batch, as each recipe prints it
     "singing": r"torch.Size\(\[\d, 2, 441000\]\) torch.Size\(\[\d, 2, 441000\]\)",

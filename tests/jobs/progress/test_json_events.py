@@ -1,4 +1,4 @@
-"""`--json`: events as lines of JSON, as the table in docs/operate.md says."""
+"""`--json`: events as lines of JSON, as the table in docs/reference/events.md says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sep_batch.jobs.setup.stop import Stop
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.flow.local_flow import LocalFlow
 
-OPERATE = (ROOT / "docs" / "operate.md").read_text()
+DOC = (ROOT / "docs" / "reference" / "events.md").read_text()
 
 
 def events_of(source, tiny, **options):
@@ -88,8 +88,8 @@ def test_the_events_say_what_was_done(stopped):
     assert (last["summary"]["ok"], last["summary"]["failed"], last["summary"]["exit_code"]) == (1, {"unsupported_format": 1}, 7)
 
 
-def test_the_readmes_table_names_every_event_and_its_keys(stopped):
-    table = OPERATE[OPERATE.index("<!-- events -->") : OPERATE.index("<!-- /events -->")]
+def test_the_docs_name_every_event_and_its_keys(stopped):
+    table = DOC[DOC.index("<!-- events -->") : DOC.index("<!-- /events -->")]
     told = {
         name: set(re.findall(r"`([a-z_0-9]+)`", keys))
         for name, keys in re.findall(r"^\| `([a-z]+)` \| .* \| (.*) \|$", table, re.MULTILINE)
@@ -97,9 +97,7 @@ def test_the_readmes_table_names_every_event_and_its_keys(stopped):
     always = {"event", "time", "run"}
     found = {event["event"]: event.keys() - always for event in stopped}
     assert told == found
-    assert always <= set(
-        re.findall(r"`([a-z]+)`", OPERATE[OPERATE.index("## Run, and watch") : OPERATE.index("<!-- events -->")])
-    )
+    assert always <= set(re.findall(r"`([a-z]+)`", DOC[: DOC.index("<!-- events -->")]))
 
 
 def test_where_there_is_nothing_to_do_the_summary_is_the_only_event(tmp_path, tiny, local):

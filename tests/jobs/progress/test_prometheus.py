@@ -25,7 +25,8 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.flow.local_flow import LocalFlow
 from sep_batch.pipeline.out import index
 
-OPERATE = (ROOT / "docs" / "operate.md").read_text()
+DOC = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+ALERTS = (ROOT / "docs" / "guides" / "nightly.md").read_text()
 
 
 def parsed(text):
@@ -84,9 +85,9 @@ def test_during_a_run_the_counts_grow_to_what_the_index_says(scrapes):
 
 def test_the_docs_name_every_metric_and_no_other(scrapes):
     names = {name for name, _ in scrapes[0][-1]}
-    table = OPERATE[OPERATE.index("<!-- metrics -->") : OPERATE.index("<!-- /metrics -->")]
+    table = DOC[DOC.index("<!-- metrics -->") : DOC.index("<!-- /metrics -->")]
     assert set(re.findall(r"`(sep_batch_[a-z_]+)", table)) == names
-    assert set(re.findall(r"sep_batch_[a-z_]+", OPERATE)) == names
+    assert set(re.findall(r"sep_batch_[a-z_]+", DOC + ALERTS)) == names
 
 
 @pytest.fixture

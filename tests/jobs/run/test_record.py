@@ -68,7 +68,7 @@ def test_the_record_of_a_run_is_its_summary_with_times_settings_versions_and_mac
 
 def test_the_docs_name_every_key_that_a_record_has_besides_those_of_the_summary(songs, tiny, local, records):
     summary = run_job(songs, model=tiny)
-    text = (ROOT / "docs" / "operate.md").read_text()
+    text = (ROOT / "docs" / "guides" / "operate.md").read_text()
     table = text[text.index("<!-- record -->") : text.index("<!-- /record -->")]
     named = set(re.findall(r"`([a-z_0-9]+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.count("|") > 2)))
     (content,) = records().values()

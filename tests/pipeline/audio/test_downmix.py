@@ -287,7 +287,7 @@ def test_a_header_of_ever_so_many_channels_is_refused_at_once(channels):
 
 
 def test_the_docs_name_every_channel_with_its_gain():
-    text = (ROOT / "docs" / "sources.md").read_text()
+    text = (ROOT / "docs" / "reference" / "sources.md").read_text()
     table = text[text.index("<!-- gains -->") : text.index("<!-- /gains -->")]
     decibels = {1: "0 dB in its own", A: "-3 dB", B: "-6 dB", 0: "left out"}
     for name, (left, right) in downmix.GAINS.items():
