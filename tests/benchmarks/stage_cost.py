@@ -2,8 +2,8 @@
 
 python tests/benchmarks/stage_cost.py [SONG ...] [--model FOLDER] [--stft cpu] [--turns 2] [--other CHECKOUT]
 
-Without songs it synthesises eight of 60 s; of longer ones it takes the first 230 s. A ratio is this checkout's time by the other's:
-the median over turns and songs.
+Without songs it synthesises eight of 60 s; of longer ones it takes the first 230 s. A ratio is this checkout's time by the
+other's: the median over turns and songs.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ Run each part, here on one GPU with 16 cores:
     python tests/gpu/accept.py --part 3 --json accept.json --work /tmp/accept
 
 Each adds its rows to the JSON and writes it after each row, so that a part that is cut off loses one row; then it writes
-accept.md beside it: tables for docs/explanation/performance.md, and what the numbers decide. `--only PREFIX` runs some rows again and keeps
-the others. --work keeps model and songs for the next part (8 GB with the stems of a run; without it they are made again, in a
-temporary folder). Exit code 1: a row has an error or is not as expected; the last line names them.
+accept.md beside it: tables for docs/explanation/performance.md, and what the numbers decide. `--only PREFIX` runs some rows again
+and keeps the others. --work keeps model and songs for the next part (8 GB with the stems of a run; without it they are made
+again, in a temporary folder). Exit code 1: a row has an error or is not as expected; the last line names them.
 
     python tests/gpu/accept.py --device cpu --small --engine local
 

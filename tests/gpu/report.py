@@ -1,4 +1,4 @@
-"""The acceptance as Markdown for docs/explanation/performance.md: machine, decisions, tables of the rows, what failed or was not run."""
+"""The acceptance as Markdown for docs/explanation/performance.md: machine, decisions, tables of rows, failures, rows not run."""
 
 from __future__ import annotations
 

@@ -372,7 +372,10 @@ def test_mistakes_in_config_show_are_exit_2(words, expected):
     assert (result.exit_code, expected in result.output) == (2, True), result.output
 
 
-@pytest.mark.parametrize(("path", "words"), [("docs/reference/configuration.md", ("--profile", "night")), ("infra/README.md", ())])
+CONFIGS = [("docs/reference/configuration.md", ("--profile", "night")), ("infra/README.md", ())]
+
+
+@pytest.mark.parametrize(("path", "words"), CONFIGS)
 def test_the_files_of_the_docs_make_a_nightly_sync(path, words):
     (text,) = re.findall(
         r"(?:^```toml|stems.toml <<'END')\n(.+?)^(?:```|END)$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL

@@ -1,4 +1,4 @@
-"""What an archive holds: telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels, as docs/reference/sources.md says."""
+"""What an archive holds: telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels (docs/reference/sources.md)."""
 
 from __future__ import annotations
 
