@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from sep_batch.jobs.progress.file_counter import FileCounter
 from sep_batch.jobs.setup.stop import Stop
-from sep_batch.jobs.setup.units import audio_length, data_size
+from sep_batch.jobs.setup.units import audio_length, data_size, tracks
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest import duplicates, lists
 from sep_batch.pipeline.manifest.lists import Reading
@@ -36,7 +36,7 @@ class WrittenManifest:
 
     def lines(self) -> list[str]:
         """Return the lines that the command prints."""
-        lines = [f"{self.table.num_rows} tracks in {self.out}; next: sep-batch run {self.out}"]
+        lines = [f"{tracks(self.table.num_rows)} in {self.out}; next: sep-batch run {self.out}"]
         if PROBED.names[0] in self.table.column_names:
             lines.insert(0, f"{audio_length(_sum(self.table, 'probed_s'))} of audio, {data_size(_sum(self.table, 'size'))}")
         return lines

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sep_batch.jobs.setup.units import audio_length
+from sep_batch.jobs.setup.units import audio_length, tracks
 from sep_batch.pipeline import errors
 from sep_batch.pipeline.export.excerpts import Amounts
 from sep_batch.pipeline.export.journal import Done
@@ -101,7 +101,7 @@ class Exported:
         """Yield the lines of the result."""
         excerpts = ", ".join(f"{number:,} {split}" for split, number in self.excerpts.items()) or "nothing"
         amounts = self.amounts
-        yield f"{amounts.tracks:,} tracks chosen, {amounts.planned:,} excerpts or tracks planned in {amounts.shards:,} shards"
+        yield f"{tracks(amounts.tracks)} chosen, {amounts.planned:,} excerpts or tracks planned in {amounts.shards:,} shards"
         speed = self.seconds / self.took_s if self.took_s else 0.0
         yield (
             f"{self.written:,} shards written, {self.done_before:,} done before; "
@@ -128,13 +128,13 @@ class Exported:
         amounts, settings = self.amounts, self.settings
         if not amounts.tracks:
             where = f", none of which satisfies --where {settings.where}" if settings.where and self.ok_in_index else ""
-            yield f"no track is chosen: the index of OUT has {self.in_index:,} tracks, {self.ok_in_index:,} of them ok{where}"
+            yield f"no track is chosen: the index of OUT has {tracks(self.in_index)}, {self.ok_in_index:,} of them ok{where}"
             return
         if settings.excerpt_s is not None and amounts.short == amounts.tracks:
             yield f"no track is as long as {settings.excerpt_s:g} s: the longest has {amounts.longest_s:.1f} s"
             return
         if amounts.short:
-            yield f"{amounts.short:,} of {amounts.tracks:,} tracks left out: shorter than {settings.excerpt_s:g} s"
+            yield f"{amounts.short:,} of {tracks(amounts.tracks)} left out: shorter than {settings.excerpt_s:g} s"
         if settings.min_active and (left := amounts.excerpts - amounts.planned + quiet):
             active = " or ".join(f"{stem} active below {share:g}" for stem, share in settings.min_active.items())
             yield f"{left:,} of {amounts.excerpts:,} excerpts left out: {active}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sep_batch.jobs.failures.advice import ADVICE, RETRY_HINT
 from sep_batch.jobs.progress.print_result import tell
+from sep_batch.jobs.setup.units import tracks
 from sep_batch.pipeline.errors import BUG
 from sep_batch.pipeline.manifest import SHOWN
 from sep_batch.pipeline.storage.uris import printable
@@ -65,7 +66,7 @@ def show(report: Report, *, as_json: bool) -> None:
 
 def lines(report: Report) -> Iterator[str]:
     """Yield the lines of the report."""
-    yield f"{report.out}: {report.failed:,} of {report.tracks:,} tracks failed"
+    yield f"{report.out}: {report.failed:,} of {tracks(report.tracks)} failed"
     if report.groups:
         yield from _table(report.groups[:SHOWN])
     if len(report.groups) > SHOWN:
@@ -79,7 +80,7 @@ def lines(report: Report) -> Iterator[str]:
     if retried < report.failed:
         yield RETRY_HINT
     if report.to:
-        yield f"{report.failed:,} tracks in {report.to}" + ("" if report.failed else "; nothing to run again")
+        yield f"{tracks(report.failed)} in {report.to}" + ("" if report.failed else "; nothing to run again")
     if report.next:
         yield f"next: {report.next}"
 

@@ -15,7 +15,7 @@ from sep_batch.jobs.plan.amounts import Amounts
 from sep_batch.jobs.plan.plan import Planned
 from sep_batch.jobs.progress.forecast import Forecast
 from sep_batch.jobs.setup import setting_flags
-from sep_batch.jobs.setup.units import audio_length, clock, data_size
+from sep_batch.jobs.setup.units import audio_length, clock, data_size, tracks
 from sep_batch.pipeline.out.plan import Reason
 from sep_batch.pipeline.storage.uris import printable, shown
 
@@ -64,7 +64,7 @@ def to_json(planned: Planned) -> str:
 def _show(planned: Planned, command: str) -> None:
     console = Console(highlight=False, markup=False)
     console.print(
-        f"{shown(planned.manifest)}: {planned.tracks} tracks, {planned.todo} to do in {shown(planned.out)}", soft_wrap=True
+        f"{shown(planned.manifest)}: {tracks(planned.tracks)}, {planned.todo} to do in {shown(planned.out)}", soft_wrap=True
     )
     if planned.reasons:
         console.print(_table(planned))

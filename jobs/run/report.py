@@ -11,7 +11,7 @@ from sep_batch.jobs.failures.advice import RETRY_HINT
 from sep_batch.jobs.progress import forecast
 from sep_batch.jobs.progress.bottleneck import LEAST_AUDIO_S
 from sep_batch.jobs.progress.summary import STEMS_SHOWN_OF, Summary
-from sep_batch.jobs.setup.units import audio_length, data_size
+from sep_batch.jobs.setup.units import audio_length, data_size, tracks
 from sep_batch.pipeline.errors import WorkerCrash
 from sep_batch.pipeline.storage.uris import shown
 
@@ -37,10 +37,10 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     """Return the lines of the summary and the next command."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
     if summary.run is None:
-        lines = [f"nothing to do: {summary.tracks} tracks, {before}", *_known_failed(summary), *_vanished(summary)]
+        lines = [f"nothing to do: {tracks(summary.tracks)}, {before}", *_known_failed(summary), *_vanished(summary)]
         return [*lines, _next("failures", summary, reach)] if summary.known_failed else lines
     speed = summary.audio_s / summary.seconds if summary.seconds else 0.0
-    counts = f"{summary.ok} tracks separated, {summary.failed.total()} failed, {before}"
+    counts = f"{tracks(summary.ok)} separated, {summary.failed.total()} failed, {before}"
     lines = [f"{counts}; {audio_length(summary.audio_s)} of audio in {summary.seconds:.1f} s = {speed:.1f} x real time"]
     if summary.forecast_s and not summary.stopped:
         lines.append(forecast.beside(summary.forecast_s, summary.job_s))
@@ -80,7 +80,7 @@ def _vanished(summary: Summary) -> list[str]:
     if not (gone := summary.vanished):
         return []
     first = ", ".join(gone[:SHOWN]) + (", ..." if len(gone) > SHOWN else "")
-    return [f"{len(gone)} tracks of OUT are no longer in the listing of the folder; their stems stay: {first}"]
+    return [f"{tracks(len(gone))} of OUT no longer in the listing of the folder; their stems stay: {first}"]
 
 
 def reach(endpoint_url: str | None, storage_options: str | None) -> str:

@@ -13,6 +13,11 @@ def data_size(count: float) -> str:
     return f"{count / 1e3:,.1f} kB"
 
 
+def tracks(count: int) -> str:
+    """Return a number of tracks in words: 1 track, 2,000 tracks."""
+    return f"{count:,} track{'' if count == 1 else 's'}"
+
+
 def audio_length(seconds: float) -> str:
     """Return a duration of audio as text: 8.0 s, 26.9 min, 1,204.31 h."""
     if seconds < 100:

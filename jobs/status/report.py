@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sep_batch.jobs.progress.print_result import tell
-from sep_batch.jobs.setup.units import audio_length, span
+from sep_batch.jobs.setup.units import audio_length, span, tracks
 from sep_batch.pipeline.out import lease
 
 RATE_S = 300.0  # the rate is measured over so many seconds before the newest row
@@ -97,7 +97,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     """Yield the lines of the status."""
     yield f"{status.out}: {_state(status, now)}"
     damaged = f"; {status.ok_damaged:,} of them damaged: truncated or with skipped packets" if status.ok_damaged else ""
-    yield _line("done", f"{status.done:,} tracks, {audio_length(status.audio_s)} of audio{damaged}")
+    yield _line("done", f"{tracks(status.done)}, {audio_length(status.audio_s)} of audio{damaged}")
     classes = ", ".join(f"{count:,} {name}" for name, count in status.failed.items())
     yield _line(
         "failed", f"{sum(status.failed.values()):,}" + (f": {classes}; sep-batch failures {status.out}" if classes else "")
@@ -118,7 +118,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
         end = now + timedelta(seconds=status.eta_s)
         yield _line("ETA", f"{span(status.eta_s)}, at {end:%Y-%m-%d %H:%M} UTC")
     if status.run and status.began and status.last:
-        counts = f"{status.tried:,} tracks tried, {status.tried_failed:,} failed"
+        counts = f"{tracks(status.tried)} tried, {status.tried_failed:,} failed"
         times = f"the first done {_at(status.began)}, the last {_at(status.last)} ({span(_age_s(status.last, now))} ago)"
         yield _line("run", f"{status.run}: {counts}; {times}")
     if status.manifest:

@@ -343,7 +343,7 @@ def check_bad_rows(catalog, tiny, tmp, local):
     told = call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny)
     assert (told.exit_code, "--bad-rows fail" in told.output) == (5, True)
     told = call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny, "--bad-rows", "fail")
-    assert (told.exit_code, "1 tracks separated, 1 failed" in told.output) == (3, True)
+    assert (told.exit_code, "1 track separated, 1 failed" in told.output) == (3, True)
     assert call("run", tmp / "bad.parquet", "-o", tmp / "o", "-p", tiny, "--bad-rows", "skip").exit_code == 2
 
 

@@ -296,7 +296,7 @@ def test_a_run_and_its_status_need_nothing_but_the_file(tiny, local, folder):
     assert result.exit_code == 0, result.output
     assert [(stem["stem"], stem["channels"]) for stem in index.read("o").to_pylist()[0]["stems"]] == [("vocals", 1)]
     status = call("status", "--config", file)
-    assert (status.exit_code, "done     1 tracks" in status.output) == (0, True), status.output
+    assert (status.exit_code, "done     1 track" in status.output) == (0, True), status.output
 
 
 SHOWN = """

@@ -58,7 +58,7 @@ def test_nothing_at_all_is_exit_3_with_the_reason(inline_export, out, tmp_path, 
 def test_an_out_without_a_track_that_is_ok_says_so(inline_export, tmp_path):
     write_out(str(tmp_path / "out"), {"a": {"vocals": wave("xx")}}, statuses={"a": "failed"})
     told = exported(str(tmp_path / "out"), tmp_path / "d")
-    assert (told.exit_code, told.left_out) == (3, ("no track is chosen: the index of OUT has 1 tracks, 0 of them ok",))
+    assert (told.exit_code, told.left_out) == (3, ("no track is chosen: the index of OUT has 1 track, 0 of them ok",))
 
 
 @pytest.mark.parametrize("analysed", [True, False])

@@ -126,7 +126,7 @@ def test_where_nothing_failed_that_is_said_and_the_manifest_has_no_rows(out, tmp
     made = out()
     for _ in range(2):
         told = call("failures", made, "--to", tmp_path / "none.jsonl")
-    assert (told.exit_code, told.output.splitlines()[0].endswith("0 of 1 tracks failed")) == (0, True)
+    assert (told.exit_code, told.output.splitlines()[0].endswith("0 of 1 track failed")) == (0, True)
     assert told.output.splitlines()[1] == f"0 tracks in {tmp_path}/none.jsonl; nothing to run again"
     assert (tmp_path / "none.jsonl").read_text() == ""
 
@@ -179,7 +179,7 @@ def test_without_to_the_next_command_is_the_one_that_writes_the_manifest(ran, mo
     told = call("failures", ran, "--class", "not_found")
     assert RETRY_HINT in told.output.splitlines()
     written = call(*command_of(told))
-    assert (written.exit_code, "1 tracks in failures.parquet" in written.output) == (0, True)
+    assert (written.exit_code, "1 track in failures.parquet" in written.output) == (0, True)
     assert json.loads(call("failures", ran, "--to", "f.csv", "--json").stdout)["next"] == (
         f"sep-batch run f.csv --out '{ran}' --model {run_model(ran)} --duration 0.1 --mono --retry all"
     )
@@ -209,7 +209,7 @@ def test_rows_that_name_no_track_do_not_keep_the_others_from_being_run_again(tin
     command = command_of(call("failures", tmp_path / "songs.stems", "--to", tmp_path / "f.csv"))
     write_tone(tmp_path / "a.wav", seconds=0.2)
     told = call(*command)
-    assert (told.exit_code, "1 tracks separated" in told.output) == (3, True), told.output
+    assert (told.exit_code, "1 track separated" in told.output) == (3, True), told.output
 
 
 def test_a_run_and_a_plan_say_how_what_failed_before_is_tried_again(ran, tiny):

@@ -17,8 +17,8 @@ from sep_batch.pipeline.out import index
 CTRL_C = b"\x03"
 COLUMNS = 80
 MANY, FAIL_EVERY = 1000, 50  # tracks: many more than Ray has in flight when the first are done; some of each block of 64 fail
-LEFT = r"""failed:(?:(?!\d+ tracks separated)[^\n]*
-)+\d+ tracks separated, \d+ failed, 0 done before; .*
+LEFT = r"""failed:(?:(?!\d+ tracks? separated)[^\n]*
+)+\d+ tracks? separated, \d+ failed, 0 done before; .*
 failed: \d+ unsupported_format
 stems and index: {out}
 (?:  {out}/.*

@@ -267,7 +267,7 @@ def test_several_folders_keep_their_trees_beside_each_other(tiny, local, album, 
     (album / "disc 2" / "01 song.wav").rename(tmp_path / "gone.wav")
     write_tone(album / "disc 2" / "02 song.wav", 300, 0.3)
     result = run(album / "disc 2", song, "-o", out, "-p", tiny)
-    assert "1 tracks of OUT are no longer in the listing" in result.output.replace("\n", " ")
+    assert "1 track of OUT no longer in the listing" in result.output.replace("\n", " ")
 
 
 def test_a_manifest_among_several_sources_is_refused_and_a_missing_one_is_named(tiny, local, album, tmp_path):

@@ -72,7 +72,7 @@ def test_the_command_tells_what_is_gone_in_words_and_as_json(shelf, tiny, local,
     storage.remove(f"{shelf}/songs/a.wav")
     words = told()
     assert words.exit_code == 0, words.output
-    assert "1 tracks of OUT are no longer in the listing of the folder; their stems stay: a-" in words.output
+    assert "1 track of OUT no longer in the listing of the folder; their stems stay: a-" in words.output
     assert [name[:2] for name in json.loads(told("--json").stdout.splitlines()[-1])["vanished"]] == ["a-"]
 
 

@@ -71,15 +71,15 @@ def test_a_refusal_names_each_setting_that_differs_with_both_values_and_the_flag
     differing, own = refused(catalog, "--model", tiny)
     assert differing == lines
     again = call("run", catalog, *own)
-    assert (again.exit_code, "nothing to do: 1 tracks, 1 done before" in again.output) == (0, True), again.output
+    assert (again.exit_code, "nothing to do: 1 track, 1 done before" in again.output) == (0, True), again.output
 
 
 def test_the_paths_of_stems_are_kept_without_a_flag_and_others_are_refused(catalog, tiny, local):
     assert call("run", catalog, "--model", tiny, "--filename", "{reldir}/{id}-{stem}.{ext}").exit_code == 0
-    assert "nothing to do: 1 tracks, 1 done before" in call("run", catalog, "--model", tiny).output
+    assert "nothing to do: 1 track, 1 done before" in call("run", catalog, "--model", tiny).output
     differing, own = refused(catalog, "--model", tiny, "--filename", "{id}-{stem}.{ext}")
     assert differing == ["--filename: OUT has {reldir}/{id}-{stem}.{ext}, this run has {id}-{stem}.{ext}"]
-    assert "nothing to do: 1 tracks, 1 done before" in call("run", catalog, *own).output
+    assert "nothing to do: 1 track, 1 done before" in call("run", catalog, *own).output
 
 
 def test_other_models_are_told_by_their_names_and_not_by_all_they_hold(catalog, tiny_models, local):
