@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from sep_batch.jobs.progress.log import Handler
 
 
+SPLEETER = {"--codec": "--format", "--filename_format": "--filename", "--output_path": "--out", "--params_filename": "--model"}
+
+
 class Commands(TyperGroup):
-    """The commands. A song or `separate` in place of a command is answered with the command to type."""
+    """The commands. A song or `separate` in place of a command is answered with the command to type, Spleeter's flags with ours."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # types of click, which typer keeps to itself
         """Return the command that was typed.
@@ -33,7 +36,8 @@ class Commands(TyperGroup):
 
         is_source = name.lower().endswith(tuple(AUDIO_EXTENSIONS)) or "/" in name or os.path.exists(name)
         if is_source or name == "separate":
-            typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *others])
+            own = [SPLEETER.get(flag, flag) for flag in others]
+            typed = shlex.join(["sep-batch", "run", *([name] if is_source else []), *own])
             ctx.fail(f"No such command {name!r}. To separate: {typed}")
         return super().resolve_command(ctx, args)
 
@@ -48,6 +52,8 @@ class Commands(TyperGroup):
         except Exception as error:
             from sep_batch.pipeline.errors import RunError
 
+            if (flag := getattr(error, "option_name", "")) in SPLEETER:  # of click's NoSuchOption
+                error.possibilities = [SPLEETER[flag]]  # type: ignore[attr-defined]
             if not isinstance(error, RunError):
                 raise
             with one_line_errors():

@@ -598,12 +598,22 @@ def test_models_fetch_refuses_a_file_that_was_not_published(tmp_path, monkeypatc
         (("song.mp3", "-o", "x"), "sep-batch run song.mp3 -o x"),
         (("s3://b/songs",), "sep-batch run s3://b/songs"),
         (("separate", "-o", "out", "a b.mp3"), "sep-batch run -o out 'a b.mp3'"),
+        (("separate", "--codec", "wav", "a.mp3"), "sep-batch run --format wav a.mp3"),
     ],
 )
 def test_a_song_or_spleeters_command_is_answered_with_the_command_to_type(arguments, typed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     result = call(*arguments)
     assert (result.exit_code, f"To separate: {typed} " in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "own"),
+    [("--codec", "--format"), ("--output_path", "--out"), ("--params_filename", "--model"), ("--filename_format", "--filename")],
+)
+def test_a_long_flag_of_spleeter_is_answered_with_the_flag_to_type(flag, own):
+    result = call("run", "a.mp3", flag, "x")
+    assert (result.exit_code, re.search(rf"No such option: {flag} .*: {own}\W", result.output) is not None) == (2, True)
 
 
 @pytest.mark.parametrize(("name", "found"), [("vocals.wav", "found a name that ends in .wav"), ("songs.parquet", "found a file")])
