@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 AZURITE := 3.35.0
 
-.PHONY: demo test lint slow faults gpu swift azurite clean
+.PHONY: demo test lint slow faults gpu pictures swift azurite clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
@@ -31,6 +31,11 @@ gpu: .venv/.tested
 		$(BIN)/python tests/gpu/accept.py --part $$part --json build/accept.json --work build/accept || code=$$?; \
 	done; exit $$code
 
+# The pictures of the README and the docs, drawn from real runs. Needs Linux.
+pictures: .venv/.pictures
+	$(BIN)/python docs/pictures/spectrograms.py
+	$(BIN)/python docs/pictures/record_terminal.py
+
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
 		{ echo "sep-batch needs Python 3.11 to 3.14, found $$($(PYTHON) --version 2>&1); name one: make PYTHON=python3.11"; exit 1; }
@@ -46,6 +51,10 @@ gpu: .venv/.tested
 
 .venv/.tested: .venv/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,cluster]'
+	touch $@
+
+.venv/.pictures: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pictures]'
 	touch $@
 
 swift: .venv-swift/.installed

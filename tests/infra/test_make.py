@@ -1,4 +1,4 @@
-"""`make` installs with uv and the torch that fits the machine, and without PyTorch's index with pip; Python and uv are faked."""
+"""What `make` installs and runs, and with what; Python and uv are faked."""
 
 from __future__ import annotations
 
@@ -19,21 +19,32 @@ esac
 """
 
 
+def make(target, folder, **environment):
+    """Run make in a folder with the fake Python; return the calls, and what make printed on stderr."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "python").write_text(PYTHON)
+    (folder / "python").chmod(0o755)
+    environment |= {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", target, "PYTHON=./python"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return (folder / "log").read_text().splitlines(), done.stderr
+
+
 @pytest.mark.parametrize("code", [0, 2])
 def test_make_takes_the_torch_of_the_machine_or_says_that_it_takes_the_package_indexs(tmp_path, code):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "python").write_text(PYTHON)
-    (tmp_path / "python").chmod(0o755)
-    command = ["make", ".venv/.installed", "PYTHON=./python"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environment | {"FAKE_UV": str(code)}, capture_output=True, text=True, check=True, timeout=60
-    )
-    calls = [line for line in (tmp_path / "log").read_text().splitlines() if "install" in line]
+    calls, stderr = make(".venv/.installed", tmp_path, FAKE_UV=str(code))
+    calls = [line for line in calls if "install" in line]
     assert calls[:2] == [
         "python -m pip install --quiet --constraint constraints.txt uv",
         "uv pip install --python .venv --torch-backend auto --constraint constraints.txt --editable .",
     ]
     assert calls[2:] == (["python -m pip install --constraint constraints.txt --editable ."] if code else [])
-    assert ("installing the package index's, which has CUDA's libraries (5 GB)" in result.stderr) == bool(code)
+    assert ("installing the package index's, which has CUDA's libraries (5 GB)" in stderr) == bool(code)
+
+
+def test_make_pictures_installs_their_extra_and_draws_each_picture(tmp_path):
+    calls, _ = make("pictures", tmp_path, FAKE_UV="0")
+    scripts = sorted(path.name for path in (ROOT / "docs" / "pictures").glob("*.py") if "def main()" in path.read_text())
+    assert calls[-1 - len(scripts)] == "python -m pip install --quiet --constraint constraints.txt --editable .[pictures]"
+    assert sorted(calls[-len(scripts) :]) == [f"python docs/pictures/{name}" for name in scripts]
