@@ -25,10 +25,13 @@ class Exported:
     """Result and exit code of an export.
 
     Attributes:
-        out, dest, to: OUT, DEST, and the format of the dataset.
+        out: OUT.
+        dest: DEST.
+        to: Format of the dataset.
         amounts: Amounts that were chosen and planned.
         settings: Settings of the export.
-        in_index, ok_in_index: Number of tracks in the index, and of the ok ones among them.
+        in_index: Number of tracks in the index.
+        ok_in_index: Number of ok tracks among them.
         done_before: Number of shards that were done already.
         written: Number of shards that were written now.
         excerpts: Number of excerpts or tracks in DEST, by split.
@@ -39,6 +42,7 @@ class Exported:
         warnings: Warnings, a line each.
         left_out: Lines about tracks and excerpts that are not in DEST although they did not fail, and about empty splits.
         stopped: Reason why the export ended early, None otherwise.
+        exit_code: Exit code of the command.
     """
 
     out: str
