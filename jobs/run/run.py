@@ -58,7 +58,7 @@ def run_job(
         options: The fields of `Options`.
 
     Returns:
-        Summary of the run, with its exit code; the README lists the codes.
+        Summary of the run, with the exit code of the command.
 
     Raises:
         RunError: The run could not start, or a fault of a storage, of Ray or of sep-batch ended it.
