@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 AZURITE := 3.35.0
 
-.PHONY: demo test lint slow faults gpu pictures swift azurite clean
+.PHONY: demo test lint docs slow faults gpu pictures swift azurite clean
 
 demo: .venv/.installed
 	$(BIN)/sep-batch demo
@@ -17,6 +17,10 @@ lint: .venv/.tested
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The site of docs/, to be opened from the disk: build/docs/index.html. SEP_BATCH_REPOSITORY_URL is described in docs/conf.py.
+docs: .venv/.docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --doctree-dir build/doctrees docs build/docs
 
 slow: .venv/.tested .venv-swift/.installed .azurite/.installed
 	$(BIN)/python -m pytest -m slow
@@ -55,6 +59,10 @@ pictures: .venv/.pictures
 
 .venv/.pictures: .venv/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pictures]'
+	touch $@
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 swift: .venv-swift/.installed
