@@ -20,6 +20,7 @@ lint: .venv/.tested
 
 # The site of docs/, to be opened from the disk: build/docs/index.html. SEP_BATCH_REPOSITORY_URL is described in docs/conf.py.
 docs: .venv/.docs
+	@rm -rf build/docs build/doctrees
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --doctree-dir build/doctrees docs build/docs
 
 slow: .venv/.tested .venv-swift/.installed .azurite/.installed

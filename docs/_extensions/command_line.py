@@ -7,7 +7,6 @@ also an `option` of Sphinx, which the search lists by its name.
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +29,9 @@ class CommandLine(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the sections, and record what they are made of."""
+        """Return the sections."""
         module, _, name = self.arguments[0].partition(":")
         app: typer.Typer = getattr(importlib.import_module(module), name)
-        for file in _files_of(app):
-            self.env.note_dependency(file)
         group: Any = typer.main.get_command(app)
         return [self._section(path, command) for path, command in _walk(group, (group.name,))]
 
@@ -52,6 +49,9 @@ class CommandLine(SphinxDirective):
         for panel, parameters in _panels(command, context):
             section += nodes.rubric("", panel)
             section += [self._parameter(path, parameter, context) for parameter in parameters]
+        if commands := _shown(command):
+            section += nodes.rubric("", "Commands")
+            section += _list_of(commands, path[1:])
         return section
 
     def _parameter(self, path: tuple[str, ...], parameter: Any, context: typer.Context) -> addnodes.desc:
@@ -78,9 +78,24 @@ class CommandLine(SphinxDirective):
 def _walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield each command and group with its words, in the order of `--help`."""
     yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        if not inner.hidden:
-            yield from _walk(inner, (*path, name))
+    for name, inner in _shown(command).items():
+        yield from _walk(inner, (*path, name))
+
+
+def _shown(command: Any) -> dict[str, Any]:
+    """Return the commands of a group that its `--help` lists, by name; none of a command."""
+    return {name: inner for name, inner in getattr(command, "commands", {}).items() if not inner.hidden}
+
+
+def _list_of(commands: dict[str, Any], path: tuple[str, ...]) -> nodes.definition_list:
+    """Return links to the sections of a group's commands, with what each is for."""
+    items = nodes.definition_list()
+    for name, command in commands.items():
+        title = " ".join((*path, name))
+        link = nodes.reference("", "", nodes.literal("", title), internal=True, refid=_anchor(title))
+        purpose = nodes.paragraph("", "", *_inline((command.help or "").partition("\n\n")[0]))
+        items += nodes.definition_list_item("", nodes.term("", "", link), nodes.definition("", purpose))
+    return items
 
 
 def _panels(command: Any, context: typer.Context) -> list[tuple[str, list[Any]]]:
@@ -115,14 +130,6 @@ def _code(text: str) -> nodes.literal_block:
 
 def _anchor(*words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-
-
-def _files_of(app: typer.Typer) -> Iterator[str]:
-    """Yield the files that declare an app's commands, at whose change the page is made again."""
-    groups = [app, *(group.typer_instance for group in app.registered_groups)]
-    for command in itertools.chain.from_iterable(group.registered_commands for group in groups if group):
-        if command.callback:
-            yield command.callback.__code__.co_filename
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

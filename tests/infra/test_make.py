@@ -48,3 +48,10 @@ def test_make_pictures_installs_their_extra_and_draws_each_picture(tmp_path):
     scripts = sorted(path.name for path in (ROOT / "docs" / "pictures").glob("*.py") if "def main()" in path.read_text())
     assert calls[-1 - len(scripts)] == "python -m pip install --quiet --constraint constraints.txt --editable .[pictures]"
     assert sorted(calls[-len(scripts) :]) == [f"python docs/pictures/{name}" for name in scripts]
+
+
+def test_make_docs_installs_the_extra_docs_and_builds_the_site(tmp_path):
+    calls, _ = make("docs", tmp_path, FAKE_UV="0")
+    assert calls[-2] == "python -m pip install --quiet --constraint constraints.txt --editable .[docs]"
+    assert calls[-1].startswith("python -m sphinx ")
+    assert calls[-1].endswith(" docs build/docs")
