@@ -17,6 +17,8 @@ import pytest
 import typer
 
 from sep_batch.jobs.cli.main import app
+from sep_batch.jobs.failures.advice import ADVICE
+from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.rows import JOURNAL, STEM
 
@@ -155,12 +157,21 @@ def test_constraints_name_versions_and_nothing_else(path):
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+( ; .+)?", line) for line in lines if line and line[0] != "#")
 
 
+STAGES = ("manifest", "fetch", "decode", "separate", "write")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands():
     group = typer.main.get_command(app)
     return {**group.commands, **group.commands["models"].commands}
+
+
+def own_part(path):
+    """Return a page without the flags of other tools: on pages about these, the first cell of each row, and their commands."""
+    text = path.read_text()
+    if not path.name.startswith("from-"):
+        return text
+    return re.sub(r"^\|[^|]*\||^(spleeter|demucs|audio-separator) .*$", "", text, flags=re.MULTILINE)
 
 
 def flags_in(text):
@@ -185,10 +196,10 @@ def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
     of_others |= {"--generate", "--head", "--num-cpus", "--port", "--shm-size"}  # ray's, docker's
     of_others |= {"--no-mono", "--analysis"}  # examples of flags that turn off a switch, which --help leaves out
     of_others |= {"--constraints", "--python", "--torch-backend", "--dist", "--no-loadscope-reorder"}  # uv's, pytest-xdist's
-    named = {path.relative_to(ROOT).as_posix(): flags_in(path.read_text()) for path in DOCS}
+    named = {path.relative_to(ROOT).as_posix(): flags_in(own_part(path)) for path in DOCS}
     assert set().union(*named.values()) - of_others - every == set()
     assert every - set().union(*named.values()) == set()
-    assert flags["run"] - named["README.md"] == set()
+    assert flags["run"] - named["docs/reference/run-flags.md"] == set()
 
 
 def test_readme_and_docs_name_every_command_and_none_that_is_not_there():
@@ -198,8 +209,8 @@ def test_readme_and_docs_name_every_command_and_none_that_is_not_there():
     assert {name for name in commands() if name != "models"} - named == {"list", "show"}  # of models, told by its help
 
 
-def test_the_readme_names_every_column():
-    text = (ROOT / "README.md").read_text()
+def test_the_docs_name_every_column():
+    text = (ROOT / "docs" / "reference" / "the-index.md").read_text()
     table = text[text.index("<!-- columns -->") : text.index("<!-- /columns -->")]
     assert set(re.findall(r"`([a-z_0-9]+)`", table)) == set(JOURNAL.names)
     for field in STEM:
@@ -212,7 +223,45 @@ def test_the_docs_name_every_extension_that_a_folder_lists():
     assert re.findall(r"`(\.[a-z0-9]+)`", table) == list(AUDIO_EXTENSIONS)
 
 
-def test_the_readmes_queries_find_in_the_index_what_it_says_of_them(tmp_path, monkeypatch):
+def test_the_docs_name_every_class_of_failure_as_the_code_has_it():
+    text = (ROOT / "docs" / "reference" / "failures.md").read_text()
+    table = text[text.index("<!-- failures -->") : text.index("<!-- /failures -->")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.TrackError)]
+    expected = []
+    for name, advice in ADVICE.items():
+        own = [one for one in classes if one.error_class == name]
+        stages = sorted({one.stage for one in own}, key=STAGES.index) or ["any"]
+        expected.append([f"`{name}`", ", ".join(stages), "yes" if any(one.transient for one in own) else "no", advice])
+    assert [[name, stage, transient, advice] for name, stage, transient, _, advice in rows] == expected
+
+
+def test_the_docs_name_every_exit_code():
+    text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text()
+    table = text[text.index("<!-- exit codes -->") : text.index("<!-- /exit codes -->")]
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.RunError)]
+    codes = {0, errors.SOME_FAILED, errors.OVER_MAX_FAILURES, errors.STOPPED, errors.CHECK_FAILED}
+    assert [int(code) for code in re.findall(r"^\| (\d+) ", table, re.MULTILINE)] == sorted(
+        codes | {one.exit_code for one in classes}
+    )
+
+
+READING_WORDS, READING_LINES, SENTENCE_WORDS = 1200, 130, 35
+
+
+def test_the_readme_is_read_in_two_minutes():
+    text = (ROOT / "README.md").read_text()
+    lines = text.splitlines()
+    assert len(text.split()) <= READING_WORDS
+    assert len(lines) <= READING_LINES
+    assert any("![" in line for line in lines[:15])
+    prose = re.sub(r"```.*?```|^\|.*?$|^#.*?$", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", prose)
+    sentences = re.split(r"(?<=[.?!:])\s|\n\s*\n|\n- ", prose)
+    assert max(len(sentence.split()) for sentence in sentences) <= SENTENCE_WORDS
+
+
+def test_the_queries_of_the_docs_return_from_an_index_what_they_say(tmp_path, monkeypatch):
     vocals = {"stem": "vocals", "uri": "v", "rms_dbfs": -20, "lufs": -21, "active_regions": [{"start_s": 4, "end_s": 18}]}
     row = dict.fromkeys(JOURNAL.names) | {"status": "ok", "audio_s": 35.5}
     tracks = [
@@ -222,8 +271,10 @@ def test_the_readmes_queries_find_in_the_index_what_it_says_of_them(tmp_path, mo
     (tmp_path / "songs.stems").mkdir()
     pyarrow.parquet.write_table(pa.Table.from_pylist(tracks, JOURNAL), tmp_path / "songs.stems" / "index.parquet")
     monkeypatch.chdir(tmp_path)
-    queries = re.findall(r'duckdb[.]sql\("""(.*?)"""\)', (ROOT / "README.md").read_text(), re.DOTALL)
+    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "reference" / "the-index.md").read_text()
+    queries = re.findall(r'duckdb[.]sql\("""(.*?)"""\)', text, re.DOTALL)
     assert [duckdb.sql(query).fetchall() for query in queries] == [
+        [("x", "v", -21.0)],
         [("x", "v", -21.0)],
         [("x", "v", 0, 0.6), ("x", "v", 10, 0.8)],
     ]
