@@ -1,14 +1,14 @@
 """An Airflow 3 DAG: what is new or has changed in a bucket is separated every night.
 
-Copy this file into Airflow's folder of DAGs, and fill in SOURCE, OUT and COMMAND. The worker needs sep-batch (COMMAND is its path; an
-environment of its own, since Airflow pins other versions) and the storage's credentials in its environment. On a cluster, COMMAND can
-be `sep-batch submit --` : the run is then on the cluster's head.
+Copy this file into Airflow's folder of DAGs, and fill in SOURCE, OUT and COMMAND: the path of sep-batch on the worker, in an
+environment of its own, since Airflow pins other versions. The storage's credentials come from the worker's environment. With
+`sep-batch submit --` as COMMAND, the run is on a cluster's head.
 """
 
 from __future__ import annotations
 
 import subprocess
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 SOURCE, OUT, COMMAND = "s3://bucket/songs", "s3://bucket/stems", "/opt/sep-batch/bin/sep-batch"
@@ -36,7 +36,7 @@ def separate() -> int:
     from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
     command = [*COMMAND.split(), "sync", SOURCE, OUT, "--deadline", DEADLINE, "--log-format", "json"]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False).returncode  # noqa: S603 (the command above)
     message = f"sep-batch ended with exit code {code}"
     match outcome(code):
         case "skip":
@@ -56,7 +56,7 @@ else:
 
     @dag(
         schedule="0 22 * * *",
-        start_date=datetime(2026, 1, 1),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         default_args={"retries": 2, "retry_delay": timedelta(minutes=10)},

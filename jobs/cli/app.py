@@ -21,7 +21,7 @@ SPLEETER = {"--codec": "--format", "--filename_format": "--filename", "--output_
 
 
 class Commands(TyperGroup):
-    """The commands. A song or `separate` in place of a command is answered with the command to type, Spleeter's flags with ours."""
+    """The commands. A song, `separate` or a flag of Spleeter's is answered with what to type."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # types of click, which typer keeps to itself
         """Return the command that was typed.

@@ -7,6 +7,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -58,10 +59,8 @@ def results(tmp_path, monkeypatch):
 
 def rows(result):
     """Return a result's rows, whichever library it is of; missing values are None."""
-    lines = (
-        result.fetchall() if hasattr(result, "fetchall") else result.rows() if hasattr(result, "rows") else result.values.tolist()
-    )
-    return [tuple(None if isinstance(cell, float) and math.isnan(cell) else cell for cell in line) for line in lines]
+    lines = result.values.tolist if isinstance(result, pd.DataFrame) else getattr(result, "fetchall", None) or result.rows
+    return [tuple(None if isinstance(cell, float) and math.isnan(cell) else cell for cell in line) for line in lines()]
 
 
 def test_the_queries_of_the_three_libraries_agree(results):
