@@ -33,7 +33,7 @@ def outcome(code: int) -> Outcome:
 
 def separate() -> int:
     """Run `sep-batch sync`, with its log in the task's log; return its exit code."""
-    from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
     command = [*COMMAND.split(), "sync", SOURCE, OUT, "--deadline", DEADLINE, "--log-format", "json"]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 (the command above)

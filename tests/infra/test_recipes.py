@@ -59,13 +59,13 @@ def results(tmp_path, monkeypatch):
 
 def rows(result):
     """Return a result's rows, whichever library it is of; missing values are None."""
-    lines = result.values.tolist if isinstance(result, pd.DataFrame) else getattr(result, "fetchall", None) or result.rows
+    lines = result.to_numpy().tolist if isinstance(result, pd.DataFrame) else getattr(result, "fetchall", None) or result.rows
     return [tuple(None if isinstance(cell, float) and math.isnan(cell) else cell for cell in line) for line in lines()]
 
 
 def test_the_queries_of_the_three_libraries_agree(results):
     _, counts, polars_counts, *others = results
-    assert counts.reset_index().values.tolist()[0] == ["failed", "decode_error", 1, 0.0]
+    assert counts.reset_index().to_numpy().tolist()[0] == ["failed", "decode_error", 1, 0.0]
     assert sorted(map(str, polars_counts.rows())) == ["('failed', 'decode_error', 1, 0.0)", "('ok', None, 3, 0.01875)"]
     duck, pandas, polars, duck_above, pandas_above, polars_above, duck_active, pandas_active, _ = others
     assert rows(duck) == rows(pandas) == rows(polars) == [("a", "vocals.wav", -20.0), ("c", "vocals.wav", -29.0)]
@@ -95,7 +95,7 @@ def test_airflow_runs_the_dag(dag, code, state, tmp_path, monkeypatch):
     (tmp_path / "sep-batch").write_text(f"#!/bin/sh\nexit {code}\n")
     (tmp_path / "sep-batch").chmod(0o755)
     monkeypatch.setattr(dag, "COMMAND", str(tmp_path / "sep-batch"))
-    exceptions = pytest.importorskip("airflow.exceptions")
+    exceptions = pytest.importorskip("airflow.sdk.exceptions")
     expected = {"skipped": exceptions.AirflowSkipException, "failed": exceptions.AirflowFailException}
     if state == "success":
         assert dag.separate() == code
