@@ -13,5 +13,6 @@ Files:
     stem_paths: Paths of stems, from the --filename template.
     repeats: Possible duplicates among millions of texts.
     errors: The errors of the project, with their classes and exit codes.
+    packages: Versions of this package and of those that it needs.
     extras: Packages of extras, and the command that installs them.
 """

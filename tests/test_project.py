@@ -25,8 +25,8 @@ from sep_batch.pipeline.rows import JOURNAL, STEM
 ROOT = Path(__file__).parents[1]
 ORDER = (  # a folder, or a file at the top of a package; each imports only from those before it
     "model",
-    *(f"pipeline.{name}" for name in ("errors", "extras", "repeats", "rows", "storage", "stem_paths", "audio", "settings")),
-    *(f"pipeline.{name}" for name in ("manifest", "out", "stages", "flow", "export")),
+    *(f"pipeline.{name}" for name in ("errors", "extras", "packages", "repeats", "rows", "storage", "stem_paths", "audio")),
+    *(f"pipeline.{name}" for name in ("settings", "manifest", "out", "stages", "flow", "export")),
     *(f"jobs.{name}" for name in ("setup", "engine", "progress", "failures", "run", "demo", "bench", "plan", "status", "verify")),
     *(f"jobs.{name}" for name in ("export", "submit", "doctor", "manifest", "models", "cli", "__main__")),
 )

@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
-from importlib import metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,7 +71,11 @@ MESSAGE_CHARS = 4000  # a refused manifest names its first 20 rows
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it)
     if is_asked:
-        typer.echo(f"sep-batch {metadata.version('sep-batch')}")
+        from sep_batch.pipeline import packages
+
+        with one_line_errors():
+            version = packages.version("sep-batch")
+        typer.echo(f"sep-batch {version}")
         raise typer.Exit
 
 

@@ -41,10 +41,11 @@ def refuse_unfit(options: Options) -> None:
     """Refuse options that this machine cannot satisfy; a cluster is checked once it is joined.
 
     Raises:
-        NotRunnableError: This machine has fewer GPUs than --gpus.
+        NotRunnableError: This machine has fewer GPUs than --gpus, or lacks a package that every run needs.
         UsageError: The CPU does not have the precision; --min-gpus is given without a cluster; or --engine local with a
             cluster or several GPUs.
     """
+    machine_requirements.versions()  # raises for a missing package
     address = cluster(options)
     if options.engine == "local":
         _refuse_not_local(options, address)

@@ -7,21 +7,24 @@ import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
-from sep_batch.pipeline import errors
+from sep_batch.pipeline import errors, packages
 
 PACKAGES = ("sep-batch", "torch", "torchaudio", "ray", "av", "pyarrow")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter, on this machine."""
+    """Return the versions of Python and of the packages that matter, on this machine.
+
+    Raises:
+        NotRunnableError: One of the packages is not installed.
+    """
     return dict(_versions())
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {package: packages.version(package) for package in PACKAGES}
 
 
 def differing(machine: Mapping[str, str], driver: Mapping[str, str]) -> list[str]:
