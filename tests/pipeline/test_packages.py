@@ -6,6 +6,7 @@ import json
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from catalogs import write_tone
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, packages
+from sep_batch.pipeline.out import index
 from sep_batch.pipeline.stages import machine_requirements
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -23,10 +25,11 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 @pytest.fixture
 def remove(monkeypatch):
     """A function that removes the metadata of a package, as where it was not installed."""
-    machine_requirements._versions.cache_clear()
     version = metadata.version
 
     def remove_one(package):
+        machine_requirements._versions.cache_clear()
+
         def version_of_others(name):
             if name == package:
                 raise metadata.PackageNotFoundError(name)
@@ -45,12 +48,27 @@ def song(tmp_path):
     return str(tmp_path / "tone.wav")
 
 
-def test_a_run_from_a_checkout_that_is_not_installed_records_the_checkouts_version(song, tiny, local, remove, tmp_path):
+def recorded_version(out):
+    """Return the version of sep-batch in OUT's run.json."""
+    return json.loads((Path(out) / "_sep" / "run.json").read_text())["versions"]["sep-batch"]
+
+
+def test_a_run_from_a_checkout_that_is_not_installed_records_the_checkouts_version(song, tiny, local, remove):
     remove("sep-batch")
-    assert run_job(song, model=tiny).ok == 1
-    run_json = json.loads((tmp_path / "tone.stems" / "_sep" / "run.json").read_text())
-    assert run_json["versions"] == machine_requirements.versions()
-    assert run_json["versions"]["sep-batch"] == f"{VERSION}+checkout"
+    summary = run_job(song, model=tiny)
+    assert (summary.ok, recorded_version(summary.out)) == (1, f"{VERSION}+checkout")
+
+
+def test_another_version_resumes_an_out_and_makes_the_same_bytes_under_the_same_settings(song, tiny, local, remove, tmp_path):
+    first = run_job(song, model=tiny, out=str(tmp_path / "1"))
+    version = recorded_version(first.out)
+    remove("sep-batch")
+    assert run_job(song, model=tiny, out=first.out).done_before == 1
+    second = run_job(song, model=tiny, out=str(tmp_path / "2"))
+    assert recorded_version(second.out) != version
+    (before,), (after,) = (index.read(summary.out).to_pylist() for summary in (first, second))
+    assert before["settings_sha256"] == after["settings_sha256"]
+    assert [stem["sha256"] for stem in before["stems"]] == [stem["sha256"] for stem in after["stems"]]
 
 
 def test_version_names_a_checkout_that_is_not_installed(remove):
