@@ -41,7 +41,8 @@ def test_what_is_copied_is_there_and_what_is_not_listed_stays_out():
     copied = [rest.split()[:-1] for _, instruction, rest in steps() if instruction == "COPY" and "--from=" not in rest]
     assert {path for paths in copied for path in paths} - {"."} <= listed
     tool_tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert {"LICENSE", "README.md", *(path.partition("/")[0] for path in tool_tables["package-dir"].values())} <= listed
+    folders = {path.partition("/")[0] for path in tool_tables["package-dir"].values()}
+    assert {"LICENSE", "README.md", "setup.py"} | folders <= listed
 
 
 @pytest.mark.parametrize("path", ["Dockerfile", "compose.yaml", "README.md", "kuberay/image/kustomization.yaml"])

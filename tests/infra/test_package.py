@@ -1,8 +1,10 @@
-"""What a user installs: wheel and sdist, one version everywhere, the release's notes."""
+"""What a user installs: wheel and sdist, their metadata for a package index, one version everywhere, the release's notes."""
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,15 +13,24 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
+from markdown_it import MarkdownIt
+from packaging.metadata import Metadata
 from project_files import ROOT
 
 PACKAGES = ("jobs", "model", "pipeline")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MADE = {"build", "demo"}  # at the top only: there is a package jobs/demo
 INSTALL_S = 1500
+REPOSITORY = "https://host.example/owner/name"
+TAG = f"v{PROJECT['version']}"
+SETUP = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
+README = (ROOT / "README.md").read_text()
+ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}  # without other checkouts
 
 
 def run(*command, **options):
@@ -37,11 +48,12 @@ def not_copied(folder, names):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Build an sdist, and a wheel from it; returns their folder."""
+    """Build an sdist, and a wheel from it, as a release is built; returns their folder."""
     pytest.importorskip("build")
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(ROOT, folder / "source", ignore=not_copied)
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "source")
+    environment = os.environ | {"SEP_BATCH_REPOSITORY_URL": REPOSITORY}
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder / "source", env=environment)
     return folder / "dist"
 
 
@@ -49,6 +61,17 @@ def built(tmp_path_factory):
 def wheel(built):
     """The wheel's path."""
     return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Install the wheel into a new environment; returns its Python, which has this one's packages too."""
+    python = tmp_path_factory.mktemp("installed") / "venv" / "bin" / "python"
+    venv.create(python.parents[1], with_pip=True)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, env=ENVIRONMENT)
+    ours = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", env=ENVIRONMENT).strip())
+    (ours / "what_it_needs.pth").write_text(sysconfig.get_path("purelib"))  # as if installed; its own .pth files are not read
+    return python
 
 
 @pytest.fixture
@@ -84,20 +107,15 @@ def test_the_sdist_holds_what_the_wheel_is_made_of_and_no_tests(built):
     assert not [name for name in names if name.startswith("tests")]
 
 
-def test_the_installed_wheel_runs_in_a_folder_that_holds_modules_of_the_same_names(wheel, trap, tmp_path):
-    python = tmp_path / "venv" / "bin" / "python"
-    venv.create(python.parents[1], with_pip=True)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
-    ours = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (ours / "what_it_needs.pth").write_text(sysconfig.get_path("purelib"))  # as if installed; its own .pth files are not read
-    command = python.with_name("sep-batch")
-    assert run(command, "--version", cwd=trap) == f"sep-batch {PROJECT['version']}\n"
-    assert "Separate every track of MANIFEST" in run(command, "run", "--help", cwd=trap)
-    assert "spleeter:2stems" in run(command, "models", "list", cwd=trap)
+def test_the_installed_wheel_runs_in_a_folder_that_holds_modules_of_the_same_names(installed, trap):
+    command = installed.with_name("sep-batch")
+    assert run(command, "--version", cwd=trap, env=ENVIRONMENT) == f"sep-batch {PROJECT['version']}\n"
+    assert "Separate every track of MANIFEST" in run(command, "run", "--help", cwd=trap, env=ENVIRONMENT)
+    assert "spleeter:2stems" in run(command, "models", "list", cwd=trap, env=ENVIRONMENT)
     modules = [name.removesuffix(".py").replace("/", ".") for name in sorted(package_files()) if name.endswith(".py")]
     imports = "".join(f"import {name}\n" for name in modules if not name.endswith("__main__"))
-    told = run(python, "-c", f"{imports}print(sep_batch.jobs.__file__)", cwd=trap)
-    assert Path(told.strip()).is_relative_to(ours)
+    file = run(installed, "-c", f"{imports}print(sep_batch.jobs.__file__)", cwd=trap, env=ENVIRONMENT)
+    assert Path(file.strip()).is_relative_to(installed.parents[1])
 
 
 @pytest.mark.slow
@@ -112,6 +130,101 @@ def test_the_wheel_runs_with_what_an_index_gives_today(wheel, trap, tmp_path, ti
     write_tone(trap / "songs" / "tone.wav", 300, 1.0)
     run(python.with_name("sep-batch"), "run", "songs", "--model", tiny, "--gpus", "0", "--engine", "ray", cwd=trap, timeout=300)
     assert (trap / "songs.stems" / "index.parquet").exists()
+
+
+class Targets(HTMLParser):
+    """Targets of a Markdown text, in order: its links, and its pictures."""
+
+    def __init__(self, markdown):
+        super().__init__()
+        self.links, self.pictures = [], []
+        self.feed(MarkdownIt("commonmark").enable("table").render(markdown))
+
+    def handle_starttag(self, tag, attrs):
+        for name, text in attrs:
+            if name in ("href", "src", "srcset"):
+                (self.links if name == "href" else self.pictures).append(text)
+
+
+def metadata(built):
+    """Return the metadata of the wheel, and of the sdist."""
+    wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
+    yield Metadata.from_email(zipfile.ZipFile(wheel).read(f"sep_batch-{PROJECT['version']}.dist-info/METADATA"))
+    with tarfile.open(sdist) as archive:
+        yield Metadata.from_email(archive.extractfile(f"sep_batch-{PROJECT['version']}/PKG-INFO").read())
+
+
+def test_wheel_and_sdist_pass_the_check_of_a_package_index(built):
+    pytest.importorskip("twine")
+    assert run(sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built.iterdir()).count("PASSED") == 2
+
+
+def test_wheel_and_sdist_have_the_readme_with_absolute_links_and_the_addresses_of_the_repository(built):
+    for fields in metadata(built):
+        assert fields.description.strip() == SETUP["absolute"](README, REPOSITORY, PROJECT["version"]).strip()
+        assert fields.description_content_type == "text/markdown"
+        assert fields.project_urls == {
+            "Source": REPOSITORY,
+            "Documentation": f"{REPOSITORY}/tree/{TAG}/docs",
+            "Changelog": f"{REPOSITORY}/blob/{TAG}/CHANGELOG.md",
+            "Issues": f"{REPOSITORY}/issues",
+        }
+
+
+def test_every_link_and_picture_of_the_readme_leads_to_the_file_of_this_version():
+    before, after = Targets(README), Targets(SETUP["absolute"](README, REPOSITORY, PROJECT["version"]))
+    assert before.links
+    for kind, relative, targets in (("blob", before.links, after.links), ("raw", before.pictures, after.pictures)):
+        assert targets == [
+            target if re.match(r"https?:|#", target) else f"{REPOSITORY}/{kind}/{TAG}/{target}" for target in relative
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[a](docs/a.md#b)", "[a](R/blob/v1/docs/a.md#b)"),
+        ('[`a`](./a.py "title")', '[`a`](R/blob/v1/a.py "title")'),
+        ("![a](docs/a.png)", "![a](R/raw/v1/docs/a.png)"),
+        ("[![a](a.svg)](LICENSE)", "[![a](R/raw/v1/a.svg)](R/blob/v1/LICENSE)"),
+        ('<a href="b/"><img alt="c" src="a.png"></a>', '<a href="R/blob/v1/b"><img alt="c" src="R/raw/v1/a.png"></a>'),
+        ("[a](https://host.example/a.md) [b](#b)", "[a](https://host.example/a.md) [b](#b)"),
+        ("`[a](b.md)` ``[a](`b.md)``", "`[a](b.md)` ``[a](`b.md)``"),
+        ("```md\n[a](b.md)\n```\n[a](b.md)", "```md\n[a](b.md)\n```\n[a](R/blob/v1/b.md)"),
+    ],
+)
+def test_what_is_relative_becomes_absolute_but_in_code(text, expected):
+    assert SETUP["absolute"](text, REPOSITORY, "1") == expected.replace("R/", f"{REPOSITORY}/")
+
+
+def test_without_an_address_the_metadata_has_the_readme_as_it_is_and_no_addresses():
+    assert SETUP["metadata"]("") == {"long_description": README, "long_description_content_type": "text/markdown"}
+
+
+def test_a_slash_behind_the_address_changes_nothing():
+    assert SETUP["metadata"](f"{REPOSITORY}/") == SETUP["metadata"](REPOSITORY)
+
+
+@pytest.mark.parametrize("address", ["host.example/a/b", "https://host.example", "https://u:p@host.example/a/b", "git@h:a/b"])
+def test_an_address_of_another_form_ends_the_build_with_one_line(address):
+    with pytest.raises(SystemExit, match="SEP_BATCH_REPOSITORY_URL: expected an address such as https://host/owner/name, found"):
+        SETUP["metadata"](address)
+
+
+def test_the_classifiers_are_those_of_package_indexes_and_name_the_supported_pythons():
+    trove = pytest.importorskip("trove_classifiers")
+    assert set(PROJECT["classifiers"]) <= trove.classifiers
+    oldest, above = map(int, re.findall(r"3\.(\d+)", PROJECT["requires-python"]))
+    pythons = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d", text)]
+    assert pythons == [f"3.{minor}" for minor in range(oldest, above)]
+
+
+def test_a_release_is_built_with_the_address_of_its_repository_and_checked():
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())["jobs"]["release"]["steps"]
+    build, check, publish = steps[-3:]
+    assert build["env"]["SEP_BATCH_REPOSITORY_URL"] == "${{ github.server_url }}/${{ github.repository }}"
+    assert check["run"] == "python -m twine check --strict dist/*"
+    assert publish["run"].startswith("gh release create")
 
 
 def test_the_changelogs_newest_entry_is_of_this_version():
