@@ -31,6 +31,16 @@ TAG = f"v{PROJECT['version']}"
 SETUP = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
 README = (ROOT / "README.md").read_text()
 ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}  # without other checkouts
+PROGRAM = """\
+from sep_batch.jobs.run.run import run_job
+from sep_batch.model.separator import Separator
+from sep_batch.pipeline.settings import Settings
+
+reveal_type(Separator.load("spleeter:2stems"))
+Separator.load(2)
+reveal_type(run_job("songs"))
+reveal_type(Settings.load({}))
+"""
 
 
 def run(*command, **options):
@@ -116,6 +126,20 @@ def test_the_installed_wheel_runs_in_a_folder_that_holds_modules_of_the_same_nam
     imports = "".join(f"import {name}\n" for name in modules if not name.endswith("__main__"))
     file = run(installed, "-c", f"{imports}print(sep_batch.jobs.__file__)", cwd=trap, env=ENVIRONMENT)
     assert Path(file.strip()).is_relative_to(installed.parents[1])
+
+
+def test_a_type_checker_sees_the_types_of_the_installed_wheel(installed, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*,numpy.*,pydantic.*]\nfollow_imports = skip\n")  # to take seconds
+    command = [installed, "-m", "mypy", "program.py"]
+    result = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    lines = [line.partition(": ")[2] for line in result.stdout.splitlines() if ": " in line]
+    assert lines == [
+        'note: Revealed type is "sep_batch.model.separator.Separator"',
+        'error: Argument 1 to "load" of "Separator" has incompatible type "int"; expected "str"  [arg-type]',
+        'note: Revealed type is "sep_batch.jobs.progress.summary.Summary"',
+        'note: Revealed type is "sep_batch.pipeline.settings.Settings"',
+    ]
 
 
 @pytest.mark.slow
