@@ -105,7 +105,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_the_licence_and_nothing_
     about = f"sep_batch-{PROJECT['version']}.dist-info"
     assert {name for name in names if not name.startswith(about)} == package_files()
     assert f"{about}/licenses/LICENSE" in names
-    assert wheel.name in (ROOT / "README.md").read_text()
+    assert wheel.name in (ROOT / "docs" / "start" / "install.md").read_text()
 
 
 def test_the_sdist_holds_what_the_wheel_is_made_of_and_no_tests(built):
