@@ -158,7 +158,7 @@ def test_constraints_name_versions_and_nothing_else(path):
 
 
 STAGES = ("manifest", "fetch", "decode", "separate", "write")
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands():
@@ -196,6 +196,7 @@ def test_readme_and_docs_name_every_flag_and_none_that_is_not_there():
     of_others |= {"--generate", "--head", "--num-cpus", "--port", "--shm-size"}  # ray's, docker's
     of_others |= {"--no-mono", "--analysis"}  # examples of flags that turn off a switch, which --help leaves out
     of_others |= {"--constraints", "--python", "--torch-backend", "--dist", "--no-loadscope-reorder"}  # uv's, pytest-xdist's
+    of_others |= {"--strict"}  # twine's
     named = {path.relative_to(ROOT).as_posix(): flags_in(own_part(path)) for path in DOCS}
     assert set().union(*named.values()) - of_others - every == set()
     assert every - set().union(*named.values()) == set()

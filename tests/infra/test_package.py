@@ -113,7 +113,8 @@ def test_the_sdist_holds_what_the_wheel_is_made_of_and_no_tests(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.removeprefix(top) for name in archive.getnames()}
     assert {name.removeprefix("sep_batch/") for name in package_files()} <= names
-    assert {"CHANGELOG.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"} <= names
+    assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"} <= names
+    assert {"constraints.txt", "pyproject.toml", "setup.py"} <= names
     assert not [name for name in names if name.startswith("tests")]
 
 
