@@ -36,12 +36,9 @@ repository_pages = {  # files outside docs/, and the pages that include them or 
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "infra/README.md": "guides/infrastructure.md",
 }
-
-if absent := [page for file, page in repository_pages.items() if not (ROOT / file).exists()]:
-    exclude_patterns += absent
-    suppress_warnings = ["toc.excluded"]
 
 myst_heading_anchors = 4  # links to headings, as Git hosts make them
 
