@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 _DISTRIBUTION = "sep-batch"
-_CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"  # exists in a checkout only
+_CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"  # exists in a checkout only
 
 
 def to_install(extra: str) -> str:
