@@ -1,7 +1,7 @@
 """Settings of the documentation site: `make docs` builds it into build/docs, to be read from the disk or any web server.
 
-SEP_BATCH_REPOSITORY_URL, the address at which a Git host shows the files, as https://host/owner/name/blob/main, makes
-links to files that are no pages lead there; without it the site has copies of them.
+SEP_BATCH_REPOSITORY_URL, the repository's address at a Git host, as https://host/owner/name, makes links to files that are no
+pages lead to the files of this version there; without it the site has copies of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ exclude_patterns = ["_*", "upstream"]
 highlight_language = "text"
 smartquotes = False  # "--" begins a flag
 
-repository_url = os.environ.get("SEP_BATCH_REPOSITORY_URL", "")
+address = os.environ.get("SEP_BATCH_REPOSITORY_URL", "").rstrip("/")
+repository_url = f"{address}/blob/v{version}" if address else ""  # as setup.py has it for the README
 repository_pages = {  # files outside docs/, and the pages that include them or stand for them
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
