@@ -25,10 +25,10 @@ def blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def bound(function, places, flags):
+def export_of(places, flags):
     """Check the arguments of a call; return a result of which nothing is asked but its names."""
-    inspect.signature(function).bind(*places, **flags)
-    result = typing.get_type_hints(function)["return"]
+    inspect.signature(run_export).bind(*places, **flags)
+    result = typing.get_type_hints(run_export)["return"]
     return SimpleNamespace(**dict.fromkeys(field.name for field in dataclasses.fields(result)))
 
 
