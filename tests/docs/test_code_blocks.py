@@ -25,7 +25,7 @@ def blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def export_of(places, flags):
+def export_of(*places, **flags):
     """Check the arguments of a call; return a result of which nothing is asked but its names."""
     inspect.signature(run_export).bind(*places, **flags)
     result = typing.get_type_hints(run_export)["return"]
@@ -58,9 +58,7 @@ def test_the_code_of_a_page_runs(path, catalog, tiny, capsys, monkeypatch):
         code = block.replace('run_job("songs.parquet", out="songs.stems"', f'run_job("songs", out="out {number}", model={tiny!r}')
         code = code if "import duckdb" in code or "duckdb." not in code else f"import duckdb\n{code}"
         if "run_export" in code:  # which needs Ray: tests/jobs/export run it, here its arguments are checked
-            monkeypatch.setattr(
-                "sep_batch.jobs.export.export.run_export", lambda *places, **flags: bound(run_export, places, flags)
-            )
+            monkeypatch.setattr("sep_batch.jobs.export.export.run_export", export_of)
         exec(code, names)
     if "summary" in names:
         assert (names["summary"].ok, names["summary"].exit_code) == (1, 0)
