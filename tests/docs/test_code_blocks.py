@@ -17,7 +17,7 @@ from sep_batch.jobs.run.run import run_job
 from sep_batch.model import separator
 
 TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-ELSEWHERE = {"datasets.md", "recipes.md"}  # tests/jobs/export/test_recipes.py, tests/infra/test_recipes.py
+ELSEWHERE = {"datasets.md", "recipes.md"}  # tests/jobs/export/test_recipes.py, tests/infra/test_scheduling_recipes.py
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|ya?ml|json|toml|sbatch|service|timer|ipynb))(?:::\w+)?`")
 
 
