@@ -15,7 +15,7 @@ from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
 
-_ADDED_LATER = ("sample_rate_hz", "mono", "downmix", "root")  # settings that the first OUTs did not have
+_ADDED_LATER = ("sample_rate_hz", "mono", "downmix", "root", "residual")  # settings that the first OUTs did not have
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -38,6 +38,12 @@ class Settings(BaseModel):
     sample_rate_hz: int | None = None
     mono: bool = False
     downmix: Downmix = DEFAULT_DOWNMIX
+    residual: str | None = None  # name of a further stem, the mix minus all others
+
+    @property
+    def written_stems(self) -> tuple[str, ...]:
+        """Names of the stems that are written: the model's, then the residual."""
+        return self.stems if self.residual is None else (*self.stems, self.residual)
 
     @property
     def codec(self) -> codecs.Codec:

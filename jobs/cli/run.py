@@ -127,6 +127,15 @@ def run(
     stems: Annotated[
         str | None, typer.Option(help="Stems to write, as vocals,drums. Default: all of the model's.", rich_help_panel=OUTPUT)
     ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write a further stem of this name: the mix minus the stems, with all frequencies. In 16 and 24 bits they add "
+            "up to the mix bit for bit. For flac and wav. Default: none.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
     offset: Annotated[
         float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=TRACKS)

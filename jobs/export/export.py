@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +63,7 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
         engine.look_ahead(Options(gpus=0, cpus=chosen.cpus, address=chosen.address))
         choose.refuse_missing(chosen.to)
         out_settings = outs.last_run(out)["settings"]
-        settings = settings_of(chosen, tuple(out_settings.get("stems", ())), mono=bool(out_settings.get("mono")))
+        settings = settings_of(chosen, _stems(out_settings), mono=bool(out_settings.get("mono")))
         packing.refuse_unwritable(settings)
         reserved = columns.reserved(settings.stems)
         base = Export(settings, out, dest, "", downmix=out_settings.get("downmix") or DEFAULT_DOWNMIX, storage=access)
@@ -86,6 +87,12 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
             for folder in (parts, layout.plan_folder(dest, run)):
                 storage.remove(folder)
     return exported
+
+
+def _stems(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the stems of an OUT with these settings, the residual last."""
+    residual = settings.get("residual")
+    return (*settings.get("stems", ()), *((residual,) if residual else ()))
 
 
 def _planned(selection: Selection, settings: ExportSettings, options: ExportOptions, export: Export) -> tuple[Export, Exported]:

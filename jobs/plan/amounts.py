@@ -58,7 +58,7 @@ def amounts(todo: pa.Table, settings: Settings, past: KnownSizes, stft: str = "c
     audio_s, estimated_s = float(durations.known.sum() + durations.estimated.sum()), float(durations.estimated.sum())
     tracks, longest = len(durations.known) + len(durations.estimated), _longest(durations)
     bytes_frame, fixed, basis = _packing(settings, past)
-    frames, stems = audio_s * settings.written_rate_hz, len(settings.stems)
+    frames, stems = audio_s * settings.written_rate_hz, len(settings.written_stems)
     part, waves = _part_bytes(longest, settings, stft)
     output = round(stems * (frames * bytes_frame + fixed * tracks))
     return Amounts(audio_s, estimated_s, durations.unknown, output, basis, stft, part, waves)
@@ -99,4 +99,4 @@ def _part_bytes(longest_s: float, settings: Settings, stft: str) -> tuple[int, i
         part = length * spec.channels * np.dtype(np.float32).itemsize
     else:
         part = frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
-    return part, len(settings.stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize
+    return part, len(settings.written_stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize

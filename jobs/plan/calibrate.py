@@ -122,7 +122,13 @@ def slope(ends: Sequence[tuple[float, float]]) -> float | None:
 def _write_manifest(folder: str, track_s: float, settings: Settings) -> None:
     """Write one MP3 and one FLAC, and a manifest that repeats them in turn, more often than can be done in the time."""
     write_catalog(folder, 2 * track_s)
-    pcm = track_s * settings.spec.sample_rate_hz * settings.spec.channels * settings.codec.bytes_a_value * len(settings.stems)
+    pcm = (
+        track_s
+        * settings.spec.sample_rate_hz
+        * settings.spec.channels
+        * settings.codec.bytes_a_value
+        * len(settings.written_stems)
+    )
     most_bytes = min(MOST_BYTES, shutil.disk_usage(folder).free / 2)
     count = max(LEAST_TRACKS, min(MOST_TRACKS, int(most_bytes / pcm)))
     uris = [f"catalog/{('0000.mp3', '0001.flac')[number % 2]}" for number in range(count)]

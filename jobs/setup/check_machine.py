@@ -92,7 +92,7 @@ def way_bytes(options: Options, resources: Resources) -> int:
     """
     parts, with_stems = resources.on_their_way()
     stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus))
-    part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
+    part_bytes = WAVE_BYTES if stage == "gpu" or options.residual else SPECTRUM_BYTES
     return int((parts * part_bytes + with_stems * _stems_bytes(options)) / FILLED)
 
 
@@ -100,6 +100,7 @@ def _stems_bytes(options: Options) -> int:
     """Return the size of the longest part's stems; of a model that is no preset, as many as any preset has."""
     most = max(len(spec.stems) for spec in PRESETS.values())
     count = len(options.stems or ()) or (len(PRESETS[options.model].stems) if options.model in PRESETS else most)
+    count += options.residual is not None
     is_short = options.bit_depth == "16" and not is_lossy(options.format)
     return count * WAVE_BYTES // (2 if is_short else 1)
 

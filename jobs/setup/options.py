@@ -77,6 +77,7 @@ class Options:
         downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
         filename: Template of the stems' paths; None is OUT's own, or for a new OUT one that fits the source.
         stems: Stems to write; None is all.
+        residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
         duration_s: Seconds to separate of each track whose row has no duration of its own; None is to its end.
@@ -122,6 +123,7 @@ class Options:
     downmix: str = DEFAULT_DOWNMIX
     filename: str | None = None
     stems: tuple[str, ...] | None = None
+    residual: str | None = None
     limit: int | None = None
     offset_s: float = 0.0
     duration_s: float | None = None
@@ -233,6 +235,8 @@ def _check_format(options: Options) -> None:
         raise errors.UsageError(
             f"--bit-depth {options.bit_depth}: {options.format} takes {' or '.join(codecs.CODECS[options.format])}"
         )
+    if options.residual is not None:
+        _check_residual(options, lossy=lossy)
     if options.bitrate and not lossy:
         raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} is lossless; use --bit-depth")
     codec = codecs.CODECS[options.format]["" if lossy else options.bit_depth]
@@ -240,6 +244,16 @@ def _check_format(options: Options) -> None:
         raise errors.UsageError(f"--bitrate {options.bitrate}: {options.format} takes {_listed(codec.bitrates)} bits per second")
     if options.sample_rate_hz is not None and options.sample_rate_hz not in codec.rates_hz:
         raise errors.UsageError(f"--sample-rate {options.sample_rate_hz}: {options.format} takes {_listed(codec.rates_hz)} Hz")
+
+
+def _check_residual(options: Options, *, lossy: bool) -> None:
+    """Refuse a residual that would not add up to the mix."""
+    flag = f"--residual {options.residual}"
+    if lossy:
+        raise errors.UsageError(f"{flag}: {options.format} is lossy, so stems and residual would not add up; use flac or wav")
+    for other, is_given in (("--sample-rate", options.sample_rate_hz), ("--mono", options.mono)):
+        if is_given:
+            raise errors.UsageError(f"{flag}: {other} changes each stem, so stems and residual would not add up; leave it out")
 
 
 def _listed(values: Sequence[int]) -> str:

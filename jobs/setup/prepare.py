@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
-from sep_batch.model.spec import PRESETS, ModelSpec
+from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
@@ -171,8 +171,13 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
     spec = model.spec
     if unknown := set(options.stems or ()) - set(spec.stems):
         raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
-    lossy = codecs.is_lossy(options.format)
-    filename, root = stem_layout.layout_of(options, catalog.listed, catalog.out, before["settings"], spec.stems)
+    lossy, names = codecs.is_lossy(options.format), spec.stems
+    if options.residual is not None:
+        try:
+            names = replace(spec, stems=(*spec.stems, options.residual)).stems
+        except SpecError as error:
+            raise errors.UsageError(f"--residual {options.residual}: {error}") from error
+    filename, root = stem_layout.layout_of(options, catalog.listed, catalog.out, before["settings"], names)
     return Settings.load(
         {
             "weights_sha256": model.weights_sha256,
@@ -184,6 +189,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "sample_rate_hz": options.sample_rate_hz,
             "mono": options.mono,
             "downmix": options.downmix,
+            "residual": options.residual,
             "precision": options.precision,
             "filename": filename,
             "root": root,

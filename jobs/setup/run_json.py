@@ -10,6 +10,7 @@ from sep_batch.pipeline import errors, stem_paths
 from sep_batch.pipeline.audio.downmix import Downmix
 from sep_batch.pipeline.manifest.bad_rows import BadRows
 
+_Stem = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 _STRICT = ConfigDict(strict=True, extra="allow")  # later versions may add fields
 
 
@@ -25,7 +26,8 @@ class _Settings(BaseModel):
     model_config = _STRICT
 
     spec: dict[str, Any] = {}
-    stems: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]] = []
+    stems: list[_Stem] = []
+    residual: _Stem | None = None
     format: str | None = None
     filename: Annotated[str, AfterValidator(_checked)] = stem_paths.DEFAULT_FILENAME
     root: str | None = None

@@ -133,7 +133,7 @@ def _ours(plan: Plan, settings: Settings, marked: frozenset[str], others: np.nda
     tracks_of_path = dict[str, list[tuple[str, str]]]()
     for block in plan.blocks():
         tracks = list(zip(*(block.column(name).to_pylist() for name in ("id", "uri")), strict=True))
-        for stem in settings.stems:
+        for stem in settings.written_stems:
             paths = [stem_paths.folded(settings.stem_path(id, uri, stem, is_marked=id in marked)) for id, uri in tracks]
             hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
             for row in np.flatnonzero(others[np.searchsorted(others, hashes).clip(max=len(others) - 1)] == hashes):

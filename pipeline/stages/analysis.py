@@ -33,7 +33,7 @@ class Sums:
             begin: Samples of the track before the part.
             samples: Samples per channel of the part.
         """
-        window, stems = activity.window_samples(settings.spec.sample_rate_hz), len(settings.stems)
+        window, stems = activity.window_samples(settings.spec.sample_rate_hz), len(settings.written_stems)
         self._windows = WindowSums(window, stems=stems, begin=begin, samples=samples)
         self._sides = np.zeros(stems)
 

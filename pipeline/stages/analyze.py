@@ -71,7 +71,7 @@ class Analyze:
                 on_damage=self.work.on_damage,
                 silent_s=min(audio.SILENT_S, self.work.limit_s / 2),  # the decoder's limit passes before this process's
             )
-            blocks, as_waves = map(torch.from_numpy, pieces), self.work.stft == "gpu"
+            blocks, as_waves = map(torch.from_numpy, pieces), self.work.has_waves
             for number, part in enumerate(split_parts(blocks, spec, PATCHES_PER_PART, as_waves=as_waves)):
                 begin, decoded_samples = decoded_samples, decoded_samples + part.samples
                 yield fill(

@@ -72,6 +72,11 @@ class RunContext:
     has_ended: Callable[[], bool] | None = None
 
     @property
+    def has_waves(self) -> bool:
+        """Parts travel as waves: Separate computes their spectrum, or subtracts the stems from them."""
+        return self.stft == "gpu" or self.settings.residual is not None
+
+    @property
     def stop_uri(self) -> str:
         """URI of the object that, once it exists, stops the stages from beginning further tracks."""
         return f"{self.parts}/stop"

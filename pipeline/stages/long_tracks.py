@@ -28,7 +28,7 @@ from sep_batch.pipeline.stages.failed_rows import failed
 def store(row: pa.Table, work: RunContext) -> pa.Table:
     """Store one part's stems, and return its row, whose status is null since a part is not a finished track."""
     begun = time.perf_counter()
-    for stem, frames in zip(work.settings.stems, payload(row), strict=True):
+    for stem, frames in zip(work.settings.written_stems, payload(row), strict=True):
         work.refuse_ended()
         storage.put(_part_uri(row, stem, work), frames.data, scratch=work.scratch)
     return fill(row, WRITTEN, write_s=time.perf_counter() - begun)
@@ -84,7 +84,7 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
     try:
         begun = time.perf_counter()
         with ThreadPoolExecutor() as threads:
-            written = list(threads.map(lambda number: _joined_stem(parts, number, work), range(len(work.settings.stems))))
+            written = list(threads.map(lambda number: _joined_stem(parts, number, work), range(len(work.settings.written_stems))))
         seconds = {name: sum(value(part, name) for part in parts) for name in ("decode_s", "separate_s", "write_s")}
         seconds["write_s"] += time.perf_counter() - begun
         above, energy = (sum(value(part, name) for part in parts) for name in ("energy_above_f", "energy"))

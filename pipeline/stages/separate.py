@@ -154,7 +154,7 @@ class Separate:
         waiting, waves, energy = list(waiting), None, np.zeros(2)
         for piece in self.separator.separate_parts(parts, self.work.settings.stems):
             self.work.refuse_ended()
-            waves = waves or self._stems(waiting[piece.part_index])
+            waves = waves or self._stems(waiting[piece.part_index], parts[piece.part_index])
             waves.add(piece.waves)
             energy += piece.energy, piece.energy_above_f
             if waves.is_complete:
@@ -163,11 +163,12 @@ class Separate:
                 yield self._finished(row, part, waves, begun_s)
                 waves, energy, begun_s = None, np.zeros(2), self._time.now_s()
 
-    def _stems(self, row: pa.Table) -> stems.Stems:
+    def _stems(self, row: pa.Table, part: Part) -> stems.Stems:
         settings, samples = self.work.settings, value(row, "samples")
         begin = value(row, "begin")
         sums = analysis.Sums(settings, begin=begin, samples=samples) if self.work.analysis else None
-        return stems.Stems(settings, samples, sums, begin=begin)
+        mix = part.payload[part.skip : part.skip + samples] if settings.residual is not None else None
+        return stems.Stems(settings, samples, sums, begin=begin, mix=mix)
 
     def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun_s: float) -> pa.Table:
         """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
@@ -183,7 +184,7 @@ class Separate:
         """Separate a part again, in float32: at 64 times full scale float16 overflows."""
         with self._lock:
             self._finest = finest = self._finest or self._build(precision=FINEST)
-        waves = self._stems(row)
+        waves = self._stems(row, part)
         for piece in finest.separate_parts([part], self.work.settings.stems):
             waves.add(piece.waves)
         return waves

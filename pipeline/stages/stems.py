@@ -33,7 +33,9 @@ class Stems:
         k_weighted: Energies for the loudness, to which each piece is added too.
     """
 
-    def __init__(self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0) -> None:
+    def __init__(
+        self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0, mix: np.ndarray | None = None
+    ) -> None:
         """Begin a part.
 
         Args:
@@ -41,15 +43,17 @@ class Stems:
             samples: Samples per channel of the part.
             sums: Sums of the analysis.
             begin: Samples of the track before the part.
+            mix: The part before it was separated, (samples, channels) float32 or int16, where a residual is written.
         """
         from sep_batch.pipeline.stages.k_weighting import KWeighted
 
-        rate_hz, count = settings.spec.sample_rate_hz, len(settings.stems)
+        rate_hz, count = settings.spec.sample_rate_hz, len(settings.written_stems)
         self.k_weighted = KWeighted(rate_hz, stems=count, begin=begin, samples=samples)
-        shape = (len(settings.stems), samples, settings.spec.channels)
+        shape = (count, samples, settings.spec.channels)
         self.frames = np.empty(shape, settings.form.dtype)
         self._settings, self._position, self.sums = settings, 0, sums
-        self._peaks, self._powers, self._clipped = (np.zeros(len(settings.stems)) for _ in range(3))
+        self._peaks, self._powers, self._clipped = (np.zeros(count) for _ in range(3))
+        self._mix = mix
 
     @property
     def is_complete(self) -> bool:
@@ -62,11 +66,15 @@ class Stems:
         return bool(np.isfinite(self._peaks).all())
 
     def add(self, wave: Tensor) -> None:
-        """Measure, round and keep the next piece: (stems, channels, samples) float32."""
+        """Measure, round and keep the next piece: (stems, channels, samples) float32, without the residual."""
         import torch
 
         if not wave.shape[-1]:
             return
+        begin, self._position = self._position, self._position + wave.shape[-1]
+        whole = self._rounded(wave)
+        if self._mix is not None:
+            wave, whole = self._with_residual(wave, whole, self._mix[begin : self._position])
         flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
         norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
@@ -77,19 +85,47 @@ class Stems:
         self.k_weighted.add(wave.clamp(-1, 1) if is_loud and self._settings.form.dtype.kind == "i" else wave)
         if self.sums:
             self.sums.add(wave)
-        begin, self._position = self._position, self._position + wave.shape[-1]
-        torch.from_numpy(self.frames[:, begin : self._position]).copy_(self._rounded(wave).transpose(1, 2))
+        torch.from_numpy(self.frames[:, begin : self._position]).copy_(self._stored(whole).transpose(1, 2))
+
+    @property
+    def _full(self) -> float:
+        """Full scale of the samples: of 16 or 24 bits; 1 for floats."""
+        codec = self._settings.form
+        return 1.0 if codec.dtype.kind == "f" else float(1 << (codec.bits - 1))
 
     def _rounded(self, wave: Tensor) -> Tensor:
-        """Round in the same way as `codecs.raw`."""
+        """Round in the same way as `codecs.raw`; whole numbers as float32, which holds 24 bits."""
+        full = self._full
+        return wave if full == 1 else (wave * full).round_().clamp_(-full, full - 1)
+
+    def _stored(self, whole: Tensor) -> Tensor:
+        """Return rounded samples in the codec's type."""
         import torch
 
         codec = self._settings.form
         if codec.dtype.kind == "f":
-            return wave
-        full = float(1 << (codec.bits - 1))
-        whole = (wave * full).round_().clamp_(-full, full - 1)
+            return whole
         return whole.to(torch.int16) if codec.bits == 16 else whole.to(torch.int32) << (32 - codec.bits)
+
+    def _with_residual(self, wave: Tensor, whole: Tensor, mix: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Append the residual to the stems' waves, and to their rounded samples: the rounded mix minus the rounded stems.
+
+        Sums of whole numbers are exact in float64, so stems and residual add up to the mix, but for residuals beyond full scale:
+        they are clipped, and count as the residual's `clipped_samples`.
+        """
+        import torch
+
+        from sep_batch.model.parts import float_wave
+
+        samples = torch.from_numpy(np.require(mix, requirements="W"))  # the object store's arrays are read-only
+        own = self._rounded(float_wave(samples).to(wave.device).transpose(0, 1))
+        residual, full = own.double() - whole.double().sum(dim=0), self._full
+        if full > 1:
+            inside = residual.clamp(-full, full - 1)
+            self._clipped[-1] += int((inside != residual).sum())
+            residual = inside
+        rest = residual.to(torch.float32)[None]
+        return torch.cat([wave, rest / full]), torch.cat([whole, rest])
 
     def measured(self) -> list[dict[str, Any]]:
         """Return the columns of each stem before it is written: stem, frames, peak_dbfs, rms_dbfs, clipped_samples."""
@@ -102,7 +138,9 @@ class Stems:
                 "rms_dbfs": _db(power / values),
                 "clipped_samples": int(clipped),
             }
-            for stem, peak, power, clipped in zip(self._settings.stems, self._peaks, self._powers, self._clipped, strict=True)
+            for stem, peak, power, clipped in zip(
+                self._settings.written_stems, self._peaks, self._powers, self._clipped, strict=True
+            )
         ]
 
 

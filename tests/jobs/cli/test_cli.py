@@ -188,6 +188,21 @@ def check_stems(catalog, tiny, tmp, local):
     assert [[found["stem"] for found in row["stems"]] for row in rows(tmp / "o")] == [["accompaniment"]] * 2
 
 
+def check_residual(catalog, tiny, tmp, local):
+    run_with(catalog, tiny, tmp / "o", "--residual", "rest")
+    for row in rows(tmp / "o"):
+        assert [stem["stem"] for stem in row["stems"]] == ["vocals", "accompaniment", "rest"]
+    for name, flags, expected in (
+        ("rest", ("--format", "mp3"), "mp3 is lossy"),
+        ("rest", ("--mono",), "--mono changes each stem"),
+        ("rest", ("--sample-rate", 22050), "--sample-rate changes each stem"),
+        ("vocals", (), "expected two or more different names"),
+        ("a/b", (), "expected names of letters"),
+    ):
+        result = call("run", catalog, "--model", tiny, "--out", tmp / "refused", "--residual", name, *flags)
+        assert (result.exit_code, f"--residual {name}: " in result.output, expected in result.output) == (2, True, True)
+
+
 def check_limit(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--limit", 1)
     assert len(rows(tmp / "o")) == 1
