@@ -9,13 +9,20 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from sep_batch.model.spec import ModelSpec
+from sep_batch.model.spec import MaskExtension, ModelSpec
 from sep_batch.pipeline import stem_paths
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.resample import resampled
 
-_ADDED_LATER = ("sample_rate_hz", "mono", "downmix", "root", "residual")  # settings that the first OUTs did not have
+_ADDED_LATER = (
+    "sample_rate_hz",
+    "mono",
+    "downmix",
+    "root",
+    "residual",
+    "mask_extension",
+)  # settings that the first OUTs did not have
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -39,6 +46,7 @@ class Settings(BaseModel):
     mono: bool = False
     downmix: Downmix = DEFAULT_DOWNMIX
     residual: str | None = None  # name of a further stem, the mix minus all others
+    mask_extension: MaskExtension | None = None  # that replaced the model's own in `spec`
 
     @property
     def written_stems(self) -> tuple[str, ...]:

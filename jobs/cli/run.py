@@ -127,6 +127,15 @@ def run(
     stems: Annotated[
         str | None, typer.Option(help="Stems to write, as vocals,drums. Default: all of the model's.", rich_help_panel=OUTPUT)
     ] = None,
+    mask_extension: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Mask of the frequencies above the model's range: zeros (stems are silent there), or average (the mean of the "
+            "mask below). Default: the model's own, for the published models zeros.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     residual: Annotated[
         str | None,
         typer.Option(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from sep_batch.jobs.setup import address
+from sep_batch.model.spec import MaskExtension
 from sep_batch.pipeline import errors, stem_paths
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.damage import OnDamage
@@ -77,6 +78,8 @@ class Options:
         downmix: How a source of more than two channels becomes stereo: "itu" (BS.775), "first-two".
         filename: Template of the stems' paths; None is OUT's own, or for a new OUT one that fits the source.
         stems: Stems to write; None is all.
+        mask_extension: Mask of the bins above the model's range: "zeros", or "average", the mean of the frame's mask; None is
+            the model's own.
         residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
@@ -123,6 +126,7 @@ class Options:
     downmix: str = DEFAULT_DOWNMIX
     filename: str | None = None
     stems: tuple[str, ...] | None = None
+    mask_extension: str | None = None
     residual: str | None = None
     limit: int | None = None
     offset_s: float = 0.0
@@ -219,6 +223,7 @@ def check(options: Options) -> None:
         ("--retry", options.retry, Retry),
         ("--damaged", options.damaged, OnDamage),
         ("--bad-rows", options.bad_rows, BadRows),
+        ("--mask-extension", "zeros" if options.mask_extension is None else options.mask_extension, MaskExtension),
     ):
         if choice not in get_args(choices):
             raise errors.UsageError(f"{name} {choice}: expected one of {', '.join(get_args(choices))}")

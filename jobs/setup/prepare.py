@@ -10,7 +10,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
-from sep_batch.model.spec import PRESETS, ModelSpec, SpecError
+from sep_batch.model.spec import PRESETS, MaskExtension, ModelSpec, SpecError
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
@@ -168,7 +168,8 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
     Raises:
         UsageError: The model has no such stem, or the template needs another OUT.
     """
-    spec = model.spec
+    own = model.spec.mask_extension
+    spec = replace(model.spec, mask_extension=cast("MaskExtension", options.mask_extension or own))
     if unknown := set(options.stems or ()) - set(spec.stems):
         raise errors.UsageError(f"--stems {', '.join(sorted(unknown))}: {spec.name} has {', '.join(spec.stems)}")
     lossy, names = codecs.is_lossy(options.format), spec.stems
@@ -190,6 +191,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "mono": options.mono,
             "downmix": options.downmix,
             "residual": options.residual,
+            "mask_extension": None if spec.mask_extension == own else spec.mask_extension,
             "precision": options.precision,
             "filename": filename,
             "root": root,

@@ -44,6 +44,8 @@ def differences(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
         differing: As `Settings.differences` returns it.
     """
     left_out = {"root"}  # it is the template's
+    if "mask_extension" in differing:
+        left_out.add(f"{_SPEC}.mask_extension")
     if _SPEC_NAME in differing:
         left_out |= {_SHA256, *(name for name in differing if name.startswith(f"{_SPEC}.") and name != _SPEC_NAME)}
     if "stems" in differing and differing["stems"] == differing.get("spec.stems"):

@@ -20,6 +20,7 @@ import pytest
 from catalogs import decoded, write_tone
 from channel_files import tones, wav
 from project_files import TESTS
+from signals import RATE_HZ, tone
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -27,7 +28,8 @@ from sep_batch.jobs.cli.run import run
 from sep_batch.jobs.engine import choice
 from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
-from sep_batch.pipeline.audio import containers
+from sep_batch.pipeline.audio import codecs, containers
+from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.stages import analyze
 from sep_batch.pipeline.storage import retries
@@ -186,6 +188,20 @@ def check_filename(catalog, tiny, tmp, local):
 def check_stems(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--stems", "accompaniment")
     assert [[found["stem"] for found in row["stems"]] for row in rows(tmp / "o")] == [["accompaniment"]] * 2
+
+
+def check_mask_extension(catalog, tiny, tmp, local):
+    path = tmp / "high.wav"
+    path.write_bytes(encode(0.3 * tone(15_000, 2 * RATE_HZ), codecs.CODECS["wav"]["16"], rate_hz=RATE_HZ))
+    levels = {}
+    for rule in ("zeros", "average", None):
+        run_with(path, tiny, tmp / f"{rule}", *(() if rule is None else ("--mask-extension", rule)))
+        (row,) = rows(tmp / f"{rule}")
+        levels[rule] = (row["settings_sha256"], [stem["rms_dbfs"] for stem in row["stems"]])
+    assert levels[None] == levels["zeros"]  # the model's own rule makes no other settings
+    assert min(levels["average"][1]) > max(levels["zeros"][1]) + 20
+    result = call("run", path, "--model", tiny, "--out", tmp / "refused", "--mask-extension", "full")
+    assert (result.exit_code, "--mask-extension full: expected one of zeros, average" in result.output) == (2, True)
 
 
 def check_residual(catalog, tiny, tmp, local):
