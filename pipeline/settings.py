@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -51,7 +51,7 @@ class Settings(BaseModel):
     @property
     def written_stems(self) -> tuple[str, ...]:
         """Names of the stems that are written: the model's, then the residual."""
-        return self.stems if self.residual is None else (*self.stems, self.residual)
+        return written_stems(self.stems, self.residual)
 
     @property
     def codec(self) -> codecs.Codec:
@@ -122,6 +122,11 @@ class Settings(BaseModel):
     def load(cls, values: dict[str, Any]) -> Self:
         """Return the settings that `canonical` returned as values."""
         return cls.model_validate(values)
+
+
+def written_stems(stems: Sequence[str], residual: str | None) -> tuple[str, ...]:
+    """Return the names of the stems that are written: the model's, then the residual."""
+    return (*stems, *([residual] if residual else []))
 
 
 def sha256_of(canonical: Mapping[str, Any]) -> str:

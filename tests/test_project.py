@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import typer
+from project_files import DOCS, ROOT
 
 from sep_batch.jobs.cli.main import app
 from sep_batch.jobs.failures.advice import ADVICE
@@ -22,7 +23,6 @@ from sep_batch.pipeline import errors
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
 from sep_batch.pipeline.rows import JOURNAL, STEM
 
-ROOT = Path(__file__).parents[1]
 ORDER = (  # a folder, or a file at the top of a package; each imports only from those before it
     "model",
     *(f"pipeline.{name}" for name in ("errors", "extras", "packages", "repeats", "rows", "storage", "stem_paths", "audio")),
@@ -158,7 +158,6 @@ def test_constraints_name_versions_and_nothing_else(path):
 
 
 STAGES = ("manifest", "fetch", "decode", "separate", "write")
-DOCS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands():

@@ -11,7 +11,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +32,7 @@ from sep_batch.pipeline.export.selection import Query, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
 from sep_batch.pipeline.out import layout, lease
+from sep_batch.pipeline.settings import written_stems
 from sep_batch.pipeline.storage import uris
 
 _DIFFERS = {
@@ -63,7 +63,8 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
         engine.look_ahead(Options(gpus=0, cpus=chosen.cpus, address=chosen.address))
         choose.refuse_missing(chosen.to)
         out_settings = outs.last_run(out)["settings"]
-        settings = settings_of(chosen, _stems(out_settings), mono=bool(out_settings.get("mono")))
+        stems = written_stems(out_settings.get("stems", ()), out_settings.get("residual"))
+        settings = settings_of(chosen, stems, mono=bool(out_settings.get("mono")))
         packing.refuse_unwritable(settings)
         reserved = columns.reserved(settings.stems)
         base = Export(settings, out, dest, "", downmix=out_settings.get("downmix") or DEFAULT_DOWNMIX, storage=access)
@@ -87,12 +88,6 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
             for folder in (parts, layout.plan_folder(dest, run)):
                 storage.remove(folder)
     return exported
-
-
-def _stems(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the stems of an OUT with these settings, the residual last."""
-    residual = settings.get("residual")
-    return (*settings.get("stems", ()), *((residual,) if residual else ()))
 
 
 def _planned(selection: Selection, settings: ExportSettings, options: ExportOptions, export: Export) -> tuple[Export, Exported]:

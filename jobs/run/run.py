@@ -225,7 +225,8 @@ def _drive(
         writer,
         stop.draining(),
     ):
-        work = replace(work, stft=stft_stage(options.stft, on_gpu=ready.resources.device != "cpu"))
+        on_gpu = ready.resources.device != "cpu"
+        work = replace(work, stft=stft_stage(options.stft, on_gpu=on_gpu, residual=options.residual))
         Driver(work, model, ready, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 

@@ -91,8 +91,8 @@ def way_bytes(options: Options, resources: Resources) -> int:
     With less room Ray spills them to its disk.
     """
     parts, with_stems = resources.on_their_way()
-    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus))
-    part_bytes = WAVE_BYTES if stage == "gpu" or options.residual else SPECTRUM_BYTES
+    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus), residual=options.residual)
+    part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
     return int((parts * part_bytes + with_stems * _stems_bytes(options)) / FILLED)
 
 

@@ -22,13 +22,16 @@ LIMIT_S = 600.0
 LOOK_S = 2.0  # between two checks for the object that stops a run
 
 
-def stft_stage(chosen: str, *, on_gpu: bool) -> str:
+def stft_stage(chosen: str, *, on_gpu: bool, residual: str | None = None) -> str:
     """Return the stage that computes the STFT, `cpu` or `gpu`.
 
     Args:
         chosen: One of `Stft`.
         on_gpu: The U-Nets run on a GPU.
+        residual: Name of the residual, if one is written: Separate then needs the wave, and computes the STFT itself.
     """
+    if residual is not None:
+        return "gpu"
     return ("gpu" if on_gpu else "cpu") if chosen == "auto" else chosen
 
 
@@ -73,8 +76,8 @@ class RunContext:
 
     @property
     def has_waves(self) -> bool:
-        """Parts travel as waves: Separate computes their spectrum, or subtracts the stems from them."""
-        return self.stft == "gpu" or self.settings.residual is not None
+        """Parts travel as waves, of which Separate computes the spectrum."""
+        return stft_stage(self.stft, on_gpu=False, residual=self.settings.residual) == "gpu"
 
     @property
     def stop_uri(self) -> str:

@@ -10,13 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from catalogs import write_tone
-from project_files import ROOT
+from project_files import DOCS, ROOT
 
 from sep_batch.jobs.export.export import run_export
 from sep_batch.jobs.run.run import run_job
 from sep_batch.model import separator
 
-TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 ELSEWHERE = {"datasets.md", "recipes.md"}  # tests/jobs/export/test_recipes.py, tests/infra/test_scheduling_recipes.py
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|ya?ml|json|toml|sbatch|service|timer|ipynb))(?:::\w+)?`")
 
@@ -32,7 +31,7 @@ def export_of(*places, **flags):
     return SimpleNamespace(**dict.fromkeys(field.name for field in dataclasses.fields(result)))
 
 
-PAGES = [path for path in TEXTS if path.name not in ELSEWHERE and blocks(path)]
+PAGES = [path for path in DOCS if path.name not in ELSEWHERE and blocks(path)]
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_the_code_of_a_page_runs(path, catalog, tiny, capsys, monkeypatch):
         assert {wave.shape for wave in names["stems"].values()} == {(2, 10 * 44_100)}
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_every_path_of_the_project_that_a_page_names_exists(path):
     for name in PATH.findall(path.read_text()):
         assert "_sep/" in name or (ROOT / name).exists(), name

@@ -1,7 +1,6 @@
 """The checkout's packages on the path of this process and of its children, without an installation.
 
-`sep_batch.model` is the folder `model/` and so on. A temporary folder has links of these names, and the metadata from which a run
-reads the version of `sep-batch`.
+`sep_batch.model` is the folder `model/` and so on. A temporary folder has links of these names.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,8 +37,4 @@ def _packages() -> str:
     (folder / "sep_batch").mkdir()
     for name in PACKAGES:
         (folder / "sep_batch" / name).symlink_to(ROOT / name, target_is_directory=True)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    metadata = folder / f"sep_batch-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: sep-batch\nVersion: {version}\n")
     return str(folder)

@@ -1,4 +1,4 @@
-"""What `make` installs and runs, and with what; Python and uv are faked."""
+"""The targets of `make`: their calls of Python and uv, both faked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user installs: wheel and sdist, their metadata for a package index, one version everywhere, the release's notes."""
+"""Wheel and sdist: their files, their metadata for a package index, one version everywhere, the release's notes."""
 
 from __future__ import annotations
 

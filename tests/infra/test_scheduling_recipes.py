@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import soundfile
-from infra_files import INFRA, ROOT, documents, passes, tool
+from infra_files import INFRA, ROOT, documents
 
 from sep_batch.pipeline.rows import JOURNAL
 
@@ -104,11 +104,8 @@ def test_airflow_runs_the_dag(dag, code, state, tmp_path, monkeypatch):
             dag.separate()
 
 
-def test_the_nightly_workflow_fits_its_schema_and_treats_each_exit_code_as_the_docs_say():
-    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", NIGHTLY)
+def test_the_nightly_workflow_treats_each_exit_code_as_the_docs_say():
     (workflow,) = documents(NIGHTLY.read_text())
     (script,) = (step["run"] for step in workflow["jobs"]["sync"]["steps"] if "case $code" in step.get("run", ""))
     accepted = {0, *map(int, re.findall(r"^\s*(\d+)\)", script, re.MULTILINE))}
     assert accepted == {code for code, does in meanings().items() if not does.startswith("alert")}
-    for action in re.findall(r"uses: (\S+)", NIGHTLY.read_text()):
-        assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action), action

@@ -16,7 +16,7 @@ from infra_files import INFRA, ROOT, documents, join_lines, passes, tool
 
 from sep_batch.jobs.cli.main import app
 
-KINDS = {"", ".md", ".sbatch", ".service", ".timer", ".yaml"}
+KINDS = {"", ".md", ".sbatch", ".service", ".timer", ".yaml", ".yml"}
 SAYS = [path for path in sorted(INFRA.rglob("*")) if path.is_file() and path.suffix in KINDS]
 SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "release-notes", INFRA / "slurm" / "sep-batch.sbatch"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -63,7 +63,7 @@ def test_a_script_is_clean(path):
     passes(tool("shellcheck"), path)
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*WORKFLOWS, *INFRA.rglob("github-actions/*.yml")], ids=lambda path: path.name)
 def test_a_workflow_fits_its_schema_and_pins_its_actions(path):
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path)
     text = path.read_text()

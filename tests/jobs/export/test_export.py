@@ -589,8 +589,8 @@ def test_an_export_whose_journal_has_the_ending_of_before_goes_on(inline_export,
 def test_a_residual_is_exported_as_the_stem_that_it_is_and_adds_up_to_the_mix(inline_export, tiny, local, tmp_path):
     write_tone(tmp_path / "songs" / "a.wav", 300, 4.0)
     run_job(str(tmp_path / "songs"), str(tmp_path / "out.stems"), model=tiny, residual="rest")
-    told = exported(str(tmp_path / "out.stems"), tmp_path / "d", with_mix=True)
-    assert (told.exit_code, told.failed, told.warnings) == (0, {}, ())
+    result = exported(str(tmp_path / "out.stems"), tmp_path / "d", with_mix=True)
+    assert (result.exit_code, result.failed, result.warnings) == (0, {}, ())
     for _, known, files in read(tmp_path / "d"):
         assert {"vocals_active", "accompaniment_active", "rest_active"} <= known.keys()
         waves = {name: np.round(decoded(content).wave * 32768.0) for name, content in files.items()}

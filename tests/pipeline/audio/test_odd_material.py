@@ -1,4 +1,4 @@
-"""What an archive holds: telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels (docs/reference/sources.md)."""
+"""Material of archives: telephone rates, 192 kHz, 10 ms, silent, shifted and inverted channels (docs/reference/sources.md)."""
 
 from __future__ import annotations
 
