@@ -7,7 +7,9 @@ Files:
     spectrogram: STFT and its inverse, as Spleeter computes them; patches.
     parts: Splitting of a wave into parts that are separated on their own.
     batching: Batches of patches, across calls.
-    separator: Magnitudes to masks, masks to stems.
+    masks: Estimates to ratio masks.
+    wiener: The multichannel Wiener filter: the estimates of a track to its stems.
+    separator: All U-Nets of a model: parts to stems, or to estimates.
     cuda_errors: Errors of CUDA, told apart by type and text.
     checkpoint: Reading of TensorFlow checkpoints.
     published: Published archives of weights: sources, checksums, download.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from sep_batch.model import cuda_errors, weights
 from sep_batch.model.batching import Batches
 from sep_batch.model.inference import Target, inference_form
+from sep_batch.model.masks import ratio_masks
 from sep_batch.model.parts import Part, energies, float_wave, split_parts
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
 from sep_batch.model.unet import UNet
+from sep_batch.model.wiener import EstimatedPatch, FilteredPiece, filtered
 
-EPSILON = 1e-10  # Spleeter's, in numerator (divided by the number of stems) and denominator
 CPU_BATCH = 1  # patches per batch
 GPU_BATCH = 10  # of songs of 3 to 5 minutes, in parts of up to 20 patches, 18 % of the places are padding; with 32 it was 56 %
 GROWN_AFTER = 64  # batches without running out of memory, before a halved batch is doubled
@@ -70,24 +71,43 @@ class Piece(NamedTuple):
     energy_above_f: float
 
 
-class _Kind(NamedTuple):
-    """What the patches of a batch have in common: numbers of the stems to return, and numpy's name of their type."""
+class EstimatedPiece(NamedTuple):
+    """The next patch of a part, with its estimates.
 
-    stems: tuple[int, ...]
+    Attributes:
+        part_index: Position of the part among the parts of the call.
+        patch: The patch, on the Separator's device.
+        energy: Energy of the patch's spectrum.
+        energy_above_f: The same for the bins from F up.
+    """
+
+    part_index: int
+    patch: EstimatedPatch
+    energy: float
+    energy_above_f: float
+
+
+class _Kind(NamedTuple):
+    """What the patches of a batch have in common.
+
+    Attributes:
+        stems: Numbers of the stems to return; None for the estimates of all.
+        dtype: Numpy's name of the patches' type.
+    """
+
+    stems: tuple[int, ...] | None
     dtype: str
 
 
 class _Batch(NamedTuple):
-    """Result of a batch: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, and energies (patches, 2)."""
+    """Result of a batch, or of one of its patches, whose energies are on the CPU.
 
-    sums: Tensor
-    energies: Tensor
+    Attributes:
+        stems: (patches, stems, channels, T + 3, hop) as `overlap_add` fills it, or estimates (patches, stems, channels, T, F).
+        energies: (patches, 2), of the spectra, all bins and those from F up.
+    """
 
-
-class _Result(NamedTuple):
-    """Result of a patch: (1, stems, channels, T + 3, hop), and energies (2,) on the CPU."""
-
-    sums: Tensor
+    stems: Tensor
     energies: Tensor
 
 
@@ -190,27 +210,6 @@ class Separator:
         return heads.mul_(magnitudes)
 
     @torch.inference_mode()
-    def masks(self, estimates: Tensor) -> Tensor:
-        """Turn estimates into ratio masks: estimate^e / sum of estimates^e, extended to the kept bins.
-
-        Args:
-            estimates: (stems, ..., T, F); overwritten.
-
-        Returns:
-            (stems, ..., T, kept bins), between 0 and 1, summing to 1 over the stems below F.
-
-        Source: Spleeter's `EstimatorSpecBuilder._build_masks` and `_extend_mask`.
-        """
-        exponent = self.spec.separation_exponent
-        powers = estimates.square_() if exponent == 2 else estimates.pow_(exponent)
-        total = powers.sum(dim=0).add_(EPSILON)
-        masks = powers.add_(EPSILON / len(self.spec.stems)).div_(total)
-        if self.spec.mask_extension == "zeros":
-            return masks
-        above = masks.mean(dim=-1, keepdim=True).expand(*masks.shape[:-1], self.spec.spectrum_bins - self.spec.bins)
-        return torch.cat([masks, above], dim=-1)
-
-    @torch.inference_mode()
     def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Piece]:
         """Separate several parts. Patches of all parts, and of all calls at the same time, are packed into batches of one shape.
 
@@ -225,20 +224,42 @@ class Separator:
         patches = [(part_index, patch) for part_index, part in enumerate(parts) for patch in part.patches(self.spec)]
         joined = [Synthesis(part.skip, part.samples, self.spec) for part in parts]
         context = [part.context(self.spec) for part in parts]
-        results = self._batches.results((_Kind(chosen, patch.dtype.name), patch) for _, patch in patches)
-        for (part_index, _), (sums, energy) in zip(patches, results, strict=True):
-            if self.device.type == "cuda":
-                sums.record_stream(torch.cuda.current_stream(self.device))
-            own = energy.new_zeros(2) if context[part_index] else energy
+        for (part_index, _), (sums, energy) in zip(patches, self._results(patches, chosen), strict=True):
+            own = energy.new_zeros(2) if context[part_index] else energy[0]
             context[part_index] = 0
             yield Piece(part_index, joined[part_index].add(sums), *own.tolist())
 
-    def _computed(self, kind: _Kind, patches: Sequence[np.ndarray]) -> list[_Result]:
+    @torch.inference_mode()
+    def estimate_parts(self, parts: Sequence[Part]) -> Iterator[EstimatedPiece]:
+        """Run the U-Nets over several parts with waves, for `wiener.filtered`, in batches as `separate_parts` does.
+
+        Args:
+            parts: Parts of any tracks, with waves.
+
+        Yields:
+            The patches of each part, part after part, without the one that belongs to the part before.
+        """
+        patches = [
+            (index, patch) for index, part in enumerate(parts) for patch in part.patches(self.spec)[part.context(self.spec) :]
+        ]
+        for (part_index, patch), (estimates, energy) in zip(patches, self._results(patches, None), strict=True):
+            wave = torch.zeros((self.spec.channels, self.spec.patch_wave_samples))
+            wave[:, : len(patch)] = float_wave(torch.from_numpy(np.require(patch, requirements="W"))).transpose(0, 1)
+            yield EstimatedPiece(part_index, EstimatedPatch(wave.to(self.device), estimates[0].contiguous()), *energy[0].tolist())
+
+    def _results(self, patches: Iterable[tuple[int, np.ndarray]], stems: tuple[int, ...] | None) -> Iterator[_Batch]:
+        """Yield the result of each patch, from batches that it shares with other calls."""
+        for result in self._batches.results((_Kind(stems, patch.dtype.name), patch) for _, patch in patches):
+            if self.device.type == "cuda":
+                result.stems.record_stream(torch.cuda.current_stream(self.device))
+            yield result
+
+    def _computed(self, kind: _Kind, patches: Sequence[np.ndarray]) -> list[_Batch]:
         """Compute a batch, and return the result of each patch."""
         with self._stream():
             batch = self._synthesis(patches, kind.stems)
             energies = batch.energies.cpu()
-        return [_Result(batch.sums[number : number + 1], energies[number]) for number in range(len(patches))]
+        return [_Batch(batch.stems[number : number + 1], energies[number : number + 1]) for number in range(len(patches))]
 
     @contextlib.contextmanager
     def _stream(self) -> Iterator[None]:
@@ -253,10 +274,10 @@ class Separator:
             yield
         self._kept.stream.synchronize()
 
-    def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int]) -> _Batch:
+    def _synthesis(self, patches: Sequence[np.ndarray], chosen: Sequence[int] | None) -> _Batch:
         """Separate one batch. It is halved where the device runs out of memory; after `GROWN_AFTER` successes it grows again."""
         done: list[_Batch] = []
-        while (begin := sum(len(batch.sums) for batch in done)) < len(patches):
+        while (begin := sum(len(batch.stems) for batch in done)) < len(patches):
             is_full = False
             try:
                 done.append(self._synthesis_of(patches[begin : begin + self.room], chosen, self.room))
@@ -281,12 +302,14 @@ class Separator:
         return True
 
     @torch.inference_mode()
-    def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int], room: int) -> _Batch:
+    def _synthesis_of(self, patches: Sequence[np.ndarray], chosen: Sequence[int] | None, room: int) -> _Batch:
         spec = self.spec
         spectrum, frames, energy = self._spectra(patches, room)
         estimates = self.estimates(magnitude(spectrum[..., : spec.bins]))
+        if chosen is None:
+            return _Batch(estimates[:, : len(patches)].transpose(0, 1), energy)
         used = slice(len(patches)), slice(None), slice(frames)  # all further steps are frame by frame
-        masks = self.masks(estimates[(slice(None), *used)])
+        masks = ratio_masks(estimates[(slice(None), *used)], spec)
         shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
         sums = torch.zeros(shape, device=self.device)
         for number, stem in enumerate(chosen):  # one after another: a stem needs four times the memory of its result
@@ -304,8 +327,7 @@ class Separator:
         if patches[0].dtype.kind == "c":
             spectra = self._brought(patches, (room, spec.patch_frames, spec.channels, spec.kept_bins))
             return spectra.transpose(1, 2), longest, torch.zeros((len(patches), 2))
-        samples = spec.patch_samples + spec.frame_length - spec.hop
-        waves = float_wave(self._brought(patches, (room, samples, spec.channels)))
+        waves = float_wave(self._brought(patches, (room, spec.patch_wave_samples, spec.channels)))
         whole = spectrum_of(waves.transpose(1, 2).contiguous(), spec)
         own = whole[: len(patches)]
         energy = torch.stack([energies(own), energies(own[..., spec.bins :])], dim=-1)
@@ -333,12 +355,13 @@ class Separator:
         brought[count:] = 0
         return brought
 
-    def separate(self, wave: Tensor | np.ndarray) -> dict[str, Tensor]:
+    def separate(self, wave: Tensor | np.ndarray, *, mwf: bool = False) -> dict[str, Tensor]:
         """Separate one wave at the model's sample rate.
 
         Args:
             wave: (channels, samples) or (samples,), float, full scale 1. Mono is doubled; the first two of more channels
                 are used.
+            mwf: Filter with the multichannel Wiener filter, in place of the ratio masks.
 
         Returns:
             Waves by stem name, (2, samples) float32, exactly as long as the input.
@@ -350,8 +373,13 @@ class Separator:
         if tensor.ndim not in (1, 2) or tensor.numel() == 0:
             raise ValueError(f"wave: found shape {tuple(tensor.shape)}, expected (channels, samples) with at least one sample")
         stereo = as_stereo(tensor)
-        (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec))
-        waves = torch.cat([piece.waves.cpu() for piece in self.separate_parts([part])], dim=-1)
+        (part,) = split_parts([stereo], self.spec, patch_count(stereo.shape[1], self.spec), as_waves=mwf)
+        if mwf:
+            patches = [piece.patch for piece in self.estimate_parts([part])]
+            pieces: Iterator[FilteredPiece | Piece] = filtered(patches, part.samples, self.spec)
+        else:
+            pieces = self.separate_parts([part])
+        waves = torch.cat([piece.waves.cpu() for piece in pieces], dim=-1)
         return dict(zip(self.spec.stems, waves, strict=True))
 
 

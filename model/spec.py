@@ -112,6 +112,11 @@ class ModelSpec:
         """Number of samples from one patch's start to the next one's."""
         return self.patch_frames * self.hop
 
+    @property
+    def patch_wave_samples(self) -> int:
+        """Number of samples that the frames of a patch cover; those after `patch_samples` are the next patch's too."""
+        return self.patch_samples + self.frame_length - self.hop
+
     @classmethod
     def from_spleeter(cls, config: Mapping[str, Any], *, name: str) -> Self:
         """Read Spleeter's own JSON configuration.

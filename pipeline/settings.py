@@ -22,6 +22,7 @@ _ADDED_LATER = (
     "root",
     "residual",
     "mask_extension",
+    "mwf",
 )  # settings that the first OUTs did not have
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
@@ -47,6 +48,12 @@ class Settings(BaseModel):
     downmix: Downmix = DEFAULT_DOWNMIX
     residual: str | None = None  # name of a further stem, the mix minus all others
     mask_extension: MaskExtension | None = None  # that replaced the model's own in `spec`
+    mwf: bool = False  # filtered with the multichannel Wiener filter, in place of the ratio masks
+
+    @property
+    def needs_wave(self) -> bool:
+        """Separate needs the wave of a track, not only its spectrum."""
+        return self.residual is not None or self.mwf
 
     @property
     def written_stems(self) -> tuple[str, ...]:

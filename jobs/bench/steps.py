@@ -18,7 +18,6 @@ from sep_batch.jobs.demo.demo import FLAC, MP3
 from sep_batch.model import weights
 from sep_batch.model.parts import Part, split_parts
 from sep_batch.model.separator import Separator
-from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import magnitude, spectrum_of
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.audio import codecs
@@ -114,16 +113,11 @@ def _on_device(settings: Settings, model: str, device: str, mix: np.ndarray, *, 
     (part,) = split_parts([torch.from_numpy(np.resize(mix.T, (samples, 2)).T)], spec, separator.batch)
     batch = torch.from_numpy(part.payload).unflatten(0, (separator.batch, -1)).to(device).transpose(1, 2)
     magnitudes = magnitude(batch[..., : spec.bins])
-    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, _samples_seen(spec)))).to(device)
+    waves = torch.from_numpy(np.resize(mix, (separator.batch, spec.channels, spec.patch_wave_samples))).to(device)
     if stft == "gpu":
         yield Step("STFT", seconds, lambda: _done(spectrum_of(waves, spec)), device=device)
     yield Step("U-Nets", seconds, lambda: _done(separator.estimates(magnitudes)), device=device)
     yield Step("masks + inverse", seconds, lambda: _inverse(rest, part, settings), device=device)
-
-
-def _samples_seen(spec: ModelSpec) -> int:
-    """Return the number of samples that the frames of a patch cover."""
-    return spec.patch_samples + spec.frame_length - spec.hop
 
 
 def _done(result: Tensor) -> None:

@@ -136,6 +136,15 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    mwf: Annotated[
+        bool,
+        typer.Option(
+            "--mwf",
+            help="Separate with Spleeter's multichannel Wiener filter in place of its ratio masks: up to 0.6 dB better on two "
+            "excerpts, for 1.4 times the time on a CPU. Tracks of several parts (4 minutes and more) are filtered on CPUs.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     residual: Annotated[
         str | None,
         typer.Option(

@@ -16,6 +16,7 @@ from sep_batch.jobs.plan.known_sizes import KnownSizes
 from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
+from sep_batch.pipeline.stages.estimates import patch_bytes
 
 FLAC_OF_PCM = {"16": 0.38, "24": 0.53}  # measured on the stems of 8 songs; for 24 bits, scaled by excerpts of them
 
@@ -90,13 +91,17 @@ def _part_bytes(longest_s: float, settings: Settings, stft: str) -> tuple[int, i
     most = PATCHES_PER_PART * spec.patch_samples
     samples = round(min(2 * most, longest_s * spec.sample_rate_hz))  # the second part of a track is as large as a later one
     frames, most_frames = math.ceil((samples + spec.frame_length) / spec.hop), PATCHES_PER_PART * spec.patch_frames
+    is_cut = frames > most_frames
     if not samples:
         frames = 0
-    elif frames > most_frames:  # later parts carry the last patch of the part before
+    elif is_cut:  # later parts carry the last patch of the part before
         frames = max(most_frames, min(frames - most_frames, most_frames) + spec.patch_frames)
     if stft == "gpu":
         length = frames * spec.hop + spec.frame_length - spec.hop if frames else 0
         part = length * spec.channels * np.dtype(np.float32).itemsize
     else:
         part = frames * spec.channels * spec.kept_bins * np.dtype(np.complex64).itemsize
-    return part, len(settings.written_stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize
+    stems = len(settings.written_stems) * min(samples, most) * spec.channels * settings.form.dtype.itemsize
+    if settings.mwf and is_cut:
+        return part, max(stems, PATCHES_PER_PART * patch_bytes(spec))
+    return part, stems

@@ -110,7 +110,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
     with database.opened(catalog.out) as journal:
         plan = make_plan(catalog.tracks, journal, settings.sha256, options.retry)
         todo = plan.tracks
-        stft = stft_stage(options.stft, on_gpu=bool(machine.gpu_count(options)), residual=settings.residual)
+        stft = stft_stage(options.stft, on_gpu=bool(machine.gpu_count(options)), needs_wave=settings.needs_wave)
         todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), stft) if plan.todo else None
         examples = _examples(plan, journal)
         refusal = _refused_tracks(plan, journal, settings)

@@ -226,7 +226,7 @@ def _drive(
         stop.draining(),
     ):
         on_gpu = ready.resources.device != "cpu"
-        work = replace(work, stft=stft_stage(options.stft, on_gpu=on_gpu, residual=options.residual))
+        work = replace(work, stft=stft_stage(options.stft, on_gpu=on_gpu, needs_wave=work.settings.needs_wave))
         Driver(work, model, ready, summary, bound, writer, progress, stop, Breaker(work.out)).run(todo, tracks, bad_rows)
 
 

@@ -17,7 +17,9 @@ from sep_batch.jobs.setup.units import data_size
 from sep_batch.model.spec import PRESETS
 from sep_batch.pipeline.audio.codecs import is_lossy
 from sep_batch.pipeline.flow.resources import Resources, plan_resources
+from sep_batch.pipeline.stages.analyze import PATCHES_PER_PART
 from sep_batch.pipeline.stages.context import stft_stage
+from sep_batch.pipeline.stages.estimates import patch_bytes
 
 OBJECT_STORE_BYTES = 800 << 20  # for each Separate actor, at least: its current input, its next input, and its output
 SPECTRUM_BYTES = 168_000_000  # of the longest part
@@ -91,15 +93,18 @@ def way_bytes(options: Options, resources: Resources) -> int:
     With less room Ray spills them to its disk.
     """
     parts, with_stems = resources.on_their_way()
-    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus), residual=options.residual)
+    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus), needs_wave=options.residual is not None or options.mwf)
     part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
     return int((parts * part_bytes + with_stems * _stems_bytes(options)) / FILLED)
 
 
 def _stems_bytes(options: Options) -> int:
-    """Return the size of the longest part's stems; of a model that is no preset, as many as any preset has."""
-    most = max(len(spec.stems) for spec in PRESETS.values())
-    count = len(options.stems or ()) or (len(PRESETS[options.model].stems) if options.model in PRESETS else most)
+    """Return the size of the longest part's stems or estimates; of a model that is no preset, as many as any preset has."""
+    largest = max(PRESETS.values(), key=lambda spec: (len(spec.stems), spec.bins))
+    spec = PRESETS.get(options.model, largest)
+    if options.mwf:
+        return PATCHES_PER_PART * patch_bytes(spec)
+    count = len(options.stems or spec.stems)
     count += options.residual is not None
     is_short = options.bit_depth == "16" and not is_lossy(options.format)
     return count * WAVE_BYTES // (2 if is_short else 1)

@@ -80,6 +80,7 @@ class Options:
         stems: Stems to write; None is all.
         mask_extension: Mask of the bins above the model's range: "zeros", or "average", the mean of the frame's mask; None is
             the model's own.
+        mwf: Separate with the multichannel Wiener filter, in place of the ratio masks.
         residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
@@ -127,6 +128,7 @@ class Options:
     filename: str | None = None
     stems: tuple[str, ...] | None = None
     mask_extension: str | None = None
+    mwf: bool = False
     residual: str | None = None
     limit: int | None = None
     offset_s: float = 0.0

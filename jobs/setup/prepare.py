@@ -192,6 +192,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "downmix": options.downmix,
             "residual": options.residual,
             "mask_extension": None if spec.mask_extension == own else spec.mask_extension,
+            "mwf": options.mwf,
             "precision": options.precision,
             "filename": filename,
             "root": root,

@@ -3,11 +3,14 @@
 Files:
     analyze: The first stage: fetches and decodes a track, and cuts it into parts with their spectrum.
     separate: The second stage: separates parts into stems with the U-Nets.
+    separation: Parts to stems by a separator, with masks or with the Wiener filter.
     write: The third stage: encodes stems and puts them on storage.
     stems: Stems of a part: measured, rounded, encoded.
     analysis: Level, activity and width of stems.
     k_weighting: Loudness of stems: energies after K-weighting.
     windows: Sums of squares by window.
+    stored_parts: The parts of long tracks on storage.
+    estimates: The Wiener filter over tracks of several parts, from stored estimates.
     long_tracks: Joining of a long track's parts to its stems.
     context: Context of a run, for every stage: settings, paths, limits.
     failed_rows: Rows of tracks that fail.

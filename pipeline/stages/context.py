@@ -22,15 +22,15 @@ LIMIT_S = 600.0
 LOOK_S = 2.0  # between two checks for the object that stops a run
 
 
-def stft_stage(chosen: str, *, on_gpu: bool, residual: str | None = None) -> str:
+def stft_stage(chosen: str, *, on_gpu: bool, needs_wave: bool = False) -> str:
     """Return the stage that computes the STFT, `cpu` or `gpu`.
 
     Args:
         chosen: One of `Stft`.
         on_gpu: The U-Nets run on a GPU.
-        residual: Name of the residual, if one is written: Separate then needs the wave, and computes the STFT itself.
+        needs_wave: Separate needs the wave, so it computes the STFT itself.
     """
-    if residual is not None:
+    if needs_wave:
         return "gpu"
     return ("gpu" if on_gpu else "cpu") if chosen == "auto" else chosen
 
@@ -77,7 +77,7 @@ class RunContext:
     @property
     def has_waves(self) -> bool:
         """Parts travel as waves, of which Separate computes the spectrum."""
-        return stft_stage(self.stft, on_gpu=False, residual=self.settings.residual) == "gpu"
+        return stft_stage(self.stft, on_gpu=False, needs_wave=self.settings.needs_wave) == "gpu"
 
     @property
     def stop_uri(self) -> str:

@@ -1,7 +1,4 @@
-"""Long tracks: the stored parts of a track are collected, and joined to its stems once all of them are there.
-
-A part is stored as raw little-endian samples in the format that its codec takes, so a join only reads, encodes and puts.
-"""
+"""Long tracks: the stored parts of a track are collected, and joined to its stems once all of them are there."""
 
 from __future__ import annotations
 
@@ -17,21 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sep_batch.pipeline import errors, storage
+from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs
-from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
+from sep_batch.pipeline.rows import WRITTEN, each, fill, value
 from sep_batch.pipeline.stages import analysis, stems
 from sep_batch.pipeline.stages.context import RunContext
+from sep_batch.pipeline.stages.estimates import filter_parts
 from sep_batch.pipeline.stages.failed_rows import failed
-
-
-def store(row: pa.Table, work: RunContext) -> pa.Table:
-    """Store one part's stems, and return its row, whose status is null since a part is not a finished track."""
-    begun = time.perf_counter()
-    for stem, frames in zip(work.settings.written_stems, payload(row), strict=True):
-        work.refuse_ended()
-        storage.put(_part_uri(row, stem, work), frames.data, scratch=work.scratch)
-    return fill(row, WRITTEN, write_s=time.perf_counter() - begun)
+from sep_batch.pipeline.stages.stored_parts import blocks
 
 
 class Gathering:
@@ -82,6 +72,7 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
     """
     last = parts[-1]
     try:
+        parts = filter_parts(parts, work) if work.settings.mwf else parts
         begun = time.perf_counter()
         with ThreadPoolExecutor() as threads:
             written = list(threads.map(lambda number: _joined_stem(parts, number, work), range(len(work.settings.written_stems))))
@@ -107,8 +98,8 @@ def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) 
     Path(work.scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:
         path = Path(folder) / stem
-        blocks = (block for part in parts for block in _stored(part, stem, work))
-        stems.write(str(path), blocks, work.settings, samples=samples)
+        frames = (block for part in parts for block in _stored(part, stem, work))
+        stems.write(str(path), frames, work.settings, samples=samples)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
@@ -118,26 +109,8 @@ def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) 
 
 
 def _stored(part: pa.Table, stem: str, work: RunContext) -> Iterator[np.ndarray]:
-    """Yield a stored part's samples in blocks, (samples, channels).
-
-    Raises:
-        WriteFailed: The part cannot be read, or is too short.
-    """
-    settings, uri, missing = work.settings, _part_uri(part, stem, work), value(part, "samples")
-    width = settings.spec.channels * settings.form.dtype.itemsize
-    try:
-        source, _ = storage.open_source(uri)
-    except errors.TrackError as error:
-        raise errors.WriteFailed(f"a stored part cannot be read: {error}") from error
-    with source:
-        while content := source.read(codecs.BLOCK * width):
-            work.refuse_ended()
-            frames = np.frombuffer(content, settings.form.dtype).reshape(-1, settings.spec.channels)
-            missing -= len(frames)
-            yield frames
-    if missing:
-        raise errors.WriteFailed(f"{uri}: {missing} of {value(part, 'samples')} samples are missing from a stored part")
-
-
-def _part_uri(row: pa.Table, stem: str, work: RunContext) -> str:
-    return f"{work.parts}/{value(row, 'id')}/{value(row, 'part')}.{stem}"
+    """Yield a stored part's samples in blocks, (samples, channels)."""
+    channels, dtype = work.settings.spec.channels, work.settings.form.dtype
+    width = channels * dtype.itemsize
+    for content in blocks(part, stem, work, size=codecs.BLOCK * width, total=value(part, "samples") * width):
+        yield np.frombuffer(content, dtype).reshape(-1, channels)

@@ -15,16 +15,18 @@ import pyarrow as pa
 from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.rows import PART, each, fill, payload, value
-from sep_batch.pipeline.stages import analysis, gpu_faults, stems
+from sep_batch.pipeline.rows import PART, each, fill
+from sep_batch.pipeline.stages import gpu_faults
 from sep_batch.pipeline.stages.context import RunContext
+from sep_batch.pipeline.stages.estimates import Estimates
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.process import prepare_torch
+from sep_batch.pipeline.stages.separation import separated
 from sep_batch.pipeline.stages.shared_time import SharedTime
+from sep_batch.pipeline.stages.stems import Stems
 from sep_batch.pipeline.stages.time_limit import limited
 
 if TYPE_CHECKING:
-    from sep_batch.model.parts import Part
     from sep_batch.model.separator import Separator
 
 
@@ -150,46 +152,20 @@ class Separate:
 
     def _stem_rows(self, waiting: Sequence[pa.Table]) -> Iterator[pa.Table]:
         """Yield the parts with their stems, in their order."""
-        parts, begun_s = [_part(row) for row in waiting], self._time.now_s()
-        waiting, waves, energy = list(waiting), None, np.zeros(2)
-        for piece in self.separator.separate_parts(parts, self.work.settings.stems):
-            self.work.refuse_ended()
-            waves = waves or self._stems(waiting[piece.part_index], parts[piece.part_index])
-            waves.add(piece.waves)
-            energy += piece.energy, piece.energy_above_f
-            if waves.is_complete:
-                row, part = waiting[piece.part_index], parts[piece.part_index]
-                row = _with_energy(row, *energy) if part.is_wave else row
-                yield self._finished(row, part, waves, begun_s)
-                waves, energy, begun_s = None, np.zeros(2), self._time.now_s()
+        begun_s = self._time.now_s()
+        for row, result in separated(self.separator, list(waiting), self.work):
+            yield self._finished(row, result, begun_s)
+            del result  # before the next one is made
+            begun_s = self._time.now_s()
 
-    def _stems(self, row: pa.Table, part: Part) -> stems.Stems:
-        settings, samples = self.work.settings, value(row, "samples")
-        begin = value(row, "begin")
-        sums = analysis.Sums(settings, begin=begin, samples=samples) if self.work.analysis else None
-        mix = part.payload[part.skip : part.skip + samples] if settings.residual is not None else None
-        return stems.Stems(settings, samples, sums, begin=begin, mix=mix)
-
-    def _finished(self, row: pa.Table, part: Part, waves: stems.Stems, begun_s: float) -> pa.Table:
+    def _finished(self, row: pa.Table, result: Stems | Estimates, begun_s: float) -> pa.Table:
         """Return the row of a part whose stems are complete; separate it in float32 where they are not finite."""
         precision: str = self.work.settings.precision
-        if not waves.is_finite and precision in NARROW:
-            waves, precision = self._in_float32(row, part), FINEST
-        if waves.is_finite:
-            return self._separated(row, waves, precision, self._time.now_s() - begun_s)
-        error = errors.NonfiniteStems(f"the U-Nets gave stems of values that are no numbers, in {precision}")
-        return failed(row, error, error.stage, self.work)
-
-    def _in_float32(self, row: pa.Table, part: Part) -> stems.Stems:
-        """Separate a part again, in float32: at 64 times full scale float16 overflows."""
-        with self._lock:
-            self._finest = finest = self._finest or self._build(precision=FINEST)
-        waves = self._stems(row, part)
-        for piece in finest.separate_parts([part], self.work.settings.stems):
-            waves.add(piece.waves)
-        return waves
-
-    def _separated(self, row: pa.Table, waves: stems.Stems, precision: str, seconds: float) -> pa.Table:
+        if not result.is_finite and precision in NARROW:
+            result, precision = self._in_float32(row), FINEST
+        if not result.is_finite:
+            error = errors.NonfiniteStems(f"the U-Nets gave stems of values that are no numbers, in {precision}")
+            return failed(row, error, error.stage, self.work)
         settings = self.work.settings
         return fill(
             row,
@@ -199,23 +175,16 @@ class Separate:
             settings_sha256=settings.sha256,
             precision=precision,
             device=self.device,
-            separate_s=seconds,
-            stems=waves.measured(),
-            sums=waves.sums and waves.sums.rows(),
-            k_weighted=waves.k_weighted.rows(),
-            payload=waves.frames,
+            separate_s=self._time.now_s() - begun_s,
+            **result.columns(),
         )
 
-
-def _part(row: pa.Table) -> Part:
-    from sep_batch.model.parts import Part
-
-    return Part(payload(row), value(row, "skip"), value(row, "samples"))
-
-
-def _with_energy(row: pa.Table, energy: float, above_f: float) -> pa.Table:
-    """Fill the energy columns of a part that travelled as a wave; else Analyze fills them."""
-    return fill(row, PART, energy=energy, energy_above_f=above_f, above_f_db=stems.ratio_db(above_f, energy))
+    def _in_float32(self, row: pa.Table) -> Stems | Estimates:
+        """Separate a part again, in float32: at 64 times full scale float16 overflows."""
+        with self._lock:
+            self._finest = finest = self._finest or self._build(precision=FINEST)
+        ((_, result),) = separated(finest, [row], self.work)
+        return result
 
 
 def _translated(error: Exception) -> Exception:

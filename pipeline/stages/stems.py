@@ -29,13 +29,12 @@ class Stems:
 
     Attributes:
         frames: (stems, samples, channels) in the sample format `settings.form`, complete after the last piece.
+        position: Number of samples per channel that were added.
         sums: Sums of the analysis, to which each piece is added too.
         k_weighted: Energies for the loudness, to which each piece is added too.
     """
 
-    def __init__(
-        self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0, mix: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0) -> None:
         """Begin a part.
 
         Args:
@@ -43,7 +42,6 @@ class Stems:
             samples: Samples per channel of the part.
             sums: Sums of the analysis.
             begin: Samples of the track before the part.
-            mix: The part before it was separated, (samples, channels) float32 or int16, where a residual is written.
         """
         from sep_batch.pipeline.stages.k_weighting import KWeighted
 
@@ -51,30 +49,34 @@ class Stems:
         self.k_weighted = KWeighted(rate_hz, stems=count, begin=begin, samples=samples)
         shape = (count, samples, settings.spec.channels)
         self.frames = np.empty(shape, settings.form.dtype)
-        self._settings, self._position, self.sums = settings, 0, sums
+        self._settings, self.position, self.sums = settings, 0, sums
         self._peaks, self._powers, self._clipped = (np.zeros(count) for _ in range(3))
-        self._mix = mix
 
     @property
     def is_complete(self) -> bool:
         """True once all samples were added."""
-        return bool(self._position == self.frames.shape[1])
+        return bool(self.position == self.frames.shape[1])
 
     @property
     def is_finite(self) -> bool:
         """True if all samples so far are numbers."""
         return bool(np.isfinite(self._peaks).all())
 
-    def add(self, wave: Tensor) -> None:
-        """Measure, round and keep the next piece: (stems, channels, samples) float32, without the residual."""
+    def add(self, wave: Tensor, mix: Tensor | None = None) -> None:
+        """Measure, round and keep the next piece.
+
+        Args:
+            wave: (stems, channels, samples) float32, without the residual.
+            mix: The piece before it was separated, (channels, samples) float32; needed where a residual is written.
+        """
         import torch
 
         if not wave.shape[-1]:
             return
-        begin, self._position = self._position, self._position + wave.shape[-1]
+        begin, self.position = self.position, self.position + wave.shape[-1]
         whole = self._rounded(wave)
-        if self._mix is not None:
-            wave, whole = self._with_residual(wave, whole, self._mix[begin : self._position])
+        if mix is not None and self._settings.residual is not None:
+            wave, whole = self._with_residual(wave, whole, mix)
         flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
         norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
@@ -85,7 +87,7 @@ class Stems:
         self.k_weighted.add(wave.clamp(-1, 1) if is_loud and self._settings.form.dtype.kind == "i" else wave)
         if self.sums:
             self.sums.add(wave)
-        torch.from_numpy(self.frames[:, begin : self._position]).copy_(self._stored(whole).transpose(1, 2))
+        torch.from_numpy(self.frames[:, begin : self.position]).copy_(self._stored(whole).transpose(1, 2))
 
     @property
     def _full(self) -> float:
@@ -107,7 +109,7 @@ class Stems:
             return whole
         return whole.to(torch.int16) if codec.bits == 16 else whole.to(torch.int32) << (32 - codec.bits)
 
-    def _with_residual(self, wave: Tensor, whole: Tensor, mix: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _with_residual(self, wave: Tensor, whole: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
         """Append the residual to the stems' waves, and to their rounded samples: the rounded mix minus the rounded stems.
 
         Sums of whole numbers are exact in float64, so stems and residual add up to the mix, but for residuals beyond full scale:
@@ -115,10 +117,7 @@ class Stems:
         """
         import torch
 
-        from sep_batch.model.parts import float_wave
-
-        samples = torch.from_numpy(np.require(mix, requirements="W"))  # the object store's arrays are read-only
-        own = self._rounded(float_wave(samples).to(wave.device).transpose(0, 1))
+        own = self._rounded(mix.to(wave.device))
         residual, full = own.double() - whole.double().sum(dim=0), self._full
         if full > 1:
             inside = residual.clamp(-full, full - 1)
@@ -126,6 +125,11 @@ class Stems:
             residual = inside
         rest = residual.to(torch.float32)[None]
         return torch.cat([wave, rest / full]), torch.cat([whole, rest])
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the part's row."""
+        sums = self.sums and self.sums.rows()
+        return {"stems": self.measured(), "sums": sums, "k_weighted": self.k_weighted.rows(), "payload": self.frames}
 
     def measured(self) -> list[dict[str, Any]]:
         """Return the columns of each stem before it is written: stem, frames, peak_dbfs, rms_dbfs, clipped_samples."""

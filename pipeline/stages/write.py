@@ -16,7 +16,8 @@ from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
 from sep_batch.pipeline.stages import analysis, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
-from sep_batch.pipeline.stages.long_tracks import finish, store
+from sep_batch.pipeline.stages.long_tracks import finish
+from sep_batch.pipeline.stages.stored_parts import store
 from sep_batch.pipeline.stages.time_limit import limited
 
 

@@ -204,6 +204,14 @@ def check_mask_extension(catalog, tiny, tmp, local):
     assert (result.exit_code, "--mask-extension full: expected one of zeros, average" in result.output) == (2, True)
 
 
+def check_mwf(catalog, tiny, tmp, local):
+    contents = []
+    for number, flags in enumerate(((), ("--mwf",))):
+        run_with(catalog, tiny, tmp / f"o{number}", *flags)
+        contents.append([stem["sha256"] for row in rows(tmp / f"o{number}") for stem in row["stems"]])
+    assert not set(contents[0]) & set(contents[1])
+
+
 def check_residual(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--residual", "rest")
     for row in rows(tmp / "o"):

@@ -30,6 +30,7 @@ FLAGS = {  # of each setting: flags that change it, and the lines of the refusal
     "sample_rate_hz": (["--sample-rate", "22050"], ["--sample-rate: OUT has 22050, this run has none"]),
     "mono": (["--mono"], ["--mono: OUT has yes, this run has no"]),
     "mask_extension": (["--mask-extension", "average"], ["--mask-extension: OUT has average, this run has none"]),
+    "mwf": (["--mwf"], ["--mwf: OUT has yes, this run has no"]),
     "residual": (["--residual", "rest"], ["--residual: OUT has rest, this run has none"]),
     "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, this run has itu"]),
 }

@@ -105,8 +105,8 @@ def test_a_residual_beyond_full_scale_is_clipped_and_counted(depth):
     mix, wave = np.zeros((4, 2), np.float32), np.zeros((2, 2, 4), np.float32)
     mix[:2], wave[:, :, :2] = 0.9, -0.5  # 0.9 + 0.5 + 0.5
     mix[2], wave[0, :, 2] = -0.25, 0.5
-    part = stems.Stems(own, 4, mix=mix)
-    part.add(torch.from_numpy(wave))
+    part = stems.Stems(own, 4)
+    part.add(torch.from_numpy(wave), torch.from_numpy(mix.T))
     full = 1 << (int(depth) - 1)
     whole = part.frames[-1].astype(np.int64) >> (0 if depth == "16" else 8)
     assert whole.tolist() == [[full - 1] * 2] * 2 + [[-3 * full // 4] * 2, [0, 0]]

@@ -19,7 +19,7 @@ from sep_batch.pipeline.audio.encoding import encode
 from sep_batch.pipeline.rows import EXTRA, JOURNAL, PART, TRACK, WRITTEN, payload
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import context as work_module
-from sep_batch.pipeline.stages import failed_rows, separate, stems
+from sep_batch.pipeline.stages import failed_rows, separation, stems
 from sep_batch.pipeline.stages.analyze import Analyze
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
@@ -277,8 +277,8 @@ def broken(*_args, **_options):
     ("place", "name", "stage"),
     [
         (audio, "decode", "decode"),
-        (separate, "_part", "separate"),
-        (Separate, "_separated", "separate"),
+        (separation, "_part", "separate"),
+        (Separate, "_finished", "separate"),
         (stems.Stems, "measured", "separate"),
         (stems, "write", "write"),
     ],
@@ -314,11 +314,11 @@ def test_where_memory_runs_out_after_the_networks_the_batches_are_halved(work, m
     stage, add, rooms = Separate(work, str(model), device="cpu"), stems.Stems.add, []
     stage.separator.batch = stage.separator.room = 4
 
-    def little(self, wave):
+    def little(self, *wave):
         rooms.append(stage.separator.room)
         if rooms[-1] > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        add(self, wave)
+        add(self, *wave)
 
     monkeypatch.setattr(stems.Stems, "add", little)
     analyzed = pa.concat_tables(Analyze(work)(pa.concat_tables([track("x", song(tmp_path)), track("y", song(tmp_path))])))
@@ -327,17 +327,19 @@ def test_where_memory_runs_out_after_the_networks_the_batches_are_halved(work, m
     assert rooms == [4, 2, 1, 1]
 
 
+@pytest.mark.parametrize("mwf", [False, True])
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_stems_that_are_not_finite_are_separated_again_in_float32_or_fail(work, model, tmp_path, monkeypatch, precision):
+def test_stems_that_are_not_finite_are_separated_again_in_float32_or_fail(work, model, tmp_path, monkeypatch, precision, mwf):
     import torch
 
+    work = with_settings(work, mwf=mwf)
     asked = with_settings(work, precision=precision)
-    stage, whole = Separate(asked, str(model), device="cpu"), separator.Separator.masks
+    stage, whole = Separate(asked, str(model), device="cpu"), separator.Separator.estimates
 
-    def overflowing(self, estimates):
-        return whole(self, estimates) * (torch.nan if self is stage.separator else 1)
+    def overflowing(self, magnitudes):
+        return whole(self, magnitudes) * (torch.nan if self is stage.separator else 1)
 
-    monkeypatch.setattr(separator.Separator, "masks", overflowing)
+    monkeypatch.setattr(separator.Separator, "estimates", overflowing)
     parts = pa.concat_tables(Analyze(asked)(pa.concat_tables([track("x", song(tmp_path)), track("y", song(tmp_path))])))
     rows = [row.to_pylist()[0] for row in stage(parts)]
     if precision == "float32":
