@@ -23,7 +23,9 @@ _ADDED_LATER = (
     "residual",
     "mask_extension",
     "mwf",
+    "write_mix",
 )  # settings that the first OUTs did not have
+MIX = "mix"  # no stem of a model has this name
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
 
 
@@ -49,16 +51,17 @@ class Settings(BaseModel):
     residual: str | None = None  # name of a further stem, the mix minus all others
     mask_extension: MaskExtension | None = None  # that replaced the model's own in `spec`
     mwf: bool = False  # filtered with the multichannel Wiener filter, in place of the ratio masks
+    write_mix: bool = False  # as a further stem, after the residual
 
     @property
     def needs_wave(self) -> bool:
         """Separate needs the wave of a track, not only its spectrum."""
-        return self.residual is not None or self.mwf
+        return self.residual is not None or self.mwf or self.write_mix
 
     @property
     def written_stems(self) -> tuple[str, ...]:
-        """Names of the stems that are written: the model's, then the residual."""
-        return written_stems(self.stems, self.residual)
+        """Names of the stems that are written: the model's, the residual, the mix."""
+        return (*stems_of_mix(self.stems, self.residual), *([MIX] if self.write_mix else []))
 
     @property
     def codec(self) -> codecs.Codec:
@@ -131,8 +134,8 @@ class Settings(BaseModel):
         return cls.model_validate(values)
 
 
-def written_stems(stems: Sequence[str], residual: str | None) -> tuple[str, ...]:
-    """Return the names of the stems that are written: the model's, then the residual."""
+def stems_of_mix(stems: Sequence[str], residual: str | None) -> tuple[str, ...]:
+    """Return the names of the stems that add up to the mix: the model's, then the residual."""
     return (*stems, *([residual] if residual else []))
 
 

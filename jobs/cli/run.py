@@ -141,7 +141,7 @@ def run(
         typer.Option(
             "--mwf",
             help="Separate with Spleeter's multichannel Wiener filter in place of its ratio masks: up to 0.6 dB better on two "
-            "excerpts, for 1.4 times the time on a CPU. Tracks of several parts (4 minutes and more) are filtered on CPUs.",
+            "excerpts, for 1.3 times the CPU time. Tracks of more than 4 minutes are filtered on CPUs.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -154,6 +154,14 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    write_mix: Annotated[
+        bool,
+        typer.Option(
+            "--write-mix",
+            help="Write the mix beside its stems, under the name mix: decoded, as long as they are, in their format.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
     offset: Annotated[
         float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=TRACKS)

@@ -32,7 +32,7 @@ from sep_batch.pipeline.export.selection import Query, Selection, selected
 from sep_batch.pipeline.export.settings import Export, ExportSettings
 from sep_batch.pipeline.export.splits import NAMES
 from sep_batch.pipeline.out import layout, lease
-from sep_batch.pipeline.settings import written_stems
+from sep_batch.pipeline.settings import stems_of_mix
 from sep_batch.pipeline.storage import uris
 
 _DIFFERS = {
@@ -63,7 +63,7 @@ def run_export(out: str, dest: str, *, tally: FileCounter | None = None, **optio
         engine.look_ahead(Options(gpus=0, cpus=chosen.cpus, address=chosen.address))
         choose.refuse_missing(chosen.to)
         out_settings = outs.last_run(out)["settings"]
-        stems = written_stems(out_settings.get("stems", ()), out_settings.get("residual"))
+        stems = stems_of_mix(out_settings.get("stems", ()), out_settings.get("residual"))
         settings = settings_of(chosen, stems, mono=bool(out_settings.get("mono")))
         packing.refuse_unwritable(settings)
         reserved = columns.reserved(settings.stems)

@@ -93,7 +93,7 @@ def way_bytes(options: Options, resources: Resources) -> int:
     With less room Ray spills them to its disk.
     """
     parts, with_stems = resources.on_their_way()
-    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus), needs_wave=options.residual is not None or options.mwf)
+    stage = stft_stage(options.stft, on_gpu=bool(resources.separate.gpus), needs_wave=options.needs_wave)
     part_bytes = WAVE_BYTES if stage == "gpu" else SPECTRUM_BYTES
     return int((parts * part_bytes + with_stems * _stems_bytes(options)) / FILLED)
 
@@ -105,7 +105,7 @@ def _stems_bytes(options: Options) -> int:
     if options.mwf:
         return PATCHES_PER_PART * patch_bytes(spec)
     count = len(options.stems or spec.stems)
-    count += options.residual is not None
+    count += (options.residual is not None) + options.write_mix
     is_short = options.bit_depth == "16" and not is_lossy(options.format)
     return count * WAVE_BYTES // (2 if is_short else 1)
 

@@ -82,6 +82,7 @@ class Options:
             the model's own.
         mwf: Separate with the multichannel Wiener filter, in place of the ratio masks.
         residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
+        write_mix: Write the mix as a further stem, as it was separated.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
         duration_s: Seconds to separate of each track whose row has no duration of its own; None is to its end.
@@ -130,6 +131,7 @@ class Options:
     mask_extension: str | None = None
     mwf: bool = False
     residual: str | None = None
+    write_mix: bool = False
     limit: int | None = None
     offset_s: float = 0.0
     duration_s: float | None = None
@@ -156,6 +158,11 @@ class Options:
     exclude: tuple[str, ...] = ()
     device: str | None = None
     flush_s: float = FLUSH_S
+
+    @property
+    def needs_wave(self) -> bool:
+        """As `Settings.needs_wave`, before there are settings."""
+        return self.residual is not None or self.mwf or self.write_mix
 
 
 def flag_of_field(field: str) -> str:

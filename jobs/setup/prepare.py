@@ -28,7 +28,7 @@ from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import marked, taken
 from sep_batch.pipeline.rows import PROBLEM
-from sep_batch.pipeline.settings import Settings
+from sep_batch.pipeline.settings import MIX, Settings
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.threads import in_threads
 
@@ -178,6 +178,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             names = replace(spec, stems=(*spec.stems, options.residual)).stems
         except SpecError as error:
             raise errors.UsageError(f"--residual {options.residual}: {error}") from error
+    names = (*names, MIX) if options.write_mix else names
     filename, root = stem_layout.layout_of(options, catalog.listed, catalog.out, before["settings"], names)
     return Settings.load(
         {
@@ -191,6 +192,7 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "mono": options.mono,
             "downmix": options.downmix,
             "residual": options.residual,
+            "write_mix": options.write_mix,
             "mask_extension": None if spec.mask_extension == own else spec.mask_extension,
             "mwf": options.mwf,
             "precision": options.precision,

@@ -46,8 +46,7 @@ def _masked(separator: Separator, rows: Sequence[pa.Table], parts: Sequence[Part
         part, stems, energy = parts[number], stems_of(rows[number], work), np.zeros(2)
         for piece in pieces:
             work.refuse_ended()
-            has_mix = work.settings.residual is not None
-            stems.add(piece.waves, _mix(part, stems.position, piece.waves.shape[-1]) if has_mix else None)
+            stems.add(piece.waves, _mix(part, stems.position, piece.waves.shape[-1]) if work.settings.needs_wave else None)
             energy += piece.energy, piece.energy_above_f
         yield Separated(_with_energy(rows[number], *energy) if part.is_wave else rows[number], stems)
         del stems  # before the next ones are made

@@ -66,8 +66,8 @@ class Stems:
         """Measure, round and keep the next piece.
 
         Args:
-            wave: (stems, channels, samples) float32, without the residual.
-            mix: The piece before it was separated, (channels, samples) float32; needed where a residual is written.
+            wave: (stems, channels, samples) float32, of the model's stems.
+            mix: The piece before it was separated, (channels, samples) float32; needed where a residual or the mix is written.
         """
         import torch
 
@@ -75,8 +75,8 @@ class Stems:
             return
         begin, self.position = self.position, self.position + wave.shape[-1]
         whole = self._rounded(wave)
-        if mix is not None and self._settings.residual is not None:
-            wave, whole = self._with_residual(wave, whole, mix)
+        if mix is not None:
+            wave, whole = self._with_mix(wave, whole, mix)
         flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
         norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
@@ -109,22 +109,34 @@ class Stems:
             return whole
         return whole.to(torch.int16) if codec.bits == 16 else whole.to(torch.int32) << (32 - codec.bits)
 
-    def _with_residual(self, wave: Tensor, whole: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the residual to the stems' waves, and to their rounded samples: the rounded mix minus the rounded stems.
+    def _with_mix(self, wave: Tensor, whole: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the residual and the mix, where they are written, to the stems' waves, and to their rounded samples."""
+        import torch
+
+        mix, settings = mix.to(wave.device), self._settings
+        own = self._rounded(mix)
+        waves, wholes = [wave], [whole]
+        if settings.residual is not None:
+            rest = self._residual(own, whole)[None]
+            waves, wholes = [*waves, rest / self._full], [*wholes, rest]
+        if settings.write_mix:
+            waves, wholes = [*waves, mix[None]], [*wholes, own[None]]
+        return torch.cat(waves), torch.cat(wholes)
+
+    def _residual(self, mix: Tensor, stems: Tensor) -> Tensor:
+        """Return the rounded mix minus the rounded stems.
 
         Sums of whole numbers are exact in float64, so stems and residual add up to the mix, but for residuals beyond full scale:
         they are clipped, and count as the residual's `clipped_samples`.
         """
         import torch
 
-        own = self._rounded(mix.to(wave.device))
-        residual, full = own.double() - whole.double().sum(dim=0), self._full
+        residual, full = mix.double() - stems.double().sum(dim=0), self._full
         if full > 1:
             inside = residual.clamp(-full, full - 1)
-            self._clipped[-1] += int((inside != residual).sum())
+            self._clipped[len(stems)] += int((inside != residual).sum())
             residual = inside
-        rest = residual.to(torch.float32)[None]
-        return torch.cat([wave, rest / full]), torch.cat([whole, rest])
+        return residual.to(torch.float32)
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of the part's row."""

@@ -227,6 +227,14 @@ def check_residual(catalog, tiny, tmp, local):
         assert (result.exit_code, f"--residual {name}: " in result.output, expected in result.output) == (2, True, True)
 
 
+def check_write_mix(catalog, tiny, tmp, local):
+    run_with(catalog, tiny, tmp / "o", "--write-mix", "--residual", "rest")
+    for row in rows(tmp / "o"):
+        assert [stem["stem"] for stem in row["stems"]] == ["vocals", "accompaniment", "rest", "mix"]
+        waves = [decoded((tmp / "o" / stem["uri"]).read_bytes()).wave * 32_768 for stem in row["stems"]]
+        assert (sum(waves[:3]) == waves[3]).all()
+
+
 def check_limit(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--limit", 1)
     assert len(rows(tmp / "o")) == 1

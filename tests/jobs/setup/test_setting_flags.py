@@ -31,6 +31,7 @@ FLAGS = {  # of each setting: flags that change it, and the lines of the refusal
     "mono": (["--mono"], ["--mono: OUT has yes, this run has no"]),
     "mask_extension": (["--mask-extension", "average"], ["--mask-extension: OUT has average, this run has none"]),
     "mwf": (["--mwf"], ["--mwf: OUT has yes, this run has no"]),
+    "write_mix": (["--write-mix"], ["--write-mix: OUT has yes, this run has no"]),
     "residual": (["--residual", "rest"], ["--residual: OUT has rest, this run has none"]),
     "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, this run has itu"]),
 }

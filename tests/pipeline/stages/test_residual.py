@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from catalogs import decoded
-from signals import noise, tone
+from signals import noise, snr_db, tone
 
 from sep_batch.model import weights
 from sep_batch.pipeline import audio, storage
@@ -139,6 +139,22 @@ def test_the_other_stems_and_their_columns_are_those_of_a_run_without_a_residual
 def test_the_stft_on_either_side_gives_the_same_residual(separated):
     wave = 0.3 * noise(SAMPLES)
     assert separated(wave, stft="gpu")[0]["stems"] == separated(wave)[0]["stems"]
+
+
+@pytest.mark.parametrize("patches", [20, 1], ids=["whole", "in parts"])
+@pytest.mark.parametrize("kind", ["16 bits", "mono", "48 kHz", "over full scale"])
+def test_the_written_mix_is_the_decoded_mix_whatever_else_is_written(separated, kind, patches):
+    for settings in ({"residual": None}, {"residual": "rest", "bit_depth": "24"}, {"mwf": True, "stems": SPEC.stems[:1]}):
+        row, waves, mix, _ = separated(0.3 * noise(SAMPLES), kind, patches=patches, write_mix=True, **settings)
+        bits = int(settings.get("bit_depth", "16"))
+        assert (whole_numbers(waves["mix"], bits) == rounded(mix, bits)).all()
+        assert row["stems"][-1]["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(mix).max()), abs=0.01)
+        assert (row["stems"][-1]["clipped_samples"] > 0) == (np.abs(mix).max() > 1)
+
+
+def test_a_lossy_mix_is_written_as_the_stems_are(separated):
+    _, waves, mix, _ = separated(0.3 * tone(440, SAMPLES), residual=None, write_mix=True, format="mp3", bitrate=320_000)
+    assert snr_db(mix, waves["mix"][:, : mix.shape[1]]) > 30
 
 
 def test_settings_without_a_residual_have_the_checksum_of_before():
