@@ -25,6 +25,7 @@ from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap
 from sep_batch.model.unet import UNet
 from sep_batch.model.wiener import EstimatedPatch, FilteredPiece, filtered
 
+BAND = -1  # in place of a stem's number: the mix in the bins that stems have
 CPU_BATCH = 1  # patches per batch
 GPU_BATCH = 10  # of songs of 3 to 5 minutes, in parts of up to 20 patches, 18 % of the places are padding; with 32 it was 56 %
 GROWN_AFTER = 64  # batches without running out of memory, before a halved batch is doubled
@@ -63,12 +64,14 @@ class Piece(NamedTuple):
         waves: (stems, channels, samples) float32 on the Separator's device.
         energy: Energy of this piece of the part's own spectrum, where the part is a wave; else 0, since the part holds it.
         energy_above_f: The same for the bins from F up.
+        band: The mix in the bins that stems have, which is the sum of all stems: (channels, samples) float32, for a null test.
     """
 
     part_index: int
     waves: Tensor
     energy: float
     energy_above_f: float
+    band: Tensor | None = None
 
 
 class EstimatedPiece(NamedTuple):
@@ -91,7 +94,7 @@ class _Kind(NamedTuple):
     """What the patches of a batch have in common.
 
     Attributes:
-        stems: Numbers of the stems to return; None for the estimates of all.
+        stems: Numbers of the stems to return, and `BAND`; None for the estimates of all.
         dtype: Numpy's name of the patches' type.
     """
 
@@ -210,24 +213,30 @@ class Separator:
         return heads.mul_(magnitudes)
 
     @torch.inference_mode()
-    def separate_parts(self, parts: Sequence[Part], stems: Sequence[str] | None = None) -> Iterator[Piece]:
+    def separate_parts(
+        self, parts: Sequence[Part], stems: Sequence[str] | None = None, *, null_test: bool = False
+    ) -> Iterator[Piece]:
         """Separate several parts. Patches of all parts, and of all calls at the same time, are packed into batches of one shape.
 
         Args:
             parts: Parts of any tracks; all with spectra, or all with waves.
             stems: Names of the stems to return, in this order; by default all.
+            null_test: Return the pieces' `band` too.
 
         Yields:
             The pieces of each part, part after part. The pieces of one part add up to its `samples`.
         """
         chosen = tuple(self.spec.stems.index(stem) for stem in stems or self.spec.stems)
+        kinds = (*chosen, BAND) if null_test else chosen
         patches = [(part_index, patch) for part_index, part in enumerate(parts) for patch in part.patches(self.spec)]
         joined = [Synthesis(part.skip, part.samples, self.spec) for part in parts]
         context = [part.context(self.spec) for part in parts]
-        for (part_index, _), (sums, energy) in zip(patches, self._results(patches, chosen), strict=True):
+        for (part_index, _), (sums, energy) in zip(patches, self._results(patches, kinds), strict=True):
             own = energy.new_zeros(2) if context[part_index] else energy[0]
             context[part_index] = 0
-            yield Piece(part_index, joined[part_index].add(sums), *own.tolist())
+            waves = joined[part_index].add(sums)
+            piece = Piece(part_index, waves[: len(chosen)], *own.tolist())
+            yield piece._replace(band=waves[-1]) if null_test else piece
 
     @torch.inference_mode()
     def estimate_parts(self, parts: Sequence[Part]) -> Iterator[EstimatedPiece]:
@@ -313,7 +322,8 @@ class Separator:
         shape = (len(patches), len(chosen), spec.channels, spec.patch_frames + 3, spec.hop)
         sums = torch.zeros(shape, device=self.device)
         for number, stem in enumerate(chosen):  # one after another: a stem needs four times the memory of its result
-            overlap_add(sums[:, number], masks[stem] * spectrum[used], spec)
+            own = spectrum[used] if stem == BAND else masks[stem] * spectrum[used]
+            overlap_add(sums[:, number], own, spec)
         return _Batch(sums, energy)
 
     def _spectra(self, patches: Sequence[np.ndarray], room: int) -> tuple[Tensor, int, Tensor]:

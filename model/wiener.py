@@ -44,10 +44,12 @@ class FilteredPiece(NamedTuple):
     Attributes:
         waves: (stems, channels, samples) float32.
         mix: The same samples before they were separated, (channels, samples) float32.
+        band: The mix in the bins that stems have, (channels, samples) float32, for a null test.
     """
 
     waves: Tensor
     mix: Tensor
+    band: Tensor
 
 
 class _Covariances(NamedTuple):
@@ -82,11 +84,13 @@ def filtered(
         if spec.kept_bins > spec.bins:
             masks = ratio_masks(estimates.clone(), spec)[chosen]
             separated = torch.cat([separated, (masks * spectrum)[..., spec.bins :]], dim=-1)
-        sums = torch.zeros((1, len(chosen), spec.channels, spec.patch_frames + 3, spec.hop), device=wave.device)
+        sums = torch.zeros((1, len(chosen) + 1, spec.channels, spec.patch_frames + 3, spec.hop), device=wave.device)
         for stem in range(len(chosen)):  # one after another: a stem needs four times the memory of its result
             overlap_add(sums[0, stem], separated[stem], spec)
-        start = number * spec.patch_samples - spec.frame_length
-        yield FilteredPiece(synthesis.add(sums), wave[:, max(-start, 0) : min(spec.patch_samples, samples - start)])
+        overlap_add(sums[0, -1], spectrum[..., : spec.kept_bins], spec)
+        waves, start = synthesis.add(sums), number * spec.patch_samples - spec.frame_length
+        mix = wave[:, max(-start, 0) : min(spec.patch_samples, samples - start)]
+        yield FilteredPiece(waves[:-1], mix, waves[-1])
 
 
 def _covariances(patches: Iterable[EstimatedPatch], spec: ModelSpec) -> _Covariances:

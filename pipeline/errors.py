@@ -135,6 +135,12 @@ class NonfiniteStems(NonfiniteAudio):
     stage = "separate"
 
 
+class WrongSum(TrackError):
+    """The stems do not add up to the mix below the model's range: the device computed wrong values."""
+
+    error_class, stage, transient = "wrong_sum", "separate", True
+
+
 class OutOfMemory(TrackError):
     """The device has too little memory even for the smallest batch."""
 

@@ -81,6 +81,7 @@ RESULT = pa.schema(
         ("precision", pa.string()),
         ("stems", pa.list_(STEM)),
         ("above_f_db", pa.float32()),
+        ("null_db", pa.float32()),  # mix minus stems, in the bins that stems have, against the mix; null without analysis
         ("decode_s", pa.float32()),
         ("separate_s", pa.float32()),
         ("write_s", pa.float32()),
@@ -99,6 +100,7 @@ PLACE = pa.schema(
         ("energy", pa.float64()),  # of the spectrum
         ("energy_above_f", pa.float64()),
         ("sums", pa.list_(SUMS)),  # one per stem; null without analysis, and in finished rows
+        ("null_energies", pa.list_(pa.float64())),  # energies of the null test
         ("k_weighted", pa.list_(pa.list_(pa.float64()))),  # energies for the loudness of each stem; null in finished rows
     ]
 )

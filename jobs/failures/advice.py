@@ -23,6 +23,7 @@ ADVICE = {
     "nonfinite": "all samples are NaN or Inf: create these files again, then run with --retry all",
     "damaged": "less than half was decoded, or less than all with --damaged fail: get new copies, then run with --retry all",
     "track_timeout": "over --time-limit: run the same command again, with a higher limit if the files are on slow storage",
+    "wrong_sum": "a GPU, or a machine, computes wrong values: run sep-batch doctor there, and run again without it",
     "out_of_memory": "not enough memory even for the smallest batch: run again with nothing else on that GPU or machine",
     "worker_crash": "each crashed its worker three times: see Ray's logs on the node, and open an issue with one such file",
     "write_error": "OUT's storage did not accept the stems: see sep-batch doctor OUT, then run again",

@@ -52,7 +52,7 @@ class RunContext:
         limit_s: Time limit for one part of a track in one stage, in seconds.
         stft: Stage that computes the STFT: `cpu` is Analyze, on a CPU; `gpu` is Separate, on its device.
         on_damage: `keep` flags a damaged track; `fail` fails it.
-        analysis: Stems are analyzed: levels, active regions, width.
+        analysis: Stems are analyzed: levels, active regions, width; and that they add up to the mix.
         storage: Options of the storage clients; they may hold secrets, so they are never shown.
         machine: Requirements of the machines of the stages.
         marked: Ids of the tracks whose stems' paths have a mark, because other tracks have the paths without it.
@@ -78,6 +78,11 @@ class RunContext:
     def has_waves(self) -> bool:
         """Parts travel as waves, of which Separate computes the spectrum."""
         return stft_stage(self.stft, on_gpu=False, needs_wave=self.settings.needs_wave) == "gpu"
+
+    @property
+    def tests_null(self) -> bool:
+        """The mix minus the stems is measured: all stems of the model are separated."""
+        return self.analysis and set(self.settings.stems) == set(self.settings.spec.stems)
 
     @property
     def stop_uri(self) -> str:

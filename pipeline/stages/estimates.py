@@ -66,7 +66,8 @@ def filter_parts(parts: Sequence[pa.Table], work: RunContext) -> list[pa.Table]:
     for part in parts:
         begun, stems = time.perf_counter(), stems_of(part, work)
         while not stems.is_complete:
-            stems.add(*next(pieces))
+            waves, mix, band = next(pieces)
+            stems.add(waves, mix, band if work.tests_null else None)
         if not stems.is_finite:
             raise errors.NonfiniteStems("the Wiener filter gave stems of values that are no numbers")
         seconds = value(part, "separate_s") + time.perf_counter() - begun

@@ -79,14 +79,20 @@ def join(parts: Sequence[pa.Table], work: RunContext) -> pa.Table:
         seconds = {name: sum(value(part, name) for part in parts) for name in ("decode_s", "separate_s", "write_s")}
         seconds["write_s"] += time.perf_counter() - begun
         above, energy = (sum(value(part, name) for part in parts) for name in ("energy_above_f", "energy"))
-        return finish(last, written, work, parts=len(parts), above_f_db=stems.ratio_db(above, energy), **seconds)
+        ratios = {"above_f_db": stems.ratio_db(above, energy), "null_db": stems.null_db(_null_energies(parts))}
+        return finish(last, written, work, parts=len(parts), **ratios, **seconds)
     except Exception as error:  # noqa: BLE001 (a failure is a row)
         return fill(failed(last, error, "write", work), WRITTEN)
 
 
+def _null_energies(parts: Sequence[pa.Table]) -> np.ndarray:
+    total: np.ndarray = np.sum([value(part, "null_energies") for part in parts], axis=0)
+    return total
+
+
 def finish(row: pa.Table, written: list[dict[str, Any]], work: RunContext, **values: Any) -> pa.Table:
     """Return the finished row of a track whose stems are all durable."""
-    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None, "k_weighted": None}
+    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None, "k_weighted": None, "null_energies": None}
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CUFFT_PLANS = 32  # that are kept, each in the GPU's memory: torch keeps thousands, which fill it where clips have many lengths
 FINEST = "float32"  # precision in which a part is separated again whose stems are not finite
+WRONG_SUM_DB = -60.0  # mix minus stems against the mix; float32 leaves -120 dB
 NARROW = ("float16", "bfloat16")  # precisions for which that may help; TF32 has the range of float32
 
 
@@ -166,6 +167,13 @@ class Separate:
         if not result.is_finite:
             error = errors.NonfiniteStems(f"the U-Nets gave stems of values that are no numbers, in {precision}")
             return failed(row, error, error.stage, self.work)
+        columns = result.columns()
+        if (level := columns.get("null_db")) is not None and level > WRONG_SUM_DB and not self.work.settings.mwf:
+            wrong = errors.WrongSum(
+                f"mix minus stems: {level:.0f} dB of the mix, in the frequencies that the model has; expected at most "
+                f"{WRONG_SUM_DB:.0f} dB ({self.gpu if self._is_on_gpu else self.device})"
+            )
+            return failed(row, wrong, wrong.stage, self.work)
         settings = self.work.settings
         return fill(
             row,
@@ -176,7 +184,7 @@ class Separate:
             precision=precision,
             device=self.device,
             separate_s=self._time.now_s() - begun_s,
-            **result.columns(),
+            **columns,
         )
 
     def _in_float32(self, row: pa.Table) -> Stems | Estimates:

@@ -42,11 +42,13 @@ def separated(separator: Separator, rows: Sequence[pa.Table], work: RunContext) 
 
 def _masked(separator: Separator, rows: Sequence[pa.Table], parts: Sequence[Part], work: RunContext) -> Iterator[Separated]:
     """Separate with ratio masks."""
-    for number, pieces in groupby(separator.separate_parts(parts, work.settings.stems), attrgetter("part_index")):
+    pieces_of_all = separator.separate_parts(parts, work.settings.stems, null_test=work.tests_null)
+    for number, pieces in groupby(pieces_of_all, attrgetter("part_index")):
         part, stems, energy = parts[number], stems_of(rows[number], work), np.zeros(2)
         for piece in pieces:
             work.refuse_ended()
-            stems.add(piece.waves, _mix(part, stems.position, piece.waves.shape[-1]) if work.settings.needs_wave else None)
+            mix = _mix(part, stems.position, piece.waves.shape[-1]) if work.settings.needs_wave else None
+            stems.add(piece.waves, mix, piece.band)
             energy += piece.energy, piece.energy_above_f
         yield Separated(_with_energy(rows[number], *energy) if part.is_wave else rows[number], stems)
         del stems  # before the next ones are made
@@ -70,7 +72,7 @@ def _filtered(separator: Separator, rows: Sequence[pa.Table], parts: Sequence[Pa
             result = stems_of(row, work)
             for own in filtered(patches, value(row, "samples"), settings.spec, settings.stems):
                 work.refuse_ended()
-                result.add(*own)
+                result.add(own.waves, own.mix, own.band if work.tests_null else None)
         yield Separated(_with_energy(row, *energy), result)
         del patches, result
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NULL_DB = -200.0  # below what float32 can tell from silence
+
+
 class Stems:
     """Collects the waves of one part's stems piece by piece, on the device that separated them.
 
@@ -32,6 +35,7 @@ class Stems:
         position: Number of samples per channel that were added.
         sums: Sums of the analysis, to which each piece is added too.
         k_weighted: Energies for the loudness, to which each piece is added too.
+        null: Energies of the null test: of the mix minus the stems, and of the mix, in the bins that stems have.
     """
 
     def __init__(self, settings: Settings, samples: int, sums: Sums | None = None, *, begin: int = 0) -> None:
@@ -51,6 +55,7 @@ class Stems:
         self.frames = np.empty(shape, settings.form.dtype)
         self._settings, self.position, self.sums = settings, 0, sums
         self._peaks, self._powers, self._clipped = (np.zeros(count) for _ in range(3))
+        self.null = np.zeros(2)
 
     @property
     def is_complete(self) -> bool:
@@ -62,25 +67,27 @@ class Stems:
         """True if all samples so far are numbers."""
         return bool(np.isfinite(self._peaks).all())
 
-    def add(self, wave: Tensor, mix: Tensor | None = None) -> None:
+    def add(self, wave: Tensor, mix: Tensor | None = None, band: Tensor | None = None) -> None:
         """Measure, round and keep the next piece.
 
         Args:
             wave: (stems, channels, samples) float32, of the model's stems.
             mix: The piece before it was separated, (channels, samples) float32; needed where a residual or the mix is written.
+            band: The mix in the bins that stems have, (channels, samples) float32; only where all stems are here.
         """
         import torch
 
         if not wave.shape[-1]:
             return
+        if band is not None:
+            self.null += _energies(torch.stack([band - wave.sum(dim=0), band]))
         begin, self.position = self.position, self.position + wave.shape[-1]
         whole = self._rounded(wave)
         if mix is not None:
             wave, whole = self._with_mix(wave, whole, mix)
         flat = wave.flatten(1)  # amax and amin are faster than one aminmax
         self._peaks = np.maximum(self._peaks, torch.maximum(flat.amax(dim=1), -flat.amin(dim=1)).cpu().numpy())
-        norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
-        self._powers += (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
+        self._powers += _energies(wave)
         is_loud = self._peaks.max() >= 1
         if is_loud:
             self._clipped += ((wave >= 1) | (wave < -1)).sum(dim=(1, 2)).cpu().numpy()
@@ -141,7 +148,8 @@ class Stems:
     def columns(self) -> dict[str, Any]:
         """Return the columns of the part's row."""
         sums = self.sums and self.sums.rows()
-        return {"stems": self.measured(), "sums": sums, "k_weighted": self.k_weighted.rows(), "payload": self.frames}
+        own = {"stems": self.measured(), "sums": sums, "k_weighted": self.k_weighted.rows(), "payload": self.frames}
+        return own | {"null_energies": self.null.tolist(), "null_db": null_db(self.null)}
 
     def measured(self) -> list[dict[str, Any]]:
         """Return the columns of each stem before it is written: stem, frames, peak_dbfs, rms_dbfs, clipped_samples."""
@@ -158,6 +166,25 @@ class Stems:
                 self._settings.written_stems, self._peaks, self._powers, self._clipped, strict=True
             )
         ]
+
+
+def _energies(wave: Tensor) -> np.ndarray:
+    """Return the sum of squares of each wave: (waves, channels, samples) to (waves,)."""
+    import torch
+
+    norms = torch.linalg.vector_norm(wave, dim=2)  # one dimension is four times as fast as two
+    energies: np.ndarray = (norms.cpu().numpy().astype(np.float64) ** 2).sum(axis=1)
+    return energies
+
+
+def null_db(energies: np.ndarray) -> float | None:
+    """Return the result of a null test in dB, -200 at best; None for silence, and where not all stems were separated.
+
+    Args:
+        energies: As `Stems.null` has them, of all parts.
+    """
+    difference, band = energies
+    return max(ratio_db(difference, band) or NULL_DB, NULL_DB) if band > 0 else None
 
 
 def _db(power: float) -> float | None:

@@ -97,6 +97,7 @@ def test_a_track_in_parts_is_filtered_to_the_bytes_of_one_part(work, model, tmp_
     assert content == expected
     for ours, theirs in zip(row["stems"], whole["stems"], strict=True):
         assert {**ours, "lufs": None} == pytest.approx({**theirs, "lufs": None}, abs=1e-4)
+    assert row["null_db"] == pytest.approx(whole["null_db"], abs=0.1)
     assert row["above_f_db"] == pytest.approx(whole["above_f_db"], abs=1e-4)
 
 

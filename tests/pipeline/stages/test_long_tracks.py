@@ -30,6 +30,7 @@ SPEC = golden_models.small_spec(NAME)
 PART_SAMPLES = PATCHES_PER_PART * SPEC.patch_samples
 LONG = 2 * PART_SAMPLES + 12_345  # three parts
 LEVEL_DB = 1e-4
+NULL_DB = 0.1
 ANALYSED = ("levels_dbfs", "active_ratio", "active_regions", "width")
 LUFS = 0.02  # loudness is measured after rounding where a track is joined
 
@@ -114,6 +115,7 @@ def test_a_track_of_several_parts_gives_the_bytes_and_the_row_of_one(work, model
     assert (whole["parts"], found["parts"]) == (1, 2 if samples < LONG else 3)
     assert found["audio_s"] == pytest.approx(samples / RATE_HZ)
     assert found["above_f_db"] == pytest.approx(whole["above_f_db"], abs=LEVEL_DB)
+    assert found["null_db"] == pytest.approx(whole["null_db"], abs=NULL_DB)
     for ours, expected in zip(found["stems"], whole["stems"], strict=True):
         assert ours["lufs"] == pytest.approx(expected.pop("lufs"), abs=LUFS)
         assert [ours[name] for name in ANALYSED] == [expected.pop(name) for name in ANALYSED]
@@ -125,7 +127,7 @@ def test_a_track_of_several_parts_gives_the_bytes_and_the_row_of_one(work, model
         assert (ours["sample_rate_hz"], ours["channels"]) == (rate_hz, work.settings.written_channels)
         assert ours["frames"] == work.settings.written_frames(samples)
         assert 0 <= decoded(content, rate_hz=rate_hz).wave.shape[1] - ours["frames"] <= codec.longer
-    of_parts = {*rows.PLACE.names, "parts", "above_f_db", "stems", "audio_s"}
+    of_parts = {*rows.PLACE.names, "parts", "above_f_db", "null_db", "stems", "audio_s"}
     times = {"decode_s", "separate_s", "write_s", "finished_at"}
     equal = whole.keys() - of_parts - times
     assert {name: found[name] for name in equal} == {name: whole[name] for name in equal}

@@ -122,7 +122,7 @@ def test_where_separate_does_the_stft_the_row_and_the_stems_are_the_same_and_the
     (part,) = Analyze(there)(track("x", path))
     assert (payload(part).dtype, payload(part).shape) == (np.int16, ((48 - 1) * 1024 + 4096, 2))  # as the file has it
     (expected,), (found,) = (run_through(where, model, track("x", path)) for where in (work, there))
-    changing = {"decode_s", "separate_s", "write_s", "finished_at", "above_f_db"}
+    changing = {"decode_s", "separate_s", "write_s", "finished_at", "above_f_db", "null_db"}
     assert {name: found[name] for name in found if name not in changing} == {
         name: expected[name] for name in expected if name not in changing
     }
@@ -350,6 +350,39 @@ def test_stems_that_are_not_finite_are_separated_again_in_float32_or_fail(work, 
     assert [row["precision"] for row in rows] == ["float32"] * 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "least_db", "most_db"),
+    [
+        ({}, -160, -110),
+        ({"precision": "bfloat16"}, -160, -110),  # masks are float32
+        ({"format": "wav", "residual": "rest", "write_mix": True}, -160, -110),
+        ({"spec": dataclasses.replace(golden_models.spec("2stems"), mask_extension="average")}, -160, -110),
+        ({"mwf": True}, -160, -20),
+    ],
+)
+def test_the_mix_minus_the_stems_is_measured_in_the_models_frequencies(work, model, tmp_path, changes, least_db, most_db):
+    (row,) = run_through(with_settings(work, **changes), model, track("x", song(tmp_path)))
+    assert (row["status"], row["error"]) == ("ok", None)
+    assert least_db < row["null_db"] < most_db
+
+
+def test_without_all_stems_or_without_analysis_there_is_no_null_test(work, model, tmp_path):
+    for changed in (with_settings(work, stems=("vocals",)), dataclasses.replace(work, analysis=False)):
+        (row,) = run_through(changed, model, track("x", song(tmp_path)))
+        assert (row["status"], row["null_db"]) == ("ok", None)
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.01, "failed"), (1.0001, "ok")])
+def test_stems_that_do_not_add_up_to_the_mix_fail_their_track(work, model, tmp_path, monkeypatch, factor, status):
+    whole = separator.ratio_masks
+    monkeypatch.setattr(separator, "ratio_masks", lambda *given: whole(*given) * factor)
+    (row,) = run_through(work, model, track("x", song(tmp_path)))
+    assert row["status"] == status
+    if status == "failed":
+        assert_failed(row, "wrong_sum", "separate", transient=True)
+        assert row["error"].startswith("mix minus stems: -40 dB of the mix, in the frequencies that the model has")
+
+
 def test_a_cuda_error_where_the_stages_share_the_drivers_process_ends_the_run(work, model, tmp_path, monkeypatch):
     import torch
 
@@ -397,7 +430,7 @@ def test_a_track_that_fails_writing_midway_is_failed_and_not_half_ok(work, model
 def test_silence_is_separated_into_silence_without_a_level(work, model, tmp_path):
     (row,) = run_through(work, model, track("x", song(tmp_path, wave=np.zeros((2, SECOND), np.float32))))
     assert row["status"] == "ok"
-    assert row["above_f_db"] is None
+    assert (row["above_f_db"], row["null_db"]) == (None, None)
     assert [(stem["peak_dbfs"], stem["lufs"], stem["clipped_samples"]) for stem in row["stems"]] == [(None, None, 0)] * 2
 
 
