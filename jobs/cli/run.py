@@ -163,6 +163,15 @@ def run(
         ),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Separate a sample of N tracks, by a hash of their ids: the same ones each time, and among those of a larger N. "
+            "To try a large catalog. Default: all.",
+            rich_help_panel=TRACKS,
+        ),
+    ] = None,
     offset: Annotated[
         float, typer.Option("--offset", "-s", min=0, help="Seconds to skip at the start of each track.", rich_help_panel=TRACKS)
     ] = 0.0,

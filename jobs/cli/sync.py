@@ -12,7 +12,7 @@ from sep_batch.jobs.cli.app import app, one_line_errors
 from sep_batch.jobs.cli.configured import ConfiguredCommand
 from sep_batch.jobs.cli.run import REPORTED_BY, run, separate
 
-NOT_SYNCED = ("context", "manifest", "out", "limit", "uri_column", "id_column", "dry_run")  # parameters of run only
+NOT_SYNCED = ("context", "manifest", "out", "limit", "sample", "uri_column", "id_column", "dry_run")  # parameters of run only
 
 
 @app.command(cls=ConfiguredCommand)

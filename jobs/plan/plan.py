@@ -93,7 +93,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     with outs.errors():
         settings = prepare.settings_of(run_options, model, catalog, before)
         planned = _planned(catalog, settings, settings_before, run_options)
-        warnings = [*catalog.listed.warnings, *_warnings(run_options, model, catalog.out)]
+        warnings = [*catalog.warnings, *_warnings(run_options, model, catalog.out)]
         planned = replace(planned, warnings=(*warnings, *(outs.other_torch(before) if planned.todo else ())))
     if planned.refused:
         return planned

@@ -85,7 +85,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
     catalog = prepare.read_catalog(source, out, options)
     tracks, out = catalog.tracks, catalog.out
     choice.prepare(chosen, options, tracks)
-    summary, source = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.listed.warnings), catalog.listed.title
+    summary, source = Summary(out=out, tracks=tracks.num_rows, warnings=catalog.warnings), catalog.listed.title
     progress.begin(summary)
     progress.wait_for("reading the weights")
     model = prepare.obtain_model(options.model)
@@ -243,6 +243,7 @@ def _open_out(out: str, run: str, settings: Settings, listed: manifest.Manifest,
             "read_with": listed.read_with,
             "tracks": listed.tracks.num_rows,
             "limit": options.limit,
+            "sample": options.sample,
         },
         "versions": machine_requirements.versions(),
     }

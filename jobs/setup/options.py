@@ -84,6 +84,7 @@ class Options:
         residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
         write_mix: Write the mix as a further stem, as it was separated.
         limit: Number of tracks to separate, the first of the manifest; None is all.
+        sample: Number of tracks to separate, by a hash of their ids: the same ones each time; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
         duration_s: Seconds to separate of each track whose row has no duration of its own; None is to its end.
         max_failures: Number of failed tracks, or percentage of the tracks tried, above which the run stops.
@@ -133,6 +134,7 @@ class Options:
     residual: str | None = None
     write_mix: bool = False
     limit: int | None = None
+    sample: int | None = None
     offset_s: float = 0.0
     duration_s: float | None = None
     max_failures: str = DEFAULT_MAX_FAILURES
@@ -207,23 +209,13 @@ def check(options: Options) -> None:
     if options.filename is not None:
         stem_paths.check(options.filename)
     Patterns(options.include, options.exclude)
-    for name, number in (
-        ("--cpus", options.cpus),
-        ("--limit", options.limit),
-        ("--bitrate", options.bitrate),
-        ("--duration", options.duration_s),
-        ("--time-limit", options.time_limit_s),
-    ):
-        if number is not None and number <= 0:
-            raise errors.UsageError(f"{name} {number}: expected more than 0")
+    _check_numbers(options)
     if options.gpus != "auto" and not str(options.gpus).isdigit():
         raise errors.UsageError(f"--gpus {options.gpus}: expected auto or a number")
     if options.min_gpus is not None and not 0 < options.min_gpus <= int(options.gpus if str(options.gpus).isdigit() else 0):
         raise errors.UsageError(f"--min-gpus {options.min_gpus}: expected 1 to --gpus, which is {options.gpus}")
     if options.address:
         address.check(options.address, "--address")
-    if options.offset_s < 0:
-        raise errors.UsageError(f"--offset {options.offset_s}: expected 0 or more")
     for name, choice, choices in (
         ("--engine", options.engine, Engine),
         ("--precision", options.precision, Precision),
@@ -237,6 +229,23 @@ def check(options: Options) -> None:
         if choice not in get_args(choices):
             raise errors.UsageError(f"{name} {choice}: expected one of {', '.join(get_args(choices))}")
     _check_format(options)
+
+
+def _check_numbers(options: Options) -> None:
+    for name, number in (
+        ("--cpus", options.cpus),
+        ("--limit", options.limit),
+        ("--sample", options.sample),
+        ("--bitrate", options.bitrate),
+        ("--duration", options.duration_s),
+        ("--time-limit", options.time_limit_s),
+    ):
+        if number is not None and number <= 0:
+            raise errors.UsageError(f"{name} {number}: expected more than 0")
+    if options.limit is not None and options.sample is not None:
+        raise errors.UsageError(f"--sample {options.sample}: also --limit {options.limit}; leave one of them out")
+    if options.offset_s < 0:
+        raise errors.UsageError(f"--offset {options.offset_s}: expected 0 or more")
 
 
 def _check_format(options: Options) -> None:

@@ -18,12 +18,14 @@ import pyarrow.compute as pc
 from sep_batch.jobs.setup import machine, setting_flags, stem_layout
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
+from sep_batch.jobs.setup.units import tracks
 from sep_batch.model import weights
 from sep_batch.model.published import WeightsError
 from sep_batch.model.spec import PRESETS, MaskExtension, ModelSpec, SpecError
 from sep_batch.pipeline import errors, manifest, stem_paths, storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.manifest.audio_files import AUDIO_EXTENSIONS
+from sep_batch.pipeline.manifest.sample import chosen
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import Plan, of_another
 from sep_batch.pipeline.out.taken_paths import marked, taken
@@ -39,15 +41,24 @@ class Catalog:
 
     Attributes:
         listed: The manifest.
-        tracks: Tracks of the manifest, up to --limit.
+        tracks: Tracks of the manifest that --limit and --sample leave.
         out: OUT.
         access: Options of storage; they may hold secrets.
+        is_sample: The tracks are a sample of the manifest's.
     """
 
     listed: manifest.Manifest
     tracks: pa.Table
     out: str
     access: storage.Options
+    is_sample: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings of the manifest; one if only a sample of it is separated."""
+        own, every = self.tracks.num_rows, self.listed.tracks.num_rows
+        rest = f"a sample of {own:,} of {tracks(every)}; the same command without --sample separates the others too"
+        return (*self.listed.warnings, *([rest] if self.is_sample and own < every else []))
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     for folder in ("stems", "_sep"):
         stem_layout.refuse_sources_below(listed.tracks["uri"], f"{target}/{folder}")
     refuse_missing_packages(listed.tracks["uri"], target)
-    return Catalog(listed, listed.tracks.slice(0, options.limit), target, access)
+    return Catalog(listed, chosen(listed.tracks, options.limit, options.sample), target, access, options.sample is not None)
 
 
 def _refuse_file(out: str) -> None:

@@ -58,6 +58,7 @@ class _Manifest(BaseModel):
     read_with: _ReadWith = _ReadWith()
     tracks: int | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
+    sample: Annotated[int, Field(ge=1)] | None = None
 
 
 class RunJson(BaseModel):

@@ -39,6 +39,7 @@ class Status:
         planned: Tracks in the plan of the run at work; without one, tracks of the manifest, up to the limit.
         listed: Tracks in the manifest of the last run.
         limit: `--limit` of the last run, which takes only the first tracks of the manifest.
+        sample: `--sample` of the last run, which takes only some tracks of the manifest.
         pending: Tracks of `planned` that are left to do; None if unknown.
         unknown: Reason why `pending` is unknown.
         tracks_a_minute: Speed of the run at work, over `RATE_S` seconds.
@@ -70,6 +71,7 @@ class Status:
     planned: int | None = None
     listed: int | None = None
     limit: int | None = None
+    sample: int | None = None
     pending: int | None = None
     unknown: str | None = None
     tracks_a_minute: float | None = None
@@ -160,13 +162,14 @@ def _heartbeat(seconds: float) -> str:
 def _pending(status: Status) -> str:
     if status.pending is None:
         return f"unknown: {status.unknown}"
-    limit = ""
-    if status.limit is not None and status.listed is not None and status.limit < status.listed:
-        limit = f"; --limit {status.limit} leaves out {status.listed - status.limit:,} of the manifest's {status.listed:,} tracks"
+    rest, which = "", ""
+    flag, kept = ("--sample", status.sample) if status.sample is not None else ("--limit", status.limit)
+    if kept is not None and status.listed is not None and kept < status.listed:
+        rest = f"; {flag} {kept} leaves out {status.listed - kept:,} of the manifest's {status.listed:,} tracks"
+        which = "sampled " if status.sample is not None else "first "
     if status.is_at_work:
-        return f"{status.pending:,} of the {status.planned:,} tracks of this run{limit}"
-    first = "first " if limit else ""
-    return f"{status.pending:,} of the manifest's {first}{status.planned:,} tracks, for the next run{limit}"
+        return f"{status.pending:,} of the {status.planned:,} tracks of this run{rest}"
+    return f"{status.pending:,} of the manifest's {which}{status.planned:,} tracks, for the next run{rest}"
 
 
 def _at(time: str) -> str:

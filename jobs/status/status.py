@@ -16,6 +16,7 @@ from sep_batch.jobs.setup import setting_flags
 from sep_batch.jobs.setup.outs import last_run, refuse_no_out
 from sep_batch.jobs.status.report import RATE_S, Status
 from sep_batch.pipeline import errors, manifest, storage
+from sep_batch.pipeline.manifest.sample import chosen
 from sep_batch.pipeline.out import database, layout, lease
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import SUSPECT, make_plan
@@ -67,7 +68,8 @@ def _status(out: str) -> Status:
     status.model, status.version = run_json["settings"].get("spec", {}).get("name"), run_json["versions"].get("sep-batch")
     status.format, status.manifest = run_json["settings"].get("format"), run_json["manifest"].get("uri")
     status.settings, status.flags = run_json["settings"], setting_flags.words(run_json)
-    status.listed, status.limit = run_json["manifest"].get("tracks"), run_json["manifest"].get("limit")
+    recorded = run_json["manifest"]
+    status.listed, status.limit, status.sample = recorded.get("tracks"), recorded.get("limit"), recorded.get("sample")
     return status
 
 
@@ -143,11 +145,12 @@ def _listed(run_json: dict[str, Any]) -> manifest.Manifest | str:
 
 
 def _compare(status: Status, journal: JournalDatabase, listed: manifest.Manifest | str, run_json: dict[str, Any]) -> None:
-    """Fill in the tracks that the last run's command, with its manifest and `--limit`, would separate if run again."""
+    """Fill in the tracks that the last run's command would separate if run again: its manifest, `--limit` and `--sample`."""
     if isinstance(listed, str):
         status.unknown = listed
         return
-    tracks = listed.tracks.slice(0, run_json["manifest"].get("limit"))
+    recorded = run_json["manifest"]
+    tracks = chosen(listed.tracks, recorded.get("limit"), recorded.get("sample"))
     status.planned = tracks.num_rows
     plan = make_plan(tracks, journal, run_json.get("settings_sha256", ""), "transient")
     status.pending = plan.todo + plan.counts["bad_row"]

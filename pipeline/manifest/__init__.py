@@ -10,6 +10,7 @@ Files:
     gzipped: Bounded decompression.
     segments: Offset and duration of a row within its file.
     ids: The ids of tracks.
+    sample: Tracks by a hash of their ids.
     bad_rows: Invalid rows: refused, or tracks that fail.
     source_policy: Sources that a manifest may name.
     audio_files: The audio files of a folder, prefix or inventory, and a count of all others.

@@ -88,6 +88,7 @@ ALIKE = {  # of all rows
     "nonfinite_samples": 0,
     "decode_rules": 1,
     "above_f_db": -31.5,
+    "null_db": -140.0,
     "model": MODEL,
     "device": "cuda",
     "precision": "float32",
@@ -98,6 +99,7 @@ ALIKE = {  # of all rows
     "samples": 9_261_000,
     "sums": None,
     "k_weighted": None,
+    "null_energies": None,
     "energy": 1.0,
     "energy_above_f": 0.1,
 }

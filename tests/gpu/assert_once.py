@@ -37,7 +37,7 @@ def plant() -> None:
     from sep_batch.pipeline.flow import ray_flow
     from sep_batch.pipeline.stages import separate
 
-    def fail(*_: object) -> Iterator[Any]:
+    def fail(*_: object, **__: object) -> Iterator[Any]:
         raise torch.AcceleratorError(TEXT)
 
     class Separate(separate.Separate):

@@ -98,9 +98,9 @@ def test_format_is_what_is_encoded(format, tiny, local, puts):
 def test_stft_and_precision_are_what_is_run_and_measured(tiny, local, monkeypatch):
     seen, whole = [], Separator.separate_parts
 
-    def separate_parts(self, parts, stems):
+    def separate_parts(self, parts, *stems, **options):
         seen.append((parts[0].is_wave, self.precision))
-        return whole(self, parts, stems)
+        return whole(self, parts, *stems, **options)
 
     monkeypatch.setattr(Separator, "separate_parts", separate_parts)
     told = as_json(tiny, "--stft", "gpu", "--precision", "bfloat16")

@@ -155,7 +155,11 @@ def check_precision(catalog, tiny, tmp, local):
 def check_stft(catalog, tiny, tmp, local):
     with pytest.MonkeyPatch.context() as patch:
         seen, whole = [], Separator.separate_parts
-        patch.setattr(Separator, "separate_parts", lambda self, parts, stems: seen.extend(parts) or whole(self, parts, stems))
+        patch.setattr(
+            Separator,
+            "separate_parts",
+            lambda self, parts, *stems, **options: seen.extend(parts) or whole(self, parts, *stems, **options),
+        )
         run_with(catalog, tiny, tmp / "o", "--stft", "gpu")
     assert all(part.is_wave for part in seen)
     assert stem(tmp / "o")[1] == default_run(catalog, tiny, tmp / "p")[1]
@@ -238,6 +242,18 @@ def check_write_mix(catalog, tiny, tmp, local):
 def check_limit(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "--limit", 1)
     assert len(rows(tmp / "o")) == 1
+
+
+def check_sample(catalog, tiny, tmp, local):
+    result = call("run", catalog, "--model", tiny, "--out", tmp / "o", "--gpus", 0, "--sample", 1)
+    assert (result.exit_code, len(rows(tmp / "o"))) == (0, 1)
+    assert "a sample of 1 of 2 tracks; the same command without --sample separates the others too" in result.output
+    (first,) = rows(tmp / "o")
+    run_with(catalog, tiny, tmp / "o", "--sample", 2)  # more than one: the sample holds the smaller one
+    assert first in rows(tmp / "o")
+    assert len(rows(tmp / "o")) == 2
+    result = call("run", catalog, "--model", tiny, "--out", tmp / "refused", "--sample", 2, "--limit", 1)
+    assert (result.exit_code, "--sample 2: also --limit 1; leave one of them out" in result.output) == (2, True)
 
 
 def check_offset(catalog, tiny, tmp, local):
