@@ -10,6 +10,7 @@ Files:
     status: `status`: show the state of an OUT's runs.
     failures: `failures`: show the failed tracks of an OUT and the next steps.
     verify: `verify`: compare an OUT with its journal, and repair it.
+    withdraw: `withdraw`: takedown of tracks.
     export: `export`: make a dataset of stems.
     submit: `submit`: run a command on a Ray cluster.
     doctor: `doctor`: check this machine.

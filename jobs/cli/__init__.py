@@ -14,6 +14,7 @@ Files:
     status: `status`.
     failures: `failures`.
     verify: `verify`.
+    withdraw: `withdraw`.
     export: `export`.
     manifest: `manifest`.
     doctor: `doctor`.

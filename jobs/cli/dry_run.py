@@ -11,7 +11,7 @@ from sep_batch.jobs.cli import flags
 PLANNED = (  # flags of run that change a plan
     *("out", "model", "gpus", "cpus", "engine", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
     *("downmix", "filename", "stems", "residual", "write_mix", "mask_extension", "mwf"),
-    *("limit", "sample", "offset", "duration", "retry"),
+    *("limit", "sample", "offset", "duration", "retry", "restore"),
     *("overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address", "bad_rows"),
     *("uri_column", "id_column", "include", "exclude", "no_analysis"),
 )

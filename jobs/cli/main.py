@@ -24,10 +24,12 @@ from sep_batch.jobs.cli.status import status
 from sep_batch.jobs.cli.submit import submit
 from sep_batch.jobs.cli.sync import sync
 from sep_batch.jobs.cli.verify import verify
+from sep_batch.jobs.cli.withdraw import withdraw
 from sep_batch.jobs.setup import streams
 
 __all__ = ["app", "main"]
-COMMANDS = (run, plan, sync, submit, status, failures, verify, export, manifest, doctor, demo, bench)  # as --help lists them
+# as --help lists them
+COMMANDS = (run, plan, sync, submit, status, failures, verify, withdraw, export, manifest, doctor, demo, bench)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))

@@ -198,6 +198,14 @@ def run(
             rich_help_panel=FAILURES,
         ),
     ] = "transient",
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File or URI with one id a line: tracks that were withdrawn, and are to be separated again. Default: none.",
+            rich_help_panel=TRACKS,
+        ),
+    ] = None,
     damaged: Annotated[
         str,
         typer.Option(

@@ -37,7 +37,7 @@ MOST_BYTES = 16 << 30  # stems in the temporary folder; also at most half of the
 SHORTEST_S = 1.0
 LONGEST_PATCHES = 4.875  # fill five patches, with as small a share of padding as a song of four minutes
 _DEFAULTED = (
-    *("more", "limit", "sample", "offset_s", "duration_s", "filename", "overwrite"),
+    *("more", "limit", "sample", "restore", "offset_s", "duration_s", "filename", "overwrite"),
     *("uri_column", "id_column", "input_root", "allow_http"),
 )
 

@@ -93,7 +93,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
     with outs.errors():
         settings = prepare.settings_of(run_options, model, catalog, before)
         planned = _planned(catalog, settings, settings_before, run_options)
-        warnings = [*catalog.warnings, *_warnings(run_options, model, catalog.out)]
+        warnings = [*catalog.warnings, *planned.warnings, *_warnings(run_options, model, catalog.out)]
         planned = replace(planned, warnings=(*warnings, *(outs.other_torch(before) if planned.todo else ())))
     if planned.refused:
         return planned
@@ -108,7 +108,7 @@ def run_plan(source: str, out: str | None = None, *, calibrate: bool = False, **
 def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None, options: Options) -> Planned:
     """Compare the catalog with OUT's journal."""
     with database.opened(catalog.out) as journal:
-        plan = make_plan(catalog.tracks, journal, settings.sha256, options.retry)
+        plan = make_plan(catalog.tracks, journal, settings.sha256, options.retry, catalog.restored)
         todo = plan.tracks
         stft = stft_stage(options.stft, on_gpu=bool(machine.gpu_count(options)), needs_wave=settings.needs_wave)
         todo_amounts = amounts(todo, settings, past(journal, todo, settings, before), stft) if plan.todo else None
@@ -123,6 +123,7 @@ def _planned(catalog: Catalog, settings: Settings, before: dict[str, Any] | None
         dict[str, int](plan.counts.most_common()),
         examples,
         settings.differences(before) if before is not None else {},
+        tuple(prepare.not_restored(catalog, plan)),
         amounts=todo_amounts,
         engine=engine,
         refused=str(refusal) if refusal else None,

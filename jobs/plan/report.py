@@ -27,10 +27,12 @@ WORDS: dict[Reason, str] = {
     "deleted": "to do: its stems were broken",
     "replaced": "to do: stems withdrawn by a run that did not replace them",
     "suspect": "to do: decoded by older rules, perhaps wrong",
+    "restored": "to do: withdrawn, and named by --restore",
     "bad_row": "bad row of the manifest, fails without being tried",
     "done": "done",
     "done_suspect": "done, decoded by older rules, perhaps wrong; --retry suspect redoes it",
     "known_failed": "failed before, not tried again",
+    "withdrawn": "withdrawn; --restore FILE brings those back that it names",
 }
 ENGINES = {"local": "local, in this process", "ray": "ray"}
 

@@ -27,6 +27,7 @@ class Summary:
         tracks: Number of tracks in the manifest.
         done_before: Tracks among them that were ok already.
         known_failed: Tracks among them that failed before and were not tried again.
+        withdrawn: Tracks among them that were withdrawn, and are not separated.
         ok: Tracks separated in this run.
         ok_damaged: Tracks among them that are truncated or have broken packets.
         stems: URIs of the stems of the first `STEMS_SHOWN_OF` tracks, relative to OUT.
@@ -55,6 +56,7 @@ class Summary:
     run: str | None = None
     done_before: int = 0
     known_failed: int = 0
+    withdrawn: int = 0
     ok: int = 0
     ok_damaged: int = 0
     stems: list[str] = field(default_factory=list)

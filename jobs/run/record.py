@@ -72,7 +72,7 @@ def _record(
 ) -> dict[str, Any]:
     ended = datetime.now(UTC)
     is_planned = summary.run is not None or ended_by is None
-    tracks_not_left = summary.done_before + summary.known_failed + summary.ok + summary.failed.total()
+    tracks_not_left = summary.done_before + summary.known_failed + summary.withdrawn + summary.ok + summary.failed.total()
     return {
         "record_version": VERSION,
         "run": summary.run,

@@ -36,6 +36,7 @@ def show(summary: Summary, *, as_json: bool, reach: str = "") -> None:
 def lines(summary: Summary, reach: str = "") -> list[str]:
     """Return the lines of the summary and the next command."""
     before = f"{summary.done_before} done before" + (f", {summary.known_failed} failed before" if summary.known_failed else "")
+    before += f", {summary.withdrawn} withdrawn" if summary.withdrawn else ""
     if summary.run is None:
         lines = [f"nothing to do: {tracks(summary.tracks)}, {before}", *_known_failed(summary), *_vanished(summary)]
         return [*lines, _next("failures", summary, reach)] if summary.known_failed else lines

@@ -101,7 +101,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
             index.compact(out, run, check=held.check)
             writer = Journal(out, run, check=held.check, flush_s=options.flush_s)
             with database.opened(out) as journal:
-                plan = make_plan(tracks, journal, settings.sha256, options.retry)
+                plan = make_plan(tracks, journal, settings.sha256, options.retry, catalog.restored)
                 prepare.refuse_ids_of_others(plan, journal)
                 paths = prepare.paths(plan, journal, settings)
                 _open_out(out, run, settings, catalog.listed, options)
@@ -112,7 +112,7 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
             if is_withdrawn:
                 index.publish(out, run)
             bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
-            _count(plan, settings, before, summary)
+            _count(plan, catalog, settings, before, summary)
             with _published(out, run, held):
                 if plan.todo or bad_rows is not None:
                     summary.run = run
@@ -141,14 +141,13 @@ def _settings(options: Options, model: prepare.Model, catalog: prepare.Catalog) 
     return before, settings
 
 
-def _count(plan: Plan, settings: Settings, before: dict[str, Any], summary: Summary) -> None:
+def _count(plan: Plan, catalog: prepare.Catalog, settings: Settings, before: dict[str, Any], summary: Summary) -> None:
     """Count the tracks that are not tried, and take the forecast of the others, and warnings about them."""
     summary.done_before = plan.counts["done"] + plan.counts["done_suspect"]
-    summary.known_failed = plan.counts["known_failed"]
+    summary.known_failed, summary.withdrawn = plan.counts["known_failed"], plan.counts["withdrawn"]
     if expected := forecast.take(summary.out, settings.sha256, plan.todo):
         summary.forecast_s = expected.seconds
-    if plan.todo:
-        summary.warnings += tuple(outs.other_torch(before))
+    summary.warnings += (*prepare.not_restored(catalog, plan), *(outs.other_torch(before) if plan.todo else ()))
 
 
 def _chosen(plan: Plan, options: Options, progress: Progress) -> choice.Choice:

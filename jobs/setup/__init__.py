@@ -8,6 +8,7 @@ Files:
     storage_options: Storage options of the command line.
     outs: Marks of an OUT, its run.json, and the start of a run in it.
     run_json: The fields of run.json, checked.
+    id_list: Lists of ids.
     machine: Checks of options that this machine must satisfy.
     check: The result of one check.
     check_machine: Checks of Python, CPUs, memory, /dev/shm and open files.

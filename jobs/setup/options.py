@@ -91,6 +91,7 @@ class Options:
         ok_with_failures: Exit with 0 although some tracks failed.
         retry: Failed tracks to retry: none, transient or all; suspect: transient ones, and tracks that are done but were decoded
             by older rules that may have been wrong.
+        restore: Path or URI of a list of withdrawn tracks to separate all the same.
         damaged: "keep": a track that is truncated or has broken packets is separated and flagged; "fail": it fails as `damaged`.
         overwrite: Separate again what was made with other settings.
         scratch: Folder for temporary files of long tracks if OUT is object storage.
@@ -140,6 +141,7 @@ class Options:
     max_failures: str = DEFAULT_MAX_FAILURES
     ok_with_failures: bool = False
     retry: Retry = "transient"
+    restore: str | None = None
     damaged: OnDamage = "keep"
     overwrite: bool = False
     scratch: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sep_batch.jobs.setup import machine, setting_flags, stem_layout
+from sep_batch.jobs.setup.id_list import read_ids
 from sep_batch.jobs.setup.options import Options
 from sep_batch.jobs.setup.storage_options import storage_options
 from sep_batch.jobs.setup.units import tracks
@@ -45,6 +46,7 @@ class Catalog:
         out: OUT.
         access: Options of storage; they may hold secrets.
         is_sample: The tracks are a sample of the manifest's.
+        restored: Ids of withdrawn tracks to separate all the same.
     """
 
     listed: manifest.Manifest
@@ -52,6 +54,7 @@ class Catalog:
     out: str
     access: storage.Options
     is_sample: bool = False
+    restored: Sequence[str] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -59,6 +62,12 @@ class Catalog:
         own, every = self.tracks.num_rows, self.listed.tracks.num_rows
         rest = f"a sample of {own:,} of {tracks(every)}; the same command without --sample separates the others too"
         return (*self.listed.warnings, *([rest] if self.is_sample and own < every else []))
+
+
+def not_restored(catalog: Catalog, plan: Plan) -> list[str]:
+    """Return a warning about ids of --restore that are no withdrawn tracks of the manifest, else nothing."""
+    rest = len(catalog.restored) - plan.counts["restored"]
+    return [f"--restore: {rest} of its {tracks(len(catalog.restored))} are not withdrawn, or not in the manifest"] if rest else []
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ def read_catalog(source: str, out: str | None, options: Options) -> Catalog:
     for folder in ("stems", "_sep"):
         stem_layout.refuse_sources_below(listed.tracks["uri"], f"{target}/{folder}")
     refuse_missing_packages(listed.tracks["uri"], target)
-    return Catalog(listed, chosen(listed.tracks, options.limit, options.sample), target, access, options.sample is not None)
+    left = chosen(listed.tracks, options.limit, options.sample)
+    restored = read_ids(options.restore, "--restore") if options.restore else []
+    return Catalog(listed, left, target, access, options.sample is not None, restored)
 
 
 def _refuse_file(out: str) -> None:

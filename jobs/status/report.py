@@ -33,6 +33,7 @@ class Status:
         failed: Failed tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
         replaced: Tracks whose stems are withdrawn and not yet replaced; the run at work or the next one separates them.
+        withdrawn: Tracks that were withdrawn.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` redoes them.
         tried, tried_failed: Tracks that finished in this run, ok or failed, and the failed ones among them.
         began, last: Times at which the run's first and last tracks finished, by the workers' clocks.
@@ -63,6 +64,7 @@ class Status:
     failed: dict[str, int] = field(default_factory=dict)
     marked: int = 0
     replaced: int = 0
+    withdrawn: int = 0
     suspect: int = 0
     tried: int = 0
     tried_failed: int = 0
@@ -108,6 +110,8 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
         yield _line("marked", f"{status.marked:,} have broken stems (verify --repair); the next run separates them again")
     if status.replaced:
         yield _line("replaced", f"{status.replaced:,} have their old stems withdrawn and no new ones yet; a run separates them")
+    if status.withdrawn:
+        yield _line("removed", f"{status.withdrawn:,} withdrawn; no run separates them, unless its --restore names them")
     if status.suspect:
         yield _line("suspect", f"{status.suspect:,} done, decoded by older rules, perhaps wrong; --retry suspect redoes them")
     yield _line("pending", _pending(status))

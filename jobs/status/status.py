@@ -20,6 +20,7 @@ from sep_batch.pipeline.manifest.sample import chosen
 from sep_batch.pipeline.out import database, layout, lease
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.plan import SUSPECT, make_plan
+from sep_batch.pipeline.out.takedown import WITHDRAWN
 from sep_batch.pipeline.storage import uris
 from sep_batch.pipeline.storage.retries import listing
 
@@ -91,6 +92,8 @@ def _count(status: Status, journal: JournalDatabase) -> None:
             status.ok_damaged += damaged
         elif state == "failed":
             status.failed[error_class] = count
+        elif state == WITHDRAWN:
+            status.withdrawn += count
         elif state == "replaced":
             status.replaced += count
         else:

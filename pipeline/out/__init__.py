@@ -12,5 +12,6 @@ Files:
     taken_paths: Tracks whose stems would overwrite other tracks' stems.
     finished_ids: Ids of the tracks that finished in a pass.
     withdrawal: Rows of tracks whose stems are about to be replaced.
+    takedown: Removal of all that OUT knows about withdrawn tracks.
     lease: The lease: which run works on OUT.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -38,10 +38,12 @@ Reason = Literal[
     "deleted",
     "replaced",
     "suspect",
+    "restored",
     "bad_row",
     "done",
     "done_suspect",
     "known_failed",
+    "withdrawn",
 ]
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -65,6 +67,7 @@ _PAST = f"""SELECT place, list_position($reasons, reason) - 1 AS code, if(reason
     FROM (
     SELECT place, coalesce(was.attempts, 1) AS attempts, CASE
     WHEN status IN ('deleted', 'replaced') THEN status
+    WHEN status = 'withdrawn' THEN if(list_contains($restored::VARCHAR[], id), 'restored', 'withdrawn')
     WHEN was.offset_s IS DISTINCT FROM is_now.offset_s OR was.duration_s IS DISTINCT FROM is_now.duration_s
         THEN 'source_changed'
     WHEN was.uri <> is_now.uri AND ({_SAME_ETAG}) IS NOT TRUE THEN 'source_changed'
@@ -151,20 +154,24 @@ class Plan:
         return row
 
 
-def make_plan(tracks: pa.Table, journal: JournalDatabase, settings_sha256: str, retry: Retry) -> Plan:
-    """Return the plan: tracks that are done, or failed and are not retried, are left out.
+def make_plan(
+    tracks: pa.Table, journal: JournalDatabase, settings_sha256: str, retry: Retry, restored: Collection[str] = ()
+) -> Plan:
+    """Return the plan: tracks that are done or withdrawn, or failed and are not retried, are left out.
 
     Args:
         tracks: Tracks of the manifest, with ids.
         journal: Journal of OUT.
         settings_sha256: SHA-256 of the current settings.
         retry: Failures to retry; `suspect` retries transient ones, and tracks that are done but suspect.
+        restored: Ids of withdrawn tracks to separate all the same.
     """
     codes, attempts = np.zeros(tracks.num_rows, np.uint8), np.zeros(tracks.num_rows, np.int32)
     if journal.files:  # else a million tracks need not be copied to be joined with nothing
         tracks = _with_old_ids(tracks, journal)
         _register(tracks, journal)
         parameters = {"reasons": list(_REASONS), "settings": settings_sha256, "retry": retry, "most": MAX_ATTEMPTS}
+        parameters |= {"restored": list(restored)}
         for batch in journal.database.sql(_PAST, params=parameters).to_arrow_reader(ROWS_AT_ONCE):
             positions = batch["place"].to_numpy()
             codes[positions], attempts[positions] = batch["code"], batch["attempts"]

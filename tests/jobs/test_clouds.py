@@ -24,6 +24,7 @@ from sep_batch.jobs.plan.plan import run_plan
 from sep_batch.jobs.run.run import run_job
 from sep_batch.jobs.status.status import run_status
 from sep_batch.jobs.verify.verify import run_verify
+from sep_batch.jobs.withdraw.withdraw import run_withdraw
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import lease
 from sep_batch.pipeline.storage import retries
@@ -73,6 +74,11 @@ def test_every_command_works_on_a_bucket_as_on_a_disk(place, tiny, local, inline
     exported = run_export(place.out, f"{place.folder}/dataset", to="webdataset", storage_options=place.file)
     assert exported.exit_code == 0
     assert [info.uri.endswith(".tar") for info in storage.find(f"{place.folder}/dataset/train")] == [True]
+    withdrawn_id = min(finished(place.out))
+    assert run_withdraw(place.out, [withdrawn_id], why="claim").stems == 2
+    assert (run_verify(place.out, deep=True).tracks, len(hashes(place.out))) == ({"ok": 2, "withdrawn": 1}, 4)
+    again = run_job(place.source, place.out, model=tiny, gpus=0, storage_options=place.file)
+    assert (again.done_before, again.withdrawn, again.tried) == (2, 1, 0)
 
     monkeypatch.setattr(doctor, "_BEFORE", [])
     monkeypatch.setattr(check_software, "last_cluster", lambda _address: iter(()))

@@ -256,6 +256,16 @@ def check_sample(catalog, tiny, tmp, local):
     assert (result.exit_code, "--sample 2: also --limit 1; leave one of them out" in result.output) == (2, True)
 
 
+def check_restore(catalog, tiny, tmp, local):
+    run_with(catalog, tiny, tmp / "o")
+    (tmp / "ids").write_text(f"{rows(tmp / 'o')[0]['id']}\n")
+    assert call("withdraw", tmp / "o", "--ids", tmp / "ids", "--why", "claim").exit_code == 0
+    run_with(catalog, tiny, tmp / "o")
+    assert sorted(row["status"] for row in rows(tmp / "o")) == ["ok", "withdrawn"]
+    run_with(catalog, tiny, tmp / "o", "--restore", tmp / "ids")
+    assert [row["status"] for row in rows(tmp / "o")] == ["ok", "ok"]
+
+
 def check_offset(catalog, tiny, tmp, local):
     run_with(catalog, tiny, tmp / "o", "-s", 0.4)
     assert rows(tmp / "o")[0]["audio_s"] == pytest.approx(SECONDS - 0.4)

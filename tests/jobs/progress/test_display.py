@@ -28,7 +28,7 @@ FAILED = r"in/(\d{4})[.]wav:unsupported_format"
 
 
 @pytest.mark.parametrize(
-    ("engine", "tracks", "fail_every"), [("local", 100, 5), pytest.param("ray", MANY, FAIL_EVERY, marks=pytest.mark.slow)]
+    ("engine", "tracks", "fail_every"), [("local", 400, 25), pytest.param("ray", MANY, FAIL_EVERY, marks=pytest.mark.slow)]
 )
 def test_the_display_fits_80_columns_and_ctrl_c_ends_it_cleanly_and_says_how_to_resume(
     tiny, tmp_path, engine, tracks, fail_every
