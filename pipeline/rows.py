@@ -49,6 +49,7 @@ STEM = pa.struct(
     ]
 )
 
+TAGS = pa.struct([("values", pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))), ("cover", pa.binary())])
 SUMS = pa.struct([("windows", pa.list_(pa.float64())), ("side", pa.float64())])  # of squares, as `analysis.Sums` takes them
 
 RESULT = pa.schema(
@@ -72,6 +73,7 @@ RESULT = pa.schema(
             pa.float32(),
         ),  # share of the audio's bytes decoded; null where they do not count, and in old rows
         ("nonfinite_samples", pa.int64()),
+        ("tags_warning", pa.string()),  # tags or a cover that were not copied; null where all were, and without --copy-tags
         ("decode_rules", pa.int32()),  # `audio.DECODE_RULES`; null in rows from before it was recorded
         ("parts", pa.int32()),
         ("model", pa.string()),
@@ -99,6 +101,7 @@ PLACE = pa.schema(
         ("samples", pa.int64()),  # samples of the track in this part
         ("energy", pa.float64()),  # of the spectrum
         ("energy_above_f", pa.float64()),
+        ("tags", TAGS),  # of the source, in the first part; null without --copy-tags, and in finished rows
         ("sums", pa.list_(SUMS)),  # one per stem; null without analysis, and in finished rows
         ("null_energies", pa.list_(pa.float64())),  # energies of the null test
         ("k_weighted", pa.list_(pa.list_(pa.float64()))),  # energies for the loudness of each stem; null in finished rows

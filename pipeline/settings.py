@@ -24,6 +24,8 @@ _ADDED_LATER = (
     "mask_extension",
     "mwf",
     "write_mix",
+    "copy_tags",
+    "tag_provenance",
 )  # settings that the first OUTs did not have
 MIX = "mix"  # no stem of a model has this name
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # the names of model/separator.py, which needs torch
@@ -52,6 +54,8 @@ class Settings(BaseModel):
     mask_extension: MaskExtension | None = None  # that replaced the model's own in `spec`
     mwf: bool = False  # filtered with the multichannel Wiener filter, in place of the ratio masks
     write_mix: bool = False  # as a further stem, after the residual
+    copy_tags: bool = False  # of the source, with its cover
+    tag_provenance: bool = False  # id, model, weights and stem as tags
 
     @property
     def needs_wave(self) -> bool:

@@ -40,7 +40,7 @@ ONLY_IN = {  # the one place that knows a library
         "jobs/submit/client.py",
     },
     "fsspec": {f"pipeline/storage/{name}.py" for name in ("filesystems", "listing", "objects", "reading", "writing")},
-    "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "encoding", "loudness", "resample")},
+    "av": {f"pipeline/audio/{name}.py" for name in ("containers", "reader", "tag_reader", "encoding", "loudness", "resample")},
     "soundfile": {"pipeline/audio/vorbis.py"},
 }
 PACKAGES = ("model", "pipeline", "jobs")

@@ -10,7 +10,7 @@ from sep_batch.jobs.cli import flags
 
 PLANNED = (  # flags of run that change a plan
     *("out", "model", "gpus", "cpus", "engine", "format", "bit_depth", "precision", "stft", "bitrate", "sample_rate", "mono"),
-    *("downmix", "filename", "stems", "residual", "write_mix", "mask_extension", "mwf"),
+    *("downmix", "filename", "stems", "residual", "write_mix", "mask_extension", "mwf", "copy_tags", "tag_provenance"),
     *("limit", "sample", "offset", "duration", "retry", "restore"),
     *("overwrite", "input_root", "allow_http", "endpoint_url", "storage_options", "address", "bad_rows"),
     *("uri_column", "id_column", "include", "exclude", "no_analysis"),

@@ -162,6 +162,23 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    copy_tags: Annotated[
+        bool,
+        typer.Option(
+            "--copy-tags",
+            help="Write the source's tags and cover into its stems, where their format has them.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    tag_provenance: Annotated[
+        bool,
+        typer.Option(
+            "--tag-provenance",
+            help="Write the track's id, the model's name, the sha256 of its weights and the stem's name into the stems, as tags "
+            "that begin with SEP_BATCH_.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
     sample: Annotated[
         int | None,

@@ -30,6 +30,7 @@ class Summary:
         withdrawn: Tracks among them that were withdrawn, and are not separated.
         ok: Tracks separated in this run.
         ok_damaged: Tracks among them that are truncated or have broken packets.
+        ok_lacking_tags: Tracks among them whose stems lack tags or the cover of the source, by `tags_warning`.
         stems: URIs of the stems of the first `STEMS_SHOWN_OF` tracks, relative to OUT.
         failed: Tracks failed in this run, by error class.
         audio_s: Seconds of audio separated in this run.
@@ -59,6 +60,7 @@ class Summary:
     withdrawn: int = 0
     ok: int = 0
     ok_damaged: int = 0
+    ok_lacking_tags: int = 0
     stems: list[str] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     audio_s: float = 0.0

@@ -26,6 +26,7 @@ _REPORTED = [
     "audio_s",
     "truncated",
     "skipped_packets",
+    "tags_warning",
     *COLUMNS.values(),
 ]
 
@@ -43,6 +44,7 @@ def take(finished: Sequence[pa.Table], journal: Journal, summary: Summary, progr
     for number, row in enumerate(rows.select(_REPORTED).to_pylist()):
         is_damaged = bool(row["truncated"] or row["skipped_packets"])
         summary.count(row["status"], row["error_class"], row["audio_s"] or 0.0, is_damaged=is_damaged)
+        summary.ok_lacking_tags += row["status"] == "ok" and row["tags_warning"] is not None
         if row["status"] == "ok" and summary.ok <= STEMS_SHOWN_OF:  # their columns are too long for all of a catalog
             summary.stems += [stem["uri"] for stem in rows.column("stems")[number].as_py()]
         summary.spend(row)

@@ -48,8 +48,7 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     if summary.bottleneck and summary.audio_s >= LEAST_AUDIO_S:
         lines.append(summary.bottleneck)
     lines += _spilled(summary)
-    if summary.ok_damaged:
-        lines.append(f"{summary.ok_damaged} of the separated tracks are damaged: truncated or with skipped packets")
+    lines += _flagged(summary)
     if summary.failed:
         lines.append("failed: " + ", ".join(f"{count} {name}" for name, count in summary.failed.most_common()))
     if WorkerCrash.error_class in summary.failed and summary.ray_logs:
@@ -62,6 +61,15 @@ def lines(summary: Summary, reach: str = "") -> list[str]:
     elif not summary.stopped:
         lines.append(_next("verify", summary, reach))
     return [*lines, summary.stopped] if summary.stopped else lines
+
+
+def _flagged(summary: Summary) -> list[str]:
+    """Return a line for each kind of flag on tracks that are ok."""
+    flags = {
+        "are damaged: truncated or with skipped packets": summary.ok_damaged,
+        "lack tags or the cover: see tags_warning in the index": summary.ok_lacking_tags,
+    }
+    return [f"{count} of the separated tracks {text}" for text, count in flags.items() if count]
 
 
 def _known_failed(summary: Summary) -> list[str]:

@@ -83,6 +83,8 @@ class Options:
         mwf: Separate with the multichannel Wiener filter, in place of the ratio masks.
         residual: Name of a further stem, the mix minus the stems, in lossless formats; None writes none.
         write_mix: Write the mix as a further stem, as it was separated.
+        copy_tags: Write the source's tags and cover into the stems.
+        tag_provenance: Write id, model, sha256 of the weights and stem as tags into the stems.
         limit: Number of tracks to separate, the first of the manifest; None is all.
         sample: Number of tracks to separate, by a hash of their ids: the same ones each time; None is all.
         offset_s: Seconds to skip at the start of each track whose row has no offset of its own.
@@ -134,6 +136,8 @@ class Options:
     mwf: bool = False
     residual: str | None = None
     write_mix: bool = False
+    copy_tags: bool = False
+    tag_provenance: bool = False
     limit: int | None = None
     sample: int | None = None
     offset_s: float = 0.0

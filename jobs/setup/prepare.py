@@ -217,6 +217,8 @@ def settings_of(options: Options, model: Model, catalog: Catalog, before: Mappin
             "write_mix": options.write_mix,
             "mask_extension": None if spec.mask_extension == own else spec.mask_extension,
             "mwf": options.mwf,
+            "copy_tags": options.copy_tags,
+            "tag_provenance": options.tag_provenance,
             "precision": options.precision,
             "filename": filename,
             "root": root,

@@ -23,6 +23,13 @@ Files:
     headers: Sizes and widths in the headers of WAV, AIFF, AU and CAF.
     view: A byte range of a file as a file.
     decode_guard: Limits on memory and time while FFmpeg reads.
+    tags: Tags of a file: their names and bounds.
+    tag_reader: Tags and cover of a source.
+    pictures: Cover pictures.
+    id3: ID3 tags, of MP3 and WAV.
+    mp4_tags: Tags of M4A.
+    vorbis_comments: Tags of Ogg and Opus.
+    tag_writer: Tags of a file that is encoded.
     codecs: The output formats, their sample formats, bit rates and sample rates.
     encoding: Encoding of a wave to a file.
     vorbis: Ogg Vorbis through libsndfile, with reproducible pages.
@@ -31,7 +38,21 @@ Files:
     activity: Regions in which a stem is active.
 """
 
-from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, start
+from sep_batch.pipeline.audio.decoder import SILENT_S, decode, probe, read_tags, start
 from sep_batch.pipeline.audio.source_info import DECODE_RULES, LOUDEST, MAX_S, Found, Header
+from sep_batch.pipeline.audio.tags import SourceTags, Tags
 
-__all__ = ["DECODE_RULES", "LOUDEST", "MAX_S", "SILENT_S", "Found", "Header", "decode", "probe", "start"]
+__all__ = [
+    "DECODE_RULES",
+    "LOUDEST",
+    "MAX_S",
+    "SILENT_S",
+    "Found",
+    "Header",
+    "SourceTags",
+    "Tags",
+    "decode",
+    "probe",
+    "read_tags",
+    "start",
+]

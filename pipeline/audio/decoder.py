@@ -21,15 +21,17 @@ from typing import IO, Any
 import numpy as np
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.audio import messages
+from sep_batch.pipeline.audio import messages, pictures, tags
 from sep_batch.pipeline.audio.damage import OnDamage
 from sep_batch.pipeline.audio.decoder_process import DecoderDiedError, DecoderProcess, Read
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX, Downmix
 from sep_batch.pipeline.audio.source_info import Found, Header
+from sep_batch.pipeline.audio.tags import SourceTags
 
 SILENT_S = 120.0  # wall-clock time without a message from the child
 PROBE_SILENT_S = 30.0  # the same while a header is read
 _AT_WORK = max(2, os.cpu_count() or 1)  # children that read headers at once
+_WARNING_CHARS = 500
 _READ_BEFORE = 8  # blocks of a file that are read for its header while no child waits for them
 
 
@@ -97,6 +99,38 @@ def probe(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> Header:
             blocks[missing.number] = read(start, messages.SOURCE_BYTES)
         else:
             return Header(**{field.name: info[1][field.name] for field in fields(Header)})
+
+
+def read_tags(source: IO[bytes], *, silent_s: float = PROBE_SILENT_S) -> SourceTags:
+    """Read a file's tags and cover in a child process.
+
+    A file whose tags cannot be read has none, and a warning that says so: its audio may be readable.
+
+    Args:
+        source: Seekable.
+        silent_s: Seconds of wall-clock time after which a child that does not answer is killed.
+
+    Raises:
+        TrackError: Reading the source failed, or another transient error.
+    """
+    try:
+        return _tags(source, silent_s)
+    except errors.TrackError as error:
+        if error.transient or error.stage != errors.DecodeError.stage:
+            raise
+        return SourceTags(warning=f"tags left out: {error}")
+
+
+def _tags(source: IO[bytes], silent_s: float) -> SourceTags:
+    request, pieces, info = {"tags": True, "size": source.seek(0, io.SEEK_END)}, list[np.ndarray](), dict[str, Any]()
+    for piece, facts in _with_retry(request, _reader(source), silent_s):
+        info = facts
+        if piece is not None and 8 * sum(piece.shape[1] for piece in pieces) < tags.MAX_COVER_BYTES:
+            pieces.append(piece)
+    content = b"".join(piece.T.tobytes() for piece in pieces)[: info["cover_bytes"]]
+    cover = pictures.picture(content)
+    values, _ = tags.cleaned(info["values"])  # again, since the child may be the file's
+    return SourceTags(tags.Tags(values, cover), str(info["warning"])[:_WARNING_CHARS])
 
 
 def start() -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sep_batch.pipeline import errors
-from sep_batch.pipeline.audio import containers, decode_guard, decoding, messages, sandbox
+from sep_batch.pipeline.audio import containers, decode_guard, decoding, messages, sandbox, tag_reader
 
 
 class RefusedError(Exception):
@@ -105,7 +105,10 @@ class Child:
         source = io.BufferedReader(Source(self, request["size"]), messages.SOURCE_BYTES)
         self._decoded_s = float
         try:
-            self.say(done=self._decode(source, request["decode"]) if "decode" in request else asdict(decoding.probe(source)))
+            if "decode" in request:
+                self.say(done=self._decode(source, request["decode"]))
+            else:
+                self.say(done=self._tags(source) if "tags" in request else asdict(decoding.probe(source)))
         except RefusedError:
             self.say(refused=True)
         except errors.TrackError as error:
@@ -126,6 +129,16 @@ class Child:
                 if not self._hand_over(piece[:, start : start + messages.WAVE_SAMPLES], asdict(facts)):
                     return asdict(facts)
         return asdict(facts)
+
+    def _tags(self, source: Any) -> dict[str, Any]:
+        """Return the tags, after the cover's bytes were passed as a wave is: 8 bytes a sample, the last ones padded."""
+        values, cover, warning = tag_reader.read(source)
+        facts = {"values": values, "cover_bytes": len(cover), "warning": warning}
+        samples = np.frombuffer(cover + bytes(-len(cover) % 8), np.float32).reshape(-1, 2).T
+        for start in range(0, samples.shape[1], messages.WAVE_SAMPLES):
+            if not self._hand_over(samples[:, start : start + messages.WAVE_SAMPLES], {"decoded_s": 0.0}):
+                break
+        return facts
 
     def _hand_over(self, wave: np.ndarray, facts: dict[str, Any]) -> bool:
         """Pass the parent a piece of the wave, (2, samples) float32; return whether it requests more."""

@@ -15,20 +15,26 @@ import numpy as np
 import soundfile
 
 from sep_batch.pipeline import errors
+from sep_batch.pipeline.audio import vorbis_comments
 from sep_batch.pipeline.audio.codecs import DEFAULT_BITRATE
+from sep_batch.pipeline.audio.tags import NO_TAGS, Tags
 
 _BLOCK = 4096  # samples written at once: always the same, since the bytes depend on it; libsndfile crashes on very large blocks
 _KBITS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)  # of stereo at 44.1 kHz, by libvorbis's quality of 0 to 10
-_COMMENT = b"\x03vorbis" + bytes(4) + bytes(4) + b"\1"  # no vendor, no comments, end
+_COMMENT_SIGN = b"\x03vorbis"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _HEADER_BYTES = 27
+_MAX_LACING = 255  # lacing values of a page
+_NO_GRANULE = b"\xff" * 8  # of a page on which no packet ends
+_CONTINUED = 1
 
 
 class VorbisEncoder:
     """Writes one wave as Ogg Vorbis, with the interface of `encoding.Encoder`."""
 
-    def __init__(self, out: IO[bytes] | str, *, channels: int, rate_hz: int, bitrate: int | None) -> None:
+    def __init__(self, out: IO[bytes] | str, *, channels: int, rate_hz: int, bitrate: int | None, tags: Tags = NO_TAGS) -> None:
         self._path, self._pages = out if isinstance(out, str) else None, _Pages()
+        self._plain = PlainPages(tags)
         self._out = open(out, "wb") if isinstance(out, str) else out  # noqa: SIM115 (closed at the end)
         quality = np.interp((bitrate or DEFAULT_BITRATE) * 2 / channels / 1000, _KBITS, np.linspace(0, 1, len(_KBITS)))
         self._rest = np.empty((0, channels), np.float32)
@@ -60,7 +66,7 @@ class VorbisEncoder:
 
     def _put_out(self) -> None:
         for page in self._pages.whole():
-            self._out.write(plain(page))
+            self._out.write(self._plain.of(page))
 
 
 def length(source: IO[bytes]) -> tuple[int, int]:
@@ -106,16 +112,37 @@ class _Pages(io.RawIOBase):
         return _HEADER_BYTES + self._kept[26] + sum(lacing)
 
 
-def plain(page: bytes) -> bytes:
-    """Return an Ogg page with the serial number 0 and without Vorbis comments.
+class PlainPages:
+    """Makes pages reproducible: the serial number is 0, and the Vorbis comments are those of this program.
 
     Source: RFC 3533 (pages), the Vorbis I specification (comments).
     """
-    lacing, body = page[_HEADER_BYTES : _HEADER_BYTES + page[26]], page[_HEADER_BYTES + page[26] :]
-    if body.startswith(_COMMENT[:7]):
-        ends = next(index for index, size in enumerate(lacing) if size < 255) + 1
-        lacing, body = bytes([len(_COMMENT)]) + lacing[ends:], _COMMENT + body[sum(lacing[:ends]) :]
-    head = page[:14] + bytes(4) + page[18:22]
+
+    def __init__(self, tags: Tags = NO_TAGS) -> None:
+        self._comment, self._added = vorbis_comments.packet(tags), 0
+
+    def of(self, page: bytes) -> bytes:
+        """Return the next page; comments that exceed it become further pages, so that later ones have other numbers."""
+        lacing, body = page[_HEADER_BYTES : _HEADER_BYTES + page[26]], page[_HEADER_BYTES + page[26] :]
+        if body.startswith(_COMMENT_SIGN):
+            ends = next(index for index, size in enumerate(lacing) if size < 255) + 1
+            whole, rest = divmod(len(self._comment), 255)
+            body = self._comment + body[sum(lacing[:ends]) :]
+            lacing = b"\xff" * whole + bytes([rest]) + lacing[ends:]
+        first, pages = self._added, list[bytes]()
+        while not pages or lacing:
+            own, lacing = lacing[:_MAX_LACING], lacing[_MAX_LACING:]
+            is_continued = bool(pages) and pages[-1][_HEADER_BYTES + _MAX_LACING - 1] == _MAX_LACING
+            flags = bytes([_CONTINUED * is_continued]) if pages else page[5:6]
+            granule = page[6:14] if min(own, default=0) < _MAX_LACING else _NO_GRANULE
+            number = int.from_bytes(page[18:22], "little") + first + len(pages)
+            pages.append(_page(page[:5] + flags + granule + bytes(4) + number.to_bytes(4, "little"), own, body[: sum(own)]))
+            body = body[sum(own) :]
+        self._added += len(pages) - 1
+        return b"".join(pages)
+
+
+def _page(head: bytes, lacing: bytes, body: bytes) -> bytes:
     rest = bytes([len(lacing)]) + lacing + body
     return head + _checksum(head + bytes(4) + rest) + rest
 

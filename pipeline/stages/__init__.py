@@ -6,6 +6,7 @@ Files:
     separation: Parts to stems by a separator, with masks or with the Wiener filter.
     write: The third stage: encodes stems and puts them on storage.
     stems: Stems of a part: measured, rounded, encoded.
+    stem_tags: Tags of a track's stems.
     analysis: Level, activity and width of stems.
     k_weighting: Loudness of stems: energies after K-weighting.
     windows: Sums of squares by window.

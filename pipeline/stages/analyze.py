@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sep_batch.pipeline import audio, storage
 from sep_batch.pipeline.rows import PART, each, fill, value
-from sep_batch.pipeline.stages import stems
+from sep_batch.pipeline.stages import stem_tags, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed
 from sep_batch.pipeline.stages.process import prepare_torch
@@ -62,6 +62,8 @@ class Analyze:
         offset, duration = value(row, "offset_s"), value(row, "duration_s")
         source, info = storage.open_source(value(row, "uri"))
         with source:
+            tags = audio.read_tags(source) if settings.copy_tags else audio.SourceTags()
+            source.seek(0)
             pieces, decoded = audio.decode(
                 source,
                 rate_hz=spec.sample_rate_hz,
@@ -89,6 +91,8 @@ class Analyze:
                     skipped_packets=decoded.skipped_packets,
                     source_used_ratio=decoded.source_used_ratio,
                     nonfinite_samples=decoded.nonfinite_samples,
+                    tags_warning=tags.warning or None,
+                    tags=stem_tags.as_column(tags.tags) if settings.copy_tags and not number else None,
                     decode_rules=audio.DECODE_RULES,
                     above_f_db=stems.ratio_db(part.energy_above_f, part.energy),
                     decode_s=time.perf_counter() - begun,

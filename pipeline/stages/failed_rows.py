@@ -16,8 +16,8 @@ from sep_batch.pipeline.stages.context import RunContext
 def failed(row: pa.Table, error: BaseException, stage: str, work: RunContext) -> pa.Table:
     """Return a track's failed row for an exception that a stage caught; its payload is empty, never null."""
     done = {"finished_at": datetime.now(UTC), "settings_sha256": work.settings.sha256, "run_id": work.run}
-    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None, "sums": None}
-    return fill(row, PART, **errors.describe(error, stage), **done, **emptied)
+    emptied = {"payload": np.empty(0, np.float32), "part": 0, "last": True, "skip": 0, "samples": 0, "stems": None}
+    return fill(row, PART, **errors.describe(error, stage), **done, **emptied, sums=None, tags=None)
 
 
 def worker_crash(row: pa.Table, work: RunContext, cuda_error: str = "") -> pa.Table:

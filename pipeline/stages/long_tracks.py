@@ -17,7 +17,7 @@ import pyarrow as pa
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, value
-from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages import analysis, stem_tags, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.estimates import filter_parts
 from sep_batch.pipeline.stages.failed_rows import failed
@@ -92,7 +92,8 @@ def _null_energies(parts: Sequence[pa.Table]) -> np.ndarray:
 
 def finish(row: pa.Table, written: list[dict[str, Any]], work: RunContext, **values: Any) -> pa.Table:
     """Return the finished row of a track whose stems are all durable."""
-    done = {"finished_at": datetime.now(UTC), "run_id": work.run, "sums": None, "k_weighted": None, "null_energies": None}
+    done = {"finished_at": datetime.now(UTC), "run_id": work.run}
+    done |= dict.fromkeys(("sums", "k_weighted", "null_energies", "tags"))
     return fill(row, WRITTEN, status="ok", stems=written, **done, **values)
 
 
@@ -105,7 +106,8 @@ def _joined_stem(parts: Sequence[pa.Table], stem_number: int, work: RunContext) 
     with TemporaryDirectory(dir=work.scratch, prefix="join-") as folder:
         path = Path(folder) / stem
         frames = (block for part in parts for block in _stored(part, stem, work))
-        stems.write(str(path), frames, work.settings, samples=samples)
+        tags = stem_tags.of_stem(parts[0], stem, work.settings)
+        stems.write(str(path), frames, work.settings, samples=samples, tags=tags)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size

@@ -15,6 +15,7 @@ import pyarrow as pa
 from sep_batch.pipeline.audio import codecs, loudness
 from sep_batch.pipeline.audio.encoding import open_encoder
 from sep_batch.pipeline.audio.resample import Resampler
+from sep_batch.pipeline.audio.tags import NO_TAGS, Tags
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import windows
@@ -227,7 +228,7 @@ def lufs(parts: Sequence[pa.Table], stem_number: int, settings: Settings) -> flo
     return loudness.integrated(windows.joined(own, window, samples), samples, rate_hz)
 
 
-def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings, *, samples: int) -> None:
+def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings, *, samples: int, tags: Tags = NO_TAGS) -> None:
     """Encode one stem.
 
     Args:
@@ -235,6 +236,7 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         blocks: Samples of the stem, (samples, channels) each, in the sample format `settings.form`.
         settings: Settings of the run.
         samples: Samples per channel of all blocks.
+        tags: Tags of the file.
     """
     encoder = open_encoder(
         out,
@@ -243,6 +245,7 @@ def write(out: IO[bytes] | str, blocks: Iterable[np.ndarray], settings: Settings
         rate_hz=settings.written_rate_hz,
         bitrate=settings.bitrate,
         samples=settings.written_frames(samples),
+        tags=tags,
     )
     with encoder:
         for block in _reshaped(blocks, settings):

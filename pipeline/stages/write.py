@@ -13,7 +13,7 @@ import pyarrow as pa
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.rows import WRITTEN, each, fill, payload, value
-from sep_batch.pipeline.stages import analysis, stems
+from sep_batch.pipeline.stages import analysis, stem_tags, stems
 from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.failed_rows import failed, is_failed
 from sep_batch.pipeline.stages.long_tracks import finish
@@ -60,7 +60,8 @@ class Write:
             measured["lufs"] = stems.lufs([row], number, work.settings)
             content, uri = io.BytesIO(), work.stem_uri(row, measured["stem"])
             blocks = (frames[begin : begin + codecs.BLOCK] for begin in range(0, len(frames), codecs.BLOCK))
-            stems.write(content, blocks, work.settings, samples=len(frames))
+            tags = stem_tags.of_stem(row, measured["stem"], work.settings)
+            stems.write(content, blocks, work.settings, samples=len(frames), tags=tags)
             work.refuse_ended()
             storage.put(f"{work.out}/{uri}", content.getbuffer(), scratch=work.scratch)
             digest, size = hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes

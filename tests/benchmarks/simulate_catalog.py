@@ -219,6 +219,8 @@ class Stages:
                 columns[field.name] = pa.repeat(pa.scalar(alike[field.name], field.type), rows)
             elif field.name in values:
                 columns[field.name] = values[field.name]
+            elif field.name not in columns:
+                columns[field.name] = pa.nulls(rows, field.type)
         return pa.table(columns, WRITTEN).append_column(EXTRA, tracks.column(EXTRA))
 
     def _stems(self, ids: list[str], is_ok: pa.Array) -> pa.Array:

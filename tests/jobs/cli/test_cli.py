@@ -21,6 +21,7 @@ from catalogs import decoded, write_tone
 from channel_files import tones, wav
 from project_files import TESTS
 from signals import RATE_HZ, tone
+from tagged_files import VALUES, png, read_back, tagged
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -30,6 +31,7 @@ from sep_batch.model.separator import Separator
 from sep_batch.pipeline import storage
 from sep_batch.pipeline.audio import codecs, containers
 from sep_batch.pipeline.audio.encoding import encode
+from sep_batch.pipeline.audio.tags import MAX_COVER_BYTES
 from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.stages import analyze
 from sep_batch.pipeline.storage import retries
@@ -237,6 +239,30 @@ def check_write_mix(catalog, tiny, tmp, local):
         assert [stem["stem"] for stem in row["stems"]] == ["vocals", "accompaniment", "rest", "mix"]
         waves = [decoded((tmp / "o" / stem["uri"]).read_bytes()).wave * 32_768 for stem in row["stems"]]
         assert (sum(waves[:3]) == waves[3]).all()
+
+
+def check_copy_tags(catalog, tiny, tmp, local):
+    (tmp / "tagged").mkdir()
+    (tmp / "tagged" / "a.mp3").write_bytes(tagged("mp3", cover=png(), samples=50_000))
+    (tmp / "tagged" / "b.flac").write_bytes(tagged("flac", cover=b"GIF89a", values={"title": "x"}, samples=50_000))
+    output = run_with(tmp / "tagged", tiny, tmp / "o", "--copy-tags", "--format", "m4a").output
+    assert "lack tags" not in output
+    for row in rows(tmp / "o"):
+        names, cover = (VALUES, png()) if row["uri"].endswith("mp3") else ({"title": "x"}, b"")
+        for own in row["stems"]:
+            assert read_back((tmp / "o" / own["uri"]).read_bytes(), "m4a", names) == (names, cover)
+        assert row["tags_warning"] is None
+    (tmp / "tagged" / "c.flac").write_bytes(tagged("flac", cover=png(2, MAX_COVER_BYTES), samples=50_000))
+    again = run_with(tmp / "tagged", tiny, tmp / "o", "--copy-tags", "--format", "m4a").output
+    assert "1 of the separated tracks lack tags or the cover: see tags_warning in the index" in again
+
+
+def check_tag_provenance(catalog, tiny, tmp, local):
+    run_with(catalog, tiny, tmp / "o", "--tag-provenance")
+    row, names = rows(tmp / "o")[0], ("SEP_BATCH_ID", "SEP_BATCH_MODEL", "SEP_BATCH_STEM", "SEP_BATCH_WEIGHTS_SHA256")
+    for own in row["stems"]:
+        values, _ = read_back((tmp / "o" / own["uri"]).read_bytes(), "flac", names)
+        assert tuple(values.values()) == (row["id"], row["model"], own["stem"], row["weights_sha256"])
 
 
 def check_limit(catalog, tiny, tmp, local):

@@ -33,6 +33,8 @@ FLAGS = {  # of each setting: flags that change it, and the lines of the refusal
     "mwf": (["--mwf"], ["--mwf: OUT has yes, this run has no"]),
     "write_mix": (["--write-mix"], ["--write-mix: OUT has yes, this run has no"]),
     "residual": (["--residual", "rest"], ["--residual: OUT has rest, this run has none"]),
+    "copy_tags": (["--copy-tags"], ["--copy-tags: OUT has yes, this run has no"]),
+    "tag_provenance": (["--tag-provenance"], ["--tag-provenance: OUT has yes, this run has no"]),
     "downmix": (["--downmix", "first-two"], ["--downmix: OUT has first-two, this run has itu"]),
 }
 OF_MODEL = {"weights_sha256", "spec"}

@@ -163,7 +163,7 @@ def test_ogg_vorbis_that_is_cut_or_no_ogg_vorbis_is_not_read_as_whole():
 
 def test_pages_are_made_plain_with_the_checksum_that_libogg_asks_for():
     """Of RFC 3533: the CRC of polynomial 0x04c11db7, bit by bit."""
-    page = vorbis.plain(b"OggS\0\2" + bytes(8) + b"\1\2\3\4" + bytes(4) + b"\5\5\5\5" + b"\1\3" + b"abc")
+    page = vorbis.PlainPages().of(b"OggS\0\2" + bytes(8) + b"\1\2\3\4" + bytes(4) + b"\5\5\5\5" + b"\1\3" + b"abc")
     crc = 0
     for byte in page[:22] + bytes(4) + page[26:]:
         crc ^= byte << 24

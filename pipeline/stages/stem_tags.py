@@ -1,0 +1,38 @@
+"""Tags of a track's stems: those of its source, and its provenance. Between stages they travel in a track's first part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from sep_batch.pipeline.audio.pictures import picture
+from sep_batch.pipeline.audio.tags import Tags
+from sep_batch.pipeline.rows import value
+from sep_batch.pipeline.settings import Settings
+
+
+def as_column(tags: Tags) -> dict[str, Any]:
+    """Return tags as the value of the column `tags`."""
+    values = [{"name": name, "value": value} for name, value in tags.values]
+    return {"values": values, "cover": tags.cover and tags.cover.content}
+
+
+def of_stem(row: pa.Table, stem: str, settings: Settings) -> Tags:
+    """Return the tags of a stem's file. The title is the source's, as FFmpeg copies it; the file's name has the stem's.
+
+    Args:
+        row: First part of the track.
+        stem: Name of the stem.
+        settings: Settings of the run.
+    """
+    column = value(row, "tags") or {"values": [], "cover": None}
+    values = {pair["name"]: pair["value"] for pair in column["values"]}
+    if settings.tag_provenance:
+        values |= {
+            "SEP_BATCH_ID": value(row, "id"),
+            "SEP_BATCH_MODEL": settings.spec.name,
+            "SEP_BATCH_STEM": stem,
+            "SEP_BATCH_WEIGHTS_SHA256": settings.weights_sha256,
+        }
+    return Tags(tuple(sorted(values.items())), picture(column["cover"] or b""))
