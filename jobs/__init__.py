@@ -11,6 +11,7 @@ Files:
     failures: `failures`: show the failed tracks of an OUT and the next steps.
     verify: `verify`: compare an OUT with its journal, and repair it.
     withdraw: `withdraw`: takedown of tracks.
+    compare: `compare`: compare the stems of two OUTs.
     export: `export`: make a dataset of stems.
     submit: `submit`: run a command on a Ray cluster.
     doctor: `doctor`: check this machine.

@@ -8,6 +8,7 @@ Files:
     out: OUT on storage: journal, index, lease, and the plan of the tracks that are left.
     storage: Every read and write of the project.
     export: Datasets of the stems of an OUT.
+    scoring: Scores: how far stems are from other stems, or from true ones.
     rows: The columns of rows, from manifest to index.
     settings: The settings of a run: everything that changes the bytes of stems.
     stem_paths: Paths of stems, from the --filename template.

@@ -26,12 +26,9 @@ from sep_batch.pipeline.rows import JOURNAL, STEM
 ORDER = (  # a folder, or a file at the top of a package; each imports only from those before it
     "model",
     *(f"pipeline.{name}" for name in ("errors", "extras", "packages", "repeats", "rows", "storage", "stem_paths", "audio")),
-    *(f"pipeline.{name}" for name in ("settings", "manifest", "out", "stages", "flow", "export")),
-    *(
-        f"jobs.{name}"
-        for name in ("setup", "engine", "progress", "failures", "run", "demo", "bench", "plan", "status", "verify", "withdraw")
-    ),
-    *(f"jobs.{name}" for name in ("export", "submit", "doctor", "manifest", "models", "cli", "__main__")),
+    *(f"pipeline.{name}" for name in ("settings", "manifest", "out", "stages", "flow", "export", "scoring")),
+    *(f"jobs.{name}" for name in ("setup", "engine", "progress", "failures", "run", "demo", "bench", "plan", "status", "verify")),
+    *(f"jobs.{name}" for name in ("withdraw", "compare", "export", "submit", "doctor", "manifest", "models", "cli", "__main__")),
 )
 ONLY_IN = {  # the one place that knows a library
     "ray": {

@@ -15,6 +15,7 @@ Files:
     failures: `failures`.
     verify: `verify`.
     withdraw: `withdraw`.
+    compare: `compare`.
     export: `export`.
     manifest: `manifest`.
     doctor: `doctor`.

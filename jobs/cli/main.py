@@ -11,6 +11,7 @@ import traceback
 
 from sep_batch.jobs.cli.app import app
 from sep_batch.jobs.cli.bench import bench
+from sep_batch.jobs.cli.compare import compare
 from sep_batch.jobs.cli.config import config
 from sep_batch.jobs.cli.demo import demo
 from sep_batch.jobs.cli.doctor import doctor
@@ -28,8 +29,10 @@ from sep_batch.jobs.cli.withdraw import withdraw
 from sep_batch.jobs.setup import streams
 
 __all__ = ["app", "main"]
-# as --help lists them
-COMMANDS = (run, plan, sync, submit, status, failures, verify, withdraw, export, manifest, doctor, demo, bench)
+COMMANDS = (  # as --help lists them
+    *(run, plan, sync, submit, status, failures, verify, withdraw, compare),
+    *(export, manifest, doctor, demo, bench),
+)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")
 app.registered_commands.sort(key=lambda command: COMMANDS.index(command.callback))

@@ -34,6 +34,12 @@ def refuse_no_out(out: str) -> None:
         raise failures.NotRunnableError(f"OUT {out}: no run wrote to it; found neither {marks[0]} nor {marks[1]}")
 
 
+def run_at_work(out: str) -> str | None:
+    """Return a description of the run that works on OUT, None without one."""
+    newest = lease.newest(out)
+    return str(newest) if newest and not newest.is_over and newest.silent_s < lease.DEAD_S else None
+
+
 def begin(folder: str, run: str, name: str, content: Mapping[str, Any]) -> None:
     """Remove parts and plans that interrupted runs left, and write OUT's run.json, or DEST's export.json.
 

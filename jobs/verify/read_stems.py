@@ -15,7 +15,6 @@ from sep_batch.pipeline.audio.resample import resampled
 
 READERS = 8  # threads; each holds at most storage.WHOLE_READ_BYTES
 STEMS = 1000  # stems that are queued for them at a time
-CODEC_OF = {codec.encoder: codec for depths in codecs.CODECS.values() for codec in depths.values()}
 
 
 def read_stems(database: duckdb.DuckDBPyConnection, out: str, report: Callable[[int], None]) -> None:
@@ -41,7 +40,7 @@ def read_stems(database: duckdb.DuckDBPyConnection, out: str, report: Callable[[
 
 def _fault(uri: str, sha256: str, frames: int, audio_s: float, encoder: str, rate_hz: int | None) -> tuple[str, str] | None:
     """Read one stem; return the kind and the description of its fault, None without a fault."""
-    digest, codec = hashlib.sha256(), CODEC_OF[encoder]
+    digest, codec = hashlib.sha256(), codecs.BY_ENCODER[encoder]
     rate_hz = rate_hz or round(frames / audio_s)  # older rows have no rate: it was the model's
     expected_hz = codec.decodes_hz or rate_hz
     expected = resampled(frames, rate_hz, expected_hz)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from sep_batch.jobs.setup.outs import refuse_no_out
+from sep_batch.jobs.setup import outs
 from sep_batch.jobs.verify import checks
 from sep_batch.jobs.verify.read_stems import read_stems
 from sep_batch.jobs.verify.repair import mend
@@ -54,8 +54,8 @@ def run_verify(
     begun = time.monotonic()
     try:
         out = uris.target(out)
-        refuse_no_out(out)
-        at_work = None if repair else _run_at_work(out)
+        outs.refuse_no_out(out)
+        at_work = None if repair else outs.run_at_work(out)
         with lease.hold(out) if repair else nullcontext() as held:
             report = _checked(out, held, deep=deep, remove=yes, shown=shown, report_line=report_line)
     except errors.TrackError as error:
@@ -80,12 +80,6 @@ def _checked(
         if held and report.counts:
             report.repaired = mend(journal, out, held, remove=remove)
     return report
-
-
-def _run_at_work(out: str) -> str | None:
-    """Return a description of the run that works on OUT, None without one."""
-    newest = lease.newest(out)
-    return str(newest) if newest and not newest.is_over and newest.silent_s < lease.DEAD_S else None
 
 
 def _report(journal: JournalDatabase, out: str) -> Report:

@@ -94,6 +94,7 @@ CODECS: dict[str, dict[str, Codec]] = {  # by --format and --bit-depth; a lossy 
         )
     },
 }
+BY_ENCODER = {codec.encoder: codec for depths in CODECS.values() for codec in depths.values()}
 FLOAT = CODECS["wav"]["float"]
 DEFAULT_BITRATE = 128_000  # Spleeter's
 

@@ -136,7 +136,7 @@ def test_the_command_line_page_has_every_command_and_option_with_its_help_and_an
         anchor = "-".join(path) or "sep-batch"
         assert anchor in page.anchors
         for parameter in command.params:
-            assert f"{anchor}-{parameter.opts[0].strip('-').lower()}" in page.anchors, (path, parameter.opts)
+            assert re.sub("_", "-", f"{anchor}-{parameter.opts[0].strip('-').lower()}") in page.anchors, (path, parameter.opts)
             default = parameter.default if isinstance(parameter.default, str | float) and not parameter.is_flag else None
             text = " ".join((parameter.help or "").split()) + (f" Default: {default}" if default is not None else "")
             assert text in page.text

@@ -1,0 +1,7 @@
+"""Scores: how far one wave is from another, read block by block from two or more files.
+
+Files:
+    aligned: Several waves, cut into blocks of the same length.
+    sums: Energies of two waves and of their difference, and the ratios made of them.
+    stem_file: A stem of an OUT as the index describes it, decoded.
+"""
