@@ -12,6 +12,7 @@ Files:
     verify: `verify`: compare an OUT with its journal, and repair it.
     withdraw: `withdraw`: takedown of tracks.
     compare: `compare`: compare the stems of two OUTs.
+    evaluate: `evaluate`: score stems against true stems.
     export: `export`: make a dataset of stems.
     submit: `submit`: run a command on a Ray cluster.
     doctor: `doctor`: check this machine.

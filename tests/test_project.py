@@ -28,7 +28,8 @@ ORDER = (  # a folder, or a file at the top of a package; each imports only from
     *(f"pipeline.{name}" for name in ("errors", "extras", "packages", "repeats", "rows", "storage", "stem_paths", "audio")),
     *(f"pipeline.{name}" for name in ("settings", "manifest", "out", "stages", "flow", "export", "scoring")),
     *(f"jobs.{name}" for name in ("setup", "engine", "progress", "failures", "run", "demo", "bench", "plan", "status", "verify")),
-    *(f"jobs.{name}" for name in ("withdraw", "compare", "export", "submit", "doctor", "manifest", "models", "cli", "__main__")),
+    *(f"jobs.{name}" for name in ("withdraw", "compare", "evaluate", "export", "submit", "doctor", "manifest", "models")),
+    *(f"jobs.{name}" for name in ("cli", "__main__")),
 )
 ONLY_IN = {  # the one place that knows a library
     "ray": {

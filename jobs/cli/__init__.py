@@ -16,6 +16,7 @@ Files:
     verify: `verify`.
     withdraw: `withdraw`.
     compare: `compare`.
+    evaluate: `evaluate`.
     export: `export`.
     manifest: `manifest`.
     doctor: `doctor`.

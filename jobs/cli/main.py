@@ -15,6 +15,7 @@ from sep_batch.jobs.cli.compare import compare
 from sep_batch.jobs.cli.config import config
 from sep_batch.jobs.cli.demo import demo
 from sep_batch.jobs.cli.doctor import doctor
+from sep_batch.jobs.cli.evaluate import evaluate
 from sep_batch.jobs.cli.export import export
 from sep_batch.jobs.cli.failures import failures
 from sep_batch.jobs.cli.manifest import manifest
@@ -30,7 +31,7 @@ from sep_batch.jobs.setup import streams
 
 __all__ = ["app", "main"]
 COMMANDS = (  # as --help lists them
-    *(run, plan, sync, submit, status, failures, verify, withdraw, compare),
+    *(run, plan, sync, submit, status, failures, verify, withdraw, compare, evaluate),
     *(export, manifest, doctor, demo, bench),
 )
 app.add_typer(models, name="models")

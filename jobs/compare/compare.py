@@ -114,7 +114,7 @@ def _decode(connection: duckdb.DuckDBPyConnection, out_a: str, out_b: str, count
         return a["id"], a["stem"], difference(StemFile.of(out_a, a), StemFile.of(out_b, b))
 
     count, left = pairs.differing(connection)
-    with counter.step("compared", count) as advance:
+    with counter.step("compared", count, noun="stems") as advance:
         for id, stem, result in in_threads(compared, left, threads=AT_ONCE):
             connection.execute("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", (id, stem, *result))
             advance(1)

@@ -23,12 +23,13 @@ class FileCounter:
         self._console = console
 
     @contextmanager
-    def step(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def step(self, name: str, total: int | None = None, *, noun: str = "files") -> Iterator[Callable[[int], None]]:
         """Show a step until the block ends, and yield a function that adds to its number of finished files.
 
         Args:
             name: Participle that names the step, as `probed`.
             total: Number of files; None if it is unknown.
+            noun: Plural of what is counted.
         """
         is_live = self._console is not None and self._console.is_terminal
         bar = Bar(BarColumn(16), TextColumn("{task.description}"), console=self._console, transient=True) if is_live else None
@@ -40,10 +41,10 @@ class FileCounter:
             done += count
             now = time.monotonic()
             if bar:
-                bar.update(bar.task_ids[0], completed=done, description=line(name, done, total, now - begun))
+                bar.update(bar.task_ids[0], completed=done, description=line(name, done, total, now - begun, noun))
             elif self._console and now - shown >= PLAIN_EVERY_S:
                 shown = now
-                self._console.print(line(name, done, total, now - begun), highlight=False, soft_wrap=True)
+                self._console.print(line(name, done, total, now - begun, noun), highlight=False, soft_wrap=True)
 
         with bar or nullcontext():
             if bar:
@@ -51,9 +52,9 @@ class FileCounter:
             yield advance
 
 
-def line(name: str, done: int, total: int | None, seconds: float) -> str:
+def line(name: str, done: int, total: int | None, seconds: float, noun: str = "files") -> str:
     """Return a line with the number of finished files, the speed, and the time left."""
     speed = done / seconds if seconds else 0.0
-    files = f" of {total:,} files {name}" if total is not None else f" files {name}"
+    files = f" of {total:,} {noun} {name}" if total is not None else f" {noun} {name}"
     eta = f", ETA {clock((total - done) / speed)}" if total is not None and speed else ""
     return f"{done:,}{files}, {speed:,.0f}/s{eta}"

@@ -23,6 +23,7 @@ class StemFile:
 
     Attributes:
         uri: URI, absolute.
+        sha256: SHA-256 of its bytes.
         codec: Codec that wrote it.
         frames: Samples per channel that were written.
         rate_hz: Sample rate at which they were written.
@@ -30,6 +31,7 @@ class StemFile:
     """
 
     uri: str
+    sha256: str
     codec: codecs.Codec
     frames: int
     rate_hz: int
@@ -39,7 +41,8 @@ class StemFile:
     def of(cls, out: str, row: Mapping[str, Any]) -> StemFile:
         """Return the file of a row of `SQL` of an OUT."""
         rate_hz = row["sample_rate_hz"] or round(row["frames"] / row["audio_s"])  # older rows have no rate
-        return cls(f"{out}/{row['uri']}", codecs.BY_ENCODER[row["codec"]], row["frames"], rate_hz, row["channels"])
+        codec = codecs.BY_ENCODER[row["codec"]]
+        return cls(f"{out}/{row['uri']}", row["sha256"], codec, row["frames"], rate_hz, row["channels"])
 
     @contextlib.contextmanager
     def decoded(self) -> Iterator[Iterator[np.ndarray]]:
@@ -50,18 +53,23 @@ class StemFile:
         """
         source, _ = storage.open_source(self.uri)
         with source:
-            pieces, facts = audio.decode(source, rate_hz=self._decodes_hz)
+            pieces, facts = audio.decode(source, rate_hz=self.decodes_hz)
             yield self._checked(pieces, facts)
 
     def _checked(self, pieces: Iterator[np.ndarray], facts: audio.Found) -> Iterator[np.ndarray]:
         yield from pieces
-        expected = resampled(self.frames, self.rate_hz, self._decodes_hz)
-        if facts.rate_hz != self._decodes_hz:
-            raise errors.DecodeError(f"{facts.rate_hz} Hz, expected {self._decodes_hz}")
+        if facts.rate_hz != self.decodes_hz:
+            raise errors.DecodeError(f"{facts.rate_hz} Hz, expected {self.decodes_hz}")
         is_exact = self.codec.encoder != "vorbis"  # FFmpeg gets the length of short Ogg Vorbis files wrong
-        if is_exact and not 0 <= facts.samples - expected <= self.codec.longer:
-            raise errors.DecodeError(f"{facts.samples} samples, expected {expected}")
+        if is_exact and not 0 <= facts.samples - self.samples <= self.codec.longer:
+            raise errors.DecodeError(f"{facts.samples} samples, expected {self.samples}")
 
     @property
-    def _decodes_hz(self) -> int:
+    def decodes_hz(self) -> int:
+        """Sample rate at which the file decodes."""
         return self.codec.decodes_hz or self.rate_hz
+
+    @property
+    def samples(self) -> int:
+        """Samples per channel of the stem at that sample rate, without the padding of a lossy codec."""
+        return resampled(self.frames, self.rate_hz, self.decodes_hz)

@@ -1,0 +1,177 @@
+"""`evaluate`: how good stems are, on songs with true stems.
+
+from sep_batch.jobs.evaluate import run_evaluate
+result = run_evaluate("songs.parquet", model="spleeter:4stems", min_sdr=("vocals=5",))
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import pyarrow.parquet
+
+from sep_batch.jobs.evaluate import matching, references, statistics
+from sep_batch.jobs.evaluate.matching import Matched
+from sep_batch.jobs.evaluate.references import Song
+from sep_batch.jobs.evaluate.report import Evaluation
+from sep_batch.jobs.evaluate.scores import scored
+from sep_batch.jobs.progress.file_counter import FileCounter
+from sep_batch.jobs.progress.progress import Progress
+from sep_batch.jobs.progress.summary import Summary
+from sep_batch.jobs.run.run import run_job
+from sep_batch.jobs.setup import outs, storage_options
+from sep_batch.jobs.setup.stem_layout import default_out
+from sep_batch.pipeline import errors, manifest, storage
+from sep_batch.pipeline.manifest import SHOWN, formats
+from sep_batch.pipeline.manifest.source_policy import SourcePolicy
+from sep_batch.pipeline.scoring import bsseval
+from sep_batch.pipeline.scoring.track import FAILED, SCORED, SILENT, Metrics, rows_as_table
+from sep_batch.pipeline.storage import uris
+
+ROWS_FILE = "evaluation.parquet"  # in OUT
+SONGS_FILE = "references.parquet"  # in OUT, the manifest made of a folder
+_READ_WITH = ("uri_column", "id_column", "input_root", "allow_http", "bad_rows")  # options that `manifest.read` takes
+
+
+def run_evaluate(
+    source: str,
+    out: str | None = None,
+    *,
+    estimates: str | None = None,
+    metrics: Metrics = "sdr",
+    output: str | None = None,
+    baseline: str | None = None,
+    min_sdr: Sequence[str] = (),
+    progress: Progress | None = None,
+    counter: FileCounter | None = None,
+    **options: Any,
+) -> Evaluation | Summary:
+    """Separate the mixes of songs with true stems, and score the stems.
+
+    Args:
+        source: REFERENCES: a manifest with columns `ref_<stem>`, or a folder in MUSDB's layout.
+        out: Folder or prefix for stems and scores; by default beside the source.
+        estimates: An OUT of these songs, which is scored instead.
+        metrics: `sdr`: SDR and SI-SDR; `bsseval`: BSSEval v4 too.
+        output: URI of the Parquet file with every row; by default in OUT.
+        baseline: URI of such a file of an earlier evaluation, to compare with.
+        min_sdr: Median SDR that a stem has to reach, as `vocals=5`.
+        progress: Progress display of the separation; by default nothing is shown.
+        counter: Progress counter of scored tracks; by default nothing is shown.
+        options: The fields of `Options`, for the separation.
+
+    Returns:
+        The evaluation; or the summary of the separation, if that was stopped.
+
+    Raises:
+        RunError: An argument is invalid, the separation could not start, or a storage is unusable.
+    """
+    medians = statistics.required(min_sdr)
+    _check(metrics, out, estimates)
+    access = storage_options.storage_options(options.get("endpoint_url"), options.get("storage_options"))
+    storage.use(access)
+    earlier = None if baseline is None else statistics.read(baseline)
+    with _naming_output():
+        output = None if output is None else uris.target(output)
+    songs, source, out = _songs(source, out, estimates, options)
+    warnings = tuple[str, ...]()
+    if estimates is None:
+        summary = run_job(source, out, progress=progress, **options)
+        if summary.exit_code not in (0, errors.SOME_FAILED):
+            return summary
+        out, warnings = summary.out, tuple(summary.warnings)
+    begun = time.monotonic()
+    with outs.errors():
+        outs.refuse_no_out(out)
+        matched = matching.match(songs, out)
+        rows = list(matched.failed)
+        with (counter or FileCounter()).step("scored", len(matched.tracks), noun="tracks") as advance:
+            for track in scored(matched.tracks, out, metrics, access, cpus=options.get("cpus")):
+                rows += track
+                advance(1)
+    result = _result(rows, matched, songs, Evaluation(out, metrics, warnings=warnings))
+    result.below = statistics.below(medians, result.stems)
+    if earlier is not None:
+        result.baseline, result.differences = baseline, statistics.differences(rows, earlier)
+    result.output = output or f"{out}/{ROWS_FILE}"
+    _write(rows, result.output)
+    is_failed = result.failed and not options.get("ok_with_failures")
+    result.exit_code = errors.CHECK_FAILED if result.below else errors.SOME_FAILED if is_failed else 0
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _check(metrics: str, out: str | None, estimates: str | None) -> None:
+    if metrics not in get_args(Metrics):
+        raise errors.UsageError(f"--metrics {metrics}: expected {' or '.join(get_args(Metrics))}")
+    if out is not None and estimates is not None:
+        raise errors.UsageError(f"--out {uris.shown(out)}: --estimates is an OUT that is there already; leave one of them out")
+    if metrics == "bsseval":
+        bsseval.load()
+
+
+def _songs(source: str, out: str | None, estimates: str | None, options: dict[str, Any]) -> tuple[list[Song], str, str]:
+    """Return the songs, the manifest to separate, and OUT."""
+    read_with = {name: options[name] for name in _READ_WITH if name in options}
+    policy = SourcePolicy.around(options.get("input_root"), allow_http=bool(options.get("allow_http")))
+    try:
+        absolute, is_table = uris.absolute(source), formats.extension_of(source) is not None
+        is_table = is_table and not storage.is_folder(absolute)
+        target = uris.target(out or estimates or (default_out(absolute) if is_table else f"{absolute}.stems"))
+        if is_table:
+            listed = manifest.read(absolute, **read_with)
+        else:
+            table = references.musdb_table(absolute)
+            listed = manifest.check(table, absolute, uris.parent(absolute), around=policy)
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(str(error)) from error
+    songs = references.songs_of(listed, policy)[: options.get("limit")]
+    if not is_table and estimates is None:
+        source = _written(table, target)
+    return songs, source, target
+
+
+def _written(table: pyarrow.Table, out: str) -> str:
+    """Write the manifest made of a folder into OUT, and return its URI."""
+    uri = f"{out}/{SONGS_FILE}"
+    storage.put(uri, _parquet(table))
+    return uri
+
+
+def _parquet(table: pyarrow.Table) -> bytes:
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(table, content)
+    return content.getvalue()
+
+
+def _result(rows: list[dict[str, Any]], matched: Matched, songs: list[Song], result: Evaluation) -> Evaluation:
+    """Fill in counts and statistics."""
+    failed = [row for row in rows if row["status"] == FAILED]
+    result.scored = len({row["id"] for row in rows if row["status"] in (SCORED, SILENT)})
+    result.failed = dict(Counter(row["error_class"] for row in failed).most_common())
+    result.failures = [{name: row[name] for name in ("id", "error_class", "error")} for row in failed[:SHOWN]]
+    result.stems = statistics.of_stems(rows)
+    result.silent = dict(Counter(row["stem"] for row in rows if row["status"] == SILENT))
+    result.unreferenced = matched.unreferenced
+    used = {uri for track in matched.tracks for uri in track.references}
+    unused = {name for song in songs for name, uri in song.references.stems.items() if matched.tracks and uri not in used}
+    result.unused = sorted(unused - {name for song in songs for name, uri in song.references.stems.items() if uri in used})
+    return result
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    try:
+        yield
+    except errors.TrackError as error:
+        raise errors.NotRunnableError(f"--output {error}") from error
+
+
+def _write(rows: list[dict[str, Any]], uri: str) -> None:
+    with _naming_output():
+        storage.put(uri, _parquet(rows_as_table(rows)))
