@@ -75,6 +75,14 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    png: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="PNG, a path or URI, of the distribution of SDR over tracks; needs matplotlib. Default: none.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: flags.AsJson = False,
     **options: Any,
 ) -> None:
@@ -105,6 +113,7 @@ def evaluate(
             estimates=estimates,
             metrics=metrics,  # type: ignore[arg-type]  # checked there
             output=output,
+            png=png,
             baseline=baseline,
             min_sdr=tuple(min_sdr or ()),
             progress=progress,

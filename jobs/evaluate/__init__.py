@@ -6,6 +6,7 @@ Files:
     matching: The tracks of an OUT that have references.
     scores: The scores of many tracks at once; finished ones are kept in OUT.
     statistics: Median, mean and lowest of each stem; required medians; differences to an earlier evaluation.
+    picture: The distribution over tracks as a PNG.
     report: The result as text and JSON.
 """
 

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import pyarrow.parquet
 
-from sep_batch.jobs.evaluate import matching, references, statistics
+from sep_batch.jobs.evaluate import matching, picture, references, statistics
 from sep_batch.jobs.evaluate.matching import Matched
 from sep_batch.jobs.evaluate.references import Song
 from sep_batch.jobs.evaluate.report import Evaluation
@@ -45,6 +45,7 @@ def run_evaluate(
     estimates: str | None = None,
     metrics: Metrics = "sdr",
     output: str | None = None,
+    png: str | None = None,
     baseline: str | None = None,
     min_sdr: Sequence[str] = (),
     progress: Progress | None = None,
@@ -59,6 +60,7 @@ def run_evaluate(
         estimates: An OUT of these songs, which is scored instead.
         metrics: `sdr`: SDR and SI-SDR; `bsseval`: BSSEval v4 too.
         output: URI of the Parquet file with every row; by default in OUT.
+        png: URI of a picture of the distribution of SDR.
         baseline: URI of such a file of an earlier evaluation, to compare with.
         min_sdr: Median SDR that a stem has to reach, as `vocals=5`.
         progress: Progress display of the separation; by default nothing is shown.
@@ -76,8 +78,9 @@ def run_evaluate(
     access = storage_options.storage_options(options.get("endpoint_url"), options.get("storage_options"))
     storage.use(access)
     earlier = None if baseline is None else statistics.read(baseline)
-    with _naming_output():
-        output = None if output is None else uris.target(output)
+    output, png = (None if uri is None else _target(flag, uri) for flag, uri in (("--output", output), ("--png", png)))
+    if png is not None:
+        picture.require_matplotlib()
     songs, source, out = _songs(source, out, estimates, options)
     warnings = tuple[str, ...]()
     if estimates is None:
@@ -99,7 +102,10 @@ def run_evaluate(
     if earlier is not None:
         result.baseline, result.differences = baseline, statistics.differences(rows, earlier)
     result.output = output or f"{out}/{ROWS_FILE}"
-    _write(rows, result.output)
+    _write("--output", result.output, _parquet(rows_as_table(rows)))
+    if png is not None:
+        result.png = png
+        _write("--png", png, picture.draw(rows))
     is_failed = result.failed and not options.get("ok_with_failures")
     result.exit_code = errors.CHECK_FAILED if result.below else errors.SOME_FAILED if is_failed else 0
     result.seconds = time.monotonic() - begun
@@ -164,14 +170,20 @@ def _result(rows: list[dict[str, Any]], matched: Matched, songs: list[Song], res
     return result
 
 
+def _target(flag: str, uri: str) -> str:
+    with _naming(flag):
+        return uris.target(uri)
+
+
+def _write(flag: str, uri: str, content: bytes) -> None:
+    with _naming(flag):
+        storage.put(uri, content)
+
+
 @contextmanager
-def _naming_output() -> Iterator[None]:
+def _naming(flag: str) -> Iterator[None]:
+    """Turn storage errors into errors that name the flag of a file to write."""
     try:
         yield
     except errors.TrackError as error:
-        raise errors.NotRunnableError(f"--output {error}") from error
-
-
-def _write(rows: list[dict[str, Any]], uri: str) -> None:
-    with _naming_output():
-        storage.put(uri, _parquet(rows_as_table(rows)))
+        raise errors.NotRunnableError(f"{flag} {error}") from error

@@ -22,9 +22,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 def of_stems(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
     """Return tracks, median, mean and lowest in dB, and the id of the lowest, by stem and by each metric that has values."""
-    stems = sorted({row["stem"] for row in rows if row["status"] == SCORED})
-    by_stem = {stem: {metric: _of_values(values_of(rows, stem, metric)) for metric in METRICS} for stem in stems}
+    by_stem = {stem: {metric: _of_values(values_of(rows, stem, metric)) for metric in METRICS} for stem in stems_of(rows)}
     return {stem: {metric: values for metric, values in metrics.items() if values} for stem, metrics in by_stem.items()}
+
+
+def stems_of(rows: Rows) -> list[str]:
+    """Return the stems that were scored."""
+    return sorted({row["stem"] for row in rows if row["status"] == SCORED})
 
 
 def values_of(rows: Rows, stem: str, metric: str) -> dict[str, float]:
@@ -102,7 +106,7 @@ def differences(rows: Rows, earlier: Rows) -> dict[str, dict[str, Any]]:
     Bootstrap, 1993, chapter 13.
     """
     results = {}
-    for stem in sorted({row["stem"] for row in rows if row["status"] == SCORED}):
+    for stem in stems_of(rows):
         ours, theirs = (values_of(some, stem, "sdr") for some in (rows, earlier))
         pairs = [(value, theirs[id]) for id, value in ours.items() if id in theirs]
         paired = np.array([value - other for value, other in pairs if math.isfinite(value) and math.isfinite(other)])

@@ -14,7 +14,7 @@ from true_stems import SAMPLES, STEMS, wave_of, write, write_manifest, write_son
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
-from sep_batch.jobs.evaluate import evaluate, run_evaluate, scores, statistics
+from sep_batch.jobs.evaluate import evaluate, picture, run_evaluate, scores, statistics
 from sep_batch.jobs.evaluate.report import lines
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
@@ -264,6 +264,20 @@ def test_bsseval_without_museval_is_one_line_that_names_what_to_install(songs, m
     told = call("evaluate", songs.parent / "1.parquet", "--metrics", "bsseval")
     assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
     assert "--metrics bsseval: needs the package museval; install the extra bsseval: " in told.output
+
+
+def test_the_distribution_is_drawn_as_a_png(evaluated, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = evaluated(png=str(tmp_path / "sdr.png"))
+    assert (tmp_path / "sdr.png").read_bytes().startswith(b"\x89PNG")
+    assert list(lines(result))[-1] == f"picture: {tmp_path}/sdr.png"
+
+
+def test_a_picture_without_matplotlib_is_refused_before_anything_is_done(songs, monkeypatch):
+    monkeypatch.setattr(picture.importlib.util, "find_spec", lambda _name: None)
+    told = call("evaluate", songs.parent / "1.parquet", "--png", "x.png")
+    assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
+    assert "--png: needs the package matplotlib; install the extra pictures: " in told.output
 
 
 WRONG = {  # arguments: exit code, and words of the message
