@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -34,6 +35,23 @@ def write_song(folder: Path, hz: int, stems: tuple[str, ...] = STEMS) -> None:
     write(folder / "mixture.wav", np.sum([wave_of(stem, hz) for stem in stems], axis=0))
     for stem in stems:
         write(folder / f"{stem}.wav", wave_of(stem, hz))
+
+
+def write_stem_mp4(path: Path, hz: int) -> None:
+    """Write a song as one file of five ALAC streams: mixture, drums, bass, other, vocals."""
+    names = ("drums", "bass", "other", "vocals")
+    waves = [np.sum([wave_of(stem, hz) for stem in names], axis=0), *(wave_of(stem, hz) for stem in names)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="mp4") as muxer:
+        streams = [muxer.add_stream("alac", rate=RATE_HZ, layout="stereo") for _ in waves]
+        for wave, stream in zip(waves, streams, strict=True):
+            fifo = av.AudioFifo()
+            frame = av.AudioFrame.from_ndarray(np.rint(wave * 32768).astype(np.int16), format="s16p", layout="stereo")
+            frame.sample_rate, frame.pts = RATE_HZ, 0
+            fifo.write(frame)
+            while (block := fifo.read(4096, partial=True)) is not None:
+                muxer.mux(stream.encode(block))
+            muxer.mux(stream.encode(None))
 
 
 def write_manifest(path: Path, rows: list[dict[str, str | None]]) -> Path:

@@ -30,7 +30,7 @@ def evaluate(
         typer.Argument(
             metavar="REFERENCES",
             help="Songs with true stems: a manifest (uri is the mix, ref_vocals, ref_drums, ... the true stems), or a folder in "
-            "MUSDB's layout (<song>/mixture.wav beside vocals.wav, drums.wav, bass.wav and other.wav).",
+            "MUSDB's layout (<song>/mixture.wav beside vocals.wav, drums.wav, bass.wav and other.wav; or <song>.stem.mp4).",
         ),
     ],
     out: Annotated[

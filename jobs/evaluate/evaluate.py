@@ -30,6 +30,7 @@ from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import SHOWN, formats
 from sep_batch.pipeline.manifest.source_policy import SourcePolicy
 from sep_batch.pipeline.scoring import bsseval
+from sep_batch.pipeline.scoring.references import Source
 from sep_batch.pipeline.scoring.track import FAILED, SCORED, SILENT, Metrics, rows_as_table
 from sep_batch.pipeline.storage import uris
 
@@ -81,13 +82,12 @@ def run_evaluate(
     output, png = (None if uri is None else _target(flag, uri) for flag, uri in (("--output", output), ("--png", png)))
     if png is not None:
         picture.require_matplotlib()
-    songs, source, out = _songs(source, out, estimates, options)
-    warnings = tuple[str, ...]()
+    songs, source, out, warnings = _songs(source, out, estimates, options)
     if estimates is None:
         summary = run_job(source, out, progress=progress, **options)
         if summary.exit_code not in (0, errors.SOME_FAILED):
             return summary
-        out, warnings = summary.out, tuple(summary.warnings)
+        out, warnings = summary.out, (*warnings, *summary.warnings)
     begun = time.monotonic()
     with outs.errors():
         outs.refuse_no_out(out)
@@ -121,25 +121,28 @@ def _check(metrics: str, out: str | None, estimates: str | None) -> None:
         bsseval.load()
 
 
-def _songs(source: str, out: str | None, estimates: str | None, options: dict[str, Any]) -> tuple[list[Song], str, str]:
-    """Return the songs, the manifest to separate, and OUT."""
+def _songs(
+    source: str, out: str | None, estimates: str | None, options: dict[str, Any]
+) -> tuple[list[Song], str, str, tuple[str, ...]]:
+    """Return the songs, the manifest to separate, OUT, and warnings about a folder."""
     read_with = {name: options[name] for name in _READ_WITH if name in options}
     policy = SourcePolicy.around(options.get("input_root"), allow_http=bool(options.get("allow_http")))
     try:
         absolute, is_table = uris.absolute(source), formats.extension_of(source) is not None
         is_table = is_table and not storage.is_folder(absolute)
         target = uris.target(out or estimates or (default_out(absolute) if is_table else f"{absolute}.stems"))
+        warnings = tuple[str, ...]()
         if is_table:
             listed = manifest.read(absolute, **read_with)
         else:
-            table = references.musdb_table(absolute)
+            table, warnings = references.musdb_table(absolute)
             listed = manifest.check(table, absolute, uris.parent(absolute), around=policy)
     except errors.TrackError as error:
         raise errors.NotRunnableError(str(error)) from error
     songs = references.songs_of(listed, policy)[: options.get("limit")]
     if not is_table and estimates is None:
         source = _written(table, target)
-    return songs, source, target
+    return songs, source, target, warnings
 
 
 def _written(table: pyarrow.Table, out: str) -> str:
@@ -164,9 +167,10 @@ def _result(rows: list[dict[str, Any]], matched: Matched, songs: list[Song], res
     result.stems = statistics.of_stems(rows)
     result.silent = dict(Counter(row["stem"] for row in rows if row["status"] == SILENT))
     result.unreferenced = matched.unreferenced
-    used = {uri for track in matched.tracks for uri in track.references}
-    unused = {name for song in songs for name, uri in song.references.stems.items() if matched.tracks and uri not in used}
-    result.unused = sorted(unused - {name for song in songs for name, uri in song.references.stems.items() if uri in used})
+    used = {source for track in matched.tracks for source in track.references}
+    named = [(name, Source.of(uri, name) in used) for song in songs for name, uri in song.references.stems.items()]
+    if matched.tracks:
+        result.unused = sorted({name for name, _ in named} - {name for name, is_used in named if is_used})
     return result
 
 

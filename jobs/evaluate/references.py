@@ -15,7 +15,7 @@ from sep_batch.pipeline.manifest import formats
 from sep_batch.pipeline.manifest.columns import listed as listed_names
 from sep_batch.pipeline.manifest.source_policy import SourcePolicy
 from sep_batch.pipeline.rows import EXTRA
-from sep_batch.pipeline.scoring.references import References
+from sep_batch.pipeline.scoring.references import STEM_MP4, STREAMS, References
 from sep_batch.pipeline.storage import uris
 
 PREFIX = "ref_"
@@ -81,8 +81,10 @@ def _song(row: Mapping[str, Any], columns: list[str], policy: SourcePolicy, fold
     return Song(*source, References(row["uri"], stems, len(stems) == len(columns)), problem)
 
 
-def musdb_table(folder: str) -> pa.Table:
-    """Return a manifest of the songs in a folder of MUSDB's layout: `<song>/mixture.wav` beside `<song>/vocals.wav` and others.
+def musdb_table(folder: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return a manifest of the songs in a folder of MUSDB's layout, and warnings.
+
+    A song is `<song>/mixture.wav` beside `<song>/vocals.wav` and others, or `<song>.stem.mp4`.
 
     Args:
         folder: The folder, absolute; songs may lie at any depth, as below train/ and test/.
@@ -96,23 +98,29 @@ def musdb_table(folder: str) -> pa.Table:
         raise errors.NotRunnableError(f"REFERENCES {uris.shown(folder)}: {problem}; expected a manifest or a folder")
     songs = dict(_songs_below(folder))
     if not any(MIXTURE in files and len(files) > 1 for files in songs.values()):
-        layout = f"<song>/{MIXTURE}.wav with {', '.join(f'{stem}.wav' for stem in MUSDB_STEMS[:4])}"
+        layout = f"<song>/{MIXTURE}.wav with {', '.join(f'{stem}.wav' for stem in MUSDB_STEMS[:4])}, or <song>{STEM_MP4}"
         raise errors.UsageError(
             f"REFERENCES {uris.shown(folder)}: no song in MUSDB's layout; expected {layout}, or a manifest with ref_ columns"
         )
-    songs = {song: files for song, files in songs.items() if MIXTURE in files}
+    mixless = [song for song, files in songs.items() if MIXTURE not in files]
+    songs = {song: files for song, files in songs.items() if song not in mixless}
     columns: dict[str, list[str | None]] = {"id": [*_ids(list(songs))], "uri": [files[MIXTURE] for files in songs.values()]}
     for stem in MUSDB_STEMS:
         if any(stem in files for files in songs.values()):
             columns[f"{PREFIX}{stem}"] = [files.get(stem) for files in songs.values()]
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    if not mixless:
+        return table, ()
+    return table, (f"folders with stems and no {MIXTURE} are left out: {len(mixless)}; the first is {uris.shown(mixless[0])}",)
 
 
 def _songs_below(folder: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each folder of audio with its files, by their names without extension."""
+    """Yield each folder of audio with its files, by their names without extension; and each file of all stems."""
     songs = defaultdict[str, dict[str, str]](dict)
     for info in storage.find(folder):
         parent, _, name = info.uri.rpartition("/")
+        if name.lower().endswith(STEM_MP4):
+            songs[info.uri[: -len(STEM_MP4)]] = dict.fromkeys(STREAMS, info.uri)
         stem, dot, extension = name.rpartition(".")
         if f"{dot}{extension}".lower() in _EXTENSIONS and stem in (MIXTURE, *MUSDB_STEMS):
             songs[parent][stem] = info.uri

@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
+from sep_batch.jobs.setup.check_machine import memory_bytes
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import DECODE_RULES
+from sep_batch.pipeline.scoring import bsseval
 from sep_batch.pipeline.scoring.track import Metrics, Track, failed, score
 from sep_batch.pipeline.storage import Options
 
@@ -32,14 +34,15 @@ def scored(
     Args:
         tracks: Tracks to score.
         out: OUT, which keeps their scores.
-        metrics: `bsseval` takes a process per track, since museval holds Python's lock.
+        metrics: `bsseval` takes a process per track, since museval holds Python's lock, and as many as fit in memory.
         access: Options of storage.
         cpus: Number of tracks that are scored at once; None is that of CPUs.
 
     Raises:
         StorageUnusable: A storage as a whole is unusable.
     """
-    pool, is_over = _pool(metrics, access, cpus or os.cpu_count() or 1), False
+    workers = cpus or os.cpu_count() or 1
+    pool, is_over = _processes(tracks, access, workers) if metrics == "bsseval" else ThreadPoolExecutor(workers), False
     try:
         calls = [pool.submit(partial(_scored, folder=f"{out}/{KEPT}", metrics=metrics), track) for track in tracks]
         for call in as_completed(calls):
@@ -49,11 +52,12 @@ def scored(
         pool.shutdown(wait=is_over, cancel_futures=True)
 
 
-def _pool(metrics: Metrics, access: Options, workers: int) -> Executor:
-    if metrics != "bsseval":
-        return ThreadPoolExecutor(workers)
+def _processes(tracks: Sequence[Track], access: Options, workers: int) -> ProcessPoolExecutor:
+    """Return processes, as many as fit in memory."""
+    values = (sum(2 * stem.samples for stem in track.stems.values()) for track in tracks)
+    fitting = memory_bytes() // (bsseval.BYTES_A_VALUE * max(values, default=1))
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_begin_process, initargs=(access,))
+    return ProcessPoolExecutor(max(1, min(workers, fitting)), context, initializer=_begin_process, initargs=(access,))
 
 
 def _begin_process(access: Options) -> None:
@@ -95,8 +99,9 @@ def _key(track: Track, metrics: Metrics) -> str:
     Raises:
         NotFound: A reference is missing.
     """
-    files = {uri: (info.etag, info.bytes) for uri in track.references if (info := _info(uri))}
-    stems = {name: (stem.sha256, track.recipes[name].text, dict(track.recipes[name].gains)) for name, stem in track.stems.items()}
+    infos = ((uri, _info(uri)) for uri in sorted({source.uri for source in track.references}))
+    files = [(uri, info.etag, info.bytes) for uri, info in infos]
+    stems = {name: (stem.sha256, list(track.recipes[name].gains.items())) for name, stem in track.stems.items()}
     whole = [_RULES, DECODE_RULES, metrics, track.id, track.uri, track.offset_s, track.duration_s, stems, files]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 

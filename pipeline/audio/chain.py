@@ -21,8 +21,15 @@ _BROKEN = (errors.DecodeError, errors.UnsupportedFormat)
 
 
 @contextmanager
-def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> Iterator[Reader | Chain]:
+def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix, stream: int | None = None) -> Iterator[Reader | Chain]:
     """Open a file to read its samples at one rate.
+
+    Args:
+        file: The file.
+        rate_hz: Sample rate of the samples.
+        facts: Facts about the file, filled in on the way.
+        downmix: Rule for more than two channels.
+        stream: Number of the audio stream to read, from 0; None is FFmpeg's choice, as always for an Ogg file.
 
     Raises:
         DecodeError, UnsupportedFormat: As `containers.opened` and `Reader` raise them; for an Ogg file, while it is read.
@@ -31,7 +38,7 @@ def reading(file: AudioFile, rate_hz: int, facts: Found, downmix: Downmix) -> It
         yield Chain(file, rate_hz, facts, downmix)
         return
     with containers.opened(file) as (container, watched):
-        yield Reader(container, rate_hz, facts, watched, downmix)
+        yield Reader(container, rate_hz, facts, watched, downmix, stream=stream)
 
 
 def declared_s(file: AudioFile, watched: DecodeGuard) -> float:

@@ -43,6 +43,7 @@ def decode(
     duration_s: float | None = None,
     downmix: Downmix = DEFAULT_DOWNMIX,
     on_damage: OnDamage = "keep",
+    stream: int | None = None,
     silent_s: float = SILENT_S,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave in a child process, piece by piece as the iterator is read.
@@ -54,6 +55,7 @@ def decode(
         duration_s: Seconds from the offset on; None is to the end.
         downmix: Rule for more than two channels: `itu`, or `first-two`.
         on_damage: `keep` flags a file that is truncated or has broken packets; `fail` fails it.
+        stream: Number of the audio stream, from 0; None is FFmpeg's choice. Ogg files have no other.
         silent_s: Seconds of wall-clock time after which a child that does not answer is killed.
 
     Returns:
@@ -72,6 +74,7 @@ def decode(
         "duration_s": duration_s,
         "downmix": downmix,
         "on_damage": on_damage,
+        "stream": stream,
     }
     return _waves(source, options, facts, silent_s), facts
 

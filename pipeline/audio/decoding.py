@@ -35,6 +35,7 @@ def decode(
     duration_s: float | None = None,
     downmix: Downmix = DEFAULT_DOWNMIX,
     on_damage: OnDamage = "keep",
+    stream: int | None = None,
 ) -> tuple[Iterator[np.ndarray], Found]:
     """Decode a file to a stereo wave, piece by piece as the iterator is read.
 
@@ -45,6 +46,7 @@ def decode(
         duration_s: Seconds from the offset on; None is to the end.
         downmix: Rule for more than two channels: `itu`, or `first-two`.
         on_damage: `keep` flags a file that is truncated or has broken packets; `fail` fails it.
+        stream: Number of the audio stream, from 0; None is FFmpeg's choice. Ogg files have no other.
 
     Returns:
         The wave in pieces, each (2, samples) float32, together at least one sample, and facts that are filled in on the way.
@@ -60,7 +62,7 @@ def decode(
     The iterator raises all of them, the last one at its end.
     """
     facts = Found()
-    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, facts), facts
+    return _pieces(source, rate_hz, offset_s, duration_s, downmix, on_damage, stream, facts), facts
 
 
 def probe(source: IO[bytes]) -> Header:
@@ -97,12 +99,13 @@ def _pieces(
     duration_s: float | None,
     downmix: Downmix,
     on_damage: OnDamage,
+    stream: int | None,
     facts: Found,
 ) -> Iterator[np.ndarray]:
     file, audio_end = extent.without_tags(containers.identify(source))
     front = extent.look(file)
     begin, samples = _samples(offset_s, rate_hz), None if duration_s is None else _samples(duration_s, rate_hz)
-    with chain.reading(file, rate_hz, facts, downmix) as reader:
+    with chain.reading(file, rate_hz, facts, downmix, stream) as reader:
         end_s = math.inf if duration_s is None else offset_s + duration_s
         if min(_declared_s(reader, file, front) or 0.0, end_s) - offset_s > MAX_S + damage.SLACK_S:
             raise errors.TooLong(_too_long())

@@ -36,9 +36,10 @@ class Reader:
         watched: DecodeGuard,
         mixing: downmix.Downmix = downmix.DEFAULT_DOWNMIX,
         packets: Packets | None = None,
+        stream: int | None = None,
     ) -> None:
         watched.settle()
-        chosen = streams.choose(container)
+        chosen = streams.choose(container, stream)
         codec = chosen.stream.codec_context
         codec.thread_count = 1  # tracks are decoded in parallel instead
         codec.options = {"max_samples": str(MAX_FRAME_SAMPLES)}

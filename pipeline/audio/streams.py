@@ -33,11 +33,15 @@ class Chosen:
     names: tuple[str, ...]
 
 
-def choose(container: Any) -> Chosen:
+def choose(container: Any, number: int | None = None) -> Chosen:
     """Choose as FFmpeg does, among the supported streams: the default stream, then the one with most channels, then the first.
 
+    Args:
+        container: PyAV's container.
+        number: Number of the audio stream to choose instead, from 0.
+
     Raises:
-        UnsupportedFormat: There is no audio stream, or none of a supported codec.
+        UnsupportedFormat: There is no audio stream, none of a supported codec, or not the one of this number.
     """
     streams, kind = container.streams.audio, container.format.name
     if not streams:
@@ -50,6 +54,11 @@ def choose(container: Any) -> Chosen:
     ]
     if not readable:
         raise errors.UnsupportedFormat(f"{kind}: unsupported codec ({', '.join(dict.fromkeys(map(str, codecs)))})")
+    if number is not None:
+        chosen = next((chosen for chosen in readable if chosen.number == number), None)
+        if chosen is None:
+            raise errors.UnsupportedFormat(f"{kind}: no supported audio stream {number}; it has {len(streams)}, counted from 0")
+        return chosen
     return max(readable, key=lambda chosen: (chosen.stream.disposition & _DEFAULT, chosen.channels, -chosen.number))
 
 

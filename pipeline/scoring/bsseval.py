@@ -22,6 +22,7 @@ from sep_batch.pipeline.scoring.references import ACCOMPANIMENT, VOCALS
 NAMES = ("sdr", "isr", "sir", "sar")
 EXTRA = "bsseval"
 WINDOW_S = 1  # museval's window and hop
+BYTES_A_VALUE = 150  # memory of a process at its peak, per sample, channel and stem; measured: 81 to 120
 
 
 @cache

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.scoring import bsseval
 from sep_batch.pipeline.scoring.aligned import aligned
-from sep_batch.pipeline.scoring.references import Recipe
+from sep_batch.pipeline.scoring.references import Recipe, Source
 from sep_batch.pipeline.scoring.stem_file import StemFile
 from sep_batch.pipeline.scoring.sums import Sums
 
@@ -58,9 +58,9 @@ class Track:
     duration_s: float | None = None
 
     @property
-    def references(self) -> list[str]:
-        """URIs of all files that its references are made of."""
-        return sorted({uri for recipe in self.recipes.values() for uri in recipe.gains})
+    def references(self) -> list[Source]:
+        """All files that its references are made of."""
+        return list(dict.fromkeys(source for recipe in self.recipes.values() for source in recipe.gains))
 
 
 def score(track: Track, metrics: Metrics) -> list[dict[str, Any]]:
@@ -100,29 +100,30 @@ def _row(track: Track, stem: str, sums: Sums) -> dict[str, Any]:
 
 def _blocks(track: Track) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield each stem's name with a block of its reference and of itself, (2, samples) each."""
-    files = {uri: audio.Found() for uri in track.references}
+    facts = {source: audio.Found() for source in track.references}
     with contextlib.ExitStack() as opened:
         waves = [_named(f"stem {name}", opened.enter_context(stem.decoded())) for name, stem in track.stems.items()]
         rate_hz = _any(track.stems).decodes_hz
-        for uri in files:
-            source, _ = storage.open_source(uri)
-            wave, files[uri] = audio.decode(
-                opened.enter_context(source),
+        for source in facts:
+            file = opened.enter_context(storage.open_source(source.uri)[0])
+            wave, facts[source] = audio.decode(
+                file,
                 rate_hz=rate_hz,
                 offset_s=track.offset_s,
                 duration_s=track.duration_s,
                 on_damage="fail",
+                stream=source.stream,
             )
-            waves.append(_named(f"reference {storage.uris.shown(uri)}", wave))
+            waves.append(_named(f"reference {storage.uris.shown(source.uri)}", wave))
         for blocks in aligned(waves):
-            estimates, references = blocks[: len(track.stems)], dict(zip(files, blocks[len(track.stems) :], strict=True))
+            estimates, references = blocks[: len(track.stems)], dict(zip(facts, blocks[len(track.stems) :], strict=True))
             for stem, estimate in zip(track.stems, estimates, strict=True):
                 yield stem, _sum(track.recipes[stem], references), estimate
     samples = _any(track.stems).samples
-    for uri, facts in files.items():
-        if abs(facts.samples - samples) > LONGER_S * rate_hz:
-            lengths = f"{facts.samples / rate_hz:.3f} s, the stems {samples / rate_hz:.3f} s"
-            raise errors.DecodeError(f"reference {storage.uris.shown(uri)}: {lengths}; expected the same length")
+    for source, decoded in facts.items():
+        if abs(decoded.samples - samples) > LONGER_S * rate_hz:
+            lengths = f"{decoded.samples / rate_hz:.3f} s, the stems {samples / rate_hz:.3f} s"
+            raise errors.DecodeError(f"reference {storage.uris.shown(source.uri)}: {lengths}; expected the same length")
 
 
 def _named(name: str, wave: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -133,11 +134,11 @@ def _named(name: str, wave: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         raise type(error)(f"{name}: {error}") from error
 
 
-def _sum(recipe: Recipe, blocks: Mapping[str, np.ndarray]) -> np.ndarray:
+def _sum(recipe: Recipe, blocks: Mapping[Source, np.ndarray]) -> np.ndarray:
     """Return a block of a reference, (2, samples) float64."""
     total = np.zeros((2, blocks[next(iter(recipe.gains))].shape[1]))
-    for uri, gain in recipe.gains.items():
-        total += gain * blocks[uri].astype(np.float64)
+    for source, gain in recipe.gains.items():
+        total += gain * blocks[source].astype(np.float64)
     return total
 
 

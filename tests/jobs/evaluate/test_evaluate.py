@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from catalogs import decoded
 from signals import snr_db
-from true_stems import SAMPLES, STEMS, wave_of, write, write_manifest, write_song
+from true_stems import SAMPLES, STEMS, wave_of, write, write_manifest, write_song, write_stem_mp4
 from typer.testing import CliRunner
 
 from sep_batch.jobs.cli.main import app
@@ -120,6 +120,26 @@ def test_a_musdb_folder_is_separated_and_scored_and_then_nothing_is_done_again(s
     before = rows_of(result)
     monkeypatch.setattr(scores, "score", lambda *_: pytest.fail("scored again"))
     assert rows_of(run_evaluate(str(songs), str(tmp_path / "o"), model=tiny)) == before
+
+
+def test_a_stem_mp4_is_scored_as_the_files_of_its_streams_are(songs, tiny, local, tmp_path):
+    write_stem_mp4(tmp_path / "mp4" / "test" / "a.stem.mp4", HZ["a"])
+    result = run_evaluate(str(tmp_path / "mp4"), model=tiny)
+    expected = {
+        row["stem"]: row for row in rows_of(run_evaluate(str(songs), str(tmp_path / "o"), model=tiny)) if row["id"] == "a"
+    }
+    assert (result.exit_code, result.out, result.unused) == (0, str(tmp_path / "mp4.stems"), [])
+    for row in rows_of(result):
+        assert (row["id"], row["reference"]) == ("a", expected[row["stem"]]["reference"])
+        assert row["sdr_db"] == pytest.approx(expected[row["stem"]]["sdr_db"], abs=0.01)
+
+
+def test_a_folder_with_stems_and_no_mixture_is_left_out_with_a_warning(songs, tiny, local, tmp_path):
+    write_song(tmp_path / "musdb" / "a", HZ["a"])
+    write(tmp_path / "musdb" / "b" / "vocals.wav", wave_of("vocals", HZ["b"]))
+    result = run_evaluate(str(tmp_path / "musdb"), model=tiny)
+    assert result.scored == 1
+    assert f"folders with stems and no mixture are left out: 1; the first is {tmp_path}/musdb/b" in result.warnings
 
 
 def test_an_evaluation_that_was_interrupted_goes_on_where_it_was(songs, tiny, local, tmp_path, monkeypatch):

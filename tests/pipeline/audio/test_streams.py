@@ -48,9 +48,9 @@ def file_of(*streams, container="matroska", cover=False):
     return out.getvalue()
 
 
-def heard(content):
+def heard(content, **options):
     """Return the number of the stream that is heard, as its tone tells, and what was found."""
-    pieces, found = decoding.decode(io.BytesIO(content), rate_hz=RATE_HZ)
+    pieces, found = decoding.decode(io.BytesIO(content), rate_hz=RATE_HZ, **options)
     wave = np.concatenate(list(pieces), axis=1)
     return HZ.index(round(frequency_hz(wave[0]) / 100) * 100), found
 
@@ -105,3 +105,14 @@ def test_a_stream_whose_codec_is_not_read_gives_way_to_the_next_one(monkeypatch)
 def test_a_cover_is_no_audio_stream():
     number, found = heard(file_of((*MONO, NO), (*STEREO, NO), cover=True))
     assert (number, found.stream, found.streams) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_stream_is_read_by_its_number_whichever_is_the_default(number):
+    heard_number, found = heard(file_of((*STEREO, NO), (*STEREO, YES), (*STEREO, NO)), stream=number)
+    assert (heard_number, found.stream, found.streams, found.skipped_packets) == (number, number, 3, 0)
+
+
+def test_a_stream_of_a_number_that_the_file_does_not_have_is_refused():
+    with pytest.raises(errors.UnsupportedFormat, match="no supported audio stream 3; it has 3, counted from 0"):
+        heard(file_of(*ALL_ALIKE), stream=3)
