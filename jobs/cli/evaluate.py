@@ -15,7 +15,7 @@ from sep_batch.jobs.cli.run import run
 READING = ("uri_column", "id_column", "input_root", "allow_http", "limit", "cpus", "ok_with_failures", "log_format")
 ACCESS = ("endpoint_url", "storage_options")
 SEPARATION = (  # parameters of run that only a separation takes
-    *("model", "gpus", "engine", "format", "bit_depth", "bitrate", "precision", "stft", "mask_extension"),
+    *("model", "gpus", "engine", "format", "bit_depth", "bitrate", "precision", "stft", "mask_extension", "mwf"),
     *("max_failures", "retry", "overwrite", "scratch", "deadline", "wait", "time_limit", "address", "min_gpus"),
     "shared_filesystem",
 )

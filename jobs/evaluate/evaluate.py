@@ -29,12 +29,12 @@ from sep_batch.jobs.setup.stem_layout import default_out
 from sep_batch.pipeline import errors, manifest, storage
 from sep_batch.pipeline.manifest import SHOWN, formats
 from sep_batch.pipeline.manifest.source_policy import SourcePolicy
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.scoring import bsseval
 from sep_batch.pipeline.scoring.references import Source
 from sep_batch.pipeline.scoring.track import FAILED, SCORED, SILENT, Metrics, rows_as_table
 from sep_batch.pipeline.storage import uris
 
-ROWS_FILE = "evaluation.parquet"  # in OUT
 SONGS_FILE = "references.parquet"  # in OUT, the manifest made of a folder
 _READ_WITH = ("uri_column", "id_column", "input_root", "allow_http", "bad_rows")  # options that `manifest.read` takes
 
@@ -101,7 +101,7 @@ def run_evaluate(
     result.below = statistics.below(medians, result.stems)
     if earlier is not None:
         result.baseline, result.differences = baseline, statistics.differences(rows, earlier)
-    result.output = output or f"{out}/{ROWS_FILE}"
+    result.output = output or f"{out}/{layout.SCORES_FILE}"
     _write("--output", result.output, _parquet(rows_as_table(rows)))
     if png is not None:
         result.png = png

@@ -18,11 +18,11 @@ from typing import Any
 from sep_batch.jobs.setup.check_machine import memory_bytes
 from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.audio import DECODE_RULES
+from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.scoring import bsseval
 from sep_batch.pipeline.scoring.track import Metrics, Track, failed, score
 from sep_batch.pipeline.storage import Options
 
-KEPT = "_sep/evaluation"  # folder in OUT, a file a track
 _RULES = 1  # counted up when the same files get other scores
 
 
@@ -44,7 +44,7 @@ def scored(
     workers = cpus or os.cpu_count() or 1
     pool, is_over = _processes(tracks, access, workers) if metrics == "bsseval" else ThreadPoolExecutor(workers), False
     try:
-        calls = [pool.submit(partial(_scored, folder=f"{out}/{KEPT}", metrics=metrics), track) for track in tracks]
+        calls = [pool.submit(partial(_scored, folder=f"{out}/{layout.SCORES}", metrics=metrics), track) for track in tracks]
         for call in as_completed(calls):
             yield call.result()
         is_over = True

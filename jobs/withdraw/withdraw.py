@@ -89,7 +89,7 @@ def _withdrawn(out: str, ids: set[str], why: str, held: lease.Lease) -> Withdraw
         with Journal(out, run, check=held.check) as writer:
             takedown.mark(new, why, writer)
     held.check()
-    for left in (layout.PARTS, layout.PLAN):  # of runs that were interrupted
+    for left in (layout.PARTS, layout.PLAN, layout.SCORES, layout.SCORES_FILE):  # what is left of runs, and can be made again
         storage.remove(f"{out}/{left}")
     there = sum(in_threads(lambda uri: storage.exists(f"{out}/{uri}"), stems))
     for uri in stems:

@@ -9,6 +9,8 @@ PARTS = "_sep/parts"
 PLAN = "_sep/plan"
 JOURNAL = "_sep/journal"
 RUNS = "_sep/runs"
+SCORES = "_sep/evaluation"  # of `evaluate`, a file a track
+SCORES_FILE = "evaluation.parquet"
 
 
 def journal_folder(out: str) -> str:

@@ -84,6 +84,9 @@ def call(*arguments, text=None):
 
 def test_of_a_withdrawn_track_only_id_reason_and_time_stay(out):
     assert len(names_of(out, GONE)) >= 3  # journal, index
+    (out / "_sep" / "evaluation").mkdir()
+    (out / "_sep" / "evaluation" / "a.json").write_text(GONE)
+    (out / "evaluation.parquet").write_text(GONE)
     others = {path: path.read_bytes() for path in stems_of(out) if "t500" not in str(path)}
     result = run_withdraw(str(out), ["t500"], why=WHY)
     assert (result.withdrawn, result.before, result.stems, result.exit_code) == (1, 0, 2, 0)
