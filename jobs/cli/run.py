@@ -149,7 +149,7 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Write a further stem of this name: the mix minus the stems, with all frequencies. In 16 and 24 bits they add "
+            help="Write a further stem of this name: the mix minus the stems, with all frequencies. In 16 and 24 bits all add "
             "up to the mix bit for bit. For flac and wav. Default: none.",
             rich_help_panel=OUTPUT,
         ),
@@ -179,7 +179,7 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N tracks only.", rich_help_panel=TRACKS)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N rows of the manifest only, done or not. Default: all.", rich_help_panel=TRACKS)] = None,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -199,7 +199,8 @@ def run(
     max_failures: Annotated[
         str,
         typer.Option(
-            help="Largest number of failed tracks, or percentage of the tracks tried; above it the run stops.",
+            help="Largest number of failed tracks, or percentage of the tracks tried. From 200 tracks on a run stops above it; one of 20 tracks "
+            "or more that ends above it has exit code 4.",
             rich_help_panel=FAILURES,
         ),
     ] = "5%",
@@ -210,7 +211,7 @@ def run(
     retry: Annotated[
         str,
         typer.Option(
-            help="Failed tracks to retry: none; transient (temporary errors, as of storage); all; or suspect (transient, "
+            help="Failed tracks to retry: none; transient (errors that may pass, such as storage timeouts); all; or suspect (transient, "
             "and finished tracks that an older version may have decoded wrongly).",
             rich_help_panel=FAILURES,
         ),
@@ -233,7 +234,7 @@ def run(
     ] = "keep",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Separate tracks again that OUT holds with other settings.", rich_help_panel=OUTPUT),
+        typer.Option("--overwrite", help="Separate again the tracks whose stems in OUT were made with other settings, and replace these.", rich_help_panel=OUTPUT),
     ] = False,
     scratch: Annotated[
         str | None,
@@ -251,7 +252,7 @@ def run(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait while another run works on OUT.", rich_help_panel=FAILURES)
+        float, typer.Option(min=0, help="Seconds to wait for another run on OUT to end; then the exit code is 75.", rich_help_panel=FAILURES)
     ] = 0.0,
     time_limit: Annotated[
         float,
