@@ -26,10 +26,12 @@ _OTHER_NAMES = {"TSRC": "ISRC", "WM/ISRC": "ISRC", "WM/YEAR": "date"}
 _NAME = re.compile(rf"[ -<>-}}]{{1,{MAX_NAME_CHARS}}}")  # a field name of Vorbis comments: ASCII without "="
 _OF_THE_FILE = re.compile(
     r"ENCODER|ENCODED_BY|ENCODING.*|ENCODERSETTINGS|TSSE|MAJOR_BRAND|MINOR_VERSION|COMPATIBLE_BRANDS|CREATION_TIME|HANDLER_NAME|"
-    r"VENDOR_ID|DURATION|TLEN|ITUNSMPB|ITUNNORM|WAVEFORMATEXTENSIBLE_CHANNEL_MASK|METADATA_BLOCK_PICTURE|COVERART|COVERARTMIME|"
+    r"VENDOR_ID|DURATION|TLEN|ITUNSMPB|ITUNNORM|GAPLESS_PLAYBACK|ACCOUNT_.*|PURCHASE_DATE|"
+    r"WAVEFORMATEXTENSIBLE_CHANNEL_MASK|METADATA_BLOCK_PICTURE|COVERART|COVERARTMIME|"
     r"TIME_REFERENCE|CODING_HISTORY|UMID|WMFSDK\w+|ISVBR|DEVICECONFORMANCETEMPLATE|"
     r"(REPLAYGAIN_|R128_|MP3GAIN_|SEP_BATCH_|ID3V2_PRIV\.|_STATISTICS).*"
 )
+_LANGUAGE = re.compile(r"(?<=^lyrics)-[a-z]{3}$")  # FFmpeg appends that of an ID3 tag
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
@@ -101,7 +103,7 @@ def warning(left_out: int, *, cover: str = "", front: str = "") -> str:
 
 
 def _name(name: str) -> str:
-    lower = name.strip().lower()
+    lower = _LANGUAGE.sub("", name.strip().lower())
     return lower if lower in _GENERIC else _OTHER_NAMES.get(lower.upper(), lower.upper())
 
 

@@ -71,13 +71,15 @@ def test_text_becomes_tags_of_plain_lines_under_one_name():
         "encoder": "Lavf",
         "REPLAYGAIN_TRACK_GAIN": "-3 dB",
         "iTunSMPB": "0",
+        "account_id": "me@example.com",
+        "lyrics-eng": "la la",
         "SEP_BATCH_ID": "old",
         "WAVEFORMATEXTENSIBLE_CHANNEL_MASK": "0x3f",
         "a\ud800": "x",
         "bad\ud800": "y",
     }
     values, left_out = tags.cleaned([*raw.items(), ("half", "\ud800")])
-    assert values == (("HALF", "?"), ("ISRC", "X"), ("MOOD", "m"), ("title", "a\nbc"))
+    assert values == (("HALF", "?"), ("ISRC", "X"), ("MOOD", "m"), ("lyrics", "la la"), ("title", "a\nbc"))
     assert left_out == 2
 
 
