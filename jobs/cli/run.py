@@ -179,7 +179,12 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Separate the first N rows of the manifest only, done or not. Default: all.", rich_help_panel=TRACKS)] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Separate the first N rows of the manifest only, done or not. Default: all.", rich_help_panel=TRACKS
+        ),
+    ] = None,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -234,7 +239,11 @@ def run(
     ] = "keep",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Separate again the tracks whose stems in OUT were made with other settings, and replace these.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--overwrite",
+            help="Separate again the tracks whose stems in OUT were made with other settings, and replace these.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     scratch: Annotated[
         str | None,
@@ -252,7 +261,10 @@ def run(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for another run on OUT to end; then the exit code is 75.", rich_help_panel=FAILURES)
+        float,
+        typer.Option(
+            min=0, help="Seconds to wait for another run on OUT to end; then the exit code is 75.", rich_help_panel=FAILURES
+        ),
     ] = 0.0,
     time_limit: Annotated[
         float,

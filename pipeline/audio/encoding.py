@@ -84,8 +84,8 @@ class Encoder:
                 if self.codec.is_framed:
                     self._add_empty_frame()
                 self._muxer.mux(self._stream.encode(None))
-        if self._tags and kind is None:
-            tag_writer.end(self._out, self.codec.container, self._tags, self._file)
+        if self._tags:
+            tag_writer.end(self._out, self.codec.container, self._tags if kind is None else NO_TAGS, self._file)
 
     def _add_tags(self) -> None:
         self._muxer.metadata.update(tag_writer.muxer_metadata(self.codec.container, self._tags))

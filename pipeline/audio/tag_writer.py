@@ -10,6 +10,7 @@ from sep_batch.pipeline.audio import id3, mp4_tags, vorbis_comments
 from sep_batch.pipeline.audio.tags import Tags
 
 _IN_RIFF = ("album", "artist", "comment", "copyright", "date", "genre", "language", "title", "track")
+WITHOUT_COVER = ("asf",)  # FFmpeg writes no picture there
 _IN_ASF = {"date": "WM/Year", "ISRC": "WM/ISRC"}
 
 
@@ -49,12 +50,12 @@ def end(out: IO[bytes] | str, container: str, tags: Tags, written: Any) -> None:
     Args:
         out: The encoded file, or its path.
         container: FFmpeg's name of the muxer.
-        tags: The tags.
+        tags: The tags; none where encoding failed.
         written: The file that `begin` returned.
     """
     if isinstance(written, _Rest) and isinstance(out, str):
         written.file.close()
-    if container not in ("wav", "ipod"):
+    if container not in ("wav", "ipod") or not tags:
         return
     file = open(out, "r+b") if isinstance(out, str) else out  # noqa: SIM115 (closed below)
     try:

@@ -62,8 +62,7 @@ class Analyze:
         offset, duration = value(row, "offset_s"), value(row, "duration_s")
         source, info = storage.open_source(value(row, "uri"))
         with source:
-            tags = audio.read_tags(source) if settings.copy_tags else audio.SourceTags()
-            source.seek(0)
+            tags = stem_tags.columns(audio.read_tags(source) if settings.copy_tags else audio.SourceTags(), settings)
             pieces, decoded = audio.decode(
                 source,
                 rate_hz=spec.sample_rate_hz,
@@ -91,8 +90,8 @@ class Analyze:
                     skipped_packets=decoded.skipped_packets,
                     source_used_ratio=decoded.source_used_ratio,
                     nonfinite_samples=decoded.nonfinite_samples,
-                    tags_warning=tags.warning or None,
-                    tags=stem_tags.as_column(tags.tags) if settings.copy_tags and not number else None,
+                    tags_warning=tags["tags_warning"],
+                    tags=None if number else tags["tags"],
                     decode_rules=audio.DECODE_RULES,
                     above_f_db=stems.ratio_db(part.energy_above_f, part.energy),
                     decode_s=time.perf_counter() - begun,

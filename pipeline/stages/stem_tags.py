@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from sep_batch.pipeline.audio import SourceTags, tags
 from sep_batch.pipeline.audio.pictures import picture
+from sep_batch.pipeline.audio.tag_writer import WITHOUT_COVER
 from sep_batch.pipeline.audio.tags import Tags
 from sep_batch.pipeline.rows import value
 from sep_batch.pipeline.settings import Settings
 
 
-def as_column(tags: Tags) -> dict[str, Any]:
-    """Return tags as the value of the column `tags`."""
-    values = [{"name": name, "value": value} for name, value in tags.values]
-    return {"values": values, "cover": tags.cover and tags.cover.content}
+def columns(source: SourceTags, settings: Settings) -> dict[str, Any]:
+    """Return the columns of a source's tags: `tags` and `tags_warning`.
+
+    Args:
+        source: Tags of the source.
+        settings: Settings of the run; a format without covers leaves the cover out.
+    """
+    own, warnings = source.tags, [source.warning] if source.warning else []
+    if own.cover is not None and settings.codec.container in WITHOUT_COVER:
+        own, warnings = replace(own, cover=None), [*warnings, tags.warning(0, cover=f"{settings.format} files hold none")]
+    values = [{"name": name, "value": value} for name, value in own.values]
+    column = {"values": values, "cover": own.cover and own.cover.content}
+    return {"tags": column if own else None, "tags_warning": "; ".join(warnings) or None}
 
 
 def of_stem(row: pa.Table, stem: str, settings: Settings) -> Tags:

@@ -64,7 +64,7 @@ def test_every_stem_has_the_tags_of_its_source_and_its_provenance(separated, for
     source = tagged("mp3", cover=png(), samples=SAMPLES)
     settings = {"format": format, "bit_depth": depth or "16", "bitrate": None if depth else 128_000, "patches": patches}
     columns, files = separated(source, copy_tags=True, tag_provenance=True, **settings)
-    assert columns["tags_warning"] is None
+    assert columns["tags_warning"] == ("cover left out: wma files hold none" if format == "wma" else None)
     for stem, content in files.items():
         values, cover = read_back(content, format, (*VALUES, *PROVENANCE))
         provenance = dict(zip(PROVENANCE, ("x", "2stems", stem, columns["weights_sha256"]), strict=True))
