@@ -204,8 +204,8 @@ def run(
     max_failures: Annotated[
         str,
         typer.Option(
-            help="Largest number of failed tracks, or percentage of the tracks tried. From 200 tracks on a run stops above it; one of 20 tracks "
-            "or more that ends above it has exit code 4.",
+            help="Largest number of failed tracks, or percentage of the tracks tried. From 200 tracks on "
+            "a run stops above it; a run of 20 or more that ends above it has exit code 4.",
             rich_help_panel=FAILURES,
         ),
     ] = "5%",
@@ -216,8 +216,8 @@ def run(
     retry: Annotated[
         str,
         typer.Option(
-            help="Failed tracks to retry: none; transient (errors that may pass, such as storage timeouts); all; or suspect (transient, "
-            "and finished tracks that an older version may have decoded wrongly).",
+            help="Failed tracks to retry: none; transient (errors that may pass, such as storage timeouts); all; or suspect "
+            "(transient, and finished tracks that an older version may have decoded wrongly).",
             rich_help_panel=FAILURES,
         ),
     ] = "transient",
