@@ -12,7 +12,9 @@ from sep_batch.jobs.cli.configured import ConfiguredCommand
 from sep_batch.jobs.cli.flags import OUTPUT, TRACKS
 from sep_batch.jobs.cli.run import run
 
-READING = ("uri_column", "id_column", "input_root", "allow_http", "limit", "cpus", "ok_with_failures", "log_format")
+READING = (
+    *("uri_column", "id_column", "input_root", "allow_http", "bad_rows", "limit", "cpus", "ok_with_failures", "log_format"),
+)
 ACCESS = ("endpoint_url", "storage_options")
 SEPARATION = (  # parameters of run that only a separation takes
     *("model", "gpus", "engine", "format", "bit_depth", "bitrate", "precision", "stft", "mask_extension", "mwf"),

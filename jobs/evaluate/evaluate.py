@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
 
+import pyarrow as pa
 import pyarrow.parquet
 
 from sep_batch.jobs.evaluate import matching, picture, references, statistics
@@ -32,7 +33,7 @@ from sep_batch.pipeline.manifest.source_policy import SourcePolicy
 from sep_batch.pipeline.out import layout
 from sep_batch.pipeline.scoring import bsseval
 from sep_batch.pipeline.scoring.references import Source
-from sep_batch.pipeline.scoring.track import FAILED, SCORED, SILENT, Metrics, rows_as_table
+from sep_batch.pipeline.scoring.track import FAILED, SCORED, SCORES, SILENT, Metrics
 from sep_batch.pipeline.storage import uris
 
 SONGS_FILE = "references.parquet"  # in OUT, the manifest made of a folder
@@ -97,12 +98,13 @@ def run_evaluate(
             for track in scored(matched.tracks, out, metrics, access, cpus=options.get("cpus")):
                 rows += track
                 advance(1)
+    rows.sort(key=lambda row: (row["id"], row["stem"] or ""))  # so that sums do not depend on which track was done first
     result = _result(rows, matched, songs, Evaluation(out, metrics, warnings=warnings))
     result.below = statistics.below(medians, result.stems)
     if earlier is not None:
         result.baseline, result.differences = baseline, statistics.differences(rows, earlier)
     result.output = output or f"{out}/{layout.SCORES_FILE}"
-    _write("--output", result.output, _parquet(rows_as_table(rows)))
+    _write("--output", result.output, _parquet(pa.Table.from_pylist(rows, schema=SCORES)))
     if png is not None:
         result.png = png
         _write("--png", png, picture.draw(rows))
@@ -145,14 +147,14 @@ def _songs(
     return songs, source, target, warnings
 
 
-def _written(table: pyarrow.Table, out: str) -> str:
+def _written(table: pa.Table, out: str) -> str:
     """Write the manifest made of a folder into OUT, and return its URI."""
     uri = f"{out}/{SONGS_FILE}"
     storage.put(uri, _parquet(table))
     return uri
 
 
-def _parquet(table: pyarrow.Table) -> bytes:
+def _parquet(table: pa.Table) -> bytes:
     content = io.BytesIO()
     pyarrow.parquet.write_table(table, content)
     return content.getvalue()

@@ -75,7 +75,7 @@ def below(medians: Mapping[str, float], stems: Mapping[str, Mapping[str, Mapping
     for stem, required_db in medians.items():
         median = stems.get(stem, {}).get("sdr", {}).get("median_db")
         if median is None:
-            lines.append(f"{stem}: no track was scored, --min-sdr requires a median of {required_db:g} dB")
+            lines.append(f"{stem}: no SDR, --min-sdr requires {required_db:g} dB; scored stems: {', '.join(stems) or 'none'}")
         elif not median >= required_db:
             lines.append(f"{stem}: median SDR {median:.2f} dB, --min-sdr requires {required_db:g} dB")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,8 +145,3 @@ def _sum(recipe: Recipe, blocks: Mapping[Source, np.ndarray]) -> np.ndarray:
 def _any(stems: Mapping[str, StemFile]) -> StemFile:
     """Return one of a track's stems: all have the same sample rate and length."""
     return next(iter(stems.values()))
-
-
-def rows_as_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return rows as a table, ordered by id and stem."""
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["id"], row["stem"] or "")), schema=SCORES)

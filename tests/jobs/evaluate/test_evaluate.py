@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from catalogs import decoded
@@ -18,7 +19,7 @@ from sep_batch.jobs.evaluate import evaluate, picture, run_evaluate, scores, sta
 from sep_batch.jobs.evaluate.report import lines
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
-from sep_batch.pipeline import errors
+from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index
 from sep_batch.pipeline.scoring import bsseval, track
 
@@ -180,7 +181,7 @@ def test_a_median_that_is_not_reached_makes_the_exit_code_8(evaluated):
     assert result.exit_code == 8
     assert result.below == [
         f"vocals: median SDR {median:.2f} dB, --min-sdr requires {median + 0.01:g} dB",
-        "drums: no track was scored, --min-sdr requires a median of 1 dB",
+        "drums: no SDR, --min-sdr requires 1 dB; scored stems: accompaniment, vocals",
     ]
 
 
@@ -236,6 +237,25 @@ def test_a_reference_of_no_stem_is_named(songs, evaluated):
     assert evaluated("typo.parquet").unused == ["vocal"]
 
 
+def test_a_bad_row_fails_and_the_others_are_scored(songs, evaluated):
+    rows = [{"id": name, "uri": f"{here(name)}/mixture.wav", "ref_vocals": f"{here(name)}/vocals.wav"} for name in HZ]
+    write_manifest(songs.parent / "bad-rows.parquet", [rows[0] | {"uri": None}, *rows[1:]])
+    with pytest.raises(errors.ManifestError, match="row 1"):
+        evaluated("bad-rows.parquet")
+    result = evaluated("bad-rows.parquet", bad_rows="fail")
+    assert (result.exit_code, result.scored) == (3, 2)
+
+
+def test_references_stems_and_scores_may_lie_in_object_storage(songs, tiny, local, s3):
+    for file in songs.rglob("*.wav"):
+        storage.put(f"{s3}/{file.relative_to(songs.parent)}", file.read_bytes())
+    storage.put(f"{s3}/songs.parquet", (songs.parent / "4.parquet").read_bytes())
+    result = run_evaluate(f"{s3}/songs.parquet", model=tiny)
+    assert (result.exit_code, result.scored, result.output) == (0, 3, f"{s3}/songs.stems/evaluation.parquet")
+    assert len(list(storage.find(f"{s3}/songs.stems/_sep/evaluation"))) == 3
+    assert run_evaluate(f"{s3}/musdb", estimates=f"{s3}/songs.stems").stems == result.stems
+
+
 def test_json_is_one_line(songs, evaluated, tmp_path):
     evaluated()
     arguments = ("--estimates", songs.parent / "stems", "--output", tmp_path / "r.parquet", "--json")
@@ -249,7 +269,7 @@ def test_the_difference_to_an_earlier_evaluation_is_paired_over_tracks_in_both(e
     rows = rows_of(evaluated())
     shift = {"a": 1.0, "b": 2.0}
     earlier = [row | {"sdr_db": row["sdr_db"] - shift[row["id"]]} for row in rows if row["id"] in shift]
-    pyarrow.parquet.write_table(track.rows_as_table(earlier), tmp_path / "earlier.parquet")
+    pyarrow.parquet.write_table(pa.Table.from_pylist(earlier, schema=track.SCORES), tmp_path / "earlier.parquet")
     result = evaluated(baseline=str(tmp_path / "earlier.parquet"))
     difference = result.differences["vocals"]
     assert (difference["tracks"], difference["mean_db"]) == (2, pytest.approx(1.5))
