@@ -92,6 +92,8 @@ def run_evaluate(
     begun = time.monotonic()
     with outs.errors():
         outs.refuse_no_out(out)
+        if run := outs.run_at_work(out):
+            warnings = (*warnings, f"{run}; tracks that it has not finished fail here")
         matched = matching.match(songs, out)
         rows = list(matched.failed)
         with (counter or FileCounter()).step("scored", len(matched.tracks), noun="tracks") as advance:

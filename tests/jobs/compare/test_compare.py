@@ -20,7 +20,7 @@ from sep_batch.jobs.compare.report import lines
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline.audio import codecs
 from sep_batch.pipeline.audio.encoding import encode
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import index, lease
 
 SECONDS = 0.4
 DEPTH_DB = (60, 100)  # 24 bits against 16: the rounding of a tone's stems
@@ -133,6 +133,13 @@ def test_a_missing_or_damaged_stem_is_a_finding_and_the_others_are_compared(sepa
     assert result.stems["vocals"]["compared"] == 1
     assert result.stems["accompaniment"]["compared"] == 3
     assert f"2 stems cannot be read or decoded:\n  {missing} vocals: " in "\n".join(lines(result))
+
+
+def test_a_run_that_is_at_work_on_an_out_is_named(separated):
+    with lease.hold(str(separated())):
+        result = run_compare(str(separated()), str(separated(bit_depth="24")))
+    assert len(result.at_work) == 1
+    assert list(lines(result))[1].endswith("; stems that it has not finished are missing here")
 
 
 def test_json_is_one_line_with_null_for_infinite(separated):

@@ -20,7 +20,7 @@ from sep_batch.jobs.evaluate.report import lines
 from sep_batch.jobs.progress.summary import Summary
 from sep_batch.jobs.run.run import run_job
 from sep_batch.pipeline import errors, storage
-from sep_batch.pipeline.out import index
+from sep_batch.pipeline.out import index, lease
 from sep_batch.pipeline.scoring import bsseval, track
 
 HZ = {"a": 200, "b": 300, "c": 350}
@@ -254,6 +254,13 @@ def test_references_stems_and_scores_may_lie_in_object_storage(songs, tiny, loca
     assert (result.exit_code, result.scored, result.output) == (0, 3, f"{s3}/songs.stems/evaluation.parquet")
     assert len(list(storage.find(f"{s3}/songs.stems/_sep/evaluation"))) == 3
     assert run_evaluate(f"{s3}/musdb", estimates=f"{s3}/songs.stems").stems == result.stems
+
+
+def test_a_run_that_is_at_work_on_the_stems_is_a_warning(songs, evaluated):
+    assert evaluated().warnings == ()
+    with lease.hold(str(songs.parent / "stems")):
+        (warning,) = evaluated().warnings
+    assert warning.endswith("; tracks that it has not finished fail here")
 
 
 def test_json_is_one_line(songs, evaluated, tmp_path):
