@@ -27,7 +27,7 @@ from sep_batch.pipeline.stages import machine_requirements
 VERSION = 1
 VANISHED_KEPT = 100  # ids of tracks whose source is gone
 OPTIONS = (  # fields of `Options` that are recorded: those that are no settings and hold no secrets
-    *("model", "limit", "sample", "include", "exclude", "bad_rows", "allow_http"),
+    *("model", "limit", "sample", "restore", "include", "exclude", "bad_rows", "allow_http"),
     *("engine", "gpus", "cpus", "address", "min_gpus", "shared_filesystem", "stft", "analysis"),
     *("max_failures", "ok_with_failures", "retry", "damaged", "overwrite", "deadline", "wait_s", "time_limit_s"),
 )
