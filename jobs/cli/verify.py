@@ -19,7 +19,7 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="Withdraw tracks whose stems are broken, so that the next run separates them again; rebuild the index.",
+            help="Mark tracks whose stems are broken, so that the next run separates them again; rebuild the index.",
         ),
     ] = False,
     yes: Annotated[

@@ -13,7 +13,7 @@ import numpy as np
 from sep_batch.jobs.evaluate import statistics
 from sep_batch.pipeline import errors, extras
 
-EXTRA = "pictures"
+EXTRA = "plots"
 _SPREAD = 0.12  # of the points of a stem, in widths of its row
 
 

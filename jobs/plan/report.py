@@ -25,7 +25,7 @@ WORDS: dict[Reason, str] = {
     "settings_differ": "to do: made with other settings",
     "failed_before": "to do: failed before",
     "deleted": "to do: its stems were broken",
-    "replaced": "to do: stems withdrawn by a run that did not replace them",
+    "replaced": "to do: stems revoked by a run that did not replace them",
     "suspect": "to do: decoded by older rules, perhaps wrong",
     "restored": "to do: withdrawn, and named by --restore",
     "bad_row": "bad row of the manifest, fails without being tried",

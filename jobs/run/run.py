@@ -30,7 +30,7 @@ from sep_batch.pipeline import manifest, storage
 from sep_batch.pipeline.out import database, index, layout, lease
 from sep_batch.pipeline.out.journal import Journal, new_run
 from sep_batch.pipeline.out.plan import Plan, make_plan, vanished
-from sep_batch.pipeline.out.withdrawal import withdraw
+from sep_batch.pipeline.out.revoked_rows import revoke
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import machine_requirements
 from sep_batch.pipeline.stages.machine_requirements import MachineRequirements
@@ -108,8 +108,8 @@ def _run(source: str, out: str | None, options: Options, stop: Stop, progress: P
                 listed = catalog.listed
                 summary.vanished = vanished(listed.tracks, listed.folders, listed.unread, journal)
                 redone = pa.chunked_array([*plan.column("id").chunks, pa.array(paths.displaced, pa.string())])
-                is_withdrawn = plan.todo and withdraw(journal, redone, writer)
-            if is_withdrawn:
+                are_revoked = plan.todo and revoke(journal, redone, writer)
+            if are_revoked:
                 index.publish(out, run)
             bad_rows = plan.bad_rows if plan.counts["bad_row"] else None
             _count(plan, catalog, settings, before, summary)

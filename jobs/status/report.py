@@ -32,7 +32,7 @@ class Status:
         ok_damaged: Tracks of `done` that are truncated or with skipped packets.
         failed: Failed tracks by class.
         marked: Tracks whose stems `verify --repair` found broken; the next run separates them again.
-        replaced: Tracks whose stems are withdrawn and not yet replaced; the run at work or the next one separates them.
+        replaced: Tracks whose stems are revoked and not yet replaced; the run at work or the next one separates them.
         withdrawn: Tracks that were withdrawn.
         suspect: Tracks of `done` that were decoded by older rules, which may have been wrong; `--retry suspect` redoes them.
         tried, tried_failed: Tracks that finished in this run, ok or failed, and the failed ones among them.
@@ -109,7 +109,7 @@ def lines(status: Status, now: datetime) -> Iterator[str]:
     if status.marked:
         yield _line("marked", f"{status.marked:,} have broken stems (verify --repair); the next run separates them again")
     if status.replaced:
-        yield _line("replaced", f"{status.replaced:,} have their old stems withdrawn and no new ones yet; a run separates them")
+        yield _line("replaced", f"{status.replaced:,} have their old stems revoked and no new ones yet; a run separates them")
     if status.withdrawn:
         yield _line("removed", f"{status.withdrawn:,} withdrawn; no run separates them, unless its --restore names them")
     if status.suspect:

@@ -4,7 +4,7 @@ Files:
     verify: `verify`: compare journal, index and storage.
     checks: The comparisons, in SQL.
     read_stems: `--deep`: read, hash and decode every stem.
-    repair: `--repair`: withdraw rows of broken stems, publish the index.
+    repair: `--repair`: revoke rows of broken stems, publish the index.
     report: Findings as text and JSON.
 """
 

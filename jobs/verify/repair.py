@@ -13,7 +13,7 @@ from sep_batch.pipeline import errors, storage
 from sep_batch.pipeline.out import index, layout, lease
 from sep_batch.pipeline.out.database import JournalDatabase
 from sep_batch.pipeline.out.journal import Journal, new_run
-from sep_batch.pipeline.out.withdrawal import copy_rows
+from sep_batch.pipeline.out.revoked_rows import copy_rows
 
 REMOVED_FROM = timedelta(hours=24)  # age from which orphans are removed: a younger one may belong to a run not journaled yet
 REMOVED_AT_ONCE = 100  # objects removed between two checks of the lease

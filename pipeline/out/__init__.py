@@ -11,7 +11,7 @@ Files:
     plan: The tracks that are left to do, with reasons; written as files for the flow.
     taken_paths: Tracks whose stems would overwrite other tracks' stems.
     finished_ids: Ids of the tracks that finished in a pass.
-    withdrawal: Rows of tracks whose stems are about to be replaced.
+    revoked_rows: Rows that revoke older ones: of tracks whose stems are about to be replaced, or are broken.
     takedown: Removal of all that OUT knows about withdrawn tracks.
     lease: The lease: which run works on OUT.
 """

@@ -77,7 +77,7 @@ class Before:
         self._written_s = max(written_s(out, ".flac"))
 
     def phase(self, pid):
-        """Say how far it is: it holds OUT (1), has withdrawn rows (2), has written stems (3), has committed some (4)."""
+        """Say how far it is: it holds OUT (1), has revoked rows (2), has written stems (3), has committed some (4)."""
         if not holds(self._out, pid):
             return 0
         files = sum(path.name not in self._journal for path in self._out.glob("_sep/journal/*.parquet"))
@@ -128,7 +128,7 @@ def test_killed_overwrites_of_a_run_leave_no_row_of_other_bytes(catalog, tiny, o
         if sum(seen.values()) == KILLS:
             break
     assert sum(seen.values()) == KILLS
-    assert all(seen[phase] for phase in (2, 3, 4)), seen  # after rows were withdrawn, stems written, some committed
+    assert all(seen[phase] for phase in (2, 3, 4)), seen  # after rows were revoked, stems written, some committed
 
 
 def check_shards(dest):

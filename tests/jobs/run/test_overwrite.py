@@ -81,7 +81,7 @@ def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalo
     for settings, name in ((OLD, "old"), (NEW, "new")):
         run_job(catalog, str(tmp_path / name), model=tiny, **settings)
     alone = {name: stems_below(tmp_path / name) for name in ("old", "new")}
-    withdrawn = list[tuple[int, int]]()
+    revoked = list[tuple[int, int]]()
     for place in itertools.count(step=stride):
         out = tmp_path / f"killed-{place}"
         run_job(catalog, str(out), model=tiny, **OLD)
@@ -93,9 +93,9 @@ def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalo
             kill(None)
             buried(out)
         journal, index_ = vouched(out)
-        withdrawn.append((journal, index_))
+        revoked.append((journal, index_))
         assert not run_verify(str(out), deep=True).counts.keys() - {"index", "leftover"}, place
-        follow, expected = ((NEW, "new"), (OLD, "old"))[len(withdrawn) % 2]
+        follow, expected = ((NEW, "new"), (OLD, "old"))[len(revoked) % 2]
         summary = run_job(catalog, str(out), model=tiny, overwrite=True, **follow)
         assert summary.ok + summary.done_before == 2
         assert stems_below(out) == alone[expected]
@@ -103,7 +103,7 @@ def test_a_killed_overwrite_leaves_no_row_that_vouches_for_anothers_bytes(catalo
         assert run_verify(str(out), deep=True).counts == {}
     kill(None)
     assert stems_below(out) == alone["new"]
-    assert {(4, 4), (0, 0)} <= set(withdrawn)  # kills before the rows were withdrawn, and after
+    assert {(4, 4), (0, 0)} <= set(revoked)  # kills before the rows were revoked, and after
 
 
 def test_what_an_overwrite_has_not_got_to_is_told_by_status_and_done_by_the_next_run(catalog, tiny, local, kill, tmp_path):

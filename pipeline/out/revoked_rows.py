@@ -15,7 +15,7 @@ _REPLACED = """
     FROM whole_newest AS track SEMI JOIN redone ON redone.id = track.id WHERE track.status = 'ok'"""
 
 
-def withdraw(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal) -> int:
+def revoke(journal: JournalDatabase, redone: pa.ChunkedArray, writer: Journal) -> int:
     """Write rows of status `replaced`, without stems, for tracks whose stems are about to be overwritten.
 
     If the run is killed midway, no row then lists stems whose bytes have changed.
