@@ -9,6 +9,7 @@ Files:
     plan: `plan`: show the work of a run without doing it.
     status: `status`: show the state of an OUT's runs.
     failures: `failures`: show the failed tracks of an OUT and the next steps.
+    show: `show`: draw a track.
     verify: `verify`: compare an OUT with its journal, and repair it.
     withdraw: `withdraw`: takedown of tracks.
     compare: `compare`: compare the stems of two OUTs.

@@ -13,6 +13,7 @@ Files:
     submit: `submit`.
     status: `status`.
     failures: `failures`.
+    show: `show`.
     verify: `verify`.
     withdraw: `withdraw`.
     compare: `compare`.

@@ -22,6 +22,7 @@ from sep_batch.jobs.cli.manifest import manifest
 from sep_batch.jobs.cli.models import models
 from sep_batch.jobs.cli.plan import plan
 from sep_batch.jobs.cli.run import run
+from sep_batch.jobs.cli.show import show
 from sep_batch.jobs.cli.status import status
 from sep_batch.jobs.cli.submit import submit
 from sep_batch.jobs.cli.sync import sync
@@ -31,7 +32,7 @@ from sep_batch.jobs.setup import streams
 
 __all__ = ["app", "main"]
 COMMANDS = (  # as --help lists them
-    *(run, plan, sync, submit, status, failures, verify, withdraw, compare, evaluate),
+    *(run, plan, sync, submit, status, failures, show, verify, withdraw, compare, evaluate),
     *(export, manifest, doctor, demo, bench),
 )
 app.add_typer(models, name="models")
