@@ -10,6 +10,8 @@ Files:
     masks: Estimates to ratio masks.
     wiener: The multichannel Wiener filter: the estimates of a track to its stems.
     separator: All U-Nets of a model: parts to stems, or to estimates.
+    stems: The result of a separation, and how a notebook shows it.
+    pitch_spectrogram: Levels of a wave over time and pitch, for pictures.
     cuda_errors: Errors of CUDA, told apart by type and text.
     checkpoint: Reading of TensorFlow checkpoints.
     published: Published archives of weights: sources, checksums, download.

@@ -22,6 +22,7 @@ from sep_batch.model.masks import ratio_masks
 from sep_batch.model.parts import Part, energies, float_wave, split_parts
 from sep_batch.model.spec import ModelSpec
 from sep_batch.model.spectrogram import Synthesis, as_stereo, magnitude, overlap_add, patch_count, spectrum_of
+from sep_batch.model.stems import Stems
 from sep_batch.model.unet import UNet
 from sep_batch.model.wiener import EstimatedPatch, FilteredPiece, filtered
 
@@ -365,7 +366,7 @@ class Separator:
         brought[count:] = 0
         return brought
 
-    def separate(self, wave: Tensor | np.ndarray, *, mwf: bool = False) -> dict[str, Tensor]:
+    def separate(self, wave: Tensor | np.ndarray, *, mwf: bool = False) -> Stems:
         """Separate one wave at the model's sample rate.
 
         Args:
@@ -374,7 +375,7 @@ class Separator:
             mwf: Filter with the multichannel Wiener filter, in place of the ratio masks.
 
         Returns:
-            Waves by stem name, (2, samples) float32, exactly as long as the input.
+            Waves by stem name, (2, samples) float32, exactly as long as the input; a notebook shows players.
 
         Raises:
             ValueError: The wave has no samples, or another number of dimensions.
@@ -390,7 +391,7 @@ class Separator:
         else:
             pieces = self.separate_parts([part])
         waves = torch.cat([piece.waves.cpu() for piece in pieces], dim=-1)
-        return dict(zip(self.spec.stems, waves, strict=True))
+        return Stems(dict(zip(self.spec.stems, waves, strict=True)), self.spec.sample_rate_hz)
 
 
 def _stacked(patches: Sequence[np.ndarray], out: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 Files:
     show: `show`: the track, its mix and stems decoded.
-    spectrogram: Levels of a wave over time and pitch, block by block.
     picture: The picture, by matplotlib.
 """
 

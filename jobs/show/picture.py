@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sep_batch.jobs.show.spectrogram import LOW_HZ, ROWS, TOP_HZ
+from sep_batch.model.pitch_spectrogram import LOW_HZ, ROWS, TOP_HZ
 from sep_batch.pipeline import errors, extras
 
 EXTRA = "plots"
@@ -26,7 +26,7 @@ class Panel:
 
     Attributes:
         title: Its name and facts.
-        levels_db: As `Spectrogram.levels_db` returns them.
+        levels_db: As `PitchSpectrogram.levels_db` returns them.
         regions: Begin and end of its active regions, in seconds.
     """
 

@@ -15,7 +15,7 @@ import numpy as np
 from sep_batch.jobs.setup import outs
 from sep_batch.jobs.setup.units import audio_length
 from sep_batch.jobs.show.picture import Panel, draw, facts, require_matplotlib
-from sep_batch.jobs.show.spectrogram import Spectrogram
+from sep_batch.model.pitch_spectrogram import PitchSpectrogram
 from sep_batch.pipeline import audio, errors, storage
 from sep_batch.pipeline.audio.downmix import DEFAULT_DOWNMIX
 from sep_batch.pipeline.out import database
@@ -108,7 +108,7 @@ def _mix(row: dict[str, Any], settings: dict[str, Any]) -> tuple[Panel | None, s
 
 
 def _levels(pieces: Iterable[np.ndarray], samples: int, rate_hz: int) -> np.ndarray:
-    spectrogram = Spectrogram(samples, rate_hz)
+    spectrogram = PitchSpectrogram(samples, rate_hz)
     for piece in pieces:
         spectrogram.add(piece)
     return spectrogram.levels_db()

@@ -12,7 +12,7 @@ FRAME, SHORTEST_HOP = 4096, 1024  # samples
 FLOOR_DB = -120.0
 
 
-class Spectrogram:
+class PitchSpectrogram:
     """The mid channel's power in rows evenly spaced in pitch."""
 
     def __init__(self, samples: int, rate_hz: int) -> None:
