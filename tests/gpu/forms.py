@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from sep_batch.model.inference import Target, inference_form
 from sep_batch.model.parts import Part
-from sep_batch.model.separator import PRECISIONS, Separator
+from sep_batch.model.separator import PRECISIONS, Piece, Separator
+from sep_batch.model.wiener import FilteredPiece, filtered
 from sep_batch.pipeline.settings import Settings
 from sep_batch.pipeline.stages import analysis, stems
 
@@ -60,6 +61,7 @@ def separator_rows(*, small: bool) -> list[Row]:
         for name in PRECISION_ORDER
     ]
     every += [Row(f"separator.stft.{where}", partial(separator_rate, stft=where)) for where in ("cpu", "gpu")]
+    every += [Row("separator.mwf", partial(separator_rate, mwf=True))]
     every += [Row(f"separator.workers.{number}", partial(workers_rate, workers=number), "cuda", alone=True) for number in (1, 2)]
     return every
 
@@ -152,13 +154,15 @@ def separator_rate(
     batch: int | None = None,
     threads: int = 1,
     stft: str = "gpu",
+    mwf: bool = False,
     rounds: int | None = None,
 ) -> Values:
     """Return the rate of a separator that one call more than it has threads keeps busy."""
     patches = (2, 1) if setup.small else PART_PATCHES
     parts = [setup.part(number, as_waves=stft == "gpu") for number in patches]
     separator = setup.separator(precision, batch=batch, threads=threads)
-    settings = Settings(weights_sha256=setup.loaded.sha256, spec=setup.spec, stems=setup.spec.stems, precision=precision)
+    values: dict[str, Any] = {"weights_sha256": setup.loaded.sha256, "spec": setup.spec, "stems": setup.spec.stems}
+    settings = Settings(**values, precision=precision, mwf=mwf)
     with ThreadPoolExecutor(threads + 1) as calls:
         list(calls.map(lambda part: _separated(separator, part, settings), parts[: threads + 1]))  # not counted
         begun = time.perf_counter()
@@ -171,9 +175,16 @@ def separator_rate(
 
 def _separated(separator: Separator, part: Part, settings: Settings) -> list[dict[str, Any]]:
     waves = stems.Stems(settings, part.samples, analysis.Sums(settings, begin=0, samples=part.samples))
-    for piece in separator.separate_parts([part], settings.stems):
-        waves.add(piece.waves)
+    for piece in _pieces(separator, part, settings):
+        waves.add(piece.waves, band=piece.band)
     return waves.measured()
+
+
+def _pieces(separator: Separator, part: Part, settings: Settings) -> Iterable[Piece | FilteredPiece]:
+    if not settings.mwf:
+        return separator.separate_parts([part], settings.stems, null_test=True)
+    patches = [piece.patch for piece in separator.estimate_parts([part])]
+    return filtered(patches, part.samples, settings.spec, settings.stems)
 
 
 def workers_rate(setup: Setup, workers: int) -> Values:

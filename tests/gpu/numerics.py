@@ -46,6 +46,10 @@ def rows() -> list[Row]:
         for signal in SIGNALS
     ]
     every += [
+        Row(f"wiener.{precision}", partial(against_cpu, precision=precision, signal="music", mwf=True), _needs(precision))
+        for precision in PRECISIONS
+    ]
+    every += [
         Row(f"bits.{name}.{precision}", partial(bits, measure=measure, precision=precision), _needs(precision))
         for name, measure in ASPECTS.items()
         for precision in PRECISIONS
@@ -119,16 +123,16 @@ def golden_set(setup: Setup, name: str, precision: str) -> Values:
     return at_least(agreement(true, ours), GOLDEN_DB[precision])
 
 
-_EXPECTED: dict[str, Tensor] = {}  # stems of the CPU by signal
+_EXPECTED: dict[tuple[str, bool], Tensor] = {}  # stems of the CPU by signal, with and without the Wiener filter
 
 
-def against_cpu(setup: Setup, precision: str, signal: str) -> Values:
+def against_cpu(setup: Setup, precision: str, signal: str, *, mwf: bool = False) -> Values:
     """Compare with the stems of the CPU in float32; music must agree, hard signals are only noted."""
     wave = SIGNALS[signal](setup.music)
-    if signal not in _EXPECTED:
-        _EXPECTED[signal] = torch.stack(list(setup.on_cpu.separate(wave).values()))
-    result = torch.stack(list(setup.separator(precision).separate(wave).values()))
-    values = {**agreement(_EXPECTED[signal], result), "finite": bool(result.isfinite().all())}
+    if (signal, mwf) not in _EXPECTED:
+        _EXPECTED[signal, mwf] = torch.stack(list(setup.on_cpu.separate(wave, mwf=mwf).values()))
+    result = torch.stack(list(setup.separator(precision).separate(wave, mwf=mwf).values()))
+    values = {**agreement(_EXPECTED[signal, mwf], result), "finite": bool(result.isfinite().all())}
     return at_least(values, MUSIC_DB[precision]) if signal == "music" else values
 
 
