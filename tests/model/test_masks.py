@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import golden_models
 import numpy as np
 import pytest
@@ -51,3 +53,13 @@ def test_an_average_mask_goes_on_above_f_with_the_mean_of_its_row():
     below, above = masks[..., :128], masks[..., 128:]
     assert above.shape[-1] == 257 - 128
     assert float((above - below.mean(dim=-1, keepdim=True)).abs().max()) <= MASK_TOLERANCE
+
+
+@pytest.mark.parametrize("name", golden_models.SETS)
+def test_the_extension_changes_no_bit_of_the_masks_below_f(name):
+    separator = golden_models.small_separator(name)
+    zeros, average = (dataclasses.replace(separator.spec, mask_extension=rule) for rule in ("zeros", "average"))
+    below = ratio_masks(estimates_of(separator), zeros)
+    extended = ratio_masks(estimates_of(separator), average)
+    assert torch.equal(below, extended[..., : separator.spec.bins])
+    assert float((extended.sum(dim=0) - 1).abs().max()) <= MASK_TOLERANCE
