@@ -324,7 +324,7 @@ def test_a_picture_without_matplotlib_is_refused_before_anything_is_done(songs, 
     monkeypatch.setattr(picture.importlib.util, "find_spec", lambda _name: None)
     told = call("evaluate", songs.parent / "1.parquet", "--png", "x.png")
     assert (told.exit_code, len(told.output.splitlines())) == (5, 1)
-    assert "--png: needs the package matplotlib; install the extra pictures: " in told.output
+    assert "--png: needs the package matplotlib; install the extra plots: " in told.output
 
 
 WRONG = {  # arguments: exit code, and words of the message
