@@ -25,7 +25,7 @@ from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
-SPEC = golden_models.spec("2stems")
+SPEC = golden_models.small_spec("2stems")
 STEMS = (*SPEC.stems, "rest")
 RATE_HZ, SAMPLES = SPEC.sample_rate_hz, 3 * SPEC.patch_samples // 2  # two patches
 SOURCES = {  # of all kinds: codec, sample rate, channels, gain

@@ -24,7 +24,7 @@ from sep_batch.pipeline.stages.context import RunContext
 from sep_batch.pipeline.stages.separate import Separate
 from sep_batch.pipeline.stages.write import Write
 
-SPEC = golden_models.spec("2stems")
+SPEC = golden_models.small_spec("2stems")
 SAMPLES = 3 * SPEC.patch_samples // 2  # two patches
 PROVENANCE = ("SEP_BATCH_ID", "SEP_BATCH_MODEL", "SEP_BATCH_STEM", "SEP_BATCH_WEIGHTS_SHA256")
 
