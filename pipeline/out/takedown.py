@@ -33,7 +33,9 @@ GROUP_ROWS = 50_000
 _KNOWN = "SELECT id, status FROM newest SEMI JOIN chosen USING (id)"
 # All that any row of these tracks named, but for what the newest row of another track has.
 _STEMS = """SELECT DISTINCT s.uri FROM (SELECT unnest(stems) AS s FROM rows SEMI JOIN chosen USING (id))
-    WHERE s.uri NOT IN (SELECT o.uri FROM (SELECT unnest(stems) AS o FROM newest ANTI JOIN chosen USING (id) WHERE status = 'ok'))
+    WHERE s.uri NOT IN (
+        SELECT o.uri FROM (SELECT unnest(stems) AS o FROM newest ANTI JOIN chosen USING (id) WHERE status = 'ok')
+        WHERE o.uri IS NOT NULL)
     ORDER BY ALL"""
 _SOURCES = "SELECT DISTINCT uri FROM rows SEMI JOIN chosen USING (id) WHERE uri IS NOT NULL"
 _SHARED = "SELECT DISTINCT uri FROM newest ANTI JOIN chosen USING (id) WHERE uri IS NOT NULL"
